@@ -1,0 +1,59 @@
+"""A runtime overlay for vLLM on Ascend NPU: stock vLLM, stock torch_npu, no fork.
+
+    import ascend_overlay
+    ascend_overlay.enable()
+
+Importing this package imports neither vLLM nor torch, and nothing of it but this file until a name is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ascend_overlay.conditions import Condition
+    from ascend_overlay.engine import disable, enable, enabled, ledger, note, register
+    from ascend_overlay.overlay import Overlay
+    from ascend_overlay.patches.base import ref
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Condition",
+    "Overlay",
+    "__version__",
+    "disable",
+    "enable",
+    "enabled",
+    "ledger",
+    "note",
+    "ref",
+    "register",
+]
+
+_HOMES = {
+    "Condition": "conditions",
+    "Overlay": "overlay",
+    "disable": "engine",
+    "enable": "engine",
+    "enabled": "engine",
+    "ledger": "engine",
+    "note": "engine",
+    "ref": "patches.base",
+    "register": "engine",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Every Python process of an activated environment imports this package; most never need more than that.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

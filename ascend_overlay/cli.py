@@ -1,0 +1,154 @@
+"""The command `ascend-overlay`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ascend_overlay import __version__, process
+from ascend_overlay.errors import ConfigError, OverlayError
+from ascend_overlay.settings import Settings
+
+
+class _Group(click.Group):
+    """Shows an OverlayError as what it is, a sentence for the user, and leaves with status 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OverlayError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ascend-overlay")
+def main() -> None:
+    """Patch a stock vLLM for Ascend NPU, in every process that it starts."""
+
+
+def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(
+        [
+            click.option("--only", metavar="NAME,...", help="Enable these overlays only."),
+            click.option("--exclude", metavar="NAME,...", help="Leave these overlays out."),
+            click.option("--strict/--no-strict", default=None, help="Stop on a failing overlay, or only warn."),
+            click.option("--plugins", metavar="NAME,...", help="Allow these third-party plugins only."),
+            click.option("--load", metavar="MODULE,...", help="Register these modules as plugins."),
+            click.option("--prefer", metavar="TARGET=OVERLAY,...", help="Who wins a conflict on a target."),
+            click.option("--ledger", metavar="DIR", type=click.Path(), help="Write one ledger file per process."),
+            click.option("--trace/--no-trace", default=None, help="Count the calls of NPU operators."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def _settings(
+    only: str | None,
+    exclude: str | None,
+    strict: bool | None,
+    plugins: str | None,
+    load: str | None,
+    prefer: str | None,
+    ledger: str | None,
+    trace: bool | None,
+) -> Settings:
+    return Settings.from_env().updated(
+        only=_names(only),
+        exclude=_names(exclude),
+        strict=strict,
+        plugins=_names(plugins),
+        load=_names(load),
+        prefer=None if prefer is None else dict(_pair(item) for item in _names(prefer) or ()),
+        ledger=ledger,
+        trace=trace,
+    )
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _pair(text: str) -> tuple[str, str]:
+    target, separator, name = text.rpartition("=")
+    if not separator:
+        raise ConfigError(f"--prefer has the entry {text!r}; each entry is TARGET=OVERLAY.")
+    return target, name
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@_settings_options
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def run(command: tuple[str, ...], **options: Any) -> None:
+    """Run COMMAND with the overlays, in all its Python processes.
+
+    For example: ascend-overlay run vllm serve MODEL
+    """
+    environment = os.environ | _settings(**options).to_env()
+    environment["PYTHONPATH"] = process.prepended(environment.get("PYTHONPATH", ""), process.startup_folder())
+    try:
+        os.execvpe(command[0], command, environment)
+    except OSError as error:
+        raise click.ClickException(f"{command[0]!r} cannot be run: {error.strerror}.") from error
+
+
+@main.command()
+@click.argument("action", type=click.Choice(["on", "off", "status"]))
+def autoload(action: str) -> None:
+    """Arm the overlays in every Python process of this environment; ASCEND_OVERLAY=1 then enables them."""
+    from ascend_overlay.hooks import autoload as pth
+
+    if action == "on":
+        pth.on()
+    elif action == "off":
+        pth.off()
+    click.echo(pth.status())
+
+
+@main.command("list")
+@_settings_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_command(as_json: bool, **options: Any) -> None:
+    """Show what would be enabled in this environment. Imports no vLLM."""
+    from ascend_overlay import engine
+
+    settings = _settings(**options)
+    engine.enable_for_listing(settings)
+    _show(engine.ledger().to_json() if as_json else str(engine.ledger()))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def ledger(folder: Path, as_json: bool) -> None:
+    """Show the ledgers that the processes of a run wrote to FOLDER (ASCEND_OVERLAY_LEDGER)."""
+    import json
+
+    from ascend_overlay.records import read_folder
+
+    ledgers = read_folder(folder)
+    if not ledgers:
+        raise click.ClickException(f"there is no ledger in {str(folder)!r}; run with ASCEND_OVERLAY_LEDGER={folder}.")
+    if as_json:
+        _show(json.dumps([found.to_dict() for found in ledgers], indent=2))
+        return
+    for found in ledgers:
+        _show(str(found))
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def demo(arguments: tuple[str, ...]) -> None:
+    """Run a tiny DeepSeek-V2 in stock and in overlaid vLLM, and compare."""
+    from ascend_overlay.demo.command import main as demo_main  # type: ignore[import-not-found, unused-ignore]
+
+    sys.exit(demo_main(list(arguments)))
+
+
+def _show(text: str) -> None:
+    click.echo(text)

@@ -1,0 +1,102 @@
+"""Conditions (`when=`): where an overlay or a patch applies.
+
+A condition is evaluated in the process and at the moment where it matters, not where it is declared. Conditions
+combine with ``&``, ``|`` and ``~``; what a condition rules out is in the ledger as skipped, with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ascend_overlay import process, versions
+from ascend_overlay.errors import ConfigError, did_you_mean
+
+__all__ = ["Condition", "distribution", "env", "platform", "predicate", "role"]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Something that holds or not, and can say so.
+
+    Attributes:
+        text: what must hold, as it is shown in the ledger: "the process role is engine_core".
+        holds: evaluates it here and now.
+        by_role: the outcome can change while the process runs (a role is entered), so it is evaluated again then.
+    """
+
+    text: str
+    holds: Callable[[], bool]
+    by_role: bool = False
+
+    def why_not(self) -> str | None:
+        """Return None where the condition holds, else the reason as a phrase."""
+        return None if self.holds() else f"not so that {self.text}"
+
+    def __and__(self, other: Condition) -> Condition:
+        return Condition(
+            f"{self.text} and {other.text}", lambda: self.holds() and other.holds(), self.by_role or other.by_role
+        )
+
+    def __or__(self, other: Condition) -> Condition:
+        return Condition(
+            f"({self.text} or {other.text})", lambda: self.holds() or other.holds(), self.by_role or other.by_role
+        )
+
+    def __invert__(self) -> Condition:
+        return Condition(f"not ({self.text})", lambda: not self.holds(), self.by_role)
+
+
+def role(*names: str) -> Condition:
+    """Hold in processes that play one of the roles `names` (see ascend_overlay.process.ROLES).
+
+    Raises:
+        ConfigError: a name is not a role.
+    """
+    for name in names:
+        if name not in process.ROLES:
+            known = ", ".join(process.ROLES)
+            raise ConfigError(
+                f"{name!r} is not the role of a process; the roles are {known}.{did_you_mean(name, process.ROLES)}"
+            )
+    wanted = frozenset(names)
+    return Condition(f"the process role is {' or '.join(names)}", lambda: bool(wanted & process.roles()), by_role=True)
+
+
+def env(name: str, value: str | None = None) -> Condition:
+    """Hold where the environment variable `name` equals `value`, or, with None, is set and neither empty nor 0."""
+    if value is None:
+        return Condition(f"${name} is set", lambda: os.environ.get(name, "").lower() not in ("", "0", "false"))
+    return Condition(f"${name} is {value!r}", lambda: os.environ.get(name) == value)
+
+
+def distribution(name: str, spec: str = "") -> Condition:
+    """Hold where the distribution `name` is installed in a version that the PEP 440 specifier `spec` admits."""
+    wanted = versions.specifier(spec, whose=f"the condition distribution({name!r})")
+
+    def holds() -> bool:
+        found = versions.distribution_version(name)
+        return found is not None and versions.admits(wanted, found)
+
+    return Condition(f"the distribution {name}{spec} is installed", holds)
+
+
+def platform(name: str) -> Condition:
+    """Hold where vLLM's current_platform is `name` ("cpu", "cuda", "npu", ...).
+
+    vLLM chooses its platform on first use; asking earlier makes it choose. Use it on targets that are only loaded
+    once vLLM runs.
+    """
+
+    def holds() -> bool:
+        from vllm.platforms import current_platform  # type: ignore[import-not-found, unused-ignore]
+
+        return name in (current_platform.device_name, current_platform.device_type)
+
+    return Condition(f"vLLM's platform is {name}", holds)
+
+
+def predicate(function: Callable[[], bool], text: str) -> Condition:
+    """Hold where `function()` is true; `text` says what that means: "the card is an Atlas A2"."""
+    return Condition(text, function)

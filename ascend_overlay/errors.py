@@ -1,0 +1,61 @@
+"""Every error that ascend_overlay raises.
+
+None of them derives from ImportError: an error raised while a target is imported must stop the program, and
+``try: import vllm.something except ImportError`` would swallow it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "ActivationError",
+    "ConfigError",
+    "ConflictError",
+    "OverlayError",
+    "PluginError",
+    "SignatureError",
+    "TargetError",
+    "VersionError",
+]
+
+
+class OverlayError(Exception):
+    """Base of every error raised by ascend_overlay."""
+
+
+class TargetError(OverlayError):
+    """A target does not exist, or exists where it must not, or cannot be changed in the way asked for."""
+
+
+class SignatureError(OverlayError):
+    """A replacement cannot be called the way its original is called."""
+
+
+class ConflictError(OverlayError):
+    """Two overlays want to decide the same target."""
+
+
+class VersionError(OverlayError):
+    """An installed distribution is missing or outside the range that an overlay supports."""
+
+
+class PluginError(OverlayError):
+    """A plugin could not be imported or registered, or one of its hooks failed."""
+
+
+class ConfigError(OverlayError):
+    """A setting or argument names something that does not exist or cannot be used."""
+
+
+class ActivationError(OverlayError):
+    """The overlays cannot be switched on or off in the state that this process is in."""
+
+
+def did_you_mean(name: str, known: Iterable[str], *, limit: int = 3) -> str:
+    """Return " Did you mean ...?" with the nearest of `known`, or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=limit, cutoff=0.6)
+    if not close:
+        return ""
+    return f" Did you mean {' or '.join(repr(match) for match in close)}?"

@@ -1,0 +1,246 @@
+"""Overlay: a named set of patches, declared."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, overload
+
+from ascend_overlay import versions
+from ascend_overlay.conditions import Condition
+from ascend_overlay.errors import ConfigError
+from ascend_overlay.patches import (
+    AddAttribute,
+    Model,
+    ModuleAlias,
+    Patch,
+    Quantization,
+    Ref,
+    Replace,
+    SetAttribute,
+    SetItem,
+    Subclass,
+    Wrap,
+)
+from ascend_overlay.patches.kernels import kernel_patches
+from ascend_overlay.target import Target
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+
+
+class Overlay:
+    """A named set of patches that only make sense together: applied as a whole or not at all.
+
+    Declaring touches nothing; a plugin hands the overlay to ascend_overlay, and enable() applies it.
+
+    Args:
+        name: unique, lower case letters, digits and underscores.
+        reason: one sentence: why this exists.
+        vllm: PEP 440 range of vLLM releases; outside it the overlay is skipped.
+        torch: the same for torch.
+        torch_npu: the same for torch_npu; only checked where torch_npu is installed.
+        requires: the same for other importable packages, by name; a missing package rules the overlay out.
+        upstream: the issue or change that would make this unnecessary, or None.
+        retire: "vllm>=0.40": from there on the overlay is overdue for removal.
+        when: a condition for the overlay as a whole.
+        after: names of overlays whose wrappers go inside this one's.
+        before: names of overlays whose wrappers go around this one's.
+        default: False: only enabled when named.
+
+    Raises:
+        ConfigError: a name, range or reason is not usable.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        reason: str,
+        vllm: str | None = None,
+        torch: str | None = None,
+        torch_npu: str | None = None,
+        requires: Mapping[str, str] | None = None,
+        upstream: str | None = None,
+        retire: str | None = None,
+        when: Condition | None = None,
+        after: Sequence[str] = (),
+        before: Sequence[str] = (),
+        default: bool = True,
+    ) -> None:
+        if not _NAME.match(name):
+            raise ConfigError(f"{name!r} cannot name an overlay; use lower case letters, digits and underscores.")
+        if not reason.strip():
+            raise ConfigError(f"overlay {name!r} gives no reason; say in one sentence why it exists.")
+        ranges = {"vllm": vllm, "torch": torch, "torch_npu": torch_npu, **(requires or {})}
+        self.name = name
+        self.reason = reason
+        self.upstream = upstream
+        self.retire = retire
+        self.when = when
+        self.after = tuple(after)
+        self.before = tuple(before)
+        self.default = default
+        self.ranges = {package: text for package, text in ranges.items() if text is not None}
+        self.declared_in = sys._getframe(1).f_globals.get("__name__", "?")
+        self._patches: list[Patch] = []
+        for package, text in self.ranges.items():
+            versions.specifier(text, whose=f"overlay {name!r} ({package})")
+
+    @property
+    def patches(self) -> tuple[Patch, ...]:
+        """The patches, in the order of their declaration."""
+        return tuple(self._patches)
+
+    def __repr__(self) -> str:
+        return f"<Overlay {self.name}: {len(self._patches)} patches, declared in {self.declared_in}>"
+
+    def wrap(
+        self, target: str, wrapper: str | None = None, *, vllm: str | None = None, when: Condition | None = None, reason: str | None = None
+    ) -> Any:
+        """Wrap the calls of `target`; decorates ``wrapper(wrapped, instance, args, kwargs)``, or takes "module:function".
+
+        For control paths: every call pays for the wrapper.
+        """
+
+        def add(function: Any) -> None:
+            self._add(Wrap(target=_checked(target), wrapper=function, vllm=vllm, when=when, reason=reason))
+
+        return _declare(add, wrapper)
+
+    def replace(
+        self, target: str, replacement: str | None = None, *, vllm: str | None = None, when: Condition | None = None, reason: str | None = None
+    ) -> Any:
+        """Replace a function, method or property; decorates the replacement, or takes "module:function".
+
+        Its signature must take every call that the original takes; this is checked when it is applied.
+        """
+
+        def add(function: Any) -> None:
+            self._add(Replace(target=_checked(target), replacement=function, vllm=vllm, when=when, reason=reason))
+
+        return _declare(add, replacement)
+
+    def subclass(
+        self, target: str, implementation: str | type, *, vllm: str | None = None, when: Condition | None = None, reason: str | None = None
+    ) -> None:
+        """Use the subclass `implementation` wherever the class `target` was used, subclasses of it included."""
+        self._add(
+            Subclass(target=_checked(target), implementation=_lazy(implementation), vllm=vllm, when=when, reason=reason)
+        )
+
+    def model(
+        self, architecture: str, implementation: str, *, vllm: str | None = None, when: Condition | None = None, reason: str | None = None
+    ) -> None:
+        """Serve the architecture name of config.json with the model class "module:Class"."""
+        _checked(implementation)
+        self._add(
+            Model(
+                target=architecture, architecture=architecture, implementation=implementation, vllm=vllm, when=when, reason=reason
+            )
+        )
+
+    def kernel(
+        self,
+        operator: str,
+        implementation: str | Callable[..., Any],
+        *,
+        provider: str = "ascend",
+        supports_args: str | Callable[..., bool] | None = None,
+        inplace: bool = False,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Provide the vllm.ir operator `operator`, before the platform's own providers, after those the user chose.
+
+        Args:
+            operator: name in vllm.ir.ops, such as "rms_norm".
+            implementation: function with the operator's exact schema, or "module:function".
+            provider: name of the provider.
+            supports_args: function of the same arguments that tells whether they are supported, or "module:function".
+            inplace: the implementation reuses the memory of its activation arguments.
+        """
+        self._patches.extend(
+            kernel_patches(
+                operator,
+                _lazy(implementation),
+                provider=provider,
+                supports_args=_lazy(supports_args),
+                inplace=inplace,
+                vllm=vllm,
+                when=when,
+                reason=reason,
+            )
+        )
+
+    def quantization(
+        self, method: str, implementation: str | type, *, vllm: str | None = None, when: Condition | None = None, reason: str | None = None
+    ) -> None:
+        """Register the QuantizationConfig subclass `implementation` under the name of `--quantization`."""
+        self._add(
+            Quantization(
+                target=method, method=method, implementation=_lazy(implementation), vllm=vllm, when=when, reason=reason
+            )
+        )
+
+    def module_alias(
+        self, alias: str, module: str, *, vllm: str | None = None, when: Condition | None = None, reason: str | None = None
+    ) -> None:
+        """Serve ``import alias``, a module that this vLLM does not have, with `module`."""
+        self._add(ModuleAlias(target=alias, implementation=module, vllm=vllm, when=when, reason=reason))
+
+    def attribute(
+        self, target: str, value: Any, *, vllm: str | None = None, when: Condition | None = None, reason: str | None = None
+    ) -> None:
+        """Set an attribute that exists."""
+        self._add(SetAttribute(target=_checked(target), value=value, vllm=vllm, when=when, reason=reason))
+
+    def add(
+        self, target: str, value: Any, *, vllm: str | None = None, when: Condition | None = None, reason: str | None = None
+    ) -> None:
+        """Add an attribute that does not exist."""
+        self._add(AddAttribute(target=_checked(target), value=value, vllm=vllm, when=when, reason=reason))
+
+    def item(
+        self, target: str, key: Any, value: Any, *, vllm: str | None = None, when: Condition | None = None, reason: str | None = None
+    ) -> None:
+        """Set the entry `key` of the mapping `target`."""
+        self._add(SetItem(target=_checked(target), item=key, value=value, vllm=vllm, when=when, reason=reason))
+
+    def _add(self, patch: Patch) -> None:
+        if patch.vllm is not None:
+            versions.specifier(patch.vllm, whose=f"overlay {self.name!r}, patch of {patch.target}")
+        self._patches.append(patch)
+
+
+def _checked(target: str) -> str:
+    return str(Target.parse(target))
+
+
+@overload
+def _lazy(value: str) -> Ref: ...
+@overload
+def _lazy(value: _F) -> _F: ...
+@overload
+def _lazy(value: None) -> None: ...
+
+
+def _lazy(value: Any) -> Any:
+    if isinstance(value, str):
+        _checked(value)
+        return Ref(value)
+    return value
+
+
+def _declare(add: Callable[[Any], None], implementation: str | None) -> Any:
+    if implementation is not None:
+        add(_lazy(implementation))
+        return None
+
+    def decorate(function: _F) -> _F:
+        add(function)
+        return function
+
+    return decorate

@@ -1,0 +1,27 @@
+"""The kinds of patch. The set is closed and small; each kind is frozen data with resolve, apply, revert, describe."""
+
+from ascend_overlay.patches.aliases import ModuleAlias
+from ascend_overlay.patches.base import Applied, Context, Patch, Ref, ref
+from ascend_overlay.patches.classes import Subclass
+from ascend_overlay.patches.kernels import Kernel, KernelPriority
+from ascend_overlay.patches.names import AddAttribute, Replace, SetAttribute, Wrap
+from ascend_overlay.patches.registries import Model, Quantization, SetItem
+
+__all__ = [
+    "AddAttribute",
+    "Applied",
+    "Context",
+    "Kernel",
+    "KernelPriority",
+    "Model",
+    "ModuleAlias",
+    "Patch",
+    "Quantization",
+    "Ref",
+    "Replace",
+    "SetAttribute",
+    "SetItem",
+    "Subclass",
+    "Wrap",
+    "ref",
+]

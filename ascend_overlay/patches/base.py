@@ -1,0 +1,194 @@
+"""What every kind of patch is: frozen data, and four verbs (resolve, apply, revert, describe)."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from types import ModuleType
+from typing import Any, ClassVar
+
+from ascend_overlay.bindings import Swap
+from ascend_overlay.conditions import Condition
+from ascend_overlay.errors import TargetError, did_you_mean
+from ascend_overlay.slots import Change, Slot, Slots
+from ascend_overlay.target import Place, Target, find, lookup, require
+
+
+@dataclass(frozen=True)
+class Ref:
+    """An object named by "module:Qualified.name", loaded when the target that needs it is."""
+
+    text: str
+
+    def load(self) -> Any:
+        """Import the module and return the object.
+
+        Raises:
+            TargetError: the module cannot be imported, or does not have that name.
+        """
+        target = Target.parse(self.text)
+        try:
+            found: Any = importlib.import_module(target.module)
+        except ImportError as error:
+            raise TargetError(f"the implementation {self.text} cannot be imported: {error}") from error
+        for name in target.path:
+            try:
+                found = getattr(found, name)
+            except AttributeError:
+                hint = did_you_mean(name, dir(found))
+                raise TargetError(f"the implementation {self.text} does not exist: no {name!r} there.{hint}") from None
+        return found
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def ref(text: str) -> Ref:
+    """Name an object by "module:Qualified.name", to be imported when the target that needs it is loaded."""
+    return Ref(text)
+
+
+def loaded(value: Any) -> Any:
+    """Return the object that `value` refers to, or `value` itself."""
+    return value.load() if isinstance(value, Ref) else value
+
+
+def shown(value: Any) -> str:
+    """Return a short name of an implementation for reports."""
+    if isinstance(value, Ref):
+        return value.text
+    name = getattr(value, "__qualname__", None)
+    if isinstance(name, str):
+        return f"{value.__module__}:{name}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+class Context:
+    """What a patch may use while it is applied.
+
+    Attributes:
+        slots: the slots of this process.
+        rank: position of the overlay in the declared order.
+        stand_ins: id of a class -> the subclass that an overlay put in its place.
+    """
+
+    def __init__(self, slots: Slots, rank: int, stand_ins: dict[int, type]) -> None:
+        self.slots = slots
+        self.rank = rank
+        self.stand_ins = stand_ins
+
+
+@dataclass
+class Applied:
+    """What one patch did: enough to take it back.
+
+    Attributes:
+        changed: the slots and what was added to each.
+        seam: how the target was changed, for the ledger.
+        swaps: objects whose copies are to be re-bound.
+        undo: further steps to take back, run last to first.
+        notes: what the user should know: what is not covered and why.
+        copies: places that hold the new object because of this patch, beyond re-bound names.
+    """
+
+    changed: list[tuple[Slot, Change]] = field(default_factory=list)
+    seam: str = "patch"
+    swaps: list[Swap] = field(default_factory=list)
+    undo: list[Callable[[], object]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    copies: list[str] = field(default_factory=list)
+
+    def change(self, slots: Slots, slot: Slot, change: Change) -> None:
+        """Bring `change` into force on `slot`, to be taken back with everything else."""
+        try:
+            swap = slot.add(change)
+        finally:
+            slots.release(slot)
+        self.changed.append((slot, change))
+        if swap is not None:
+            self.swaps.append(swap)
+
+    def revert(self, slots: Slots) -> list[Swap]:
+        """Take everything back; return the swaps that copies need."""
+        for step in reversed(self.undo):
+            step()
+        swaps = [slot.remove(change) for slot, change in reversed(self.changed)]
+        for slot, _ in self.changed:
+            slots.release(slot)
+        return [swap for swap in swaps if swap is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patch:
+    """One change to one target.
+
+    Attributes:
+        target: what is changed, as it is shown: usually "package.module:Qualified.name".
+        vllm: PEP 440 range of the vLLM releases that this patch is for; None: those of its overlay.
+        when: condition under which it applies.
+        reason: why, where it differs from the overlay's reason.
+    """
+
+    target: str
+    vllm: str | None = None
+    when: Condition | None = None
+    reason: str | None = None
+
+    kind: ClassVar[str]
+    decides: ClassVar[bool] = True
+    """Whether the patch alone decides its target, so that a second one conflicts."""
+    phase: ClassVar[int] = 1
+    """Order among patches of one module: classes (0) before their members (1) before registrations (2)."""
+
+    @property
+    def module(self) -> str:
+        """The module whose import makes the patch apply."""
+        return Target.parse(self.target).module
+
+    @property
+    def key(self) -> str:
+        """Patches with equal keys change the same thing."""
+        return self.target
+
+    def check(self) -> None:
+        """Check what can be checked without importing anything.
+
+        Raises:
+            TargetError: something that the patch names does not exist.
+        """
+
+    def load(self) -> Any:
+        """Return the implementation, importing it where need be. Called without any lock held."""
+        return None
+
+    def resolve(self, module: ModuleType, context: Context) -> Place:
+        """Find the target in its loaded `module`.
+
+        Raises:
+            TargetError: it does not exist.
+        """
+        target = Target.parse(self.target)
+        return require(find(module, target, alias=context.stand_ins), target)
+
+    def apply(self, module: ModuleType, implementation: Any, context: Context) -> Applied:
+        """Change the target; the result's `revert` takes it back."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """Return one phrase on what the patch puts in place."""
+        return self.kind
+
+    def narrowed(self, **changes: Any) -> Patch:
+        """Return a copy with other fields."""
+        return replace(self, **changes)
+
+
+def mapping_at(module: ModuleType, target: Target) -> Any:
+    """Return the object at `target`, with no descriptor run except plain attribute access on instances."""
+    owner: Any = module
+    for name in target.path:
+        raw, _ = lookup(owner, name)
+        owner = raw if raw is not None and not isinstance(raw, property) else getattr(owner, name)
+    return owner

@@ -1,0 +1,260 @@
+"""The patches that change a name: wrap, replace, attribute, add."""
+
+from __future__ import annotations
+
+import functools
+import types
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, ClassVar
+
+from ascend_overlay.errors import ConflictError, SignatureError, TargetError
+from ascend_overlay.patches import signatures
+from ascend_overlay.patches.base import Applied, Context, Patch, loaded, shown
+from ascend_overlay.slots import Attribute
+from ascend_overlay.target import MISSING, Place, Target, find
+
+
+@dataclass
+class _Change:
+    """How a patch of a name contributes to its slot."""
+
+    rank: int
+    decides: bool = False
+
+    def value(self, inner: Any) -> Any:
+        raise NotImplementedError
+
+
+@dataclass
+class Decision(_Change):
+    """A value that does not depend on what it replaces."""
+
+    decides: bool = True
+
+    new: Any = None
+
+    def value(self, inner: Any) -> Any:
+        return self.new
+
+
+@dataclass
+class _Layer(_Change):
+    """A wrapper. The same inner object gives the same wrapper object again, so that copies stay recognisable."""
+
+    wrapper: Any = None
+    _inner: Any = MISSING
+    _outer: Any = None
+
+    def value(self, inner: Any) -> Any:
+        # Imported here: a process in which nothing is wrapped never pays for wrapt.
+        from ascend_overlay.patches.wrappers import wrapped
+
+        if self._inner is not inner:
+            self._inner, self._outer = inner, wrapped(inner, self.wrapper)
+        return self._outer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrap(Patch):
+    """Run `wrapper(wrapped, instance, args, kwargs)` in place of each call (wrapt's convention).
+
+    For control paths: each call pays for the wrapper.
+    """
+
+    wrapper: Any
+
+    kind: ClassVar[str] = "wrap"
+    decides: ClassVar[bool] = False
+
+    def load(self) -> Any:
+        return loaded(self.wrapper)
+
+    def apply(self, module: ModuleType, implementation: Any, context: Context) -> Applied:
+        place = self.resolve(module, context)
+        raw = place.raw
+        if isinstance(raw, type):
+            raise TargetError(
+                f"the target {self.target} is a class, and a wrapper in its place would break isinstance and "
+                f"subclassing; wrap {self.target}.__init__, or use overlay.subclass."
+            )
+        if not callable(raw) and not isinstance(raw, (property, staticmethod, classmethod, functools.cached_property)):
+            raise TargetError(
+                f"the target {self.target} is {shown(raw)}, which is not callable; use overlay.attribute to set it."
+            )
+        under = raw if place.own else _inherited(place)
+        applied = Applied()
+        slot = context.slots.at(Attribute(place.owner, place.name), under)
+        applied.change(context.slots, slot, _Layer(context.rank, wrapper=implementation))
+        return applied
+
+    def describe(self) -> str:
+        return f"wrapped by {shown(self.wrapper)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replace(Patch):
+    """Put another function in place of a function or method; calls cost what they cost by hand."""
+
+    replacement: Any
+
+    kind: ClassVar[str] = "replace"
+
+    def load(self) -> Any:
+        return loaded(self.replacement)
+
+    def apply(self, module: ModuleType, implementation: Any, context: Context) -> Applied:
+        place = self.resolve(module, context)
+        if isinstance(place.raw, type):
+            raise TargetError(
+                f"the target {self.target} is a class; overlay.subclass puts a subclass in its place, everywhere."
+            )
+        self._check_signature(place.raw, implementation)
+        slot = context.slots.at(Attribute(place.owner, place.name))
+        applied = Applied()
+        change = Decision(context.rank, new=_dressed_like(place.raw, _copied(implementation, place.raw)))
+        _refuse_second(slot.decider, self.target)
+        applied.change(context.slots, slot, change)
+        return applied
+
+    def _check_signature(self, raw: Any, implementation: Any) -> None:
+        function = _function_of(raw)
+        if not callable(function) or not callable(implementation):
+            raise TargetError(f"the target {self.target} is {shown(raw)}, which is not callable; use overlay.attribute.")
+        original, ours = signatures.of(function), signatures.of(_function_of(implementation))
+        if original is None or ours is None:
+            return
+        if why := signatures.mismatch(original, ours):
+            raise SignatureError(
+                f"{shown(implementation)} cannot replace {self.target}: {why}.\n"
+                f"  original:    {Target.parse(self.target).path[-1]}{original}\n"
+                f"  replacement: {getattr(implementation, '__name__', '?')}{ours}"
+            )
+
+    def describe(self) -> str:
+        return f"replaced by {shown(self.replacement)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetAttribute(Patch):
+    """Give an attribute that exists another value."""
+
+    value: Any
+
+    kind: ClassVar[str] = "attribute"
+
+    def load(self) -> Any:
+        return loaded(self.value)
+
+    def apply(self, module: ModuleType, implementation: Any, context: Context) -> Applied:
+        place = self.resolve(module, context)
+        slot = context.slots.at(Attribute(place.owner, place.name))
+        _refuse_second(slot.decider, self.target)
+        applied = Applied()
+        applied.change(context.slots, slot, Decision(context.rank, new=implementation))
+        return applied
+
+    def describe(self) -> str:
+        return f"set to {shown(self.value)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddAttribute(SetAttribute):
+    """Give an object an attribute that it does not have."""
+
+    kind: ClassVar[str] = "add"
+
+    def resolve(self, module: ModuleType, context: Context) -> Place:
+        target = Target.parse(self.target)
+        place = find(module, target, alias=context.stand_ins)
+        if place.raw is not MISSING:
+            raise TargetError(
+                f"the target {target} exists already ({shown(place.raw)}), so it cannot be added; "
+                f"use overlay.attribute, overlay.replace or overlay.wrap to change it."
+            )
+        return place
+
+    def describe(self) -> str:
+        return f"added: {shown(self.value)}"
+
+
+def _refuse_second(decider: Any, target: str) -> None:
+    if decider is not None:
+        raise ConflictError(f"the target {target} is decided by another overlay already, under another name of it.")
+
+
+def _function_of(raw: Any) -> Any:
+    if isinstance(raw, (staticmethod, classmethod)):
+        return raw.__func__
+    if isinstance(raw, property):
+        return raw.fget
+    if isinstance(raw, functools.cached_property):
+        return raw.func
+    return raw
+
+
+def _copied(function: Any, raw: Any) -> Any:
+    """Return a function object of our own, so that whoever imports the target later holds nothing but the target.
+
+    It goes by the target's name, which is how pickle finds it again.
+    """
+    if not isinstance(function, types.FunctionType):
+        return function
+    copy = types.FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    copy.__dict__.update(function.__dict__)
+    copy.__annotations__, copy.__doc__ = function.__annotations__, function.__doc__
+    named = _function_of(raw)
+    for attribute in ("__module__", "__name__", "__qualname__"):
+        setattr(copy, attribute, getattr(named, attribute, getattr(function, attribute)))
+    return copy
+
+
+def _dressed_like(raw: Any, function: Any) -> Any:
+    """Return `function` as the kind of descriptor that `raw` is."""
+    if isinstance(function, (staticmethod, classmethod, property, functools.cached_property)):
+        return function
+    if isinstance(raw, staticmethod):
+        return staticmethod(function)
+    if isinstance(raw, classmethod):
+        return classmethod(function)
+    if isinstance(raw, property):
+        return property(function, raw.fset, raw.fdel, raw.__doc__)
+    if isinstance(raw, functools.cached_property):
+        fresh = functools.cached_property(function)
+        fresh.attrname = raw.attrname
+        return fresh
+    return function
+
+
+def _inherited(place: Place) -> Any:
+    """Return a method that goes to the base class at each call, so that a patch of the base is still seen."""
+    owner, name, raw = place.owner, place.name, place.raw
+    if not isinstance(owner, type):
+        return raw
+    if isinstance(raw, staticmethod):
+
+        @functools.wraps(raw.__func__)
+        def static(*args: Any, **kwargs: Any) -> Any:
+            return getattr(super(owner, owner), name)(*args, **kwargs)
+
+        return staticmethod(static)
+    if isinstance(raw, classmethod):
+
+        @functools.wraps(raw.__func__)
+        def of_class(cls: Any, *args: Any, **kwargs: Any) -> Any:
+            return getattr(super(owner, cls), name)(*args, **kwargs)
+
+        return classmethod(of_class)
+    if isinstance(raw, property):
+        return property(lambda self: getattr(super(owner, self), name), raw.fset, raw.fdel, raw.__doc__)
+    if isinstance(raw, types.FunctionType):
+
+        @functools.wraps(raw)
+        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return getattr(super(owner, self), name)(*args, **kwargs)
+
+        return method
+    return raw

@@ -1,0 +1,164 @@
+"""The patches that enter something in a registry: item, model, quantization."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, ClassVar
+
+from ascend_overlay.errors import ConflictError, TargetError
+from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, mapping_at, shown
+from ascend_overlay.patches.names import Decision
+from ascend_overlay.slots import Item
+from ascend_overlay.target import MISSING, Target, locate
+
+MODEL_REGISTRY = "vllm.model_executor.models.registry:ModelRegistry"
+QUANTIZATION = "vllm.model_executor.layers.quantization:register_quantization_config"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetItem(Patch):
+    """Set an entry of a mapping."""
+
+    item: Any
+    value: Any
+
+    kind: ClassVar[str] = "item"
+    phase: ClassVar[int] = 2
+
+    @property
+    def key(self) -> str:
+        return f"{self.target}[{self.item!r}]"
+
+    def load(self) -> Any:
+        return loaded(self.value)
+
+    def apply(self, module: ModuleType, implementation: Any, context: Context) -> Applied:
+        self.resolve(module, context)
+        mapping = mapping_at(module, Target.parse(self.target))
+        if not isinstance(mapping, MutableMapping):
+            kind = "cannot be changed" if isinstance(mapping, Mapping) else f"is a {type(mapping).__name__}"
+            raise TargetError(f"the target {self.target} {kind}, so no entry of it can be set; name a mutable mapping.")
+        applied = Applied(seam="registry entry")
+        slot = context.slots.at(Item(mapping, self.item))
+        if slot.decider is not None:
+            raise ConflictError(f"the entry {self.key} is set by another overlay already, under another name of it.")
+        if slot.original is not MISSING:
+            applied.notes.append(f"in place of {shown(slot.original)}")
+        applied.change(context.slots, slot, Decision(context.rank, new=implementation))
+        return applied
+
+    def describe(self) -> str:
+        return f"[{self.item!r}] = {shown(self.value)}"
+
+
+@dataclass
+class _ByCall:
+    """A decision that is made by calling the registry's own function, then read back."""
+
+    rank: int
+    call: Any
+    read: Any
+    decides: bool = True
+
+    def value(self, inner: Any) -> Any:
+        self.call()
+        return self.read()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Patch):
+    """Register a model class for an architecture name, with ModelRegistry.register_model.
+
+    The class is given as "module:Class" and stays a string: vLLM imports it where it inspects and where it runs it.
+    """
+
+    architecture: str
+    implementation: str
+
+    kind: ClassVar[str] = "model"
+    phase: ClassVar[int] = 2
+
+    @property
+    def module(self) -> str:
+        return Target.parse(MODEL_REGISTRY).module
+
+    @property
+    def key(self) -> str:
+        return f"model architecture {self.architecture}"
+
+    def check(self) -> None:
+        try:
+            locate(Target.parse(self.implementation).module)
+        except TargetError as error:
+            raise TargetError(f"model architecture {self.architecture}: {error}") from None
+
+    def apply(self, module: ModuleType, implementation: Any, context: Context) -> Applied:
+        registry = mapping_at(module, Target.parse(MODEL_REGISTRY))
+        slot = context.slots.at(Item(registry.models, self.architecture))
+        applied = Applied(seam="ModelRegistry")
+        if slot.original is not MISSING:
+            applied.notes.append(f"in place of {_model_name(slot.original)}")
+        change = _ByCall(
+            context.rank,
+            call=lambda: registry.register_model(self.architecture, self.implementation),
+            read=lambda: registry.models[self.architecture],
+        )
+        applied.change(context.slots, slot, change)
+        return applied
+
+    def describe(self) -> str:
+        return f"served by {self.implementation}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantization(Patch):
+    """Register a quantization config class under a method name, with register_quantization_config."""
+
+    method: str
+    implementation: Ref | type
+
+    kind: ClassVar[str] = "quantization"
+    phase: ClassVar[int] = 2
+
+    @property
+    def module(self) -> str:
+        return Target.parse(QUANTIZATION).module
+
+    @property
+    def key(self) -> str:
+        return f"quantization method {self.method}"
+
+    def load(self) -> Any:
+        return loaded(self.implementation)
+
+    def apply(self, module: ModuleType, implementation: Any, context: Context) -> Applied:
+        applied = Applied(seam="quantization registry")
+        for names in _lists_of_methods(module):
+            if self.method not in names:
+                applied.undo.append(lambda names=names: self.method in names and names.remove(self.method))
+        slot = context.slots.at(Item(module._CUSTOMIZED_METHOD_TO_QUANT_CONFIG, self.method))
+        change = _ByCall(
+            context.rank,
+            call=lambda: module.register_quantization_config(self.method)(implementation),
+            read=lambda: implementation,
+        )
+        applied.change(context.slots, slot, change)
+        return applied
+
+    def describe(self) -> str:
+        return f"configured by {shown(self.implementation)}"
+
+
+def _lists_of_methods(module: ModuleType) -> list[list[str]]:
+    # register_quantization_config appends to both: what vLLM knows and what the platform supports.
+    from vllm.platforms import current_platform  # type: ignore[import-not-found, unused-ignore]
+
+    lists = [module.QUANTIZATION_METHODS, current_platform.supported_quantization]
+    return [names for names in lists if names]
+
+
+def _model_name(entry: Any) -> str:
+    name = f"{getattr(entry, 'module_name', '')}:{getattr(entry, 'class_name', '')}"
+    return name if len(name) > 1 else shown(getattr(entry, "model_cls", entry))

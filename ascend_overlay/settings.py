@@ -1,0 +1,174 @@
+"""What the user asked for: the arguments of enable() over the environment over the defaults.
+
+`Settings.to_env` is the inverse of `Settings.from_env`: it is how a parent process tells its children.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from ascend_overlay.errors import ConfigError
+
+PREFIX = "ASCEND_OVERLAY"
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"", "0", "false", "no", "off"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of one process.
+
+    Attributes:
+        only: names of the overlays to enable; empty means every overlay that fits the environment.
+        exclude: names of overlays to leave out.
+        strict: an overlay or plugin that fails stops the program; False makes it a warning and a ledger entry.
+        plugins: allow-list of third-party plugins by entry-point or distribution name; None allows all.
+        blocked: third-party plugins to leave out.
+        load: importable modules to register as plugins without an entry point.
+        prefer: target -> name of the overlay that wins a conflict on it.
+        ledger: folder that gets one ledger file per process.
+        trace: count the calls of NPU operators.
+    """
+
+    only: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    strict: bool = True
+    plugins: tuple[str, ...] | None = None
+    blocked: tuple[str, ...] = ()
+    load: tuple[str, ...] = ()
+    prefer: Mapping[str, str] = field(default_factory=dict)
+    ledger: str | None = None
+    trace: bool = False
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read the settings from `environ` (default: os.environ).
+
+        Raises:
+            ConfigError: a variable has a value that means nothing.
+        """
+        env = os.environ if environ is None else environ
+        selection = env.get(PREFIX, "")
+        only, exclude = ((), ()) if selection.lower() in _TRUE | _FALSE else _split_signed(selection)
+        allowed: tuple[str, ...] | None = None
+        blocked: tuple[str, ...] = ()
+        if f"{PREFIX}_PLUGINS" in env:
+            named, blocked = _split_signed(env[f"{PREFIX}_PLUGINS"])
+            allowed = named if named or not blocked else None
+        return cls(
+            only=only,
+            exclude=exclude,
+            strict=_flag(env, f"{PREFIX}_STRICT", default=True),
+            plugins=allowed,
+            blocked=blocked,
+            load=_names(env.get(f"{PREFIX}_LOAD", "")),
+            prefer=dict(_pair(item, f"{PREFIX}_PREFER") for item in _names(env.get(f"{PREFIX}_PREFER", ""))),
+            ledger=env.get(f"{PREFIX}_LEDGER") or None,
+            trace=_flag(env, f"{PREFIX}_TRACE", default=False),
+        )
+
+    def to_env(self) -> dict[str, str]:
+        """Return the variables that make `from_env` give these settings again."""
+        env = {
+            PREFIX: ",".join([*self.only, *(f"-{name}" for name in self.exclude)]) or "1",
+            f"{PREFIX}_STRICT": "1" if self.strict else "0",
+        }
+        if self.plugins is not None or self.blocked:
+            env[f"{PREFIX}_PLUGINS"] = ",".join([*(self.plugins or ()), *(f"-{name}" for name in self.blocked)])
+        if self.load:
+            env[f"{PREFIX}_LOAD"] = ",".join(self.load)
+        if self.prefer:
+            env[f"{PREFIX}_PREFER"] = ",".join(f"{target}={name}" for target, name in self.prefer.items())
+        if self.ledger:
+            env[f"{PREFIX}_LEDGER"] = os.path.abspath(self.ledger)
+        if self.trace:
+            env[f"{PREFIX}_TRACE"] = "1"
+        return env
+
+    def updated(
+        self,
+        *,
+        only: Iterable[str] | None = None,
+        exclude: Iterable[str] | None = None,
+        strict: bool | None = None,
+        plugins: Iterable[str] | None = None,
+        load: Iterable[str] | None = None,
+        prefer: Mapping[str, str] | None = None,
+        ledger: str | os.PathLike[str] | None = None,
+        trace: bool | None = None,
+    ) -> Settings:
+        """Return a copy with the given values; None leaves a value as it is."""
+        result = self
+        if only is not None:
+            result = replace(result, only=_sequence("only", only))
+        if exclude is not None:
+            result = replace(result, exclude=_sequence("exclude", exclude))
+        if plugins is not None:
+            result = replace(result, plugins=_sequence("plugins", plugins))
+        if load is not None:
+            result = replace(result, load=_sequence("load", load))
+        if prefer is not None:
+            result = replace(result, prefer=dict(prefer))
+        if ledger is not None:
+            result = replace(result, ledger=os.fspath(ledger))
+        if strict is not None:
+            result = replace(result, strict=strict)
+        if trace is not None:
+            result = replace(result, trace=trace)
+        return result
+
+
+def requested(environ: Mapping[str, str] | None = None) -> bool:
+    """Tell whether the environment asks for overlays at all."""
+    env = os.environ if environ is None else environ
+    return env.get(PREFIX, "").lower() not in _FALSE
+
+
+_current: Settings | None = None
+
+
+def current() -> Settings:
+    """Return the settings in force in this process: those of the last enable(), else those of the environment."""
+    return _current if _current is not None else Settings.from_env()
+
+
+def use(settings: Settings | None) -> None:
+    """Put `settings` in force (None: the environment again)."""
+    global _current
+    _current = settings
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _split_signed(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    names = _names(text)
+    wanted = tuple(name for name in names if not name.startswith("-") and name not in _TRUE)
+    return wanted, tuple(name[1:] for name in names if name.startswith("-"))
+
+
+def _flag(env: Mapping[str, str], name: str, *, default: bool) -> bool:
+    text = env.get(name)
+    if text is None:
+        return default
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise ConfigError(f"{name} is {text!r}; it takes 1 or 0.")
+
+
+def _pair(text: str, name: str) -> tuple[str, str]:
+    target, separator, overlay = text.rpartition("=")
+    if not separator or not target or not overlay:
+        raise ConfigError(f"{name} has the entry {text!r}; each entry is TARGET=OVERLAY.")
+    return target, overlay
+
+
+def _sequence(name: str, value: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise ConfigError(f"{name}={value!r} is a string; pass a list of names, {name}=[{value!r}].")
+    return tuple(value)

@@ -1,0 +1,27 @@
+"""What plugins are written against.
+
+A plugin is a module or object with functions marked `@hookimpl`; spec.py is the manual of the hooks. A distribution
+announces its plugin with an entry point in the group ``ascend_overlay.plugins``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ascend_overlay.hooks.markers import hookimpl, hookspec
+
+__all__ = ["ENTRY_POINT_GROUP", "PROJECT", "hookimpl", "hookspec"]
+
+PROJECT = "ascend_overlay"
+ENTRY_POINT_GROUP = "ascend_overlay.plugins"
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, because activation.py in this package runs in every Python process of an activated environment and must
+    # not pay for pluggy.
+    if name in ("hookimpl", "hookspec"):
+        from ascend_overlay.hooks import markers
+
+        return getattr(markers, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

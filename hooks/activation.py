@@ -1,0 +1,58 @@
+"""The ways in. All of them end in `start`, which is enable() with the settings of the environment.
+
+Runs in every Python process of an activated environment, so nothing is imported here until vLLM is.
+"""
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+_TRIGGER = "vllm"
+
+
+class _Trigger:
+    """A finder that finds nothing: the first import of vLLM starts the overlays."""
+
+    def find_spec(
+        self, fullname: "str", path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
+    ) -> "ModuleSpec | None":
+        if fullname == _TRIGGER:
+            disarm()
+            start()
+        return None
+
+
+_trigger = _Trigger()
+
+
+def arm() -> None:
+    """Start the overlays when vLLM is first imported, or now where it is already."""
+    if _TRIGGER in sys.modules:
+        start()
+    elif _trigger not in sys.meta_path:
+        sys.meta_path.insert(0, _trigger)  # type: ignore[arg-type]
+
+
+def disarm() -> None:
+    """Take the finder out again."""
+    if _trigger in sys.meta_path:
+        sys.meta_path.remove(_trigger)  # type: ignore[arg-type]
+
+
+def start() -> None:
+    """Enable what the environment asks for; nothing where it asks for nothing."""
+    from ascend_overlay.settings import requested
+
+    if requested():
+        from ascend_overlay.engine import enable_from_environment
+
+        enable_from_environment()
+
+
+def vllm_plugin() -> None:
+    """vLLM's general plugin: the safety net for a process that no other way reached. Inert unless asked for."""
+    start()

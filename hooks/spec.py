@@ -1,0 +1,67 @@
+"""All hooks: the manual of the plugin author.
+
+Hooks run inside enable(), inside the import of a target, and inside disable(); keep them short, import nothing heavy in
+them, and let them raise only what should stop the program. An exception in a hook becomes a PluginError that names the
+plugin and its distribution; with ``strict=False`` it is a warning and the other plugins go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ascend_overlay.hooks.markers import hookspec
+
+if TYPE_CHECKING:
+    from ascend_overlay.overlay import Overlay
+    from ascend_overlay.records import Entry
+
+
+@hookspec
+def ascend_overlay_overlays() -> Iterable[Overlay]:  # type: ignore[empty-body]
+    """Contribute overlays.
+
+    Called once per process, at the first enable(), before anything is patched. All plugins are asked. Two overlays of
+    one name are a PluginError that names both plugins.
+    """
+
+
+@hookspec(firstresult=True)
+def ascend_overlay_select(overlay: Overlay) -> str | None:
+    """Veto an overlay: return the reason as a phrase, or None to let it pass.
+
+    Called for each overlay that the user's selection and the version ranges admit. The first reason wins; the overlay
+    is in the ledger as skipped, with the reason and without having touched anything.
+    """
+
+
+@hookspec(firstresult=True)
+def ascend_overlay_resolve_conflict(target: str, overlays: Sequence[Overlay]) -> str | None:
+    """Decide which of several overlays may decide `target`: return its name, or None to leave it to others.
+
+    Called when two enabled overlays replace one target and the user's `prefer` setting does not name it. The first
+    name wins; the losing overlays are skipped as a whole. Without an answer, enable() raises a ConflictError.
+    """
+
+
+@hookspec
+def ascend_overlay_applied(entry: Entry) -> None:
+    """Told after a patch was applied, with its ledger entry. All plugins are told; the result is ignored."""
+
+
+@hookspec
+def ascend_overlay_failed(entry: Entry, error: BaseException) -> None:
+    """Told after a patch failed and its overlay was taken back, before the error is raised or warned about."""
+
+
+@hookspec
+def ascend_overlay_reverted(entry: Entry) -> None:
+    """Told after an applied patch was taken back, by disable() or because its overlay failed."""
+
+
+@hookspec
+def ascend_overlay_kernels() -> Iterable[Any]:  # type: ignore[empty-body]
+    """Contribute reference kernels (`ascend_overlay.npu.ReferenceKernel`) for NPU operators.
+
+    Called when `ascend_overlay.npu` is first imported. A name that exists already with another schema is an error.
+    """

@@ -1,0 +1,30 @@
+"""Run by every Python process that has this folder first on PYTHONPATH: `ascend-overlay run` and children of enable().
+
+It arms the overlays and then runs the sitecustomize that this one hides, if there is one.
+"""
+
+import os
+import sys
+
+
+def _run_hidden_sitecustomize() -> None:
+    here = os.path.dirname(os.path.abspath(__file__))
+    for folder in sys.path:
+        path = os.path.join(folder or os.curdir, "sitecustomize.py")
+        if os.path.abspath(folder or os.curdir) != here and os.path.isfile(path):
+            with open(path, "rb") as file:
+                code = compile(file.read(), path, "exec")
+            exec(code, {"__name__": "sitecustomize", "__file__": path})
+            return
+
+
+if os.environ.get("ASCEND_OVERLAY", "0").lower() not in ("", "0", "false", "no", "off"):
+    try:
+        from ascend_overlay.hooks.activation import arm
+    except ImportError as error:
+        # An interpreter of another environment inherited PYTHONPATH: it has no overlays to apply.
+        if error.name is None or not error.name.startswith("ascend_overlay"):
+            raise
+    else:
+        arm()
+_run_hidden_sitecustomize()

@@ -1,0 +1,31 @@
+"""The built-in overlays: a plugin like any other."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ascend_overlay.hooks.markers import hookimpl
+
+if TYPE_CHECKING:
+    from ascend_overlay.overlay import Overlay
+
+MODULES = (
+    "roles",
+    "compile_cache",
+    "registry",
+    "compat",
+    "layernorm",
+    "activation",
+    "rotary",
+    "models.deepseek_v2",
+)
+
+
+@hookimpl
+def ascend_overlay_overlays() -> Iterable[Overlay]:
+    """Return the overlay that each module declares."""
+    import importlib.util
+    return [importlib.import_module(f"{__name__}.{module}").overlay for module in MODULES
+            if importlib.util.find_spec(f"{__name__}.{module}")]  # TEMPORARY until all exist
