@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ascend_overlay import __version__, process
 from ascend_overlay.errors import ConfigError, OverlayError
 from ascend_overlay.settings import Settings
+
+if TYPE_CHECKING:
+    from ascend_overlay.records import Ledger
 
 
 class _Group(click.Group):
@@ -119,13 +122,16 @@ def list_command(as_json: bool, **options: Any) -> None:
 
     settings = _settings(**options)
     engine.enable_for_listing(settings)
-    _show(engine.ledger().to_json() if as_json else str(engine.ledger()))
+    if as_json:
+        click.echo(engine.ledger().to_json())
+    else:
+        _show([engine.ledger()])
 
 
-@main.command()
+@main.command("ledger")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def ledger(folder: Path, as_json: bool) -> None:
+def ledger_command(folder: Path, as_json: bool) -> None:
     """Show the ledgers that the processes of a run wrote to FOLDER (ASCEND_OVERLAY_LEDGER)."""
     import json
 
@@ -135,13 +141,12 @@ def ledger(folder: Path, as_json: bool) -> None:
     if not ledgers:
         raise click.ClickException(f"there is no ledger in {str(folder)!r}; run with ASCEND_OVERLAY_LEDGER={folder}.")
     if as_json:
-        _show(json.dumps([found.to_dict() for found in ledgers], indent=2))
-        return
-    for found in ledgers:
-        _show(str(found))
+        click.echo(json.dumps([found.to_dict() for found in ledgers], indent=2))
+    else:
+        _show(ledgers)
 
 
-@main.command(context_settings={"ignore_unknown_options": True})
+@main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def demo(arguments: tuple[str, ...]) -> None:
     """Run a tiny DeepSeek-V2 in stock and in overlaid vLLM, and compare."""
@@ -150,5 +155,12 @@ def demo(arguments: tuple[str, ...]) -> None:
     sys.exit(demo_main(list(arguments)))
 
 
-def _show(text: str) -> None:
-    click.echo(text)
+def _show(ledgers: Iterable[Ledger]) -> None:
+    from rich.console import Console
+
+    from ascend_overlay.report import table
+
+    # A pipe has no width; the 80 columns that rich assumes are too few for targets.
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    for ledger in ledgers:
+        table.show(ledger, console)

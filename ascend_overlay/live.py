@@ -14,7 +14,9 @@ _ENGINES = (
 
 def live_engines() -> list[str]:
     """Return the names of the vLLM engine classes that have a live instance in this process."""
-    classes = [getattr(sys.modules[module], name) for module, name in _ENGINES if hasattr(sys.modules.get(module), name)]
+    classes = [
+        getattr(sys.modules[module], name) for module, name in _ENGINES if hasattr(sys.modules.get(module), name)
+    ]
     if not classes:
         return []
     if not _instances(classes):

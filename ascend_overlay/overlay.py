@@ -97,7 +97,13 @@ class Overlay:
         return f"<Overlay {self.name}: {len(self._patches)} patches, declared in {self.declared_in}>"
 
     def wrap(
-        self, target: str, wrapper: str | None = None, *, vllm: str | None = None, when: Condition | None = None, reason: str | None = None
+        self,
+        target: str,
+        wrapper: str | None = None,
+        *,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
     ) -> Any:
         """Wrap the calls of `target`; decorates ``wrapper(wrapped, instance, args, kwargs)``, or takes "module:function".
 
@@ -110,7 +116,13 @@ class Overlay:
         return _declare(add, wrapper)
 
     def replace(
-        self, target: str, replacement: str | None = None, *, vllm: str | None = None, when: Condition | None = None, reason: str | None = None
+        self,
+        target: str,
+        replacement: str | None = None,
+        *,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
     ) -> Any:
         """Replace a function, method or property; decorates the replacement, or takes "module:function".
 
@@ -123,7 +135,13 @@ class Overlay:
         return _declare(add, replacement)
 
     def subclass(
-        self, target: str, implementation: str | type, *, vllm: str | None = None, when: Condition | None = None, reason: str | None = None
+        self,
+        target: str,
+        implementation: str | type,
+        *,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
     ) -> None:
         """Use the subclass `implementation` wherever the class `target` was used, subclasses of it included."""
         self._add(
@@ -131,13 +149,24 @@ class Overlay:
         )
 
     def model(
-        self, architecture: str, implementation: str, *, vllm: str | None = None, when: Condition | None = None, reason: str | None = None
+        self,
+        architecture: str,
+        implementation: str,
+        *,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
     ) -> None:
         """Serve the architecture name of config.json with the model class "module:Class"."""
         _checked(implementation)
         self._add(
             Model(
-                target=architecture, architecture=architecture, implementation=implementation, vllm=vllm, when=when, reason=reason
+                target=architecture,
+                architecture=architecture,
+                implementation=implementation,
+                vllm=vllm,
+                when=when,
+                reason=reason,
             )
         )
 
@@ -176,7 +205,13 @@ class Overlay:
         )
 
     def quantization(
-        self, method: str, implementation: str | type, *, vllm: str | None = None, when: Condition | None = None, reason: str | None = None
+        self,
+        method: str,
+        implementation: str | type,
+        *,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
     ) -> None:
         """Register the QuantizationConfig subclass `implementation` under the name of `--quantization`."""
         self._add(
@@ -186,25 +221,50 @@ class Overlay:
         )
 
     def module_alias(
-        self, alias: str, module: str, *, vllm: str | None = None, when: Condition | None = None, reason: str | None = None
+        self,
+        alias: str,
+        module: str,
+        *,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
     ) -> None:
         """Serve ``import alias``, a module that this vLLM does not have, with `module`."""
         self._add(ModuleAlias(target=alias, implementation=module, vllm=vllm, when=when, reason=reason))
 
     def attribute(
-        self, target: str, value: Any, *, vllm: str | None = None, when: Condition | None = None, reason: str | None = None
+        self,
+        target: str,
+        value: Any,
+        *,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
     ) -> None:
         """Set an attribute that exists."""
         self._add(SetAttribute(target=_checked(target), value=value, vllm=vllm, when=when, reason=reason))
 
     def add(
-        self, target: str, value: Any, *, vllm: str | None = None, when: Condition | None = None, reason: str | None = None
+        self,
+        target: str,
+        value: Any,
+        *,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
     ) -> None:
         """Add an attribute that does not exist."""
         self._add(AddAttribute(target=_checked(target), value=value, vllm=vllm, when=when, reason=reason))
 
     def item(
-        self, target: str, key: Any, value: Any, *, vllm: str | None = None, when: Condition | None = None, reason: str | None = None
+        self,
+        target: str,
+        key: Any,
+        value: Any,
+        *,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
     ) -> None:
         """Set the entry `key` of the mapping `target`."""
         self._add(SetItem(target=_checked(target), item=key, value=value, vllm=vllm, when=when, reason=reason))

@@ -82,7 +82,7 @@ def ranks(overlays: Mapping[str, Overlay]) -> dict[str, int]:
         ConfigError: the declarations contradict each other.
     """
     # Without declarations the order of contribution counts; a stable topological sort keeps it.
-    sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter({name: () for name in overlays})
+    sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter(dict.fromkeys(overlays, ()))
     for name, overlay in overlays.items():
         sorter.add(name, *(other for other in overlay.after if other in overlays))
         for other in overlay.before:
@@ -92,7 +92,9 @@ def ranks(overlays: Mapping[str, Overlay]) -> dict[str, int]:
         sorter.prepare()
     except graphlib.CycleError as error:
         circle = " -> ".join(error.args[1])
-        raise ConfigError(f"the overlays cannot be ordered, their `after` and `before` form a circle: {circle}.") from None
+        raise ConfigError(
+            f"the overlays cannot be ordered, their `after` and `before` form a circle: {circle}."
+        ) from None
     order: list[str] = []
     position = {name: index for index, name in enumerate(overlays)}
     ready: list[str] = []

@@ -58,7 +58,9 @@ def specifier(text: str, *, whose: str) -> SpecifierSet:
     try:
         return SpecifierSet(text)
     except InvalidSpecifier as error:
-        raise ConfigError(f"{whose} has the version range {text!r}, which is not a PEP 440 specifier: {error}") from None
+        raise ConfigError(
+            f"{whose} has the version range {text!r}, which is not a PEP 440 specifier: {error}"
+        ) from None
 
 
 def admits(spec: SpecifierSet, version: str) -> bool:

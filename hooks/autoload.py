@@ -6,7 +6,6 @@ The file does nothing unless the environment variable ASCEND_OVERLAY asks for ov
 from __future__ import annotations
 
 import os
-
 import sysconfig
 from pathlib import Path
 

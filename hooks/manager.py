@@ -10,9 +10,9 @@ from importlib import metadata
 from typing import Any
 
 import pluggy
+from ascend_overlay.hooks import ENTRY_POINT_GROUP, PROJECT, spec
 
 from ascend_overlay.errors import PluginError, did_you_mean
-from ascend_overlay.hooks import ENTRY_POINT_GROUP, PROJECT, spec
 from ascend_overlay.settings import Settings
 
 BUILT_IN = "ascend_overlay.overlays"
@@ -202,5 +202,3 @@ def _origin_of_module(module: str) -> Origin:
     for name in metadata.packages_distributions().get(top, ()):
         return Origin(module, name, metadata.version(name))
     return Origin(module)
-
-

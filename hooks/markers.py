@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pluggy
-
 from ascend_overlay.hooks import PROJECT
 
 hookspec = pluggy.HookspecMarker(PROJECT)

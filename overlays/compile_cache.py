@@ -12,7 +12,7 @@ from ascend_overlay import Overlay
 overlay = Overlay(
     "compile_cache",
     vllm=">=0.27.1",
-    reason="vLLM's key of its torch.compile cache knows the configuration and the traced files, but not what was patched",
+    reason="vLLM's key of its torch.compile cache knows configuration and traced files, but not what was patched",
     upstream=None,
 )
 

@@ -16,13 +16,15 @@ overlay = Overlay(
 )
 
 
-def _entering(role: str) -> Callable[..., Any]:
-    def construct(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        enter_role(role)
-        return wrapped(*args, **kwargs)
+@overlay.wrap("vllm.v1.engine.core:EngineCore.__init__")
+def engine_core(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Whoever constructs an engine core plays its part."""
+    enter_role("engine_core")
+    return wrapped(*args, **kwargs)
 
-    return construct
 
-
-overlay.wrap("vllm.v1.engine.core:EngineCore.__init__")(_entering("engine_core"))
-overlay.wrap("vllm.v1.worker.worker_base:WorkerWrapperBase.__init__")(_entering("worker"))
+@overlay.wrap("vllm.v1.worker.worker_base:WorkerWrapperBase.__init__")
+def worker(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Whoever constructs a worker plays its part."""
+    enter_role("worker")
+    return wrapped(*args, **kwargs)

@@ -142,12 +142,12 @@ def _rebase_future(original: type, implementation: type, applied: Applied) -> No
         if original in cls.__bases__ and not issubclass(cls, implementation):
             _rebase(cls, original, implementation, applied)
 
-    setattr(original, "__init_subclass__", classmethod(init_subclass))
+    original.__init_subclass__ = classmethod(init_subclass)
 
     def restore() -> None:
         if had is MISSING:
             delattr(original, "__init_subclass__")
         else:
-            setattr(original, "__init_subclass__", had)
+            original.__init_subclass__ = had
 
     applied.undo.append(restore)

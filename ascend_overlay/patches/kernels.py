@@ -49,9 +49,7 @@ class Kernel(Patch):
         registry = mapping_at(sys.modules["vllm.ir.op"], Target.parse(REGISTRY))
         if self.operator not in registry:
             hint = did_you_mean(self.operator, registry)
-            raise TargetError(
-                f"vllm.ir has no operator {self.operator!r}; it has {', '.join(sorted(registry))}.{hint}"
-            )
+            raise TargetError(f"vllm.ir has no operator {self.operator!r}; it has {', '.join(sorted(registry))}.{hint}")
         operator = registry[self.operator]
         function, supports_args = implementation
         slot = context.slots.at(Item(operator.impls, self.provider))
@@ -65,7 +63,9 @@ class Kernel(Patch):
             try:
                 decorate(function)
             except ValueError as error:
-                raise SignatureError(f"{shown(function)} cannot implement vllm.ir.ops.{self.operator}: {error}") from None
+                raise SignatureError(
+                    f"{shown(function)} cannot implement vllm.ir.ops.{self.operator}: {error}"
+                ) from None
 
         applied = Applied(seam="vllm.ir provider")
         applied.undo.append(lambda: _drop_from_priority(operator, self.provider))
@@ -109,7 +109,13 @@ class KernelPriority(Wrap):
 
 
 def kernel_patches(
-    operator: str, implementation: Any, *, provider: str, supports_args: Ref | Callable[..., bool] | None, inplace: bool, **shared: Any
+    operator: str,
+    implementation: Any,
+    *,
+    provider: str,
+    supports_args: Ref | Callable[..., bool] | None,
+    inplace: bool,
+    **shared: Any,
 ) -> tuple[Kernel, KernelPriority]:
     """Return the two patches that make up one provider."""
     kernel = Kernel(

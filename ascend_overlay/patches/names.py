@@ -120,7 +120,9 @@ class Replace(Patch):
     def _check_signature(self, raw: Any, implementation: Any) -> None:
         function = _function_of(raw)
         if not callable(function) or not callable(implementation):
-            raise TargetError(f"the target {self.target} is {shown(raw)}, which is not callable; use overlay.attribute.")
+            raise TargetError(
+                f"the target {self.target} is {shown(raw)}, which is not callable; use overlay.attribute."
+            )
         original, ours = signatures.of(function), signatures.of(_function_of(implementation))
         if original is None or ours is None:
             return

@@ -16,7 +16,7 @@ _STYLES = {"applied": "green", "pending": "cyan", "skipped": "dim", "failed": "b
 
 
 def as_table(ledger: Ledger) -> Table:
-    """Return the ledger as a rich table: one row a patch."""
+    """Return the ledger as a rich table: one row a patch, one section an overlay."""
     process = ledger.process
     table = Table(
         title=f"{process['role']} (pid {process['pid']})",
@@ -24,36 +24,58 @@ def as_table(ledger: Ledger) -> Table:
         title_style="bold",
         caption=_summary(ledger),
         caption_justify="left",
-        expand=False,
     )
-    table.add_column("overlay", no_wrap=True)
+    table.add_column("overlay", overflow="fold")
     table.add_column("kind", no_wrap=True)
-    table.add_column("target", overflow="fold", ratio=3)
+    table.add_column("target", overflow="fold", ratio=5)
     table.add_column("state", no_wrap=True)
-    table.add_column("what, or why not", overflow="fold", ratio=4)
-    table.add_column("from", overflow="fold")
+    table.add_column("what, or why not", overflow="fold", ratio=6)
+    before: tuple[str, ...] | None = None
     for entry in ledger:
+        source = (entry.overlay, entry.distribution or entry.plugin, entry.version)
+        if before is not None and source != before:
+            table.add_section()
+        name = _named(entry) if source != before else ""
         style = _STYLES.get(entry.state, "")
-        source = f"{entry.distribution or entry.plugin} {entry.version}".strip()
-        state = f"[{style}]{entry.state}[/]"
-        table.add_row(entry.overlay, entry.kind, escape(entry.target), state, escape(_about(entry)), escape(source))
+        state = f"[{style}]{entry.state}[/]" if style else entry.state
+        table.add_row(name, entry.kind, escape(_broken(entry.target)), state, escape(_about(entry)))
+        before = source
     return table
 
 
-def as_text(ledger: Ledger, *, width: int = 140) -> str:
+def as_text(ledger: Ledger, *, width: int = 120) -> str:
     """Return the table as plain text, `width` columns wide at most."""
     console = Console(file=io.StringIO(), width=width, color_system=None)
+    show(ledger, console)
+    assert isinstance(console.file, io.StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+def show(ledger: Ledger, console: Console) -> None:
+    """Print the table, the notes and the counts of NPU operators on `console`."""
     console.print(as_table(ledger))
     for overlay, text in ledger.notes:
-        console.print(f"{overlay}: {text}", markup=False, highlight=False)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue().rstrip("\n")
+        console.print(f"note: {overlay}: {text}" if overlay else f"note: {text}", markup=False, highlight=False)
+    if ledger.operators:
+        counts = ", ".join(f"{name} {count}" for name, count in sorted(ledger.operators.items()))
+        console.print(f"NPU operator calls: {counts}", markup=False, highlight=False)
+
+
+def _named(entry: Entry) -> str:
+    source = f"{entry.distribution or entry.plugin} {entry.version}".strip()
+    return f"[bold]{escape(entry.overlay)}[/]\n[dim]{escape(source)}[/]" if entry.overlay else escape(source)
+
+
+def _broken(target: str) -> str:
+    """Break a long target where it reads best: between the module and the name in it."""
+    module, colon, name = target.partition(":")
+    return f"{module}{colon}\n  {name}" if colon and len(target) > 36 else target
 
 
 def _about(entry: Entry) -> str:
     if entry.state in ("skipped", "failed", "reverted"):
         return entry.reason
-    parts = [entry.detail]
+    parts = [entry.detail.replace("ascend_overlay.overlays.", "")]
     if entry.seam and entry.seam != "patch":
         parts.append(f"by {entry.seam}")
     if entry.copies:
