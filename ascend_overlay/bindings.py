@@ -172,9 +172,9 @@ def _walk_class(cls: type, where: str, module: str, seen: set[int]) -> Iterator[
 def _walk_defaults(function: types.FunctionType, where: str) -> Iterator[_Holder]:
     for index, value in enumerate(function.__defaults__ or ()):
         yield _Holder(f"{where}(default {index})", None, value, functools.partial(_set_default, function, index))
-    for key, value in (function.__kwdefaults__ or {}).items():
-        put = functools.partial(function.__kwdefaults__.__setitem__, key)
-        yield _Holder(f"{where}(default {key})", None, value, put)
+    keyword_only = function.__kwdefaults__ or {}
+    for key, value in keyword_only.items():
+        yield _Holder(f"{where}(default {key})", None, value, functools.partial(keyword_only.__setitem__, key))
 
 
 def _walk_container(container: Any, where: str) -> Iterator[_Holder]:

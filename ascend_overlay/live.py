@@ -31,4 +31,5 @@ def _instances(classes: list[type]) -> list[object]:
 
 
 def _derived(cls: type) -> list[type]:
-    return [step for child in cls.__subclasses__() for step in [child, *_derived(child)]]
+    children: list[type] = cls.__subclasses__()
+    return [step for child in children for step in [child, *_derived(child)]]

@@ -96,6 +96,25 @@ class Overlay:
     def __repr__(self) -> str:
         return f"<Overlay {self.name}: {len(self._patches)} patches, declared in {self.declared_in}>"
 
+    @overload
+    def wrap(
+        self,
+        target: str,
+        *,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
+    ) -> Callable[[_F], _F]: ...
+    @overload
+    def wrap(
+        self,
+        target: str,
+        wrapper: str,
+        *,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
+    ) -> None: ...
     def wrap(
         self,
         target: str,
@@ -105,7 +124,9 @@ class Overlay:
         when: Condition | None = None,
         reason: str | None = None,
     ) -> Any:
-        """Wrap the calls of `target`; decorates ``wrapper(wrapped, instance, args, kwargs)``, or takes "module:function".
+        """Wrap the calls of `target`.
+
+        Decorates ``wrapper(wrapped, instance, args, kwargs)``, or takes one as "module:function".
 
         For control paths: every call pays for the wrapper.
         """
@@ -115,6 +136,25 @@ class Overlay:
 
         return _declare(add, wrapper)
 
+    @overload
+    def replace(
+        self,
+        target: str,
+        *,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
+    ) -> Callable[[_F], _F]: ...
+    @overload
+    def replace(
+        self,
+        target: str,
+        replacement: str,
+        *,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
+    ) -> None: ...
     def replace(
         self,
         target: str,

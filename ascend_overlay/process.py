@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import sys
@@ -27,7 +28,7 @@ def role() -> str:
         if name.startswith(prefix):
             return role_name
     argv = getattr(sys, "orig_argv", [])
-    if any(flag == "-m" and module == _INSPECTION_MODULE for flag, module in zip(argv, argv[1:], strict=False)):
+    if any(flag == "-m" and module == _INSPECTION_MODULE for flag, module in itertools.pairwise(argv)):
         return "inspection"
     if name != "MainProcess":
         return "child"

@@ -1,7 +1,8 @@
 """Classes that pydantic compiled: validators that hold on to what a class was made of.
 
-A pydantic class captures its validator methods, and whether it has a `__post_init__`, when it is built; a class that has
-it as a field captures all that again. A patch of such a member changes nothing until the validators are built anew.
+A pydantic class captures its validator methods, and whether it has a `__post_init__`, when it is built; a class that
+has it as a field captures all that again. A patch of such a member changes nothing until the validators are built
+anew.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ def captured(owner: Any, name: str) -> bool:
         return False
     if name == "__init__":
         raise TargetError(
-            f"{owner.__module__}:{owner.__qualname__}.__init__ is not called when pydantic builds the object as a field "
-            f"of another; patch {owner.__qualname__}.__post_init__ instead."
+            f"{owner.__module__}:{owner.__qualname__}.__init__ is not called when pydantic builds the object as a "
+            f"field of another; patch {owner.__qualname__}.__post_init__ instead."
         )
     if name == "__post_init__":
         return True
@@ -92,7 +93,8 @@ def _build(cls: type) -> None:
         if dataclasses.is_dataclass(cls):
             from pydantic.dataclasses import rebuild_dataclass
 
-            rebuild_dataclass(cls, force=True, _types_namespace=vars(sys.modules[cls.__module__]))
+            compiled: Any = cls
+            rebuild_dataclass(compiled, force=True, _types_namespace=vars(sys.modules[cls.__module__]))
         else:
             cls.model_rebuild(force=True, _types_namespace=vars(sys.modules[cls.__module__]))  # type: ignore[attr-defined]
     except Exception as error:

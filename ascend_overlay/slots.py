@@ -85,7 +85,7 @@ class Item:
 
     def get(self) -> Any:
         """Return the entry, or MISSING."""
-        return self.owner[self.key] if self.key in self.owner else MISSING
+        return self.owner.get(self.key, MISSING)
 
     def put(self, value: Any) -> None:
         """Set the entry."""

@@ -34,13 +34,13 @@ def arm() -> None:
     if _TRIGGER in sys.modules:
         start()
     elif _trigger not in sys.meta_path:
-        sys.meta_path.insert(0, _trigger)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, _trigger)
 
 
 def disarm() -> None:
     """Take the finder out again."""
     if _trigger in sys.meta_path:
-        sys.meta_path.remove(_trigger)  # type: ignore[arg-type]
+        sys.meta_path.remove(_trigger)
 
 
 def start() -> None:

@@ -142,8 +142,10 @@ class Plugins:
         except PluginError as error:
             self.problems.append((origin, error))
         except Exception as error:
-            text = f"{origin} cannot be loaded: {type(error).__name__}: {error}. Repair or uninstall it, or leave it out with"
-            problem = PluginError(f"{text} ASCEND_OVERLAY_PLUGINS=-{origin.plugin}.")
+            problem = PluginError(
+                f"{origin} cannot be loaded: {type(error).__name__}: {error}. Repair or uninstall it, or leave it out "
+                f"with ASCEND_OVERLAY_PLUGINS=-{origin.plugin}."
+            )
             problem.__cause__ = error
             self.problems.append((origin, problem))
         self._seen.add(origin.plugin)
@@ -172,7 +174,10 @@ class Plugins:
             if name not in known:
                 origin = Origin(name)
                 hint = did_you_mean(name, known)
-                text = f"ASCEND_OVERLAY_PLUGINS names {name!r}, but no installed plugin or distribution is called that.{hint}"
+                text = (
+                    f"ASCEND_OVERLAY_PLUGINS names {name!r}, but no installed plugin or distribution is called "
+                    f"that.{hint}"
+                )
                 if all(str(problem) != text for _, problem in self.problems):
                     self.problems.append((origin, PluginError(text)))
 

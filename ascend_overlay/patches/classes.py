@@ -69,8 +69,8 @@ class Subclass(Patch):
             code = getattr(member, "__code__", None)
             if code is not None and "super" in code.co_names and original.__name__ in code.co_names:
                 raise TargetError(
-                    f"{self.target}.{name} calls super({original.__name__}, self); with the name re-bound it would call "
-                    f"itself for ever. Replace that method instead."
+                    f"{self.target}.{name} calls super({original.__name__}, self); with the name re-bound it would "
+                    f"call itself for ever. Replace that method instead."
                 )
 
     def _check_members(self, original: type, implementation: type, context: Context) -> None:
@@ -97,10 +97,11 @@ def _seam(owner: Any, name: str, original: type) -> tuple[Storage, str]:
 
 
 def _rebase_all(original: type, implementation: type, applied: Applied) -> None:
-    for derived in original.__subclasses__():
-        if derived is not implementation and original in derived.__bases__ and not issubclass(derived, implementation):
-            if not issubclass(implementation, derived):
-                _rebase(derived, original, implementation, applied)
+    children: list[type] = original.__subclasses__()
+    for derived in children:
+        related = issubclass(derived, implementation) or issubclass(implementation, derived)
+        if original in derived.__bases__ and not related:
+            _rebase(derived, original, implementation, applied)
 
 
 def _rebase(derived: type, original: type, implementation: type, applied: Applied) -> None:
@@ -136,18 +137,20 @@ def _rebase_future(original: type, implementation: type, applied: Applied) -> No
 
     def init_subclass(cls: type, **kwargs: Any) -> None:
         if had is MISSING:
-            super(original, cls).__init_subclass__(**kwargs)
+            parent: Any = super(original, cls)
+            parent.__init_subclass__(**kwargs)
         else:
             had.__get__(None, cls)(**kwargs)
         if original in cls.__bases__ and not issubclass(cls, implementation):
             _rebase(cls, original, implementation, applied)
 
-    original.__init_subclass__ = classmethod(init_subclass)
+    patched: Any = original
+    patched.__init_subclass__ = classmethod(init_subclass)  # type: ignore[arg-type]
 
     def restore() -> None:
         if had is MISSING:
-            delattr(original, "__init_subclass__")
+            del patched.__init_subclass__
         else:
-            original.__init_subclass__ = had
+            patched.__init_subclass__ = had
 
     applied.undo.append(restore)

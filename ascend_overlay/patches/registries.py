@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -137,7 +138,7 @@ class Quantization(Patch):
         applied = Applied(seam="quantization registry")
         for names in _lists_of_methods(module):
             if self.method not in names:
-                applied.undo.append(lambda names=names: self.method in names and names.remove(self.method))
+                applied.undo.append(functools.partial(_discard, names, self.method))
         slot = context.slots.at(Item(module._CUSTOMIZED_METHOD_TO_QUANT_CONFIG, self.method))
         change = _ByCall(
             context.rank,
@@ -149,6 +150,11 @@ class Quantization(Patch):
 
     def describe(self) -> str:
         return f"configured by {shown(self.implementation)}"
+
+
+def _discard(names: list[str], method: str) -> None:
+    if method in names:
+        names.remove(method)
 
 
 def _lists_of_methods(module: ModuleType) -> list[list[str]]:

@@ -12,7 +12,7 @@ import wrapt
 WrapperFunction = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
 
 
-class _BoundOverlayWrapper(wrapt.BoundFunctionWrapper):  # type: ignore[misc]
+class _BoundOverlayWrapper(wrapt.BoundFunctionWrapper[Any, Any]):
     def __reduce__(self) -> Any:
         return _reduce(self)
 
@@ -20,7 +20,7 @@ class _BoundOverlayWrapper(wrapt.BoundFunctionWrapper):  # type: ignore[misc]
         return _reduce(self)
 
 
-class OverlayWrapper(wrapt.FunctionWrapper):  # type: ignore[misc]
+class OverlayWrapper(wrapt.FunctionWrapper[Any, Any]):
     """A wrapt FunctionWrapper that can be pickled.
 
     vLLM hands functions to multiprocessing (``Process(target=EngineCoreProc.run_engine_core)``), which pickles them
