@@ -15,6 +15,8 @@ from ascend_overlay.errors import ConfigError, OverlayError
 from ascend_overlay.settings import Settings
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ascend_overlay.records import Ledger
 
 
@@ -130,8 +132,9 @@ def list_command(as_json: bool, **options: Any) -> None:
 
 @main.command("ledger")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--each", is_flag=True, help="Print one table a process, with what each patch did.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def ledger_command(folder: Path, as_json: bool) -> None:
+def ledger_command(folder: Path, each: bool, as_json: bool) -> None:
     """Show the ledgers that the processes of a run wrote to FOLDER (ASCEND_OVERLAY_LEDGER)."""
     import json
 
@@ -142,8 +145,12 @@ def ledger_command(folder: Path, as_json: bool) -> None:
         raise click.ClickException(f"there is no ledger in {str(folder)!r}; run with ASCEND_OVERLAY_LEDGER={folder}.")
     if as_json:
         click.echo(json.dumps([found.to_dict() for found in ledgers], indent=2))
-    else:
+    elif each:
         _show(ledgers)
+    else:
+        from ascend_overlay.report import processes
+
+        processes.show(ledgers, _console())
 
 
 @main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
@@ -156,11 +163,15 @@ def demo(arguments: tuple[str, ...]) -> None:
 
 
 def _show(ledgers: Iterable[Ledger]) -> None:
-    from rich.console import Console
-
     from ascend_overlay.report import table
 
-    # A pipe has no width; the 80 columns that rich assumes are too few for targets.
-    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console = _console()
     for ledger in ledgers:
         table.show(ledger, console)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    # A pipe has no width; the 80 columns that rich assumes are too few for targets.
+    return Console() if sys.stdout.isatty() else Console(width=120)

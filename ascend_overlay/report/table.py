@@ -22,7 +22,7 @@ def as_table(ledger: Ledger) -> Table:
         title=f"{process['role']} (pid {process['pid']})",
         title_justify="left",
         title_style="bold",
-        caption=_summary(ledger),
+        caption=summary(ledger),
         caption_justify="left",
     )
     table.add_column("overlay", overflow="fold")
@@ -35,10 +35,8 @@ def as_table(ledger: Ledger) -> Table:
         source = (entry.overlay, entry.distribution or entry.plugin, entry.version)
         if before is not None and source != before:
             table.add_section()
-        name = _named(entry) if source != before else ""
-        style = _STYLES.get(entry.state, "")
-        state = f"[{style}]{entry.state}[/]" if style else entry.state
-        table.add_row(name, entry.kind, escape(_broken(entry.target)), state, escape(_about(entry)))
+        name = named(entry) if source != before else ""
+        table.add_row(name, entry.kind, escape(broken(entry.target)), styled(entry.state), escape(_about(entry)))
         before = source
     return table
 
@@ -61,15 +59,22 @@ def show(ledger: Ledger, console: Console) -> None:
         console.print(f"NPU operator calls: {counts}", markup=False, highlight=False)
 
 
-def _named(entry: Entry) -> str:
+def styled(state: str) -> str:
+    """Return a state in its colour."""
+    style = _STYLES.get(state)
+    return f"[{style}]{state}[/]" if style else state
+
+
+def named(entry: Entry) -> str:
+    """Return the overlay and where it comes from, in two lines."""
     source = f"{entry.distribution or entry.plugin} {entry.version}".strip()
     return f"[bold]{escape(entry.overlay)}[/]\n[dim]{escape(source)}[/]" if entry.overlay else escape(source)
 
 
-def _broken(target: str) -> str:
+def broken(target: str, *, beyond: int = 36) -> str:
     """Break a long target where it reads best: between the module and the name in it."""
     module, colon, name = target.partition(":")
-    return f"{module}{colon}\n  {name}" if colon and len(target) > 36 else target
+    return f"{module}{colon}\n  {name}" if colon and len(target) > beyond else target
 
 
 def _about(entry: Entry) -> str:
@@ -87,7 +92,8 @@ def _about(entry: Entry) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _summary(ledger: Ledger) -> str:
+def summary(ledger: Ledger) -> str:
+    """Return how many patches are in which state, and what they cost."""
     states: dict[str, int] = {}
     for entry in ledger:
         states[entry.state] = states.get(entry.state, 0) + 1

@@ -1,0 +1,106 @@
+"""The ledgers of all processes of a run as one table: a row a patch, a column a kind of process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ascend_overlay.report.table import broken, named, styled, summary
+
+if TYPE_CHECKING:
+    from ascend_overlay.records import Entry, Ledger
+
+_Row = tuple[str, str, str, str, str, str]
+
+
+def as_table(ledgers: Sequence[Ledger]) -> Table:
+    """Return one table for all `ledgers`: what became of each patch in each process.
+
+    Processes of one role in which the same happened share a column.
+    """
+    columns = _columns(ledgers)
+    table = Table(title=f"{len(ledgers)} processes", title_justify="left", title_style="bold")
+    table.add_column("overlay", overflow="fold")
+    table.add_column("kind", no_wrap=True)
+    table.add_column("target", overflow="fold", ratio=1)
+    for title, _ in columns:
+        table.add_column(title, no_wrap=True)
+    before: tuple[str, ...] | None = None
+    for row, sample in _rows(ledgers).items():
+        source = row[:3]
+        if before is not None and source != before:
+            table.add_section()
+        states = [styled(states[row]) if row in states else "" for _, states in columns]
+        name = named(sample) if source != before else ""
+        table.add_row(name, sample.kind, escape(broken(sample.target, beyond=30)), *states)
+        before = source
+    return table
+
+
+def show(ledgers: Sequence[Ledger], console: Console) -> None:
+    """Print the table, and below it a line for each process and for each thing that asks for attention."""
+    console.print(as_table(ledgers))
+    for ledger in ledgers:
+        process = ledger.process
+        text = f"{process['role']} (pid {process['pid']}): {summary(ledger)}"
+        if ledger.operators:
+            counts = ", ".join(f"{name} {count}" for name, count in sorted(ledger.operators.items()))
+            text += f"; NPU operator calls: {counts}"
+        console.print(text, markup=False, highlight=False)
+    for line in _remarks(ledgers):
+        console.print(line, markup=False, highlight=False)
+
+
+def _columns(ledgers: Iterable[Ledger]) -> list[tuple[str, dict[_Row, str]]]:
+    groups: list[tuple[str, dict[_Row, str], list[int]]] = []
+    for ledger in ledgers:
+        role, pid = str(ledger.process["role"]), int(ledger.process["pid"])
+        states = {_row(entry): entry.state for entry in ledger}
+        for known, same, pids in groups:
+            if known == role and same == states:
+                pids.append(pid)
+                break
+        else:
+            groups.append((role, states, [pid]))
+    titles = [f"{role} x{len(pids)}" if len(pids) > 1 else role for role, _, pids in groups]
+    return [
+        (f"{title} {pids[0]}" if titles.count(title) > 1 else title, states)
+        for title, (_, states, pids) in zip(titles, groups, strict=True)
+    ]
+
+
+def _rows(ledgers: Iterable[Ledger]) -> dict[_Row, Entry]:
+    rows: dict[_Row, Entry] = {}
+    for ledger in ledgers:
+        for entry in ledger:
+            rows.setdefault(_row(entry), entry)
+    return rows
+
+
+def _row(entry: Entry) -> _Row:
+    return (entry.overlay, entry.distribution or entry.plugin, entry.version, entry.kind, entry.target, entry.detail)
+
+
+def _remarks(ledgers: Iterable[Ledger]) -> list[str]:
+    """Return what a reader must not miss, each once, with the roles of the processes that say so."""
+    said: dict[str, list[str]] = {}
+    for ledger in ledgers:
+        role = str(ledger.process["role"])
+        lines = [
+            f"{entry.state}: {entry.overlay}: {entry.target}: {entry.reason}" for entry in ledger if _matters(entry)
+        ]
+        lines += [f"NOT re-bound: {entry.overlay}: {entry.target}: {held}" for entry in ledger for held in entry.stale]
+        lines += [f"note: {overlay}: {text}" if overlay else f"note: {text}" for overlay, text in ledger.notes]
+        for line in lines:
+            roles = said.setdefault(line, [])
+            if role not in roles:
+                roles.append(role)
+    return [f"{line} [{', '.join(roles)}]" for line, roles in said.items()]
+
+
+def _matters(entry: Entry) -> bool:
+    return entry.state in ("failed", "skipped", "reverted")
