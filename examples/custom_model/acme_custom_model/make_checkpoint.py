@@ -10,10 +10,11 @@ import argparse
 from pathlib import Path
 
 import torch
-from acme_custom_model.config import CustomConfig
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
+
+from acme_custom_model.config import CustomConfig
 
 SPECIAL_TOKENS = ("<s>", "</s>")
 EMBEDDING_DEVIATION = 0.05

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -296,7 +297,9 @@ class CustomModel(nn.Module):
             fused, shard = STACKED.get(projection, (projection, None))
             place = ".".join(part for part in (parent, fused, leaf) if part)
             if place not in parameters:
-                raise ValueError(f"the checkpoint's tensor {name!r} belongs to no parameter of CustomModel ({place!r}).")
+                raise ValueError(
+                    f"the checkpoint's tensor {name!r} belongs to no parameter of CustomModel ({place!r})."
+                )
             parameter = parameters[place]
             loader = getattr(parameter, "weight_loader", default_weight_loader)
             if shard is None:
@@ -311,7 +314,7 @@ class CustomModelForCausalLM(nn.Module, SupportsPP, SupportsQuant):
     """The model as vLLM sees it."""
 
     # Which checkpoint modules a fused module stands for; quantization configs that name modules need it.
-    packed_modules_mapping = {
+    packed_modules_mapping: ClassVar[dict[str, list[str]]] = {
         "qkv_proj": ["q_proj", "k_proj", "v_proj"],
         "gate_up_proj": ["gate_proj", "up_proj"],
     }
