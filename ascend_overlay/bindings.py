@@ -178,14 +178,15 @@ def _walk_defaults(function: types.FunctionType, where: str) -> Iterator[_Holder
 
 
 def _walk_container(container: Any, where: str) -> Iterator[_Holder]:
+    # By the methods of the built-in types: a subclass may load what it is asked for (transformers' lazy mappings).
     if isinstance(container, dict):
-        for key, value in list(container.items()):
+        for key, value in list(dict.items(container)):
             yield _Holder(f"{where}[{key!r}]", None, value, functools.partial(container.__setitem__, key))
     elif isinstance(container, list):
-        for index, value in enumerate(container):
+        for index, value in enumerate(list.__iter__(container)):
             yield _Holder(f"{where}[{index}]", None, value, functools.partial(container.__setitem__, index))
     else:
-        for value in list(container):
+        for value in list(set.__iter__(container)):
             yield _Holder(f"{where}{{}}", None, value, functools.partial(_exchange, container, value))
 
 
@@ -253,7 +254,7 @@ class _Sweep:
 
     def _in_dict(self, found: dict[Any, Any], owner: Any) -> Iterator[_Holder]:
         module = self.modules.get(id(found))
-        for key, value in list(found.items()):
+        for key, value in list(dict.items(found)):
             if id(value) not in self.by_id:
                 continue
             if module is not None:
@@ -291,7 +292,7 @@ def _stale_text(found: Any, owner: Any, swap: Swap) -> str | None:
     if isinstance(found, dict):
         if not _is_attributes_of(found, owner) or isinstance(owner, types.FunctionType):
             return None
-        names = [key for key, value in found.items() if value is old]
+        names = [key for key, value in dict.items(found) if value is old]
         return f"attribute {', '.join(map(str, names))} of {_describe(owner)}"
     if isinstance(found, types.MethodType):
         return f"a bound method of {_describe(found.__self__)}"
@@ -322,7 +323,7 @@ def _describe(owner: Any) -> str:
 
 def _describe_container(found: dict[Any, Any], owner: Any) -> str:
     if isinstance(owner, dict):
-        for key, value in owner.items():
+        for key, value in dict.items(owner):
             if value is found:
                 module = owner.get("__name__")
                 return f"{module}.{key}" if isinstance(module, str) else str(key)

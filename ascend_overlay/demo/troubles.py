@@ -1,0 +1,41 @@
+"""Known reasons why a vLLM run ends early, each as a sentence that tells what to do."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+_LIBRARIES = ("libhccl", "libascendcl", "libacl_op_compiler", "libge_runner", "libgraph", "libacl_tdt_channel")
+
+_KNOWN = {
+    r"operator torchvision::nms does not exist": (
+        "torchvision (and with it torchaudio, torchcodec and triton) was installed for CUDA beside a torch for CPU, "
+        "and does not load with it. vLLM does not need them here: "
+        "pip uninstall torchvision torchaudio torchcodec triton"
+    ),
+    rf"(?:{'|'.join(_LIBRARIES)})\.so: cannot open shared object file": (
+        "torch_npu is installed, but CANN, which it needs, is not, or its set_env.sh was not sourced. torch loads "
+        "torch_npu by itself; to run without an NPU, set TORCH_DEVICE_BACKEND_AUTOLOAD=0."
+    ),
+    r"Cannot allocate memory|MemoryError": "There was not enough memory: each of the two runs needs about 3 GB.",
+}
+
+
+def missing() -> str | None:
+    """Return what to do where vLLM is not installed, None where it is."""
+    if importlib.util.find_spec("vllm") is not None:
+        return None
+    return 'vLLM is not installed here. For one that runs on CPU: pip install "ascend_overlay[cpu]"'
+
+
+def diagnosis(log: Path) -> str | None:
+    """Return what to do about an error in the file `log`, if it is a known one."""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    return next((cure for pattern, cure in _KNOWN.items() if re.search(pattern, text)), None)
+
+
+def tail(log: Path, lines: int = 15) -> list[str]:
+    """Return the last lines of the file `log`."""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    return [line.rstrip() for line in text.splitlines() if line.strip()][-lines:]
