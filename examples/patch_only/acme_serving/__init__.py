@@ -1,0 +1,1 @@
+"""What one site changes in vLLM: patches only, no model."""
