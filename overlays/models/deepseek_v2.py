@@ -10,8 +10,8 @@ overlay = Overlay(
     "deepseek_v2",
     vllm=">=0.27.1",
     reason=(
-        "vLLM's class neither describes its packed experts, which a ModelSlim description names one by one, nor notices "
-        "a checkpoint that lacks some of its weights"
+        "vLLM's class neither describes its packed experts, which a ModelSlim description names one by one, nor "
+        "notices a checkpoint that lacks some of its weights"
     ),
     upstream=None,
 )

@@ -18,10 +18,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from ascend_overlay.overlays.models.weights import Audit
 from vllm.config import VllmConfig
 from vllm.model_executor.models.deepseek_v2 import DeepseekV2ForCausalLM, DeepseekV3ForCausalLM
-
-from ascend_overlay.overlays.models.weights import Audit
 
 
 def _packed_modules() -> dict[str, list[str]]:
@@ -42,8 +41,8 @@ class _AscendLoading:
         mapping = type(self).packed_modules_mapping
         mapping.clear()
         mapping.update(_packed_modules())
-        # Complete is the first load of a model that starts from disk. A dummy start is filled later, in pieces that
-        # nobody announces as the last; a part of a larger model gets its weights in as many calls as they are scattered.
+        # The first load of a model that starts from disk is complete. A dummy start is filled later, in pieces of which
+        # nobody announces the last; a part of a larger model gets its weights in as many calls as they are scattered.
         self._load_is_complete = vllm_config.load_config.load_format != "dummy" and not prefix
         super().__init__(vllm_config=vllm_config, prefix=prefix)  # type: ignore[call-arg]
 
