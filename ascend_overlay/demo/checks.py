@@ -43,24 +43,29 @@ def all_checks(stock: Run, overlaid: Run, differences: Sequence[Difference]) -> 
 
 def ended(run: Run) -> Check:
     """The run came to its end, and nothing of it stayed behind."""
+    trouble = _trouble(run)
+    text = trouble or f"ran to its end in {run.seconds:.0f} s and left no process behind."
+    return Check(run.name, trouble is None, f"the {run.name} run {text}")
+
+
+def _trouble(run: Run) -> str | None:
     where = f" while it was to {run.phase}" if run.phase else ""
     if run.status is None:
-        return Check(run.name, False, f"took longer than allowed (--timeout){where}, and was ended.")
+        return f"took longer than allowed (--timeout){where}, and was ended."
     if run.status != 0 or not run.result:
         how = f"was killed by signal {-run.status}" if run.status < 0 else f"ended with status {run.status}"
-        cure = troubles.diagnosis(run.log)
-        return Check(run.name, False, f"{how}{where}." + (f" {cure}" if cure else f" Its log is {run.log}"))
+        return f"{how}{where}. {troubles.diagnosis(run.log) or f'Its log is {run.log}'}"
     if run.survivors:
         names = ", ".join(f"{seen.name or 'unnamed'} (pid {seen.pid})" for seen in run.survivors)
-        return Check(run.name, False, f"left processes behind when it ended: {names}. They were killed.")
-    return Check(run.name, True, f"ran to its end in {run.seconds:.0f} s and left no process behind.")
+        return f"left processes behind when it ended: {names}. They were killed."
+    return None
 
 
 def untouched(stock: Run) -> Check:
     """The stock run is what it says."""
     if stock.result["overlaid"]:
-        return Check("stock", False, "had overlays switched on, so it is no measure; something calls enable() in it.")
-    return Check("stock", True, "had no overlay switched on.")
+        return Check("untouched", False, "the stock run had overlays switched on: something calls enable() in it.")
+    return Check("untouched", True, "the stock run had no overlay switched on.")
 
 
 def tokens(differences: Sequence[Difference]) -> Check:

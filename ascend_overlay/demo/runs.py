@@ -76,7 +76,15 @@ class Run:
         }
 
 
-def execute(name: str, spec: Mapping[str, Any], folder: Path, *, timeout: float, progress: Progress) -> Run:
+def execute(
+    name: str,
+    spec: Mapping[str, Any],
+    folder: Path,
+    *,
+    timeout: float,
+    progress: Progress,
+    cache: Path | None = None,
+) -> Run:
     """Run the worker script as `name` ("stock" or "overlaid") in `folder` and wait for its end.
 
     Args:
@@ -85,6 +93,8 @@ def execute(name: str, spec: Mapping[str, Any], folder: Path, *, timeout: float,
         folder: an empty folder of its own; made if needed.
         timeout: seconds after which it is ended.
         progress: told about each phase.
+        cache: folder of vLLM's caches; default: one of its own, so that a run neither profits from another nor from an
+            earlier demo.
     """
     folder.mkdir(parents=True, exist_ok=True)
     specification = folder / "spec.json"
@@ -97,7 +107,7 @@ def execute(name: str, spec: Mapping[str, Any], folder: Path, *, timeout: float,
         started = time.monotonic()
         child = subprocess.Popen(
             command,
-            env=environment(folder, overlaid=name == "overlaid", compiled=bool(spec["compiled"])),
+            env=environment(cache or folder / "cache", overlaid=name == "overlaid", compiled=bool(spec["compiled"])),
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -121,11 +131,8 @@ def execute(name: str, spec: Mapping[str, Any], folder: Path, *, timeout: float,
     return run
 
 
-def environment(folder: Path, *, overlaid: bool, compiled: bool) -> dict[str, str]:
-    """Return the environment of a run: the user's without what bears on overlays, and small, quiet and offline.
-
-    vLLM's caches are the run's own, so that one run neither profits from the other nor from an earlier demo.
-    """
+def environment(cache: Path, *, overlaid: bool, compiled: bool) -> dict[str, str]:
+    """Return the environment of a run: the user's without what bears on overlays, and small, quiet and offline."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     parts = [part for part in env.pop("PYTHONPATH", "").split(os.pathsep) if part and part != process.startup_folder()]
     if parts:
@@ -136,8 +143,8 @@ def environment(folder: Path, *, overlaid: bool, compiled: bool) -> dict[str, st
         # Helper functions of vLLM are compiled even with enforce_eager; that takes longer than the rest of the run.
         env["TORCHDYNAMO_DISABLE"] = "1"
     return env | {
-        "VLLM_CACHE_ROOT": str(folder / "cache"),
-        "TORCHINDUCTOR_CACHE_DIR": str(folder / "cache" / "inductor"),
+        "VLLM_CACHE_ROOT": str(cache),
+        "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "OMP_NUM_THREADS": env.get("OMP_NUM_THREADS", "1"),
         "HF_HUB_OFFLINE": "1",

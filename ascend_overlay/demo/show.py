@@ -142,7 +142,7 @@ def verdicts(console: Console, found: Sequence[Check]) -> None:
     console.print()
     for check in found:
         mark = "[green]ok  [/]" if check.ok else "[bold red]FAIL[/]"
-        console.print(f"{mark}  [bold]{check.name:<10}[/]{escape(check.text)}", soft_wrap=True)
+        console.print(f"{mark}  [bold]{check.name:<11}[/]{escape(check.text)}", soft_wrap=True)
     failed = sum(not check.ok for check in found)
     console.print()
     if failed:
@@ -177,4 +177,4 @@ def _order(ledger: Ledger) -> tuple[int, int]:
 
 
 def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "\N{MIDDLE DOT}" for letter in text)
+    return "".join(letter if letter.isprintable() and letter != "\N{REPLACEMENT CHARACTER}" else "?" for letter in text)
