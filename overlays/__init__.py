@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 MODULES = (
     "roles",
     "compile_cache",
+    "vllm_cpu",
     "registry",
     "compat",
     "layernorm",
