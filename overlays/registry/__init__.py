@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -62,6 +63,18 @@ def unsupported(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...
     return wrapped(*args, **kwargs)
 
 
+@overlay.wrap("vllm.transformers_utils.config:get_config")
+def get_config(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Say so where config.json has a model type that nothing knows: transformers then advises to upgrade itself."""
+    try:
+        return wrapped(*args, **kwargs)
+    except ValueError as error:
+        unknown = re.search(r"has model type `([^`]+)` but Transformers does not recognize", str(error))
+        if unknown:
+            _complain(_about_model_type(unknown[1], kwargs["model"] if "model" in kwargs else args[0]), error)
+        raise
+
+
 def _announce(architecture: str, model: str | type, before: Any) -> None:
     name = model if isinstance(model, str) else f"{model.__module__}:{model.__qualname__}"
     if (architecture, name) in _announced:
@@ -100,7 +113,21 @@ def _about_unregistered(architectures: list[str], known: set[str]) -> str:
     )
 
 
-def _complain(text: str) -> None:
+def _about_model_type(model_type: str, model: Any) -> str:
+    from transformers import CONFIG_MAPPING, PretrainedConfig
+
+    architectures = PretrainedConfig.get_config_dict(model)[0].get("architectures") or []
+    named = f" for the architecture {', '.join(map(repr, architectures))}" if architectures else ""
+    return (
+        f"config.json has the model_type {model_type!r}{named}, which neither transformers nor vLLM "
+        f"{versions.installed('vllm')} knows.{did_you_mean(model_type, CONFIG_MAPPING.keys())} If a plugin brings it, "
+        f"see that the plugin is installed and not left out (VLLM_PLUGINS, ASCEND_OVERLAY_PLUGINS); if it is yours, "
+        f"give vLLM its configuration class: overlay.item('vllm.transformers_utils.config:_CONFIG_REGISTRY', "
+        f"{model_type!r}, ref('package.module:Config'))."
+    )
+
+
+def _complain(text: str, cause: Exception | None = None) -> None:
     if settings.current().strict:
-        raise RegistrationError(text)
+        raise RegistrationError(text) from cause
     warnings.warn(text, RuntimeWarning, stacklevel=4)
