@@ -31,7 +31,13 @@ class Ref:
         try:
             found: Any = importlib.import_module(target.module)
         except ImportError as error:
-            raise TargetError(f"the implementation {self.text} cannot be imported: {error}") from error
+            hint = ""
+            if "partially initialized module" in str(error):
+                hint = (
+                    " It is imported right after its target, inside other imports: give it a module of its own that "
+                    "imports little more than the target at module level."
+                )
+            raise TargetError(f"the implementation {self.text} cannot be imported: {error}.{hint}") from error
         for name in target.path:
             try:
                 found = getattr(found, name)

@@ -55,6 +55,8 @@ class Subclass(Patch):
         _rebase_all(original, implementation, applied)
         if isinstance(storage, Item):
             _rebase_future(original, implementation, applied)
+        else:
+            applied.undo.append(lambda: _give_back(original, implementation, storage.name))
         return applied
 
     def _check(self, original: Any, implementation: Any) -> None:
@@ -118,6 +120,14 @@ def _rebase(derived: type, original: type, implementation: type, applied: Applie
         return
     applied.undo.append(lambda: setattr(derived, "__bases__", before))
     applied.copies.append(f"{name} (base class)")
+
+
+def _give_back(original: type, implementation: type, name: str) -> None:
+    """Base on `original` again the classes that were derived from it by its name while that led to `implementation`."""
+    for derived in implementation.__subclasses__():
+        names = vars(sys.modules.get(derived.__module__, sys))
+        if implementation in derived.__bases__ and names.get(name) is implementation:
+            derived.__bases__ = tuple(original if base is implementation else base for base in derived.__bases__)
 
 
 def _overridden(cls: type, original: type) -> set[str]:

@@ -33,8 +33,26 @@ MODULES = (
     "test_shape_13_processes",
 )
 
+# All that can be enabled at once.
+OVERLAYS = (
+    *(f"shape_{number:02}" for number in (1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13)),
+    "shape_06_moe",
+    "shape_08_lora",
+    "shape_08_middle",
+    "shape_08_outer",
+    "shape_08_inner",
+    "shape_13_alone",
+)
+
 # What vLLM fills in by itself while it runs.
-_CACHES = ("__abstractmethods__", "_abc_impl", "__doc__", "__annotations__", "__warningregistry__", "__pydantic_complete__")
+_CACHES = (
+    "__abstractmethods__",
+    "_abc_impl",
+    "__doc__",
+    "__annotations__",
+    "__warningregistry__",
+    "__pydantic_complete__",
+)
 
 # What torch.compile puts into the modules that it has traced.
 _FOREIGN = ("__builtins", "__compiled", "__import_", "__resume")
@@ -72,8 +90,9 @@ def entry(name: str, target: str) -> Entry:
 def snapshot(*packages: str) -> Snapshot:
     """Return everything that modules and classes of `packages` (default: vllm) hold, by name."""
     found: list[tuple[str, Any]] = []
+    prefixes = tuple(f"{package}." for package in packages or ("vllm",))
     for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] in (packages or ("vllm",)) and isinstance(module, ModuleType):
+        if f"{name}.".startswith(prefixes) and isinstance(module, ModuleType):
             for key, value in list(vars(module).items()):
                 if key.startswith(_FOREIGN):
                     continue
@@ -87,7 +106,8 @@ def _inside(where: str, value: Any, module: str) -> Iterator[tuple[str, Any]]:
         yield f"{where}(bases)", value.__bases__
         for key, member in list(vars(value).items()):
             yield f"{where}.{key}", member
-            if isinstance(member, (type, FunctionType, dict, list, set)):
+            nested = isinstance(member, type) and member.__qualname__ == f"{value.__qualname__}.{key}"
+            if nested or isinstance(member, (FunctionType, dict, list, set)):
                 yield from _inside(f"{where}.{key}", member, module)
     elif isinstance(value, FunctionType):
         yield f"{where}(defaults)", value.__defaults__
@@ -132,11 +152,7 @@ def leftovers(*origins: str) -> list[str]:
     """Return the names in vLLM that lead to a wrapper, or to something that the modules `origins` defined."""
     from ascend_overlay.patches.wrappers import OverlayWrapper
 
-    return [
-        name
-        for name, value in snapshot()
-        if issubclass(type(value), OverlayWrapper) or _origin(value) in origins
-    ]
+    return [name for name, value in snapshot() if issubclass(type(value), OverlayWrapper) or _origin(value) in origins]
 
 
 def _origin(value: Any) -> str | None:

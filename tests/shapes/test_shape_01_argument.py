@@ -7,17 +7,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ascend_overlay.hooks import hookimpl
 from shape_kit import entry, late
 
 from ascend_overlay import Overlay
-from ascend_overlay.hooks import hookimpl
 
 pytestmark = [pytest.mark.vllm, pytest.mark.usefixtures("vllm_loaded")]
 
 TARGET = "vllm.model_executor.layers.quantization.online.fp8:per_block_cast_to_fp8"
 
 overlay = Overlay(
-    "shape_01", reason="weights that arrive sharded are gathered before they are quantized", vllm=">=0.32", default=False
+    "shape_01",
+    reason="weights that arrive sharded are gathered before they are quantized",
+    vllm=">=0.32",
+    default=False,
 )
 
 

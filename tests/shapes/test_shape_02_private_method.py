@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
+from ascend_overlay.hooks import hookimpl
 from shape_kit import entry, late
 
 from ascend_overlay import Overlay
-from ascend_overlay.hooks import hookimpl
 
 pytestmark = [pytest.mark.vllm, pytest.mark.usefixtures("vllm_loaded")]
 
@@ -22,7 +22,9 @@ overlay = Overlay(
 
 
 @overlay.wrap(TARGET)
-def known_requests_only(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def known_requests_only(
+    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     output = args[0] if args else kwargs["kv_connector_output"]
     known = {
         name: {request for request in getattr(output, name) or () if request in instance.requests}

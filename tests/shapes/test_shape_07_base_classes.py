@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from ascend_overlay.hooks import hookimpl
 from shape_kit import entry, late
 
 from ascend_overlay import Overlay
-from ascend_overlay.hooks import hookimpl
 
 pytestmark = [pytest.mark.vllm, pytest.mark.usefixtures("vllm_loaded")]
 
@@ -18,8 +18,8 @@ SCHEDULER = "vllm.v1.core.sched.scheduler:Scheduler"
 GROUP = "vllm.distributed.parallel_state:GroupCoordinator"
 
 overlay = Overlay("shape_07", reason="scheduling and groups that suit the device", vllm=">=0.32", default=False)
-overlay.subclass(SCHEDULER, "shape_07_classes:AscendScheduler")
-overlay.subclass(GROUP, "shape_07_classes:AscendGroupCoordinator")
+overlay.subclass(SCHEDULER, "shape_parts.scheduler:AscendScheduler")
+overlay.subclass(GROUP, "shape_parts.group:AscendGroupCoordinator")
 
 
 @hookimpl
@@ -29,7 +29,7 @@ def ascend_overlay_overlays() -> Iterable[Overlay]:
 
 def schedulers() -> dict[str, type]:
     """Return the scheduler classes by where they come from."""
-    import shape_07_registry
+    from shape_parts import registry
     from vllm.config import SchedulerConfig
     from vllm.v1.core.sched import async_scheduler, diffusion_scheduler, scheduler
 
@@ -38,8 +38,8 @@ def schedulers() -> dict[str, type]:
     return {
         "its module": scheduler.Scheduler,
         "a copy": diffusion_scheduler.Scheduler,
-        "a registry": shape_07_registry.SCHEDULERS["default"],
-        "a default argument": inspect.signature(shape_07_registry.make).parameters["scheduler"].default,
+        "a registry": registry.SCHEDULERS["default"],
+        "a default argument": inspect.signature(registry.make).parameters["scheduler"].default,
         "vLLM's config": config.get_scheduler_cls(),
         "a base class": async_scheduler.AsyncScheduler.__mro__[1],
         "another base class": diffusion_scheduler.DiffusionScheduler.__mro__[1],
@@ -64,25 +64,24 @@ def stock() -> None:
 
 
 def effect() -> None:
-    import shape_07_classes
+    from shape_parts import group as group_part
+    from shape_parts import scheduler as scheduler_part
     from vllm.distributed import parallel_state, stateless_coordinator
     from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 
-    assert {place: found for place, found in schedulers().items() if found is not shape_07_classes.AscendScheduler} == {}
+    assert {place: found for place, found in schedulers().items() if found is not scheduler_part.AscendScheduler} == {}
     assert AsyncScheduler.__new__(AsyncScheduler).has_finished_requests() == "asked of AscendScheduler"
     assert parallel_state.GroupCoordinator is stateless_coordinator.GroupCoordinator
-    assert issubclass(stateless_coordinator.StatelessGroupCoordinator, shape_07_classes.AscendGroupCoordinator)
+    assert issubclass(stateless_coordinator.StatelessGroupCoordinator, group_part.AscendGroupCoordinator)
     group = new_group()
-    assert type(group) is shape_07_classes.AscendGroupCoordinator
+    assert type(group) is group_part.AscendGroupCoordinator
     assert group.device_name == "npu"
     assert group.world_size == 1
 
 
 @pytest.mark.usefixtures("groups")
 def test_every_place_has_the_subclass() -> None:
-    import shape_07_registry  # noqa: F401
-    import vllm.distributed.stateless_coordinator  # noqa: F401
-    import vllm.v1.core.sched.diffusion_scheduler
+    import shape_parts.registry  # noqa: F401
 
     stock()
     with late(__name__, "shape_07", ignore=("vllm.distributed.parallel_state._group",)):
@@ -92,8 +91,8 @@ def test_every_place_has_the_subclass() -> None:
         assert {
             "vllm.v1.core.sched.async_scheduler.AsyncScheduler (base class)",
             "vllm.v1.core.sched.diffusion_scheduler.Scheduler",
-            "shape_07_registry.SCHEDULERS['default']",
-            "shape_07_registry.make(default 0)",
+            "shape_parts.registry.SCHEDULERS['default']",
+            "shape_parts.registry.make(default 0)",
         } <= set(scheduler.copies)
         assert "vllm.distributed.stateless_coordinator.StatelessGroupCoordinator (base class)" in group.copies
         # The groups of this process exist already, and cannot become something else.
