@@ -1,0 +1,15 @@
+"""Stands for vllm.worker."""
+
+from __future__ import annotations
+
+from ascend_overlay.overlays.compat.names import forwarder
+
+# A package: its submodules are served one by one.
+__path__: list[str] = []
+
+__getattr__ = forwarder(
+    "vllm.worker",
+    {
+        "worker_base": "vllm.worker.worker_base",
+    },
+)
