@@ -1,8 +1,8 @@
 """What the tests of this folder share: switching overlays on late, and comparing vLLM before and after.
 
-Each test module of a shape is a plugin: it declares its overlays, and has two functions, `stock()` and `effect()`, which
-assert how vLLM behaves without and with them. They run twice: here, with vLLM loaded before the overlays are enabled, and
-in one process in which the overlays are enabled before vLLM is imported (test_shapes_before_vllm.py).
+Each test module of a shape is a plugin: it declares its overlays, and has two functions, `stock()` and `effect()`,
+which assert how vLLM behaves without and with them. They run twice: here, with vLLM loaded before the overlays are
+enabled, and in one process in which the overlays are enabled before vLLM is imported (test_shapes_before_vllm.py).
 """
 
 from __future__ import annotations

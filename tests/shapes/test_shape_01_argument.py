@@ -18,7 +18,7 @@ TARGET = "vllm.model_executor.layers.quantization.online.fp8:per_block_cast_to_f
 
 overlay = Overlay(
     "shape_01",
-    reason="weights that arrive sharded are gathered before they are quantized",
+    reason="sharded weights are gathered before they are quantized",
     vllm=">=0.32",
     default=False,
 )

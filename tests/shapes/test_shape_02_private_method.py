@@ -22,9 +22,7 @@ overlay = Overlay(
 
 
 @overlay.wrap(TARGET)
-def known_requests_only(
-    wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+def known_only(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     output = args[0] if args else kwargs["kv_connector_output"]
     known = {
         name: {request for request in getattr(output, name) or () if request in instance.requests}

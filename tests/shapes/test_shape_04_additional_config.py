@@ -9,6 +9,7 @@ import pytest
 from ascend_overlay.hooks import hookimpl
 from shape_kit import entry, late
 
+import ascend_overlay
 from ascend_overlay import Overlay
 
 pytestmark = [pytest.mark.vllm, pytest.mark.usefixtures("vllm_loaded")]
@@ -30,7 +31,10 @@ def reads_option(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ..
 @overlay.wrap(f"{LAYER}._get_logits")
 def in_fp32(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     logits = wrapped(*args, **kwargs)
-    return logits.float() if logits is not None and instance.shape_04_fp32 else logits
+    if logits is None or not instance.shape_04_fp32:
+        return logits
+    ascend_overlay.note("shape_04", "logits in fp32")
+    return logits.float()
 
 
 @hookimpl

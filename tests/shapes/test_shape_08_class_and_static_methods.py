@@ -1,4 +1,4 @@
-"""Shape 8: a classmethod, and a staticmethod that three overlays wrap in a declared order and that must be picklable."""
+"""Shape 8: a classmethod, and a staticmethod that three overlays wrap in a declared order and that is pickled."""
 
 from __future__ import annotations
 

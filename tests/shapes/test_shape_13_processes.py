@@ -1,6 +1,6 @@
 """Shape 13: a patch for EngineCore only, one for workers only, and one where vllm-ascend is absent.
 
-The processes are named as vLLM names its own, and import a module of vLLM; test_shapes_in_an_engine.py has vLLM start them.
+Here the processes are named as vLLM names its own; in test_shapes_in_an_engine.py vLLM itself starts them.
 """
 
 from __future__ import annotations

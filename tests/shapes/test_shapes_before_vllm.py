@@ -27,9 +27,7 @@ def main(folder: Path) -> None:
 
     with one_rank(folder):
         report["effect"] = {name: outcome(name, "effect") for name in MODULES}
-        report["ledger"] = [
-            [entry.overlay, entry.target, entry.state, entry.stale] for entry in ascend_overlay.ledger()
-        ]
+        report["ledger"] = [[entry.overlay, entry.target, entry.state] for entry in ascend_overlay.ledger()]
         ascend_overlay.disable()
         report["leftovers"] = leftovers(*MODULES)
         report["stock"] = {name: outcome(name, "stock") for name in MODULES}
@@ -68,7 +66,7 @@ def test_effect_and_undo(report: Any, module: str) -> None:
 
 
 def test_ledger_and_leftovers(report: Any) -> None:
-    states = {(overlay, target): state for overlay, target, state, _ in report["ledger"]}
+    states = {(overlay, target): state for overlay, target, state in report["ledger"]}
     elsewhere = {
         ("shape_12", "vllm.v1.metrics.loggers:build_1_2_5_buckets"),
         ("shape_13", "vllm.v1.engine.core:EngineCore.step"),
