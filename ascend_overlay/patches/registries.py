@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -106,7 +107,9 @@ class Model(Patch):
             call=lambda: registry.register_model(self.architecture, self.implementation),
             read=lambda: registry.models[self.architecture],
         )
+        applied.undo.append(_forget_resolved)
         applied.change(context.slots, slot, change)
+        _forget_resolved()
         return applied
 
     def describe(self) -> str:
@@ -150,6 +153,12 @@ class Quantization(Patch):
 
     def describe(self) -> str:
         return f"configured by {shown(self.implementation)}"
+
+
+def _forget_resolved() -> None:
+    # Beside the registry, vLLM remembers the class that it resolved for each checkpoint.
+    loader = sys.modules.get("vllm.model_executor.model_loader.utils")
+    getattr(loader, "_MODEL_ARCH_BY_HASH", {}).clear()
 
 
 def _discard(names: list[str], method: str) -> None:

@@ -30,7 +30,8 @@ def adapted(cls: type) -> type:
         return cls
     if cls not in _adapted:
         uses = Uses.of(cls)
-        _adapted[cls] = _build(cls, uses) if uses.any else cls
+        _adapted[cls] = fitting = _build(cls, uses) if uses.any else cls
+        _adapted[fitting] = fitting
         for text in uses.notes:
             ascend_overlay.note("compat", f"{cls.__module__}:{cls.__qualname__} {text}")
     return _adapted[cls]

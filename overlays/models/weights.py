@@ -81,7 +81,8 @@ class Audit:
             if settings.current().strict:
                 raise WeightsError(problem)
             warnings.warn(problem, RuntimeWarning, stacklevel=3)
-        text = f"{self._name}: {len(self._seen)} tensors of the checkpoint loaded into {len(loaded)} parameters"
+        filled = len(loaded & self._sources.keys())
+        text = f"{self._name}: {len(self._seen)} tensors of the checkpoint loaded into {filled} parameters"
         if self._unused:
             text += "; not used: " + ", ".join(f"{count} {reason}" for reason, count in sorted(self._unused.items()))
         logger.info("%s", text)
@@ -140,7 +141,7 @@ class Audit:
         if not missing:
             return ""
         return (
-            f"the checkpoint of {self._name} lacks {len(missing)} tensors, so parameters would be left uninitialised: "
+            f"the checkpoint of {self._name} lacks {_counted(missing)}, so parameters would be left uninitialised: "
             f"{_listed(missing)}. Download or convert the checkpoint again; if it was saved in several files, see that "
             f"all of them are there."
         )
@@ -148,9 +149,9 @@ class Audit:
     def _about_unknown(self) -> str:
         if not self._unknown:
             return ""
-        hint = did_you_mean(self._unknown[0], self._known)
+        hint = did_you_mean(min(self._unknown), self._known)
         return (
-            f"the checkpoint has {len(self._unknown)} tensors that {self._name} has no parameter for: "
+            f"the checkpoint has {_counted(self._unknown)} that {self._name} has no parameter for: "
             f"{_listed(self._unknown)}.{hint} See that config.json belongs to this checkpoint, and if it is quantized, "
             f"that the quantization method is set."
         )
@@ -204,6 +205,10 @@ def _absent_stages(model: Any) -> tuple[str, ...]:
     # Not vLLM's own function: it remembers its answer by id(model), and an id may come again.
     kinds = ("PPMissingLayer", "StageMissingLayer")
     return tuple(f"{name}." for name, module in model.named_modules() if type(module).__name__ in kinds)
+
+
+def _counted(names: list[str]) -> str:
+    return f"{len(names)} tensor{'s' if len(names) != 1 else ''}"
 
 
 def _listed(names: list[str]) -> str:

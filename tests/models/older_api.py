@@ -1,6 +1,7 @@
+# ruff: noqa: UP006, UP007, UP035, UP045, RUF012  (the API is of another time, and so is the typing)
 """A model from scratch and a customised DeepSeek-V2, in the API of vLLM 0.8: what the overlay `compat` is for."""
 
-from typing import Iterable, List, Optional, Set, Tuple, Union  # noqa: UP035
+from typing import Iterable, List, Optional, Set, Tuple, Union
 
 import torch
 from torch import nn
