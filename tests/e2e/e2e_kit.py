@@ -1,0 +1,38 @@
+"""What the end-to-end tests share besides fixtures."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+TIMEOUT = 400.0
+"""Seconds after which any one run counts as hanging."""
+
+COMMAND = (sys.executable, "-c", "from ascend_overlay.cli import main; main(prog_name='ascend-overlay')")
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """Return the environment of a run that keeps its caches in `folder` and asks for no overlays."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("ASCEND_OVERLAY", "PYTHON", "VLLM_"))
+    }
+    return inherited | {
+        "VLLM_CACHE_ROOT": str(folder / "cache"),
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        **more,
+    }
+
+
+class Demo(NamedTuple):
+    """A finished run of `ascend-overlay demo`."""
+
+    status: int
+    output: str
+    figures: dict[str, Any]
+    folder: Path

@@ -1,0 +1,93 @@
+"""With torch.compile: the operators are part of whole graphs, and patched and unpatched graphs are kept apart."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from e2e_kit import TIMEOUT, Demo
+
+from ascend_overlay.demo import runs
+from ascend_overlay.demo.compare import compare
+
+pytestmark = pytest.mark.e2e
+
+
+class Compiled(NamedTuple):
+    """An overlaid and then a stock run, with torch.compile, that use one cache."""
+
+    overlaid: runs.Run
+    stock: runs.Run
+    folders: dict[str, set[str]]
+    cache: Path
+
+
+@pytest.fixture(scope="module")
+def compiled(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """Both runs; the overlaid one first, so that the stock one would find its graphs if they were shared."""
+    folder = tmp_path_factory.mktemp("compiled")
+    cache = folder / "cache"
+    prompts = [output["prompt"] for output in demo.figures["stock"]["result"]["outputs"]]
+    spec = {"model": str(demo.folder / "model"), "prompts": prompts, "tokens": 16, "compiled": True}
+    found, folders = {}, {}
+    for name in ("overlaid", "stock"):
+        before = _keys(cache)
+        run = runs.execute(name, spec, folder / name, timeout=TIMEOUT, progress=_silent, cache=cache)
+        assert run.status == 0, run.log.read_text(errors="replace")[-8000:]
+        found[name], folders[name] = run, _keys(cache) - before
+    return Compiled(found["overlaid"], found["stock"], folders, cache)
+
+
+def _keys(cache: Path) -> set[str]:
+    """Return the names of the folders of compiled models; they are hashes."""
+    return {path.name for path in cache.glob("torch_compile_cache/torch_aot_compile/*")}
+
+
+def _graphs(compiled: Compiled, name: str) -> list[str]:
+    """Return the code that inductor made for each graph of the model."""
+    (key,) = compiled.folders[name]
+    folder = compiled.cache / "torch_compile_cache" / "torch_aot_compile" / key
+    texts = [path.read_text() for path in folder.glob("inductor_cache/*/*.py")]
+    return [text for text in texts if "lm_head" in text or "embed_tokens" in text or "def call(" in text]
+
+
+def _silent(name: str, phase: str, seconds: float, over: bool) -> None:
+    pass
+
+
+def test_greedy_tokens_are_those_of_the_eager_run(compiled: Compiled, demo: Demo) -> None:
+    eager = demo.figures["overlaid"]["result"]["outputs"]
+    for difference in compare(eager, compiled.overlaid.result["outputs"]):
+        assert difference.acceptable, difference
+
+
+def test_overlaid_and_stock_agree(compiled: Compiled) -> None:
+    for difference in compare(compiled.stock.result["outputs"], compiled.overlaid.result["outputs"]):
+        assert difference.acceptable, difference
+
+
+def test_the_operators_ran(compiled: Compiled) -> None:
+    worker = next(ledger for ledger in compiled.overlaid.ledgers if ledger.process["role"] == "worker")
+    assert worker.operators
+    assert all(count > 0 for count in worker.operators.values()), worker.operators
+
+
+def test_the_operators_are_inside_the_compiled_graphs(compiled: Compiled) -> None:
+    overlaid, stock = ("\n".join(_graphs(compiled, name)) for name in ("overlaid", "stock"))
+    for operator in ("rms_norm", "swiglu", "rotary"):
+        assert re.search(rf"ops\.npu\.\w*{operator}", overlaid), operator
+    assert "ops.npu." not in stock
+
+
+def test_no_graph_is_broken(compiled: Compiled) -> None:
+    # vLLM compiles with fullgraph, so a break is an error; a graph more than in stock vLLM would be one, too.
+    assert len(_graphs(compiled, "overlaid")) == len(_graphs(compiled, "stock")) > 0
+    assert "graph break" not in compiled.overlaid.log.read_text(errors="replace").lower()
+
+
+def test_the_cache_is_not_shared(compiled: Compiled) -> None:
+    assert len(compiled.folders["overlaid"]) == 1
+    assert len(compiled.folders["stock"]) == 1, "the stock run found the graphs of the overlaid run"
+    assert "Directly load AOT compilation" not in compiled.stock.log.read_text(errors="replace")
