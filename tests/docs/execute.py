@@ -8,11 +8,12 @@ import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copytree, ignore_patterns
 from typing import IO, Any
 
 from blocks import Block, Document
 from matching import matches
-from scratch import Scratch
+from scratch import EXAMPLES, Scratch
 
 REPOSITORY = Path(__file__).parents[2]
 TIMEOUT = 400
@@ -43,7 +44,8 @@ class Execution:
         self.not_run: list[tuple[int, str]] = []
         self._environment = environment
         self._folder = environment.folder / "document"
-        self._folder.mkdir()
+        # What a reader who stands in a checkout has; a copy, because building a distribution leaves files in it.
+        copytree(EXAMPLES, self._folder / "examples", ignore=ignore_patterns("build", "*.egg-info", "__pycache__"))
         self._shell = _Shell(environment, self._folder)
         self._interpreter: _Interpreter | None = None
         self._printed: _Printed | None = None

@@ -52,8 +52,7 @@ $ echo "it is $COLOUR" \\
 >   and so on
 it ... so on
 $ ls
-numbers_of_mine.py
-...
+... numbers_of_mine.py
 ```
 ```console status=3
 $ exit 3
@@ -76,7 +75,7 @@ $ sleep 1000000
 ```
 """,
     )
-    assert execution.ran == 12
+    assert execution.ran == 11
     assert [reason for _, reason in execution.not_run] == ["it takes for ever"]
 
 
