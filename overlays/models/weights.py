@@ -122,7 +122,7 @@ class Audit:
             # The parameters of a quantized layer are the quantization method's own business.
             return None, True
         if name.endswith(".bias"):
-            return "biases of layers without one", True
+            return "of biases that the layers do not have", True
         return "", False
 
     def _is_remote_expert(self, name: str) -> bool:
