@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import itertools
 import logging
 import os
 import sys
@@ -57,6 +58,9 @@ class Engine:
         self._process = records.describe_process()
         self._folder: LedgerFolder | None = None
         self._hooked_exit = False
+        self._snapshots = itertools.count(1)
+        self._writing = threading.RLock()
+        self._written = 0
 
     # --- switching on -------------------------------------------------------------------------------------------
 
@@ -84,6 +88,8 @@ class Engine:
         settings_module.use(settings)
         units = [plan.unit_of(*self._overlays[name], ranks[name]) for name in names]
         plan.check_vllm(units, default=settings.only)
+        if problem := plan.unimportable_torch(units):
+            self._complain(ActivationError(problem), settings)
         with self._state:
             self._extra = [entry for entry in self._extra if entry.overlay not in names]
             self._units.update({unit.name: unit for unit in units})
@@ -417,7 +423,7 @@ class Engine:
 
     def after_fork(self) -> None:
         """Start this child's own part: fresh locks, a ledger of its own, its own roles."""
-        self._serial, self._state = threading.RLock(), threading.RLock()
+        self._serial, self._state, self._writing = threading.RLock(), threading.RLock(), threading.RLock()
         self._process = records.describe_process()
 
     def after_fork_with_role(self) -> None:
@@ -451,11 +457,17 @@ class Engine:
     def _write(self) -> None:
         if self._folder is None:
             return
-        try:
-            self._folder.write(self.ledger())
-        except OSError as error:
-            self._folder = None
-            logger.warning("the ledger of this process cannot be written any more: %s", error)
+        # Not under the lock: taking the snapshot may import, and whoever imports may be waiting to write.
+        number, ledger = next(self._snapshots), self.ledger()
+        with self._writing:
+            if self._folder is None or number < self._written:
+                return
+            self._written = number
+            try:
+                self._folder.write(ledger)
+            except OSError as error:
+                self._folder = None
+                logger.warning("the ledger of this process cannot be written any more: %s", error)
 
     def _hook_exit(self) -> None:
         if self._hooked_exit:
@@ -612,6 +624,24 @@ def enabled(**arguments: Any) -> Iterator[None]:
 def ledger() -> Ledger:
     """Return the ledger of this process: iterable, printable as a table, convertible to JSON."""
     return _engine.ledger()
+
+
+def write_ledger() -> None:
+    """Write the ledger file of this process now, if there is a ledger folder."""
+    _engine.write()
+
+
+def reference_kernels() -> Iterator[tuple[str, Any]]:
+    """Ask all plugins for their reference kernels; yield each with the words that name its contributor.
+
+    Raises:
+        PluginError: a plugin raises.
+    """
+    for origin, answer in _engine.plugins.each("ascend_overlay_kernels"):
+        if isinstance(answer, Failure):
+            raise answer.error
+        for kernel in answer or ():
+            yield str(origin), kernel
 
 
 def note(overlay: str, text: str) -> None:

@@ -144,6 +144,15 @@ def check_vllm(units: Iterable[Unit], *, default: Sequence[str]) -> None:
         )
 
 
+def unimportable_torch(units: Iterable[Unit]) -> str | None:
+    """Return why torch cannot be imported here, where any unit patches vLLM, which imports it."""
+    if not any(item.patch.module.startswith("vllm") for unit in units for item in unit.items):
+        return None
+    from ascend_overlay.npu import availability
+
+    return availability.diagnosis()
+
+
 Resolver = Callable[[str, Sequence[Overlay]], str | None]
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ascend_overlay.errors import ConfigError
@@ -127,6 +127,7 @@ def requested(environ: Mapping[str, str] | None = None) -> bool:
 
 
 _current: Settings | None = None
+_listeners: list[Callable[[], object]] = []
 
 
 def current() -> Settings:
@@ -138,6 +139,13 @@ def use(settings: Settings | None) -> None:
     """Put `settings` in force (None: the environment again)."""
     global _current
     _current = settings
+    for listener in _listeners:
+        listener()
+
+
+def on_change(listener: Callable[[], object]) -> None:
+    """Call `listener` whenever other settings come into force in this process."""
+    _listeners.append(listener)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -1,0 +1,13 @@
+"""The reference kernels that come with ascend_overlay.
+
+Common to all: the arithmetic is float32 whatever the dtype of the tensors, as in the kernels of the NPU, and the result
+is rounded once, to the dtype of the output. Arguments that torch_npu documents as unsupported are refused here, too, so
+that what runs on a laptop is not refused by the hardware.
+"""
+
+from __future__ import annotations
+
+from ascend_overlay.npu.kernel import ReferenceKernel
+from ascend_overlay.npu.reference import activation, normalization, rotary
+
+KERNELS: tuple[ReferenceKernel, ...] = (*normalization.KERNELS, *activation.KERNELS, *rotary.KERNELS)

@@ -1,0 +1,41 @@
+"""Refusing what the operators of torch_npu refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+import torch
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+
+
+def refuse(operator: str, text: str) -> NoReturn:
+    """Raise what a wrong argument of `operator` raises.
+
+    Raises:
+        RuntimeError: always; torch_npu raises the same type.
+    """
+    raise RuntimeError(f"npu::{operator}: {text}")
+
+
+def float_tensor(operator: str, name: str, tensor: torch.Tensor) -> None:
+    """See that `tensor` has a dtype that the NPU computes with."""
+    if tensor.dtype not in FLOATS:
+        refuse(operator, f"{name} is {tensor.dtype}; it takes float16, bfloat16 or float32.")
+
+
+def same_dtype(operator: str, **tensors: torch.Tensor) -> None:
+    """See that all `tensors` have one floating dtype."""
+    for name, tensor in tensors.items():
+        float_tensor(operator, name, tensor)
+    if len({tensor.dtype for tensor in tensors.values()}) > 1:
+        listed = ", ".join(f"{name} {tensor.dtype}" for name, tensor in tensors.items())
+        refuse(operator, f"all tensors must have one dtype, but they are {listed}.")
+
+
+def dimensions(operator: str, name: str, tensor: torch.Tensor, allowed: Sequence[int]) -> None:
+    """See that `tensor` has one of the `allowed` numbers of dimensions."""
+    if tensor.dim() not in allowed:
+        wanted = f"{allowed[0]} to {allowed[-1]}" if len(allowed) > 1 else str(allowed[0])
+        refuse(operator, f"{name} has {tensor.dim()} dimensions; it takes {wanted}.")

@@ -1,0 +1,104 @@
+"""Root mean square normalization."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ascend_overlay.npu.kernel import ReferenceKernel
+from ascend_overlay.npu.reference.checks import FLOATS, dimensions, refuse, same_dtype
+
+
+def npu_rms_norm(input: Tensor, gamma: Tensor, epsilon: float = 1e-6) -> tuple[Tensor, Tensor]:
+    """Return (y, rstd): ``rstd = 1 / sqrt(mean(input**2) + epsilon)`` and ``y = input * rstd * gamma``.
+
+    The mean is over the trailing dimensions that `gamma` has.
+
+    Args:
+        input: 1 to 8 dimensions; float16, bfloat16 or float32.
+        gamma: shape ``input.shape[n:]``; the dtype of `input`, or float32.
+        epsilon: added under the root.
+
+    Returns:
+        y: shape and dtype of `input`.
+        rstd: float32; shape of `input` with 1 for each normalized dimension.
+
+    Raises:
+        RuntimeError: a shape or dtype that the NPU does not take.
+    """
+    _check("npu_rms_norm", input, gamma)
+    if gamma.dtype not in (input.dtype, torch.float32):
+        refuse("npu_rms_norm", f"gamma is {gamma.dtype} for an input of {input.dtype}; it takes that or float32.")
+    return _normalize(input.float(), gamma, epsilon, input.dtype)
+
+
+def npu_add_rms_norm(x1: Tensor, x2: Tensor, gamma: Tensor, epsilon: float = 1e-6) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (y, rstd, x): ``x = x1 + x2``, and y and rstd as `npu_rms_norm` computes them of x.
+
+    The sum is normalized as it is in float32, before it is rounded to the dtype of x.
+
+    Args:
+        x1: 1 to 8 dimensions; float16, bfloat16 or float32.
+        x2: shape and dtype of `x1`.
+        gamma: shape ``x1.shape[n:]``; dtype of `x1`.
+        epsilon: added under the root.
+
+    Returns:
+        y: shape and dtype of `x1`.
+        rstd: float32; shape of `x1` with 1 for each normalized dimension.
+        x: shape and dtype of `x1`.
+
+    Raises:
+        RuntimeError: a shape or dtype that the NPU does not take.
+    """
+    same_dtype("npu_add_rms_norm", x1=x1, x2=x2, gamma=gamma)
+    _check("npu_add_rms_norm", x1, gamma)
+    if x1.shape != x2.shape:
+        refuse("npu_add_rms_norm", f"x1 has the shape {tuple(x1.shape)} and x2 {tuple(x2.shape)}; they must be equal.")
+    total = x1.float() + x2.float()
+    y, rstd = _normalize(total, gamma, epsilon, x1.dtype)
+    return y, rstd, total.to(x1.dtype)
+
+
+def _check(operator: str, x: Tensor, gamma: Tensor) -> None:
+    dimensions(operator, "the input", x, range(1, 9))
+    if x.dtype not in FLOATS:
+        refuse(operator, f"the input is {x.dtype}; it takes float16, bfloat16 or float32.")
+    if gamma.dim() < 1 or gamma.dim() > x.dim() or gamma.shape != x.shape[x.dim() - gamma.dim() :]:
+        shapes = f"gamma has the shape {tuple(gamma.shape)} and the input {tuple(x.shape)}"
+        refuse(operator, f"{shapes}; gamma must have the trailing dimensions of the input.")
+
+
+def _normalize(x: Tensor, gamma: Tensor, epsilon: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    dims = list(range(x.dim() - gamma.dim(), x.dim()))
+    rstd = torch.rsqrt(x.square().mean(dims, keepdim=True) + epsilon)
+    return (x * rstd * gamma.float()).to(dtype), rstd.contiguous()
+
+
+def _rstd(x: Tensor, gamma: Tensor) -> Tensor:
+    kept = x.dim() - gamma.dim()
+    return x.new_empty([*x.shape[:kept], *[1] * gamma.dim()], dtype=torch.float32)
+
+
+def _fake_rms_norm(input: Tensor, gamma: Tensor, epsilon: float = 1e-6) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(input), _rstd(input, gamma)
+
+
+def _fake_add_rms_norm(x1: Tensor, x2: Tensor, gamma: Tensor, epsilon: float = 1e-6) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(x1), _rstd(x1, gamma), torch.empty_like(x1)
+
+
+KERNELS = (
+    ReferenceKernel(
+        schema="npu_rms_norm(Tensor input, Tensor gamma, float epsilon=1e-06) -> (Tensor, Tensor)",
+        cpu=npu_rms_norm,
+        fake=_fake_rms_norm,
+        source="torch_npu 2.13 (schema, meta kernel), CANN aclnnRmsNorm (formula, dtypes, shape of rstd)",
+    ),
+    ReferenceKernel(
+        schema="npu_add_rms_norm(Tensor x1, Tensor x2, Tensor gamma, float epsilon=1e-06) -> (Tensor, Tensor, Tensor)",
+        cpu=npu_add_rms_norm,
+        fake=_fake_add_rms_norm,
+        source="torch_npu 2.13 (schema, meta kernel), CANN aclnnAddRmsNorm (formula, dtypes, shape of rstd)",
+    ),
+)

@@ -1,0 +1,248 @@
+"""Rotary position embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ascend_overlay.npu.kernel import ReferenceKernel
+from ascend_overlay.npu.reference.checks import dimensions, refuse, same_dtype
+
+_MODES = ("half", "interleave")
+
+
+def npu_mrope(
+    positions: Tensor,
+    query: Tensor,
+    key: Tensor,
+    cos_sin_cache: Tensor,
+    head_size: int,
+    *,
+    mrope_section: Sequence[int] | None = None,
+    rotary_mode: str | None = "half",
+    cache_mode: str | None = "default",
+) -> tuple[Tensor, Tensor]:
+    """Rotate the first ``rotary_dim = cos_sin_cache.shape[1]`` elements of each head of query and key.
+
+    Row p of the cache is ``cos | sin``, each with ``rotary_dim / 2`` angles. An angle turns the pair (x1, x2) to
+    ``(x1 * cos - x2 * sin, x2 * cos + x1 * sin)``.
+
+    Args:
+        positions: (num_tokens,), or (3, num_tokens) for time, height and width; int32 or int64.
+        query: (num_tokens, num_heads * head_size); float16, bfloat16 or float32.
+        key: (num_tokens, num_kv_heads * head_size); dtype of `query`.
+        cos_sin_cache: (max_positions, rotary_dim), rotary_dim a multiple of 16 for float32 and of 32 for the others;
+            dtype of `query`.
+        head_size: elements of a head.
+        mrope_section: with positions of three rows, how many angles belong to time, height and width; they add up to
+            ``rotary_dim / 2``. None or [0, 0, 0] with positions of one row.
+        rotary_mode: "half": the pairs are (i, i + rotary_dim / 2); "interleave": they are (2 i, 2 i + 1).
+        cache_mode: "default": the angles of time, height and width follow one another; "interleave": they alternate,
+            and what is left over belongs to time.
+
+    Returns:
+        The rotated query and key as new tensors, in their shapes and dtype.
+
+    Raises:
+        RuntimeError: a shape, dtype or mode that the NPU does not take.
+    """
+    section = [0, 0, 0] if mrope_section is None else list(mrope_section)
+    _check_mrope(positions, query, key, cos_sin_cache, head_size, section, rotary_mode, cache_mode)
+    cos, sin = cos_sin_cache[positions.long()].float().chunk(2, dim=-1)
+    if positions.dim() == 2:
+        owner = _owner(section, cos.shape[-1], cache_mode)
+        cos, sin = _mix(cos, owner), _mix(sin, owner)
+    half = rotary_mode == "half"
+    return _rotate_heads(query, cos, sin, head_size, half), _rotate_heads(key, cos, sin, head_size, half)
+
+
+def _owner(section: Sequence[int], angles: int, cache_mode: str | None) -> Tensor:
+    """Return for each angle the row of the positions that it takes: 0 time, 1 height, 2 width."""
+    index = torch.arange(angles)
+    if cache_mode == "interleave":
+        # Height and width end where their sections do; torch_npu documents it for sections of equal length only.
+        return torch.where(index < 3 * section[1], index % 3, 0)
+    return torch.repeat_interleave(torch.arange(3), torch.tensor(section))
+
+
+def _mix(angles: Tensor, owner: Tensor) -> Tensor:
+    return angles.gather(0, owner.expand(1, angles.shape[1], -1)).squeeze(0)
+
+
+def _rotate_heads(x: Tensor, cos: Tensor, sin: Tensor, head_size: int, half: bool) -> Tensor:
+    rotary_dim = 2 * cos.shape[-1]
+    heads = x.reshape(x.shape[0], x.shape[1] // head_size, head_size).float()
+    rotated = _rotate(heads[..., :rotary_dim], cos.unsqueeze(1), sin.unsqueeze(1), half)
+    return torch.cat((rotated, heads[..., rotary_dim:]), dim=-1).reshape(x.shape).to(x.dtype)
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor, half: bool) -> Tensor:
+    x1, x2 = x.chunk(2, dim=-1) if half else (x[..., ::2], x[..., 1::2])
+    y1, y2 = x1 * cos - x2 * sin, x2 * cos + x1 * sin
+    return torch.cat((y1, y2), dim=-1) if half else torch.stack((y1, y2), dim=-1).flatten(-2)
+
+
+def _check_mrope(
+    positions: Tensor,
+    query: Tensor,
+    key: Tensor,
+    cache: Tensor,
+    head_size: int,
+    section: list[int],
+    rotary_mode: str | None,
+    cache_mode: str | None,
+) -> None:
+    operator = "npu_mrope"
+    dimensions(operator, "positions", positions, (1, 2))
+    for name, tensor in (("query", query), ("key", key), ("cos_sin_cache", cache)):
+        dimensions(operator, name, tensor, (2,))
+    same_dtype(operator, query=query, key=key, cos_sin_cache=cache)
+    if positions.dtype not in (torch.int32, torch.int64):
+        refuse(operator, f"positions are {positions.dtype}; they are int32 or int64.")
+    for name, mode in (("rotary_mode", rotary_mode), ("cache_mode", cache_mode)):
+        allowed = _MODES if name == "rotary_mode" else ("default", "interleave")
+        if mode not in allowed:
+            refuse(operator, f"{name} is {mode!r}; it takes {' or '.join(map(repr, allowed))}.")
+    rotary_dim, step = cache.shape[1], 16 if query.dtype == torch.float32 else 32
+    if rotary_dim % step or rotary_dim > head_size:
+        limit = f"at most head_size, {head_size}, and a multiple of {step} for {query.dtype}"
+        refuse(operator, f"cos_sin_cache has {rotary_dim} columns; it takes {limit}.")
+    for name, tensor in (("query", query), ("key", key)):
+        if tensor.shape[0] != positions.shape[-1] or tensor.shape[1] % head_size:
+            wanted = f"({positions.shape[-1]}, a multiple of {head_size})"
+            refuse(operator, f"{name} has the shape {tuple(tensor.shape)}; it takes {wanted}.")
+    if positions.dim() == 1:
+        return
+    if positions.shape[0] != 3 or len(section) != 3 or 2 * sum(section) != rotary_dim:
+        given = f"positions have {positions.shape[0]} rows and mrope_section is {section}"
+        refuse(operator, f"{given}; they take 3 rows and 3 sections that add up to {rotary_dim // 2}.")
+    if cache_mode == "interleave" and section[1] != section[2]:
+        refuse(operator, f"mrope_section is {section}; alternating angles need equal parts for height and width.")
+
+
+def npu_rotary_mul(
+    input: Tensor, r1: Tensor, r2: Tensor, rotary_mode: str = "half", rotate: Tensor | None = None
+) -> Tensor:
+    """Return ``input * r1 + turned * r2``, with `turned` the input with its pairs swapped and one sign changed.
+
+    Args:
+        input: 4 dimensions, the last one even and below 896; float16, bfloat16 or float32.
+        r1: the cosines; shape broadcastable to that of `input` with the same last dimension; dtype of `input`.
+        r2: the sines; likewise.
+        rotary_mode: "half": ``turned = (-x2, x1)`` with x1 and x2 the halves of the last dimension; "interleave": the
+            same with the even and the odd elements.
+        rotate: (D, D); if given, ``turned = input @ rotate`` instead.
+
+    Returns:
+        Shape and dtype of `input`.
+
+    Raises:
+        RuntimeError: a shape, dtype or mode that the NPU does not take.
+    """
+    operator = "npu_rotary_mul"
+    for name, tensor in (("input", input), ("r1", r1), ("r2", r2)):
+        dimensions(operator, name, tensor, (4,))
+    same_dtype(operator, input=input, r1=r1, r2=r2)
+    if rotary_mode not in _MODES:
+        refuse(operator, f"rotary_mode is {rotary_mode!r}; it takes 'half' or 'interleave'.")
+    size = input.shape[-1]
+    if size % 2 or size >= 896 or r1.shape[-1] != size or r2.shape != r1.shape:
+        shapes = f"input {tuple(input.shape)}, r1 {tuple(r1.shape)}, r2 {tuple(r2.shape)}"
+        refuse(operator, f"the shapes are {shapes}; all take one even last dimension below 896.")
+    x = input.float()
+    if rotate is not None:
+        turned = x @ rotate.float()
+    elif rotary_mode == "half":
+        x1, x2 = x.chunk(2, dim=-1)
+        turned = torch.cat((-x2, x1), dim=-1)
+    else:
+        turned = torch.stack((-x[..., 1::2], x[..., ::2]), dim=-1).flatten(-2)
+    return (x * r1.float() + turned * r2.float()).to(input.dtype).contiguous()
+
+
+def npu_interleave_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Sort the pairs (2 i, 2 i + 1) of the last dimension into halves, then rotate as `npu_rotary_mul` does by halves.
+
+    The result stays sorted into halves.
+
+    Args:
+        x: (B, N, S, 64); float16 or bfloat16; contiguous.
+        cos: (B, 1, S or 1, 64); dtype of `x`; contiguous.
+        sin: likewise.
+
+    Returns:
+        Shape and dtype of `x`.
+
+    Raises:
+        RuntimeError: a shape or dtype that the NPU does not take.
+    """
+    operator = "npu_interleave_rope"
+    for name, tensor in (("x", x), ("cos", cos), ("sin", sin)):
+        dimensions(operator, name, tensor, (4,))
+        if tensor.dtype not in (torch.float16, torch.bfloat16):
+            refuse(operator, f"{name} is {tensor.dtype}; it takes float16 or bfloat16.")
+        if not tensor.is_contiguous():
+            refuse(operator, f"{name} is not contiguous.")
+        if tensor.shape[-1] != 64:
+            refuse(operator, f"the last dimension of {name} has {tensor.shape[-1]} elements; it takes 64.")
+    same_dtype(operator, x=x, cos=cos, sin=sin)
+    if cos.shape != sin.shape or cos.shape[1] != 1 or cos.shape[0] != x.shape[0] or cos.shape[2] not in (1, x.shape[2]):
+        shapes = f"x {tuple(x.shape)}, cos {tuple(cos.shape)}, sin {tuple(sin.shape)}"
+        refuse(operator, f"the shapes are {shapes}; cos and sin take (B, 1, S or 1, 64).")
+    values = x.float()
+    x1, x2 = values[..., ::2], values[..., 1::2]
+    sorted_x, turned = torch.cat((x1, x2), dim=-1), torch.cat((-x2, x1), dim=-1)
+    return (sorted_x * cos.float() + turned * sin.float()).to(x.dtype)
+
+
+def _fake_mrope(
+    positions: Tensor,
+    query: Tensor,
+    key: Tensor,
+    cos_sin_cache: Tensor,
+    head_size: int,
+    *,
+    mrope_section: Sequence[int] | None = None,
+    rotary_mode: str | None = "half",
+    cache_mode: str | None = "default",
+) -> tuple[Tensor, Tensor]:
+    return query.new_empty(query.shape), key.new_empty(key.shape)
+
+
+def _fake_rotary_mul(
+    input: Tensor, r1: Tensor, r2: Tensor, rotary_mode: str = "half", rotate: Tensor | None = None
+) -> Tensor:
+    return input.new_empty(input.shape)
+
+
+def _fake_interleave_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+KERNELS = (
+    ReferenceKernel(
+        schema=(
+            "npu_mrope(Tensor positions, Tensor query, Tensor key, Tensor cos_sin_cache, int head_size, *, "
+            'int[]? mrope_section=None, str? rotary_mode="half", str? cache_mode="default") -> (Tensor, Tensor)'
+        ),
+        cpu=npu_mrope,
+        fake=_fake_mrope,
+        source="torch_npu 2.13 (schema, meta kernel, documentation inside the wheel), CANN aclnnRopeWithSinCosCache",
+    ),
+    ReferenceKernel(
+        schema=(
+            'npu_rotary_mul(Tensor input, Tensor r1, Tensor r2, str rotary_mode="half", Tensor? rotate=None) -> Tensor'
+        ),
+        cpu=npu_rotary_mul,
+        fake=_fake_rotary_mul,
+        source="torch_npu 2.13 (schema, meta kernel, documentation inside the wheel)",
+    ),
+    ReferenceKernel(
+        schema="npu_interleave_rope(Tensor x, Tensor cos, Tensor sin) -> Tensor",
+        cpu=npu_interleave_rope,
+        fake=_fake_interleave_rope,
+        source="torch_npu 2.13 (schema, meta kernel), torch_npu's API reference of npu_interleave_rope",
+    ),
+)

@@ -1,0 +1,165 @@
+"""Putting the reference kernels behind torch.ops.npu."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from ascend_overlay import engine, settings, versions
+from ascend_overlay.errors import ConflictError, PluginError, TargetError, did_you_mean
+from ascend_overlay.npu import availability, tracing
+from ascend_overlay.npu.kernel import ReferenceKernel
+from ascend_overlay.npu.reference import KERNELS
+
+_OURS = "ascend_overlay"
+_Library: Any = torch.library.Library
+
+
+class _Registry:
+    """The reference kernels of this process, and the two torch libraries that hold their registrations.
+
+    Attributes:
+        kernels: operator name -> the kernel and who contributed it.
+        defined: operators that torch_npu did not bring, so that schema and fake kernel are ours.
+        on_cpu: operators whose CPU kernel is ours.
+    """
+
+    def __init__(self) -> None:
+        self.kernels: dict[str, tuple[ReferenceKernel, str]] = {}
+        self.defined: list[str] = []
+        self.on_cpu: list[str] = []
+        self.lock = threading.RLock()
+        self._schemas = _Library("npu", "FRAGMENT")
+        self._implementations: Any = None
+
+    def add(self, kernel: ReferenceKernel, contributor: str) -> bool:
+        """Take up a kernel; return whether it is new."""
+        known = self.kernels.get(kernel.name)
+        if known is None:
+            self.kernels[kernel.name] = (kernel, contributor)
+            return True
+        if known[0].schema != kernel.schema:
+            raise ConflictError(
+                f"the operator npu::{kernel.name} has two schemas: {known[1]} declares {known[0].schema!r}, "
+                f"{contributor} declares {kernel.schema!r}. torch_npu has one; leave the plugin out that is wrong."
+            )
+        if known[0] is not kernel:
+            engine.note(
+                "", f"npu::{kernel.name}: the reference kernel of {known[1]} is used, not that of {contributor}"
+            )
+        return False
+
+    def place(self, kernel: ReferenceKernel) -> None:
+        """Register what torch_npu does not: schema and fake kernel, or the CPU kernel alone."""
+        name = f"npu::{kernel.name}"
+        genuine = _schema_of(kernel.name)
+        if genuine is None:
+            self._schemas.define(kernel.schema, tags=(torch.Tag.pt2_compliant_tag,))
+            torch.library.register_fake(name, kernel.fake, lib=self._schemas)
+            self.defined.append(kernel.name)
+        elif genuine != torch._C.parse_schema(name + kernel.schema.removeprefix(kernel.name)):
+            version = versions.installed("torch_npu")
+            engine.note("", f"{name}: torch_npu {version} has another schema, {genuine}; it runs without a CPU kernel")
+            return
+        if not torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU"):
+            self.on_cpu.append(kernel.name)
+
+    def implement(self) -> None:
+        """Put the CPU kernels in force, and the counting around every kernel if that is on."""
+        if self._implementations is not None:
+            self._implementations._destroy()
+        library = self._implementations = _Library("npu", "IMPL")
+        counted = tracing.active()
+        for name in self.on_cpu:
+            kernel = self.kernels[name][0]
+            library.impl(name, tracing.counting(name, kernel.cpu) if counted else kernel.cpu, "CPU")
+        if counted:
+            for name in self.kernels:
+                tracing.count_others(library, name, ours=name in self.on_cpu)
+
+
+_registry = _Registry()
+
+
+def load(*operators: str) -> None:
+    """Make ``torch.ops.npu`` callable on this machine, and see that it has the `operators`.
+
+    Where torch_npu is present, its registrations stay as they are, and operators without a CPU kernel get ours. Where
+    it is not, schema, CPU kernel and fake kernel of every reference kernel are ours. Plugins are asked for their
+    kernels each time. May be called any number of times, from any thread.
+
+    Args:
+        operators: names without the namespace; their calls are counted where counting is on (tracing.py).
+
+    Raises:
+        ConflictError: a plugin declares another schema for an operator that is known.
+        PluginError: a plugin raises, or contributes something else than a ReferenceKernel.
+        TargetError: an operator exists neither in torch_npu nor as a reference kernel.
+    """
+    # Not under the lock: both may import, and whoever imports may be waiting for the lock.
+    _import_genuine()
+    contributions = _contributions()
+    with _registry.lock:
+        added = [kernel for kernel, contributor in contributions if _registry.add(kernel, contributor)]
+        for kernel in added:
+            _registry.place(kernel)
+        if added:
+            _registry.implement()
+        for name in operators:
+            _require(name)
+        tracing.expect(operators)
+
+
+def kernels() -> Mapping[str, ReferenceKernel]:
+    """Return the reference kernels known so far, by the names of their operators."""
+    return MappingProxyType({name: kernel for name, (kernel, _) in _registry.kernels.items()})
+
+
+def _import_genuine() -> None:
+    # Defining its operators first would make a later import of torch_npu fail.
+    if "torch_npu" not in sys.modules and availability.torch_npu_installed() and availability.cann_found():
+        importlib.import_module("torch_npu")
+
+
+def _contributions() -> list[tuple[ReferenceKernel, str]]:
+    found = [(kernel, _OURS) for kernel in KERNELS]
+    for contributor, answer in engine.reference_kernels():
+        if not isinstance(answer, ReferenceKernel):
+            raise PluginError(f"{contributor} contributes {answer!r}, which is not a ReferenceKernel.")
+        found.append((answer, contributor))
+    return found
+
+
+def _schema_of(name: str) -> torch.FunctionSchema | None:
+    overloads = [
+        schema for schema in torch._C._jit_get_schemas_for_operator(f"npu::{name}") if not schema.overload_name
+    ]
+    return overloads[0] if overloads else None
+
+
+def _require(name: str) -> None:
+    if _schema_of(name) is not None:
+        return
+    version = versions.installed("torch_npu")
+    where = f"torch_npu {version}" if "torch_npu" in sys.modules else "the reference kernels"
+    hint = did_you_mean(name, _registry.kernels)
+    raise TargetError(
+        f"there is no operator npu::{name} in {where}.{hint} Install a torch_npu that has it, or contribute a "
+        f"reference kernel with the hook ascend_overlay_kernels."
+    )
+
+
+def _settings_changed() -> None:
+    with _registry.lock:
+        if tracing.follow_settings() and _registry.kernels:
+            _registry.implement()
+
+
+tracing.follow_settings()
+settings.on_change(_settings_changed)

@@ -1,0 +1,1 @@
+"""What the layer overlays put in place: loaded when vLLM's own layers are."""
