@@ -83,5 +83,6 @@ class _AliasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             sys.meta_path.remove(self)
         sys.modules.pop(self._alias, None)
         parent, _, child = self._alias.rpartition(".")
-        if parent in sys.modules and getattr(sys.modules[parent], child, None) is sys.modules.get(self._name):
+        real = sys.modules.get(self._name)
+        if real is not None and getattr(sys.modules.get(parent), child, None) is real:
             delattr(sys.modules[parent], child)
