@@ -84,7 +84,8 @@ def test_children_carry_what_the_parent_carries(outcome: Outcome) -> None:
     ]
     assert ("probe", "wrap", "vllm.version:_prev_minor_version") in {key[:3] for key in patches[0]}
     assert all(count == 1 for count in patches[0].values())
-    assert all(found == patches[0] for found in patches)
+    for ledger, found in zip(outcome.ledgers, patches, strict=True):
+        assert found == patches[0], ledger.process
 
 
 def test_nothing_failed(outcome: Outcome) -> None:
