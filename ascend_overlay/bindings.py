@@ -9,6 +9,7 @@ method) is reported as stale.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import sys
@@ -74,7 +75,21 @@ def rebind_everywhere(swaps: Sequence[Swap]) -> None:
     by_id = {id(swap.old): swap for swap in swaps}
     if not by_id:
         return
-    _Sweep(by_id).run()
+    with unfrozen():
+        _Sweep(by_id).run()
+
+
+@contextlib.contextmanager
+def unfrozen() -> Iterator[None]:
+    """Let the garbage collector see what gc.freeze() hides from it: vLLM freezes the heap of each process that is up."""
+    if not gc.get_freeze_count():
+        yield
+        return
+    gc.unfreeze()
+    try:
+        yield
+    finally:
+        gc.freeze()
 
 
 def loaded_since(module: types.ModuleType, definer: str | None) -> list[types.ModuleType]:

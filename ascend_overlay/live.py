@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import sys
 
+from ascend_overlay.bindings import unfrozen
+
 _ENGINES = (
     ("vllm.v1.engine.llm_engine", "LLMEngine"),
     ("vllm.v1.engine.async_llm", "AsyncLLM"),
@@ -19,10 +21,11 @@ def live_engines() -> list[str]:
     ]
     if not classes:
         return []
-    if not _instances(classes):
-        return []
-    gc.collect()
-    return sorted({type(found).__name__ for found in _instances(classes)})
+    with unfrozen():
+        if not _instances(classes):
+            return []
+        gc.collect()
+        return sorted({type(found).__name__ for found in _instances(classes)})
 
 
 def _instances(classes: list[type]) -> list[object]:

@@ -60,7 +60,9 @@ class Plugins:
         for entry_point in entry_points:
             self._load_entry_point(entry_point, settings)
         for module in settings.load:
-            self._load_module(module, _origin_of_module(module))
+            # Finding its distribution reads the files of all that are installed.
+            if module not in self._seen:
+                self._load_module(module, _origin_of_module(module))
         self._check_names(settings, entry_points)
 
     def register(self, plugin: object, name: str | None = None) -> Origin:
