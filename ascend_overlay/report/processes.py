@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from ascend_overlay.report.table import broken, named, styled, summary
+from ascend_overlay.report.table import add_rows, styled, summary
 
 if TYPE_CHECKING:
     from ascend_overlay.records import Entry, Ledger
@@ -23,21 +22,13 @@ def as_table(ledgers: Sequence[Ledger]) -> Table:
     Processes of one role in which the same happened share a column.
     """
     columns = _columns(ledgers)
-    table = Table(title=f"{len(ledgers)} processes", title_justify="left", title_style="bold")
-    table.add_column("overlay", overflow="fold")
-    table.add_column("kind", no_wrap=True)
-    table.add_column("target", overflow="fold", ratio=1)
-    for title, _ in columns:
-        table.add_column(title, no_wrap=True)
-    before: tuple[str, ...] | None = None
-    for row, sample in _rows(ledgers).items():
-        source = row[:3]
-        if before is not None and source != before:
-            table.add_section()
-        states = [styled(states[row]) if row in states else "" for _, states in columns]
-        name = named(sample) if source != before else ""
-        table.add_row(name, sample.kind, escape(broken(sample.target, beyond=30)), *states)
-        before = source
+    title = "1 process" if len(ledgers) == 1 else f"{len(ledgers)} processes"
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("patch", no_wrap=True)
+    for heading, _ in columns:
+        table.add_column(heading, no_wrap=True)
+    samples = _samples(ledgers)
+    add_rows(table, samples, lambda entry: [styled(states.get(_row(entry), "")) for _, states in columns], width=54)
     return table
 
 
@@ -73,12 +64,13 @@ def _columns(ledgers: Iterable[Ledger]) -> list[tuple[str, dict[_Row, str]]]:
     ]
 
 
-def _rows(ledgers: Iterable[Ledger]) -> dict[_Row, Entry]:
-    rows: dict[_Row, Entry] = {}
+def _samples(ledgers: Iterable[Ledger]) -> list[Entry]:
+    """Return one entry for each patch that any process knows."""
+    samples: dict[_Row, Entry] = {}
     for ledger in ledgers:
         for entry in ledger:
-            rows.setdefault(_row(entry), entry)
-    return rows
+            samples.setdefault(_row(entry), entry)
+    return list(samples.values())
 
 
 def _row(entry: Entry) -> _Row:

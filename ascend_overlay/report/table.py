@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -25,20 +27,30 @@ def as_table(ledger: Ledger) -> Table:
         caption=summary(ledger),
         caption_justify="left",
     )
-    table.add_column("overlay", overflow="fold")
-    table.add_column("kind", no_wrap=True)
-    table.add_column("target", overflow="fold", ratio=5)
+    table.add_column("patch", no_wrap=True)
     table.add_column("state", no_wrap=True)
-    table.add_column("what, or why not", overflow="fold", ratio=6)
-    before: tuple[str, ...] | None = None
-    for entry in ledger:
-        source = (entry.overlay, entry.distribution or entry.plugin, entry.version)
-        if before is not None and source != before:
-            table.add_section()
-        name = named(entry) if source != before else ""
-        table.add_row(name, entry.kind, escape(broken(entry.target)), styled(entry.state), escape(_about(entry)))
-        before = source
+    table.add_column("what, or why not", overflow="fold", ratio=1)
+    add_rows(table, ledger, lambda entry: [styled(entry.state), escape(_about(entry))], width=38)
     return table
+
+
+def add_rows(table: Table, entries: Iterable[Entry], cells: Callable[[Entry], list[str]], *, width: int) -> None:
+    """Add a row for each entry, in a section for each overlay.
+
+    Args:
+        table: its first column is for the patch.
+        entries: the rows.
+        cells: gives what follows the patch in a row.
+        width: columns for a target; a longer one is broken.
+    """
+    source: tuple[str, ...] | None = None
+    for entry in entries:
+        if source != (entry.overlay, entry.distribution or entry.plugin, entry.version):
+            if source is not None:
+                table.add_section()
+            source = (entry.overlay, entry.distribution or entry.plugin, entry.version)
+            table.add_row(_named(entry))
+        table.add_row(_patch(entry, width), *cells(entry))
 
 
 def as_text(ledger: Ledger, *, width: int = 120) -> str:
@@ -65,16 +77,21 @@ def styled(state: str) -> str:
     return f"[{style}]{state}[/]" if style else state
 
 
-def named(entry: Entry) -> str:
-    """Return the overlay and where it comes from, in two lines."""
-    source = f"{entry.distribution or entry.plugin} {entry.version}".strip()
-    return f"[bold]{escape(entry.overlay)}[/]\n[dim]{escape(source)}[/]" if entry.overlay else escape(source)
+def _named(entry: Entry) -> str:
+    source = escape(f"{entry.distribution or entry.plugin} {entry.version}".strip())
+    return f"[bold]{escape(entry.overlay)}[/] [dim]({source})[/]" if entry.overlay else source
 
 
-def broken(target: str, *, beyond: int = 36) -> str:
-    """Break a long target where it reads best: between the module and the name in it."""
-    module, colon, name = target.partition(":")
-    return f"{module}{colon}\n  {name}" if colon and len(target) > beyond else target
+def _patch(entry: Entry, width: int) -> str:
+    """Return kind and target; a long target is broken between the module and the name in it, else at a dot."""
+    lines = [""]
+    for part in re.findall(r"[^.:]+[.:]?", entry.target) if len(entry.target) > width else [entry.target]:
+        if lines[-1] and (len(lines[-1]) + len(part) > width or lines[-1].endswith(":")):
+            lines.append(part)
+        else:
+            lines[-1] += part
+    indent = " " * 15
+    return escape(f"  {entry.kind:<12} " + f"\n{indent}".join(lines))
 
 
 def _about(entry: Entry) -> str:
