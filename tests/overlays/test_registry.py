@@ -315,8 +315,8 @@ def test_announcements_go_through_vllms_logging_once_that_is_set_up(real: Run) -
             (
                 "RegistrationError: config.json names the model architecture 'LlamaForCausualLM', and nothing "
                 "registers it with vLLM 0.32.0. Did you mean 'LlamaForCausalLM' or 'Llama4ForCausalLM' or "
-                "'MambaForCausalLM'? If a plugin brings it, see that the plugin is installed and not left out (VLLM_PLUGINS, "
-                "ASCEND_OVERLAY_PLUGINS); if it is yours, register it: "
+                "'MambaForCausalLM'? If a plugin brings it, see that the plugin is installed and not left out "
+                "(VLLM_PLUGINS, ASCEND_OVERLAY_PLUGINS); if it is yours, register it: "
                 "ModelRegistry.register_model('LlamaForCausualLM', 'package.module:Class')."
             ),
         ),
