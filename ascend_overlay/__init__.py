@@ -6,11 +6,11 @@
 Importing this package imports neither vLLM nor torch, and nothing of it but this file until a name is used.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
+# Every Python process of an activated environment imports this package: typing alone would be most of what that costs.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ascend_overlay.conditions import Condition
     from ascend_overlay.engine import disable, enable, enabled, ledger, note, register
     from ascend_overlay.overlay import Overlay
@@ -44,7 +44,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     # Every Python process of an activated environment imports this package; most never need more than that.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -55,5 +55,5 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-def __dir__() -> list[str]:
+def __dir__() -> "list[str]":
     return sorted([*globals(), *__all__])

@@ -81,7 +81,7 @@ def rebind_everywhere(swaps: Sequence[Swap]) -> None:
 
 @contextlib.contextmanager
 def unfrozen() -> Iterator[None]:
-    """Let the garbage collector see what gc.freeze() hides from it: vLLM freezes the heap of each process that is up."""
+    """Let the garbage collector see what gc.freeze() hides from it: vLLM freezes the heap of a process that is up."""
     if not gc.get_freeze_count():
         yield
         return

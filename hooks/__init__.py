@@ -4,11 +4,11 @@ A plugin is a module or object with functions marked `@hookimpl`; spec.py is the
 announces its plugin with an entry point in the group ``ascend_overlay.plugins``.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
+# Lazy and without typing: this package is imported in every Python process of an activated environment.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ascend_overlay.hooks.markers import hookimpl, hookspec
 
 __all__ = ["ENTRY_POINT_GROUP", "PROJECT", "hookimpl", "hookspec"]
@@ -17,7 +17,7 @@ PROJECT = "ascend_overlay"
 ENTRY_POINT_GROUP = "ascend_overlay.plugins"
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     # Lazy, because activation.py in this package runs in every Python process of an activated environment and must
     # not pay for pluggy.
     if name in ("hookimpl", "hookspec"):

@@ -1,0 +1,129 @@
+"""enable() and disable() of 100 patches on modules that are loaded, with the re-binding of all copies."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import types
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ascend_overlay.hooks import hookimpl
+
+import ascend_overlay
+from ascend_overlay import Overlay
+from benchmarks.measure import Result, clean_environment, summary
+
+NAME = "rebinding"
+GOAL_S = 0.5
+PATCHES = 100
+MODULES = 2000
+COPIES_EACH = 5
+
+overlay = Overlay("benchmark_rebinding", reason="the price of enabling late", default=False)
+
+
+def passing(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Pass a call on."""
+    return wrapped(*args, **kwargs)
+
+
+@hookimpl
+def ascend_overlay_overlays() -> Iterable[Overlay]:
+    """Give the overlay of this benchmark."""
+    return [overlay]
+
+
+def run(*, quick: bool) -> Iterator[Result]:
+    """Measure in a process with 2,000 small modules, and in one with vLLM and all that it loads."""
+    for name, what in (("generated", f"{MODULES} generated modules"), ("vllm", "vLLM and its models")):
+        command = [sys.executable, "-m", "benchmarks.rebinding", name, "5" if quick else "15"]
+        found = json.loads(subprocess.check_output(command, env=clean_environment(), text=True).splitlines()[-1])
+        values = summary([one + other for one, other in zip(found["enable"], found["disable"], strict=True)])
+        details = {
+            "enable, s": summary(found["enable"])[0],
+            "disable, s": summary(found["disable"])[0],
+            **{key: found[key] for key in ("modules", "objects", "patches", "copies")},
+        }
+        text = f"enable() + disable(), {found['patches']} wraps, {found['copies']} copies, {what} loaded"
+        text += f" ({found['modules']} modules in all)"
+        yield Result(NAME, text, *values, "s", GOAL_S, len(found["enable"]), details)
+
+
+def main(where: str, rounds: int) -> None:
+    """Print the seconds of each round, as JSON."""
+    import gc
+
+    targets = _generated() if where == "generated" else _of_vllm()
+    for target in targets:
+        overlay.wrap(target)(passing)
+    enable, disable = [], []
+    copies = 0
+    # The first round imports what the engine needs, the others are what a program pays that enables again.
+    for number in range(rounds + 1):
+        started = time.perf_counter()
+        ascend_overlay.enable(load=[__name__], only=[overlay.name], propagate=False)
+        between = time.perf_counter()
+        copies = sum(len(entry.copies) for entry in ascend_overlay.ledger() if entry.state == "applied")
+        resumed = time.perf_counter()
+        ascend_overlay.disable()
+        if number:
+            enable.append(between - started)
+            disable.append(time.perf_counter() - resumed)
+    counts = {"modules": len(sys.modules), "objects": len(gc.get_objects()), "patches": len(targets), "copies": copies}
+    print(json.dumps({"enable": enable, "disable": disable, **counts}))
+
+
+def _generated() -> list[str]:
+    """Load 100 modules of one function each, and others that copy five of those functions each."""
+    with tempfile.TemporaryDirectory() as folder:
+        sys.path.insert(0, folder)
+        for number in range(PATCHES):
+            source = "\n".join(f"class C{i}:\n    def m(self): return {i}" for i in range(5))
+            Path(folder, f"target_{number}.py").write_text(f"def f{number}(x): return x\n{source}\n")
+        for number in range(MODULES - PATCHES):
+            chosen = [(number * COPIES_EACH + i) % PATCHES for i in range(COPIES_EACH)]
+            imports = "\n".join(f"from target_{i} import f{i}" for i in chosen)
+            classes = "\n".join(f"class C{i}:\n    a = {i}\n    def m(self, x=1): return x" for i in range(5))
+            functions = "\n".join(f"def g{i}(x, y=[]): return x" for i in range(20))
+            Path(folder, f"holder_{number}.py").write_text(f"{imports}\n{classes}\n{functions}\n")
+        importlib.invalidate_caches()
+        for number in range(PATCHES):
+            importlib.import_module(f"target_{number}")
+        for number in range(MODULES - PATCHES):
+            importlib.import_module(f"holder_{number}")
+        sys.path.remove(folder)
+    return [f"target_{number}:f{number}" for number in range(PATCHES)]
+
+
+def _of_vllm() -> list[str]:
+    """Load vLLM and its dense and expert models, and return the functions of it that most modules copied."""
+    from vllm import LLM  # noqa: F401
+    from vllm.model_executor.models.registry import ModelRegistry
+
+    for model in ModelRegistry.models.values():
+        try:
+            importlib.import_module(model.module_name)
+        except Exception:
+            # Some need packages or devices that are not here.
+            continue
+    holders: dict[str, int] = {}
+    for name, module in list(sys.modules.items()):
+        if not name.startswith("vllm.") or not isinstance(module, types.ModuleType):
+            continue
+        for key, value in list(vars(module).items()):
+            if isinstance(value, types.FunctionType) and value.__name__ == key and value.__module__.startswith("vllm."):
+                if vars(sys.modules.get(value.__module__, sys)).get(key) is value:
+                    place = f"{value.__module__}:{key}"
+                    holders[place] = holders.get(place, 0) + 1
+    return sorted(holders, key=lambda place: -holders[place])[:PATCHES]
+
+
+if __name__ == "__main__":
+    # As the module that the plugin is loaded from, not as a second copy of it.
+    importlib.import_module("benchmarks.rebinding").main(sys.argv[1], int(sys.argv[2]))
