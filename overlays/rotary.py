@@ -6,7 +6,7 @@ from ascend_overlay import Overlay
 from ascend_overlay.conditions import distribution
 
 _VLLM = "vllm.model_executor.layers.rotary_embedding"
-_MODULE = "ascend_overlay.overlays.layers.rotary_embedding"
+_MODULE = "ascend_overlay.overlays.layers.rotary"
 
 overlay = Overlay(
     "rotary",
@@ -18,15 +18,15 @@ overlay = Overlay(
 
 # The linear, NTK, dynamic NTK, Llama-3, YaRN and Gemma-4 embeddings are derived from RotaryEmbedding and differ in the
 # angles only, so they follow. Classes with a rotation of their own keep it, and the ledger names them.
-overlay.subclass(f"{_VLLM}.base:RotaryEmbedding", f"{_MODULE}:AscendRotaryEmbedding")
+overlay.subclass(f"{_VLLM}.base:RotaryEmbedding", f"{_MODULE}.plain:AscendRotaryEmbedding")
 overlay.subclass(
     f"{_VLLM}.deepseek_scaling_rope:DeepseekScalingRotaryEmbedding",
-    f"{_MODULE}:AscendDeepseekScalingRotaryEmbedding",
+    f"{_MODULE}.deepseek:AscendDeepseekScalingRotaryEmbedding",
 )
-overlay.subclass(f"{_VLLM}.mrope:MRotaryEmbedding", f"{_MODULE}:AscendMRotaryEmbedding")
+overlay.subclass(f"{_VLLM}.mrope:MRotaryEmbedding", f"{_MODULE}.multimodal:AscendMRotaryEmbedding")
 overlay.subclass(
     f"{_VLLM}.phi3_long_rope_scaled_rope:Phi3LongRoPEScaledRotaryEmbedding",
-    f"{_MODULE}:AscendPhi3LongRoPEScaledRotaryEmbedding",
+    f"{_MODULE}.phi3:AscendPhi3LongRoPEScaledRotaryEmbedding",
 )
 # get_rope() hands out layers that it has built before; those of vLLM and those of this overlay are not to be mixed.
 overlay.attribute(f"{_VLLM}:_ROPE_DICT", {})

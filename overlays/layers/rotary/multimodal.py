@@ -1,0 +1,58 @@
+"""The rotary embedding of positions in time, height and width."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ascend_overlay.overlays.layers.rotary.rotation import ONE_AXIS, Rotated, note_left_to_vllm, rotate, takes
+from torch import Tensor
+from vllm.model_executor.layers.rotary_embedding.mrope import MRotaryEmbedding
+
+import ascend_overlay
+
+
+class AscendMRotaryEmbedding(MRotaryEmbedding):  # type: ignore[misc, unused-ignore]
+    """MRotaryEmbedding by npu_mrope: angles from positions in time, height and width."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        note_left_to_vllm(self)
+        if self.mrope_section and not self._takes_section():
+            kind = "alternating " if self.mrope_interleaved else ""
+            text = f"{type(self).__name__} with the {kind}sections {list(self.mrope_section)} stays vLLM's for images"
+            ascend_overlay.note("rotary", f"{text}: npu_mrope does not take them")
+
+    def _takes_section(self) -> bool:
+        section = list(self.mrope_section or ())
+        return len(section) == 3 and (not self.mrope_interleaved or section[1] == section[2])
+
+    def forward_native(
+        self, positions: Tensor, query: Tensor, key: Tensor | None = None, offsets: Tensor | None = None
+    ) -> Rotated:
+        """Rotate; see rotation.py for shapes. Like vLLM's, it does not use `offsets`."""
+        axes = positions.dim() == 2
+        if not takes(query.dtype, self.rotary_dim, self.head_size) or (axes and not self._takes_section()):
+            left: Rotated = super().forward_native(positions, query, key, offsets)
+            return left
+        return rotate(
+            positions,
+            query,
+            key,
+            self._match_cos_sin_cache_dtype(query),
+            head_size=self.head_size,
+            neox=self.is_neox_style,
+            section=list(self.mrope_section) if axes else ONE_AXIS,
+            cache_mode="interleave" if axes and self.mrope_interleaved else "default",
+        )
+
+    def forward_cpu(
+        self, positions: Tensor, query: Tensor, key: Tensor | None = None, offsets: Tensor | None = None
+    ) -> Rotated:
+        """Rotate; see rotation.py for shapes."""
+        return self.forward_native(positions, query, key, offsets)
+
+    def forward_oot(
+        self, positions: Tensor, query: Tensor, key: Tensor | None = None, offsets: Tensor | None = None
+    ) -> Rotated:
+        """Rotate; see rotation.py for shapes."""
+        return self.forward_native(positions, query, key, offsets)

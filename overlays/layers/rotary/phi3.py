@@ -1,0 +1,26 @@
+"""Phi-3's rotary embedding for long contexts."""
+
+from __future__ import annotations
+
+from ascend_overlay.overlays.layers.rotary.rotation import Rotated, rotate, takes
+from torch import Tensor
+from vllm.model_executor.layers.rotary_embedding.phi3_long_rope_scaled_rope import Phi3LongRoPEScaledRotaryEmbedding
+
+
+class AscendPhi3LongRoPEScaledRotaryEmbedding(
+    Phi3LongRoPEScaledRotaryEmbedding  # type: ignore[misc, unused-ignore]
+):
+    """Phi-3's long rotary embedding by npu_mrope: one cache with the angles for short and for long contexts."""
+
+    def forward(
+        self, positions: Tensor, query: Tensor, key: Tensor | None = None, offsets: Tensor | None = None
+    ) -> Rotated:
+        """Rotate at ``positions + offsets``; see rotation.py for shapes."""
+        cache = self.long_short_cos_sin_cache
+        if not takes(query.dtype, self.rotary_dim, self.head_size) or cache.dtype != query.dtype:
+            left: Rotated = super().forward(positions, query, key, offsets)
+            return left
+        where = positions if offsets is None else positions + offsets
+        if self.use_long_rope:
+            where = where + self.original_max_position_embeddings
+        return rotate(where, query, key, cache, head_size=self.head_size, neox=True)

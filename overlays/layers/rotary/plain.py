@@ -1,0 +1,36 @@
+"""RotaryEmbedding, and what is derived from it with other angles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ascend_overlay.overlays.layers.rotary.rotation import Rotated, note_left_to_vllm, rotate, takes
+from torch import Tensor
+from vllm.model_executor.layers.rotary_embedding.base import RotaryEmbedding
+
+
+class AscendRotaryEmbedding(RotaryEmbedding):  # type: ignore[misc, unused-ignore]
+    """RotaryEmbedding by npu_mrope, for either pairing of elements and for partial rotation."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        note_left_to_vllm(self)
+
+    def forward_native(self, positions: Tensor, query: Tensor, key: Tensor | None = None) -> Rotated:
+        """Rotate; see rotation.py for shapes."""
+        if not takes(query.dtype, self.rotary_dim, self.head_size):
+            left: Rotated = super().forward_native(positions, query, key)
+            return left
+        cache = self._match_cos_sin_cache_dtype(query)
+        return rotate(positions, query, key, cache, head_size=self.head_size, neox=self.is_neox_style)
+
+    def forward_cpu(self, positions: Tensor, query: Tensor, key: Tensor | None = None) -> Rotated:
+        """Rotate; see rotation.py for shapes."""
+        if not takes(query.dtype, self.rotary_dim, self.head_size):
+            left: Rotated = super().forward_cpu(positions, query, key)
+            return left
+        return self.forward_native(positions, query, key)
+
+    def forward_oot(self, positions: Tensor, query: Tensor, key: Tensor | None = None) -> Rotated:
+        """Rotate; see rotation.py for shapes."""
+        return self.forward_native(positions, query, key)

@@ -1,0 +1,280 @@
+"""vLLM's rotary embeddings run on npu_mrope: every class that differs from RotaryEmbedding in its angles only."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+from layer_kit import DISPATCH, DTYPES, assert_rounded_once, configured, dtype_of, tensor
+
+import ascend_overlay
+
+pytestmark = pytest.mark.vllm
+
+ONLY = ["rotary"]
+HEAD, TOKENS = 64, 6
+
+
+@pytest.fixture(autouse=True)
+def vllm_loaded() -> None:
+    pytest.importorskip("vllm.model_executor.layers.rotary_embedding")
+
+
+def _scaled(kind: str, **parameters: Any) -> dict[str, Any]:
+    return {"rope_parameters": {"rope_type": kind, "rope_theta": 10000.0, **parameters}}
+
+
+ROPES: dict[str, tuple[str, dict[str, Any]]] = {
+    # case -> class, arguments of get_rope
+    "plain": ("RotaryEmbedding", {}),
+    "plain, neighbours": ("RotaryEmbedding", {"is_neox_style": False}),
+    "half of the head": ("RotaryEmbedding", _scaled("default", partial_rotary_factor=0.5)),
+    "half, neighbours": ("RotaryEmbedding", {"is_neox_style": False, **_scaled("default", partial_rotary_factor=0.5)}),
+    "linear": ("LinearScalingRotaryEmbedding", _scaled("linear", factor=2.0)),
+    "ntk": ("NTKScalingRotaryEmbedding", _scaled("ntk", factor=2.0)),
+    "ntk, mixed": ("NTKScalingRotaryEmbedding", _scaled("ntk", factor=2.0, mixed_b=0.6)),
+    "dynamic ntk": ("DynamicNTKScalingRotaryEmbedding", _scaled("dynamic", factor=2.0)),
+    "dynamic ntk, alpha": ("DynamicNTKAlphaRotaryEmbedding", _scaled("dynamic", alpha=1000.0)),
+    "llama 3": (
+        "Llama3RotaryEmbedding",
+        _scaled("llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32),
+    ),
+    "yarn": ("YaRNScalingRotaryEmbedding", _scaled("yarn", factor=4.0, original_max_position_embeddings=16)),
+    "gemma 4": ("Gemma4RotaryEmbedding", _scaled("proportional", partial_rotary_factor=0.25)),
+    "deepseek": (
+        "DeepseekScalingRotaryEmbedding",
+        {
+            "is_neox_style": False,
+            **_scaled(
+                "deepseek_yarn", factor=4.0, original_max_position_embeddings=16, mscale=0.707, mscale_all_dim=0.5
+            ),
+        },
+    ),
+    "deepseek, halves": (
+        "DeepseekScalingRotaryEmbedding",
+        _scaled("deepseek_yarn", factor=4.0, original_max_position_embeddings=16, partial_rotary_factor=0.5),
+    ),
+    "multimodal, text": ("MRotaryEmbedding", _scaled("default", mrope_section=[8, 12, 12])),
+    "multimodal": ("MRotaryEmbedding", _scaled("default", mrope_section=[8, 12, 12])),
+    "multimodal, neighbours": (
+        "MRotaryEmbedding",
+        {"is_neox_style": False, **_scaled("default", mrope_section=[8, 12, 12])},
+    ),
+    "multimodal, alternating": (
+        "MRotaryEmbedding",
+        _scaled("default", mrope_section=[12, 10, 10], mrope_interleaved=True),
+    ),
+    "multimodal, yarn": (
+        "MRotaryEmbedding",
+        _scaled("yarn", factor=4.0, original_max_position_embeddings=16, mrope_section=[8, 12, 12]),
+    ),
+    "phi 3, short": (
+        "Phi3LongRoPEScaledRotaryEmbedding",
+        _scaled("longrope", short_factor=[1.0] * 32, long_factor=[2.0] * 32, original_max_position_embeddings=64),
+    ),
+    "phi 3, long": (
+        "Phi3LongRoPEScaledRotaryEmbedding",
+        _scaled("longrope", short_factor=[1.0] * 32, long_factor=[2.0] * 32, original_max_position_embeddings=32),
+    ),
+}
+
+THEIR_OWN = {
+    # Rotations that npu_mrope does not compute: they stay vLLM's, and the ledger says so where they derive from a class
+    # that does not.
+    "BailingMRotaryEmbedding",
+    "DeepseekV4ScalingRotaryEmbedding",
+    "DualChunkRotaryEmbedding",
+    "Ernie4_5_VLRotaryEmbedding",
+    "FourierRotaryEmbedding",
+    "Llama4VisionRotaryEmbedding",
+    "MRotaryEmbeddingInterleaved",
+    "RotaryEmbeddingBase",
+}
+
+
+def _rope(case: str, dtype: Any) -> Any:
+    from vllm.model_executor.layers import rotary_embedding
+
+    rotary_embedding._ROPE_DICT.clear()
+    return rotary_embedding.get_rope(HEAD, 64, **ROPES[case][1], dtype=dtype)
+
+
+def _arguments(case: str, dtype: Any) -> tuple[Any, Any, Any]:
+    import torch
+
+    positions = torch.tensor([0, 1, 5, 13, 31, 60])
+    if case.startswith("multimodal") and "text" not in case:
+        positions = torch.stack((positions, positions.flip(0), positions // 2))
+    query, key = tensor(1, TOKENS, 3 * HEAD, dtype=dtype), tensor(2, TOKENS, HEAD, dtype=dtype)
+    if case.startswith("deepseek"):
+        # As multi-head latent attention passes them: slices of wider heads.
+        query = tensor(1, TOKENS, 3, 2 * HEAD, dtype=dtype)[..., HEAD:]
+        key = key.unsqueeze(1)
+    return positions, query, key
+
+
+def _forward_in_float32(layer: Any, positions: Any, query: Any, key: Any) -> tuple[Any, Any]:
+    native = getattr(layer, "forward_native", layer.forward)
+    rotated: tuple[Any, Any] = native(positions, query.float(), key.float())
+    return rotated
+
+
+@pytest.mark.parametrize("custom_ops", DISPATCH)
+@pytest.mark.parametrize("name", DTYPES)
+@pytest.mark.parametrize("case", ROPES)
+def test_npu_mrope_rotates(case: str, name: str, custom_ops: str) -> None:
+    dtype = dtype_of(name)
+    positions, query, key = _arguments(case, dtype)
+    with configured(custom_ops):
+        stock = _rope(case, dtype)
+        assert type(stock).__name__ == ROPES[case][0]
+        exact = _forward_in_float32(stock, positions, query, key)
+    before = query.clone(), key.clone()
+    with ascend_overlay.enabled(only=ONLY, trace=True), configured(custom_ops):
+        layer = _rope(case, dtype)
+        assert isinstance(layer, type(stock))
+        got = layer(positions, query, key)
+        assert ascend_overlay.ledger().operators == {"npu_mrope": 1}
+        assert not ascend_overlay.ledger().notes
+        if hasattr(layer, "forward_oot"):
+            again = layer.forward_oot(positions, query, key)
+            assert [(ours == theirs).all() for ours, theirs in zip(got, again, strict=True)] == [True, True]
+    for ours, theirs, given, kept in zip(got, exact, (query, key), before, strict=True):
+        assert ours.dtype == dtype
+        assert_rounded_once(ours, theirs, terms=4 * given.float().abs().amax(dim=-1, keepdim=True).expand_as(given))
+        assert (given == kept).all()
+
+
+def test_every_class_of_vllm_is_accounted_for() -> None:
+    import importlib
+    import pkgutil
+
+    import torch
+    from vllm.model_executor.layers import rotary_embedding
+
+    found = set()
+    for module in pkgutil.iter_modules(rotary_embedding.__path__, f"{rotary_embedding.__name__}."):
+        for name, cls in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
+            if cls.__module__ == module.name and issubclass(cls, torch.nn.Module) and "Rotary" in name:
+                found.add(name)
+    assert found - {"ApplyRotaryEmb"} == {cls for cls, _ in ROPES.values()} | THEIR_OWN
+
+
+@pytest.mark.parametrize("case", ["plain", "llama 3", "deepseek"])
+def test_a_query_without_a_key(case: str) -> None:
+    dtype = dtype_of("bfloat16")
+    positions, query, key = _arguments(case, dtype)
+    with ascend_overlay.enabled(only=ONLY), configured():
+        layer = _rope(case, dtype)
+        wanted, _ = layer(positions, query, key)
+        got, nothing = layer(positions, query, None)
+    assert nothing is None
+    assert (got == wanted).all()
+
+
+def test_offsets_move_the_positions() -> None:
+    dtype = dtype_of("bfloat16")
+    with ascend_overlay.enabled(only=ONLY), configured():
+        for case in ("deepseek", "phi 3, short"):
+            positions, query, key = _arguments(case, dtype)
+            layer = _rope(case, dtype)
+            offsets = positions.new_full(positions.shape, 2)
+            for got, wanted in zip(
+                layer(positions, query, key, offsets), layer(positions + 2, query, key), strict=True
+            ):
+                assert (got == wanted).all()
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 3 * HEAD), (6, 3, HEAD)])
+def test_batches_and_heads_in_dimensions_of_their_own(shape: tuple[int, ...]) -> None:
+    import torch
+
+    query, key = tensor(1, *shape, dtype=torch.bfloat16), tensor(2, *shape, dtype=torch.bfloat16)
+    positions = torch.arange(6).view(shape[0], -1) if shape[0] == 2 else torch.arange(6)
+    with ascend_overlay.enabled(only=ONLY), configured():
+        layer = _rope("plain", torch.bfloat16)
+        got = layer(positions, query, key)
+        flat = layer(torch.arange(6), query.reshape(6, -1), key.reshape(6, -1))
+    for ours, wanted in zip(got, flat, strict=True):
+        assert ours.shape == shape
+        assert torch.equal(ours.reshape(6, -1), wanted)
+
+
+@pytest.mark.parametrize("case", ["plain", "llama 3", "deepseek", "multimodal", "phi 3, long"])
+def test_compiled_it_is_one_graph(case: str) -> None:
+    import torch
+
+    positions, query, key = _arguments(case, torch.bfloat16)
+    with ascend_overlay.enabled(only=ONLY, trace=True), configured("none"), torch.no_grad():
+        layer = _rope(case, torch.bfloat16)
+        wanted = layer(positions, query, key)
+        torch._dynamo.reset()
+        compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="inductor")
+        for ours, theirs in zip(compiled(positions, query, key), wanted, strict=True):
+            assert torch.equal(ours, theirs)
+        fewer = [compiled(positions[..., :4], query[:4], key[:4]), layer(positions[..., :4], query[:4], key[:4])]
+        for ours, theirs in zip(*fewer, strict=True):
+            assert torch.equal(ours, theirs)
+        assert ascend_overlay.ledger().operators == {"npu_mrope": 4}
+
+
+LEFT = {
+    "too few elements": (_scaled("default", partial_rotary_factor=0.25), "RotaryEmbedding with 16 of 64"),
+    "unequal alternating sections": (
+        _scaled("default", mrope_section=[8, 14, 10], mrope_interleaved=True),
+        "alternating sections",
+    ),
+}
+
+
+@pytest.mark.parametrize("custom_ops", DISPATCH)
+@pytest.mark.parametrize("case", LEFT)
+def test_what_npu_mrope_does_not_take_stays_vllms_and_is_noted(
+    case: str, custom_ops: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    arguments, note = LEFT[case]
+    monkeypatch.setitem(ROPES, "multimodal, left" if "sections" in case else "left", ("", arguments))
+    name = "multimodal, left" if "sections" in case else "left"
+    positions, query, key = _arguments(name, torch.bfloat16)
+    with configured(custom_ops):
+        wanted = _rope(name, torch.bfloat16)(positions, query.clone(), key.clone())
+    notes = len(ascend_overlay.ledger().notes)
+    with ascend_overlay.enabled(only=ONLY, trace=True), configured(custom_ops):
+        got = _rope(name, torch.bfloat16)(positions, query.clone(), key.clone())
+        assert ascend_overlay.ledger().operators == {"npu_mrope": 0}
+        assert [torch.equal(ours, theirs) for ours, theirs in zip(got, wanted, strict=True)] == [True, True]
+        texts = [text for overlay, text in ascend_overlay.ledger().notes if overlay == "rotary"]
+        assert any(note in text and "stays vLLM's" in text for text in texts)
+    assert notes <= len(ascend_overlay.ledger().notes)
+
+
+def test_the_ledger_names_the_classes_that_keep_their_own() -> None:
+    import vllm.model_executor.layers.rotary_embedding.ernie45_vl_rope  # noqa: F401
+
+    with ascend_overlay.enabled(only=ONLY):
+        entries = [entry for entry in ascend_overlay.ledger() if entry.overlay == "rotary" and entry.state == "applied"]
+    noted = {note.rsplit(".", 1)[-1].split()[0] for entry in entries for note in entry.notes}
+    related = THEIR_OWN - {"DualChunkRotaryEmbedding", "Llama4VisionRotaryEmbedding", "RotaryEmbeddingBase"}
+    assert noted == related
+
+
+def test_afterwards_nothing_is_left() -> None:
+    from vllm.model_executor.custom_op import op_registry_oot
+    from vllm.model_executor.layers import rotary_embedding
+
+    classes = {name: cls for name, cls in vars(rotary_embedding).items() if inspect.isclass(cls)}
+    bases = {name: cls.__bases__ for name, cls in classes.items()}
+    registry, cache = dict(op_registry_oot), rotary_embedding._ROPE_DICT
+    with configured():
+        stock = rotary_embedding.get_rope(HEAD, 64)
+        with ascend_overlay.enabled(only=ONLY):
+            assert type(rotary_embedding.get_rope(HEAD, 64)).__name__ == "AscendRotaryEmbedding"
+            assert rotary_embedding.Llama3RotaryEmbedding.__bases__ != bases["Llama3RotaryEmbedding"]
+        assert rotary_embedding.get_rope(HEAD, 64) is stock
+    assert {name: vars(rotary_embedding)[name] for name in classes} == classes
+    assert {name: cls.__bases__ for name, cls in classes.items()} == bases
+    assert op_registry_oot == registry
+    assert rotary_embedding._ROPE_DICT is cache
