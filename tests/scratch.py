@@ -71,7 +71,7 @@ class Scratch:
         *command: str | Path,
         env: dict[str, str] | None = None,
         check: bool = True,
-        timeout: float = 120,
+        timeout: float = 300,
         cwd: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command; its whole process group is gone afterwards, whatever happens."""
