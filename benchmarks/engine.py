@@ -1,4 +1,4 @@
-"""A tiny DeepSeek-V2 in stock and in overlaid vLLM: decode throughput in turns, and the modules that each process has.
+"""A tiny DeepSeek-V2 in stock and in overlaid vLLM: decode throughput in turns, and the modules of each process.
 
 Both engines are up at the same time and generate in turns. Every process of both loads a vLLM plugin of this benchmark's
 own, which writes down the loaded modules when it is asked to; it neither uses nor knows ascend_overlay.

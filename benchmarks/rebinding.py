@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import importlib
 import json
 import subprocess
@@ -20,6 +21,7 @@ from ascend_overlay import Overlay
 from benchmarks.measure import Result, clean_environment, summary
 
 NAME = "rebinding"
+# With 2,000 modules loaded; vLLM with all its models makes three times as many.
 GOAL_S = 0.5
 PATCHES = 100
 MODULES = 2000
@@ -44,7 +46,7 @@ def run(*, quick: bool) -> Iterator[Result]:
     for name, what in (("generated", f"{MODULES} generated modules"), ("vllm", "vLLM and its models")):
         command = [sys.executable, "-m", "benchmarks.rebinding", name, "5" if quick else "15"]
         found = json.loads(subprocess.check_output(command, env=clean_environment(), text=True).splitlines()[-1])
-        values = summary([one + other for one, other in zip(found["enable"], found["disable"], strict=True)])
+        values = summary([sum(pair) for pair in zip(found["enable"], found["disable"], strict=True)])
         details = {
             "enable, s": summary(found["enable"])[0],
             "disable, s": summary(found["disable"])[0],
@@ -52,7 +54,8 @@ def run(*, quick: bool) -> Iterator[Result]:
         }
         text = f"enable() + disable(), {found['patches']} wraps, {found['copies']} copies, {what} loaded"
         text += f" ({found['modules']} modules in all)"
-        yield Result(NAME, text, *values, "s", GOAL_S, len(found["enable"]), details)
+        goal = GOAL_S if name == "generated" else None
+        yield Result(NAME, text, *values, "s", goal, len(found["enable"]), details)
 
 
 def main(where: str, rounds: int) -> None:
@@ -112,16 +115,13 @@ def _of_vllm() -> list[str]:
         except Exception:
             # Some need packages or devices that are not here.
             continue
-    holders: dict[str, int] = {}
-    for name, module in list(sys.modules.items()):
-        if not name.startswith("vllm.") or not isinstance(module, types.ModuleType):
-            continue
-        for key, value in list(vars(module).items()):
-            if isinstance(value, types.FunctionType) and value.__name__ == key and value.__module__.startswith("vllm."):
-                if vars(sys.modules.get(value.__module__, sys)).get(key) is value:
-                    place = f"{value.__module__}:{key}"
-                    holders[place] = holders.get(place, 0) + 1
-    return sorted(holders, key=lambda place: -holders[place])[:PATCHES]
+    loaded = {name: vars(module) for name, module in list(sys.modules.items()) if isinstance(module, types.ModuleType)}
+    holders: collections.Counter[str] = collections.Counter()
+    for name, names in loaded.items():
+        for key, value in list(names.items()) if name.startswith("vllm.") else ():
+            if isinstance(value, types.FunctionType) and loaded.get(value.__module__, {}).get(key) is value:
+                holders[f"{value.__module__}:{key}"] += 1
+    return [place for place, _ in holders.most_common() if place.startswith("vllm.")][:PATCHES]
 
 
 if __name__ == "__main__":
