@@ -1,7 +1,7 @@
 """A tiny DeepSeek-V2 in stock and in overlaid vLLM: decode throughput in turns, and the modules of each process.
 
-Both engines are up at the same time and generate in turns. Every process of both loads a vLLM plugin of this benchmark's
-own, which writes down the loaded modules when it is asked to; it neither uses nor knows ascend_overlay.
+Both engines are up at the same time and generate in turns. Every process of both loads a vLLM plugin of this benchmark,
+which writes down the loaded modules when it is asked to; it neither uses nor knows ascend_overlay.
 """
 
 from __future__ import annotations
@@ -80,9 +80,8 @@ def _module_results(modules: dict[str, dict[str, list[str]]]) -> Iterator[Result
             by_package[name.partition(".")[0]] = by_package.get(name.partition(".")[0], 0) + 1
         details = {"vLLM's": of_vllm, "all, by package": by_package, "modules of stock": len(stock)}
         count = float(len(of_vllm))
-        yield Result(
-            NAME, f"modules of vLLM that stock has not, in {process}", count, count, count, "modules", 0, 1, details
-        )
+        what = f"modules of vLLM that stock has not, in {process}"
+        yield Result(NAME, what, count, count, count, "modules", 0, details=details)
 
 
 class _Engine:

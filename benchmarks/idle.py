@@ -49,11 +49,11 @@ def run(*, quick: bool) -> Iterator[Result]:
         in_turns({name: lambda name=name: measure(name) for name in cases}, rounds, warm_up=WARM_UP)  # type: ignore[misc]
     for name in list(cases)[1:]:
         for what in ("wall", "cpu"):
-            bare = [1000 * getattr(cost, what) for cost in costs["bare"][WARM_UP:]]
-            samples = [1000 * getattr(cost, what) for cost in costs[name][WARM_UP:]]
-            added = summary(differences(samples, bare))
+            base = [1000 * getattr(cost, what) for cost in costs["bare"][WARM_UP:]]
+            found = [1000 * getattr(cost, what) for cost in costs[name][WARM_UP:]]
+            added = summary(differences(found, base))
             text = f"start of Python, {name}, minus bare, {'wall time' if what == 'wall' else 'processor time'}"
-            yield Result(NAME, text, *added, "ms", GOAL_MS, rounds, {"bare start, ms": summary(bare)[0]})
+            yield Result(NAME, text, *added, "ms", GOAL_MS, rounds, {"bare start, ms": summary(base)[0]})
 
 
 class _Place:

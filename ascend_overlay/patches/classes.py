@@ -124,7 +124,8 @@ def _rebase(derived: type, original: type, implementation: type, applied: Applie
 
 def _give_back(original: type, implementation: type, name: str) -> None:
     """Base on `original` again the classes that were derived from it by its name while that led to `implementation`."""
-    for derived in implementation.__subclasses__():
+    children: list[type] = implementation.__subclasses__()
+    for derived in children:
         names = vars(sys.modules.get(derived.__module__, sys))
         if implementation in derived.__bases__ and names.get(name) is implementation:
             derived.__bases__ = tuple(original if base is implementation else base for base in derived.__bases__)
