@@ -90,6 +90,7 @@ with ascend_overlay.enabled(only=["compat"], propagate=False):
         out["rope"] = type(old) is type(new) and torch.equal(old.cos_sin_cache, new.cos_sin_cache)
 
     import older_api
+
     from ascend_overlay.overlays.compat.models import adapted
 
     custom = adapted(older_api.CustomModelForCausalLM)

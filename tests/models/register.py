@@ -8,10 +8,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from ascend_overlay.overlays.registry import checks
-
 import ascend_overlay
 from ascend_overlay.errors import OverlayError
+from ascend_overlay.overlays.registry import checks
 
 out: dict[str, Any] = {}
 

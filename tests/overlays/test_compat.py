@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ascend_overlay.overlays.compat import rope
-from ascend_overlay.overlays.compat.arguments import without_old
-from ascend_overlay.overlays.compat.names import forwarder
 from model_runs import Run, run
 
 from ascend_overlay.demo.tiny import make_deepseek_v2, make_llama
+from ascend_overlay.overlays.compat import rope
+from ascend_overlay.overlays.compat.arguments import without_old
+from ascend_overlay.overlays.compat.names import forwarder
 from ascend_overlay.records import Ledger, read_folder
 
 
@@ -206,9 +206,10 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run, list
     distribution.mkdir()
     (distribution / "METADATA").write_text("Metadata-Version: 2.1\nName: older-models\nVersion: 1.0\n")
     (distribution / "entry_points.txt").write_text("[vllm.general_plugins]\nolder = older_plugin:register_model\n")
-    models = [str(folder / name) for name in ("custom", "llama", "custom-deepseek", "deepseek")]
+    ours = [str(folder / name) for name in ("custom", "custom-deepseek")]
+    theirs = [str(folder / name) for name in ("llama", "deepseek")]
     options = ["--only", "registry,compat", "--ledger", str(folder / "ledger")]
-    done = run("generate.py", *models, folder=folder, options=options, timeout=600)
+    done = run("generate.py", *ours, "--", *theirs, folder=folder, options=options, timeout=600)
     return folder, done, read_folder(folder / "ledger")
 
 
