@@ -17,10 +17,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ascend_overlay.hooks import hookimpl
-
 import ascend_overlay
 from ascend_overlay import Overlay
+from ascend_overlay.hooks import hookimpl
 from benchmarks.measure import Result, clean_environment, in_turns, ratios, summary
 
 NAME = "calls"

@@ -13,10 +13,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ascend_overlay.hooks.autoload import FILE_NAME
-
 import ascend_overlay
 from ascend_overlay import hooks, overlays
+from ascend_overlay.hooks.autoload import FILE_NAME
 from benchmarks.measure import Cost, Result, clean_environment, differences, in_turns, run_process, summary
 
 NAME = "idle"

@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ascend_overlay.hooks import hookimpl
-
 import ascend_overlay
 from ascend_overlay import Overlay
+from ascend_overlay.hooks import hookimpl
 from benchmarks.measure import Result, clean_environment, summary
 
 NAME = "rebinding"

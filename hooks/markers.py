@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pluggy
+
 from ascend_overlay.hooks import PROJECT
 
 hookspec = pluggy.HookspecMarker(PROJECT)

@@ -27,10 +27,4 @@ MODULES = (
 @hookimpl
 def ascend_overlay_overlays() -> Iterable[Overlay]:
     """Return the overlay that each module declares."""
-    import importlib.util
-
-    return [
-        importlib.import_module(f"{__name__}.{module}").overlay
-        for module in MODULES
-        if importlib.util.find_spec(f"{__name__}.{module}")
-    ]  # TEMPORARY until all exist
+    return [importlib.import_module(f"{__name__}.{module}").overlay for module in MODULES]

@@ -15,10 +15,10 @@ import weakref
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from ascend_overlay.overlays.compat.arguments import OLD_FORWARD, without_old
 from torch import nn
 
 import ascend_overlay
+from ascend_overlay.overlays.compat.arguments import OLD_FORWARD, without_old
 
 _adapted: weakref.WeakKeyDictionary[type, type] = weakref.WeakKeyDictionary()
 _callable_as_before: weakref.WeakKeyDictionary[type, type] = weakref.WeakKeyDictionary()

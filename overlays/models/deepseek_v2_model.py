@@ -18,9 +18,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from ascend_overlay.overlays.models.weights import Audit
 from vllm.config import VllmConfig
 from vllm.model_executor.models.deepseek_v2 import DeepseekV2ForCausalLM, DeepseekV3ForCausalLM
+
+from ascend_overlay.overlays.models.weights import Audit
 
 
 def _packed_modules() -> dict[str, list[str]]:

@@ -8,12 +8,11 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ascend_overlay import Overlay, settings, versions
+from ascend_overlay.errors import OverlayError, did_you_mean
 from ascend_overlay.overlays.registry import checks
 from ascend_overlay.overlays.registry.log import announcer
 from ascend_overlay.overlays.registry.origin import registrant
-
-from ascend_overlay import Overlay, settings, versions
-from ascend_overlay.errors import OverlayError, did_you_mean
 
 _REGISTRY = "vllm.model_executor.models.registry:_ModelRegistry"
 

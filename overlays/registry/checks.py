@@ -10,10 +10,9 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from ascend_overlay.errors import did_you_mean
 from ascend_overlay.overlays.registry import source
 from ascend_overlay.overlays.registry.source import ClassView
-
-from ascend_overlay.errors import did_you_mean
 
 _GENERATES = ("ForCausalLM", "ForConditionalGeneration", "ChatModel", "LMHeadModel")
 """Endings of architecture names from which vLLM expects text, so that the class must compute logits."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ascend_overlay.hooks import hookimpl
-
 from ascend_overlay import Overlay
+from ascend_overlay.hooks import hookimpl
 
 overlay = Overlay("probe", vllm=">=0.27.1", reason="the tests ask in every process whether it was applied")
 

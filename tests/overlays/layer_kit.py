@@ -62,3 +62,10 @@ def assert_rounded_once(got: Any, exact: Any, *, terms: Any = None) -> None:
     allowed = half_unit * exact.abs() + 4e-6 * size + torch.finfo(got.dtype).smallest_normal
     off = (got.double() - exact).abs() > allowed
     assert not off.any(), f"{int(off.sum())} of {off.numel()} elements off, such as {got[off][0]} for {exact[off][0]}"
+
+
+def calls() -> dict[str, int]:
+    """Return how often each NPU operator ran that ran at all."""
+    import ascend_overlay
+
+    return {name: count for name, count in ascend_overlay.ledger().operators.items() if count}

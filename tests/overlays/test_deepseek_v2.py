@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ascend_overlay.overlays.models.deepseek_v2 import overlay
 from model_runs import Run, finish, run, start
 
 from ascend_overlay.demo.tiny import make_deepseek_v2
+from ascend_overlay.overlays.models.deepseek_v2 import overlay
 
 pytestmark = pytest.mark.vllm
 

@@ -8,10 +8,10 @@ import types
 from typing import Any
 
 import pytest
-from ascend_overlay.overlays.registry import checks, origin
 from model_runs import Run, run
 
 from ascend_overlay.demo.tiny import make_llama
+from ascend_overlay.overlays.registry import checks, origin
 
 MODELS = """
     from torch import nn

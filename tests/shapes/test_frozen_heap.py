@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
-from ascend_overlay.hooks import hookimpl
 
 import ascend_overlay
 from ascend_overlay import Overlay
+from ascend_overlay.hooks import hookimpl
 
 overlay = Overlay("frozen_heap", reason="the copies of a process that is up", default=False)
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-from ascend_overlay.hooks import hookimpl
 from shape_kit import entry, late
 
 import ascend_overlay
 from ascend_overlay import Overlay
+from ascend_overlay.hooks import hookimpl
 
 pytestmark = [pytest.mark.vllm, pytest.mark.usefixtures("vllm_loaded")]
 

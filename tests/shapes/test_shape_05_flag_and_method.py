@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from ascend_overlay.hooks import hookimpl
 from shape_kit import differences, entry, late, snapshot
 
 import ascend_overlay
 from ascend_overlay import Overlay
 from ascend_overlay.errors import TargetError
+from ascend_overlay.hooks import hookimpl
 
 pytestmark = [pytest.mark.vllm, pytest.mark.usefixtures("vllm_loaded")]
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-from ascend_overlay.hooks import hookimpl
 from shape_kit import differences, entry, late, snapshot
 
 from ascend_overlay import Overlay
+from ascend_overlay.hooks import hookimpl
 
 pytestmark = [pytest.mark.vllm, pytest.mark.usefixtures("vllm_loaded")]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
-from ascend_overlay.hooks import hookimpl
 from shape_kit import late
 
 import ascend_overlay
 from ascend_overlay import Overlay, ref
 from ascend_overlay.errors import ConflictError
+from ascend_overlay.hooks import hookimpl
 
 pytestmark = [pytest.mark.vllm, pytest.mark.usefixtures("vllm_loaded")]
 

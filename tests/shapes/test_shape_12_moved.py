@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ascend_overlay.hooks import hookimpl
 from shape_kit import entry, late
 
 from ascend_overlay import Overlay
+from ascend_overlay.hooks import hookimpl
 
 OLD = "vllm.v1.metrics.loggers:build_1_2_5_buckets"
 NEW = "vllm.v1.metrics.buckets:build_1_2_5_buckets"

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ascend_overlay.hooks import hookimpl
 from shape_kit import entry, late
 
 from ascend_overlay import Overlay
 from ascend_overlay.conditions import distribution, role
+from ascend_overlay.hooks import hookimpl
 
 CORE = "vllm.v1.engine.core:EngineCore.step"
 WORKER = "vllm.v1.worker.worker_base:WorkerBase.get_model"

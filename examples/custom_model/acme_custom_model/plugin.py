@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ascend_overlay.hooks import hookimpl
-
 from ascend_overlay import Overlay, ref
+from ascend_overlay.hooks import hookimpl
 
 overlay = Overlay(
     "acme_custom_model",

@@ -7,10 +7,9 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ascend_overlay.hooks import hookimpl
-
 from acme_serving import profiles, serving
 from ascend_overlay import Overlay
+from ascend_overlay.hooks import hookimpl
 
 if TYPE_CHECKING:
     from ascend_overlay.records import Entry

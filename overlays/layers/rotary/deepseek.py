@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ascend_overlay.overlays.layers.rotary.rotation import Rotated, note_left_to_vllm, rotate, takes
 from torch import Tensor
 from vllm.model_executor.layers.rotary_embedding.deepseek_scaling_rope import DeepseekScalingRotaryEmbedding
+
+from ascend_overlay.overlays.layers.rotary.rotation import Rotated, note_left_to_vllm, rotate, takes
 
 
 class AscendDeepseekScalingRotaryEmbedding(DeepseekScalingRotaryEmbedding):  # type: ignore[misc, unused-ignore]

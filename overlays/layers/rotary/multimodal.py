@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ascend_overlay.overlays.layers.rotary.rotation import ONE_AXIS, Rotated, note_left_to_vllm, rotate, takes
 from torch import Tensor
 from vllm.model_executor.layers.rotary_embedding.mrope import MRotaryEmbedding
 
 import ascend_overlay
+from ascend_overlay.overlays.layers.rotary.rotation import ONE_AXIS, Rotated, note_left_to_vllm, rotate, takes
 
 
 class AscendMRotaryEmbedding(MRotaryEmbedding):  # type: ignore[misc, unused-ignore]

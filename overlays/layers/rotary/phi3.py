@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ascend_overlay.overlays.layers.rotary.rotation import Rotated, rotate, takes
 from torch import Tensor
 from vllm.model_executor.layers.rotary_embedding.phi3_long_rope_scaled_rope import Phi3LongRoPEScaledRotaryEmbedding
+
+from ascend_overlay.overlays.layers.rotary.rotation import Rotated, rotate, takes
 
 
 class AscendPhi3LongRoPEScaledRotaryEmbedding(
