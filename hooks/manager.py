@@ -10,9 +10,9 @@ from importlib import metadata
 from typing import Any
 
 import pluggy
-from ascend_overlay.hooks import ENTRY_POINT_GROUP, PROJECT, spec
 
 from ascend_overlay.errors import PluginError, did_you_mean
+from ascend_overlay.hooks import ENTRY_POINT_GROUP, PROJECT, spec
 from ascend_overlay.settings import Settings
 
 BUILT_IN = "ascend_overlay.overlays"
