@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+LIKELIEST = 20
+"""How many of the likeliest tokens are compared at every position."""
+
 TOLERANCE = 0.25
 """Largest difference of a log probability that passes, in nats.
 
@@ -76,7 +79,7 @@ def _difference(stock: Mapping[str, Any], overlaid: Mapping[str, Any]) -> Differ
     tie = None
     if agreeing < shorter:
         likeliest = stock["logprobs"][agreeing]
-        tie = likeliest[str(theirs[agreeing])] - likeliest.get(str(ours[agreeing]), min(likeliest.values()))
+        tie = likeliest[str(theirs[agreeing])] - likeliest.get(str(ours[agreeing]), _last_of_the_likeliest(likeliest))
     return Difference(
         prompt=stock["prompt"],
         text=overlaid["text"],
@@ -92,11 +95,16 @@ def _difference(stock: Mapping[str, Any], overlaid: Mapping[str, Any]) -> Differ
 def _at_position(left: Mapping[str, float], right: Mapping[str, float]) -> list[float]:
     """Return the differences of the likeliest tokens of both.
 
-    A token that only one of them lists is in the other at most as likely as the last listed there, so its difference is
-    at least the distance to that.
+    A token that only one of them lists is in the other at most as likely as the last of the likeliest there, so its
+    difference is at least the distance to that.
     """
     found = [abs(left[token] - right[token]) for token in left.keys() & right.keys()]
     for one, other in ((left, right), (right, left)):
-        last = min(other.values())
+        last = _last_of_the_likeliest(other)
         found += [max(0.0, one[token] - last) for token in one.keys() - other.keys()]
     return found
+
+
+def _last_of_the_likeliest(listed: Mapping[str, float]) -> float:
+    # A list is longer by one where the token that really came is not among the likeliest.
+    return sorted(listed.values(), reverse=True)[:LIKELIEST][-1]

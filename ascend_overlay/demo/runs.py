@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ascend_overlay import process
+from ascend_overlay.demo.compare import LIKELIEST
 from ascend_overlay.demo.processes import ProcessTree, Seen
 from ascend_overlay.records import Ledger, read_folder
 from ascend_overlay.settings import PREFIX
@@ -98,7 +99,7 @@ def execute(
     """
     folder.mkdir(parents=True, exist_ok=True)
     specification = folder / "spec.json"
-    specification.write_text(json.dumps({**spec, "folder": str(folder)}), encoding="utf-8")
+    specification.write_text(json.dumps({**spec, "likeliest": LIKELIEST, "folder": str(folder)}), encoding="utf-8")
     command = [sys.executable, str(_WORKER), str(specification)]
     if name == "overlaid":
         command = [sys.executable, "-c", _COMMAND, "run", "--trace", "--ledger", str(folder / "ledger"), *command]

@@ -14,12 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-LOGPROBS = 20
-"""How many of the likeliest tokens are compared at every position."""
-
 
 def main(specification: str) -> None:
-    """Run what the JSON file `specification` asks for: model, prompts, tokens, compiled, folder."""
+    """Run what the JSON file `specification` asks for: model, prompts, tokens, likeliest, compiled, folder."""
     spec = json.loads(Path(specification).read_text(encoding="utf-8"))
     folder = Path(spec["folder"])
 
@@ -34,7 +31,7 @@ def main(specification: str) -> None:
             dtype="bfloat16",
             max_model_len=256,
             max_num_seqs=8,
-            max_logprobs=LOGPROBS,
+            max_logprobs=spec["likeliest"],
             enforce_eager=not spec["compiled"],
             # A cached prefix would be left out of prompt_logprobs.
             enable_prefix_caching=False,
@@ -43,7 +40,11 @@ def main(specification: str) -> None:
 
     def generate(tokens: int) -> list[Any]:
         wanted = SamplingParams(
-            temperature=0.0, max_tokens=tokens, ignore_eos=True, logprobs=LOGPROBS, prompt_logprobs=LOGPROBS
+            temperature=0.0,
+            max_tokens=tokens,
+            ignore_eos=True,
+            logprobs=spec["likeliest"],
+            prompt_logprobs=spec["likeliest"],
         )
         return list(llm.generate(spec["prompts"], wanted, use_tqdm=False))
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from demo_kit import output
 
-from ascend_overlay.demo.compare import TOLERANCE, Difference, compare
+from ascend_overlay.demo.compare import LIKELIEST, TOLERANCE, Difference, compare
 
 
 def difference(stock: dict[str, Any], overlaid: dict[str, Any]) -> Difference:
@@ -61,6 +61,15 @@ def test_tokens_missing_at_the_end_of_both_lists_do_not_count() -> None:
     found = difference(output([5], [{"5": -0.1, "8": -3.00}]), output([5], [{"5": -0.1, "9": -3.01}]))
     assert found.acceptable
     assert found.largest == pytest.approx(0.01)
+
+
+def test_the_token_that_came_does_not_lower_the_bar_where_it_is_unlikely() -> None:
+    likeliest = {str(token): -1.0 - token / 100 for token in range(100, 100 + LIKELIEST)}
+    swapped = {token: value for token, value in likeliest.items() if token != "119"} | {"500": likeliest["119"]}
+    stock, overlaid = output([5], [likeliest | {"5": -15.0}]), output([5], [swapped | {"5": -15.0}])
+    found = difference(stock, overlaid)
+    assert found.acceptable
+    assert found.largest == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize("value", [math.nan, -math.inf])
