@@ -278,3 +278,25 @@ def test_afterwards_nothing_is_left() -> None:
     assert {name: cls.__bases__ for name, cls in classes.items()} == bases
     assert op_registry_oot == registry
     assert rotary_embedding._ROPE_DICT is cache
+
+
+def test_enabled_before_vllm_its_classes_are_replaced_while_they_are_imported(python: Any) -> None:
+    done = python.script(
+        """
+        import json, sys
+        import ascend_overlay
+
+        ascend_overlay.enable(only=["layernorm", "activation", "rotary"], propagate=False)
+        assert "torch" not in sys.modules
+        import vllm.model_executor.layers.rotary_embedding as ropes
+        from vllm.model_executor.layers import activation, layernorm
+
+        assert ropes.Llama3RotaryEmbedding.__bases__[0].__name__ == "AscendRotaryEmbedding"
+        assert ropes.Phi3LongRoPEScaledRotaryEmbedding.__name__ == "AscendPhi3LongRoPEScaledRotaryEmbedding"
+        print(json.dumps([entry.state for entry in ascend_overlay.ledger()]))
+        """,
+        env={"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"},
+        timeout=180,
+    )
+    states = done.stdout.splitlines()[-1]
+    assert states == str(["applied"] * 10).replace("'", '"')

@@ -1,0 +1,109 @@
+"""Run with the genuine torch_npu: python genuine_operators.py RESULT. Its operators, before and after load()."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from torch_npu_wheel import import_torch_npu
+
+import_torch_npu()
+
+import torch  # noqa: E402
+
+import ascend_overlay  # noqa: E402
+from ascend_overlay import npu  # noqa: E402
+from ascend_overlay.npu import registration, tracing  # noqa: E402
+from ascend_overlay.npu.reference import KERNELS  # noqa: E402
+
+
+def arguments(name: str, device: str = "cpu", dtype: Any = torch.bfloat16) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return arguments for the operator `name`."""
+
+    def random(*shape: int) -> Any:
+        return torch.randn(shape, generator=torch.Generator().manual_seed(len(shape))).to(device, dtype)
+
+    positions = torch.arange(6, device=device)
+    packed = random(6, 4 * 64)
+    return {
+        "npu_rms_norm": ((random(2, 5, 32), random(32), 1e-5), {}),
+        "npu_add_rms_norm": ((random(5, 32), packed[:5, :32], random(32), 1e-5), {}),
+        "npu_swiglu": ((random(5, 3, 32),), {}),
+        "npu_mrope": (
+            (positions, packed[:, :192], packed[:, 192:], random(9, 64), 64),
+            {"mrope_section": [0, 0, 0], "rotary_mode": "interleave"},
+        ),
+        "npu_rotary_mul": ((random(1, 6, 2, 32), random(1, 6, 1, 32), random(1, 6, 1, 32), "interleave"), {}),
+        "npu_interleave_rope": ((random(6, 2, 1, 64), random(6, 1, 1, 64), random(6, 1, 1, 64)), {}),
+    }[name]
+
+
+def listed(result: Any) -> list[Any]:
+    """Return the tensors of a result."""
+    return list(result) if isinstance(result, tuple) else [result]
+
+
+def look(result: Any) -> list[Any]:
+    """Return what can be known of a result without its numbers."""
+    return [(list(t.shape), str(t.dtype), list(t.stride())) for t in listed(result)]
+
+
+def on_npu(name: str) -> str:
+    """Call the operator's NPU kernel with CPU tensors: it runs, and fails for want of an NPU."""
+    positional, named = arguments(name)
+    operator = getattr(torch.ops.npu, name).default
+    try:
+        operator.redispatch(torch._C.DispatchKeySet(torch._C.DispatchKey.PrivateUse1), *positional, **named)
+    except RuntimeError as error:
+        return str(error)
+    return ""
+
+
+def main() -> None:
+    """Collect everything and save it."""
+    import torch_npu
+
+    found: dict[str, Any] = {"version": torch_npu.__version__, "operators": {}}
+    for kernel in KERNELS:
+        qualified = f"npu::{kernel.name}"
+        positional, named = arguments(kernel.name, "meta")
+        found["operators"][kernel.name] = {
+            "genuine schema": str(getattr(torch.ops.npu, kernel.name).default._schema),
+            "our schema": str(torch._C.parse_schema(f"npu::{kernel.schema}")),
+            "cpu before": torch._C._dispatch_has_kernel_for_dispatch_key(qualified, "CPU"),
+            "genuine meta": look(getattr(torch.ops.npu, kernel.name)(*positional, **named)),
+            "our fake": look(kernel.fake(*positional, **named)),
+        }
+    npu.load(*npu.kernels())
+    found["defined"] = list(registration._registry.defined)
+    found["notes"] = [text for _, text in ascend_overlay.ledger().notes]
+    for kernel in KERNELS:
+        operator = getattr(torch.ops.npu, kernel.name)
+        entry = found["operators"][kernel.name]
+        positional, named = arguments(kernel.name)
+        entry["got"] = listed(operator(*positional, **named))
+        entry["by name"] = listed(getattr(torch_npu, kernel.name)(*positional, **named))
+        entry["wanted"] = listed(kernel.cpu(*positional, **named))
+        torch._dynamo.reset()
+        call = torch.compile(lambda *a, op=operator, k=named: op(*a, **k), fullgraph=True, backend="inductor")
+        entry["compiled"] = listed(call(*positional))
+        entry["checks"] = torch.library.opcheck(
+            operator.default,
+            positional,
+            named,
+            test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_dynamic"),
+        )
+    with ascend_overlay.enabled(only=["roles"], trace=True):
+        for kernel in KERNELS:
+            positional, named = arguments(kernel.name)
+            getattr(torch.ops.npu, kernel.name)(*positional, **named)
+            found["operators"][kernel.name]["counted on CPU"] = tracing.counts()[kernel.name]
+            found["operators"][kernel.name]["error on NPU"] = on_npu(kernel.name)
+            found["operators"][kernel.name]["counted on NPU"] = tracing.counts()[kernel.name] - 1
+    found["not counted"] = tracing.counts()
+    found["error without counting"] = on_npu("npu_swiglu")
+    torch.save(found, sys.argv[1])
+
+
+if __name__ == "__main__":
+    main()
