@@ -1,0 +1,70 @@
+"""The benchmarks run and report; how fast anything is, is no test's business."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def measure() -> Any:
+    sys.path.insert(0, str(ROOT))
+    try:
+        from benchmarks import measure
+
+        yield measure
+    finally:
+        sys.path.remove(str(ROOT))
+
+
+def test_candidates_take_turns_in_alternating_order(measure: Any) -> None:
+    order: list[str] = []
+
+    def candidate(name: str) -> float:
+        order.append(name)
+        return float(len(order))
+
+    samples = measure.in_turns({"a": lambda: candidate("a"), "b": lambda: candidate("b")}, 2, warm_up=1)
+    assert order == ["b", "a", "a", "b", "b", "a"]
+    assert samples == {"a": [3.0, 6.0], "b": [4.0, 5.0]}
+
+
+def test_summaries(measure: Any) -> None:
+    assert measure.summary([3.0, 1.0, 2.0, 5.0, 4.0]) == (3.0, 2.0, 4.0)
+    assert measure.ratios([2.0, 9.0], [1.0, 3.0]) == [2.0, 3.0]
+    assert measure.differences([2.0, 9.0], [1.0, 3.0]) == [1.0, 6.0]
+
+
+@pytest.mark.parametrize(("value", "met"), [(1.0, True), (1.004, True), (1.02, False)])
+def test_a_goal_is_met_within_the_precision_shown(measure: Any, value: float, met: bool) -> None:
+    assert measure.Result("b", "what", value, value, value, "ratio", goal=1.0).met is met
+
+
+def test_an_unknown_benchmark_is_named(tmp_path: Path) -> None:
+    done = _run("nothing")
+    assert done.returncode == 2
+    assert "there is no benchmark 'nothing'; there are: idle, import, calls, rebinding, engine" in done.stderr
+
+
+@pytest.mark.vllm
+def test_one_benchmark_to_json(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    done = _run("--quick", "--json", str(file), "calls")
+    assert done.returncode in (0, 1), done.stderr
+    record = json.loads(file.read_text())
+    kinds = {result["what"].partition(",")[0] for result in record["results"]}
+    assert kinds == {"replace", "subclass", "attribute", "add", "wrap", "kernel"}
+    assert record["machine"]["vllm"]
+    assert all(result["value"] > 0 and result["runs"] > 1 for result in record["results"])
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    return subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=300, check=False)
