@@ -31,6 +31,9 @@ _PROMPTS = (
     "Memory is slow and",
 )
 
+_SEED = 12
+"""With these weights, none of the prompts leads to a near tie that another rounding could turn."""
+
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -100,7 +103,7 @@ def _run(options: Options, folder: Path) -> bool:
     show.header(console, _about(options))
     with show.Progress(console) as progress:
         started = time.perf_counter()
-        model = tiny.make_deepseek_v2(folder / "model")
+        model = tiny.make_deepseek_v2(folder / "model", seed=_SEED)
         progress("both", "make the model", time.perf_counter() - started, True)
         spec: dict[str, Any] = {
             "model": str(model),

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-from pathlib import Path
 
 import pytest
 from e2e_kit import COMMAND, TIMEOUT, Demo, environment
-
-from ascend_overlay.demo import tiny
 
 
 @pytest.fixture(scope="session")
@@ -29,9 +26,3 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     )
     assert report.exists(), done.stdout
     return Demo(done.returncode, done.stdout, json.loads(report.read_text()), folder / "kept")
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny DeepSeek-V2, the same as the demo's."""
-    return tiny.make_deepseek_v2(tmp_path_factory.mktemp("model") / "deepseek")

@@ -38,12 +38,21 @@ class Served:
 
 
 @pytest.fixture(scope="module", params=[signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def served(request: pytest.FixtureRequest, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(request: pytest.FixtureRequest, demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server that answered and was then told to end by a signal."""
     folder = tmp_path_factory.mktemp("serve")
     port = _free_port()
     command = [*COMMAND, "run", "--ledger", str(folder / "ledger"), str(Path(sys.executable).with_name("vllm"))]
-    command += ["serve", str(model), "--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(port)]
+    command += [
+        "serve",
+        str(demo.folder / "model"),
+        "--served-model-name",
+        "tiny",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     command += ["--max-model-len", "256", "--max-num-seqs", "8", "--enforce-eager"]
     log = folder / "log.txt"
     found = Served()
