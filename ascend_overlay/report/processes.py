@@ -82,9 +82,7 @@ def _remarks(ledgers: Iterable[Ledger]) -> list[str]:
     said: dict[str, list[str]] = {}
     for ledger in ledgers:
         role = str(ledger.process["role"])
-        lines = [
-            f"{entry.state}: {entry.overlay}: {entry.target}: {entry.reason}" for entry in ledger if _matters(entry)
-        ]
+        lines = _ruled_out(ledger)
         lines += [f"NOT re-bound: {entry.overlay}: {entry.target}: {held}" for entry in ledger for held in entry.stale]
         lines += [f"note: {overlay}: {text}" if overlay else f"note: {text}" for overlay, text in ledger.notes]
         for line in lines:
@@ -94,5 +92,14 @@ def _remarks(ledgers: Iterable[Ledger]) -> list[str]:
     return [f"{line} [{', '.join(roles)}]" for line, roles in said.items()]
 
 
-def _matters(entry: Entry) -> bool:
-    return entry.state in ("failed", "skipped", "reverted")
+def _ruled_out(ledger: Ledger) -> list[str]:
+    """Return what is not in force and why; an overlay that is out as a whole, in one line."""
+    targets: dict[tuple[str, str, str], list[str]] = {}
+    for entry in ledger:
+        if entry.state in ("failed", "skipped", "reverted"):
+            targets.setdefault((entry.state, entry.overlay or entry.plugin, entry.reason), []).append(entry.target)
+    lines = []
+    for (state, name, reason), out in targets.items():
+        whole = len(out) > 1 and len(out) == len(ledger.of(name))
+        lines += [f"{state}: {name}: {reason}"] if whole else [f"{state}: {name}: {target}: {reason}" for target in out]
+    return lines
