@@ -50,7 +50,7 @@ def _graphs(compiled: Compiled, name: str) -> list[str]:
     (key,) = compiled.folders[name]
     folder = compiled.cache / "torch_compile_cache" / "torch_aot_compile" / key
     texts = [path.read_text() for path in folder.glob("inductor_cache/*/*.py")]
-    return [text for text in texts if "lm_head" in text or "embed_tokens" in text or "def call(" in text]
+    return [text for text in texts if "def call(" in text]
 
 
 def _silent(name: str, phase: str, seconds: float, over: bool) -> None:
@@ -76,7 +76,7 @@ def test_the_operators_ran(compiled: Compiled) -> None:
 
 def test_the_operators_are_inside_the_compiled_graphs(compiled: Compiled) -> None:
     overlaid, stock = ("\n".join(_graphs(compiled, name)) for name in ("overlaid", "stock"))
-    for operator in ("rms_norm", "swiglu", "rotary"):
+    for operator in ("rms_norm", "swiglu", "(rope|rotary)"):
         assert re.search(rf"ops\.npu\.\w*{operator}", overlaid), operator
     assert "ops.npu." not in stock
 
