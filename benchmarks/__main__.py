@@ -35,7 +35,7 @@ def main() -> int:
     if arguments.json:
         record = {"machine": machine(), "quick": arguments.quick, "results": [_plain(result) for result in results]}
         arguments.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    return int(any(result.met is False for result in results))
+    return int(any(result.verdict == "missed" for result in results))
 
 
 def line(result: Result) -> str:
@@ -44,7 +44,7 @@ def line(result: Result) -> str:
     figures = f"{result.value:.{digits}f} {result.unit}"
     if result.runs > 1:
         figures += f" ({result.low:.{digits}f} to {result.high:.{digits}f}, {result.runs} rounds)"
-    goal = "" if result.goal is None else f"; goal {result.goal:g}: {'met' if result.met else 'missed'}"
+    goal = "" if result.goal is None else f"; goal {result.goal:g}: {result.verdict}"
     return f"{result.what}: {figures}{goal}"
 
 
@@ -61,7 +61,7 @@ def machine() -> dict[str, Any]:
 
 
 def _plain(result: Result) -> dict[str, Any]:
-    return {**asdict(result), "met": result.met}
+    return {**asdict(result), "verdict": result.verdict}
 
 
 if __name__ == "__main__":

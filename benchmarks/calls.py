@@ -142,15 +142,16 @@ def _compare(modules: dict[str, Any], *, rounds: int, number: int) -> Iterator[R
         "wrap, staticmethod": ("_wrap", "module.Layer.static(1)"),
     }
     for name, (suffix, statement) in cases.items():
-        timers = {}
+        names = {}
         for who in ("ours", "hand"):
             module = modules[who + suffix]
-            names = {"module": module, "layer": module.Layer(), "model": module.Model()}
-            timers[who] = timeit.Timer(statement, globals=names)
-        samples = in_turns(
-            {who: lambda timer=timer: timer.timeit(number) for who, timer in timers.items()},  # type: ignore[misc]
-            rounds,
-        )
+            names[who] = {"module": module, "layer": module.Layer(), "model": module.Model()}
+
+        def measure(who: str, statement: str = statement, names: dict[str, Any] = names) -> float:
+            # A loop that is compiled anew each time: where it happens to lie in memory makes a difference of 5 %.
+            return timeit.Timer(statement, globals=names[who]).timeit(number)
+
+        samples = in_turns({who: lambda who=who: measure(who) for who in names}, rounds)  # type: ignore[misc]
         values = summary(ratios(samples["ours"], samples["hand"]))
         against = "wrapt by hand" if name.startswith("wrap") else "assignment by hand"
         nanoseconds = 1e9 * summary(samples["ours"])[0] / number

@@ -38,9 +38,13 @@ class Result:
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def met(self) -> bool | None:
-        """Whether the goal was met, within the precision that is shown."""
-        return None if self.goal is None else round(self.value, 2) <= self.goal
+    def verdict(self) -> str:
+        """ "met": the median is not above the goal; "within the spread": only the lower quartile is not; "missed"."""
+        if self.goal is None:
+            return ""
+        if round(self.value, 2) <= self.goal:
+            return "met"
+        return "within the spread" if round(self.low, 2) <= self.goal else "missed"
 
 
 def summary(values: Sequence[float]) -> tuple[float, float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
 from collections.abc import Callable
@@ -13,6 +14,16 @@ WrapperFunction = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, 
 
 
 class _BoundOverlayWrapper(wrapt.BoundFunctionWrapper[Any, Any]):
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        # As a bound method is: the copy belongs to the copy of the instance.
+        instance = self._self_instance
+        if instance is None or isinstance(instance, type):
+            return self
+        return self._self_parent.__get__(copy.deepcopy(instance, memo), type(instance))
+
     def __reduce__(self) -> Any:
         return _reduce(self)
 
@@ -21,13 +32,19 @@ class _BoundOverlayWrapper(wrapt.BoundFunctionWrapper[Any, Any]):
 
 
 class OverlayWrapper(wrapt.FunctionWrapper[Any, Any]):
-    """A wrapt FunctionWrapper that can be pickled.
+    """A wrapt FunctionWrapper that can be pickled and copied, as a function can.
 
     vLLM hands functions to multiprocessing (``Process(target=EngineCoreProc.run_engine_core)``), which pickles them
     by name under the spawn start method; the child looks the name up and finds what its own overlays made of it.
     """
 
     __bound_function_wrapper__ = _BoundOverlayWrapper
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self
 
     def __reduce__(self) -> Any:
         return _reduce(self)

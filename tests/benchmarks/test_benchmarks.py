@@ -42,9 +42,13 @@ def test_summaries(measure: Any) -> None:
     assert measure.differences([2.0, 9.0], [1.0, 3.0]) == [1.0, 6.0]
 
 
-@pytest.mark.parametrize(("value", "met"), [(1.0, True), (1.004, True), (1.02, False)])
-def test_a_goal_is_met_within_the_precision_shown(measure: Any, value: float, met: bool) -> None:
-    assert measure.Result("b", "what", value, value, value, "ratio", goal=1.0).met is met
+@pytest.mark.parametrize(
+    ("value", "low", "verdict"), [(1.004, 1.0, "met"), (1.05, 0.99, "within the spread"), (1.05, 1.02, "missed")]
+)
+def test_a_goal_is_missed_when_the_difference_is_larger_than_the_spread(
+    measure: Any, value: float, low: float, verdict: str
+) -> None:
+    assert measure.Result("b", "what", value, low, value, "ratio", goal=1.0).verdict == verdict
 
 
 def test_an_unknown_benchmark_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
 import pickle
 import tempfile
@@ -123,3 +124,14 @@ def test_the_middle_one_can_leave_alone() -> None:
         with pytest.raises(KeyError):
             EngineCoreProc.run_engine_core(passed=passed)
         assert passed == ["shape_08_outer", "shape_08_inner"]
+
+
+def test_a_bound_method_that_is_wrapped_is_copied_with_its_object() -> None:
+    from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+
+    with late("test_shape_02_private_method", "shape_02"):
+        scheduler: Any = AsyncScheduler.__new__(AsyncScheduler)
+        scheduler.kept = scheduler._update_from_kv_xfer_finished
+        twin = copy.deepcopy(scheduler)
+        assert twin.kept.__self__ is twin
+        assert scheduler.kept.__self__ is scheduler
