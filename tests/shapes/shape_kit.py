@@ -44,7 +44,7 @@ OVERLAYS = (
     "shape_13_alone",
 )
 
-# What vLLM fills in by itself while it runs.
+# What Python and pydantic fill in by themselves.
 _CACHES = (
     "__abstractmethods__",
     "_abc_impl",
@@ -52,6 +52,7 @@ _CACHES = (
     "__annotations__",
     "__warningregistry__",
     "__pydantic_complete__",
+    "__slotnames__",
 )
 
 # What torch.compile puts into the modules that it has traced.
