@@ -44,7 +44,7 @@ def all_checks(stock: Run, overlaid: Run, differences: Sequence[Difference]) -> 
 def ended(run: Run) -> Check:
     """The run came to its end, and nothing of it stayed behind."""
     trouble = _trouble(run)
-    text = trouble or f"ran to its end in {run.seconds:.0f} s and left no process behind."
+    text = trouble or f"took {run.seconds:.0f} s, ended well and left no process behind."
     return Check(run.name, trouble is None, f"the {run.name} run {text}")
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from e2e_kit import TIMEOUT, Demo
+from e2e_kit import TIMEOUT, Demo, environment
 
 from ascend_overlay.demo import runs
 from ascend_overlay.demo.compare import compare
-
-pytestmark = pytest.mark.e2e
 
 
 class Compiled(NamedTuple):
@@ -57,23 +58,27 @@ def _silent(name: str, phase: str, seconds: float, over: bool) -> None:
     pass
 
 
+@pytest.mark.e2e
 def test_greedy_tokens_are_those_of_the_eager_run(compiled: Compiled, demo: Demo) -> None:
     eager = demo.figures["overlaid"]["result"]["outputs"]
     for difference in compare(eager, compiled.overlaid.result["outputs"]):
         assert difference.acceptable, difference
 
 
+@pytest.mark.e2e
 def test_overlaid_and_stock_agree(compiled: Compiled) -> None:
     for difference in compare(compiled.stock.result["outputs"], compiled.overlaid.result["outputs"]):
         assert difference.acceptable, difference
 
 
+@pytest.mark.e2e
 def test_the_operators_ran(compiled: Compiled) -> None:
     worker = next(ledger for ledger in compiled.overlaid.ledgers if ledger.process["role"] == "worker")
     assert worker.operators
     assert all(count > 0 for count in worker.operators.values()), worker.operators
 
 
+@pytest.mark.e2e
 def test_the_operators_are_inside_the_compiled_graphs(compiled: Compiled) -> None:
     overlaid, stock = ("\n".join(_graphs(compiled, name)) for name in ("overlaid", "stock"))
     for operator in ("rms_norm", "swiglu", "(rope|rotary)"):
@@ -81,13 +86,54 @@ def test_the_operators_are_inside_the_compiled_graphs(compiled: Compiled) -> Non
     assert "ops.npu." not in stock
 
 
+@pytest.mark.e2e
 def test_no_graph_is_broken(compiled: Compiled) -> None:
     # vLLM compiles with fullgraph, so a break is an error; a graph more than in stock vLLM would be one, too.
     assert len(_graphs(compiled, "overlaid")) == len(_graphs(compiled, "stock")) > 0
     assert "graph break" not in compiled.overlaid.log.read_text(errors="replace").lower()
 
 
+@pytest.mark.e2e
 def test_the_cache_is_not_shared(compiled: Compiled) -> None:
     assert len(compiled.folders["overlaid"]) == 1
     assert len(compiled.folders["stock"]) == 1, "the stock run found the graphs of the overlaid run"
     assert "Directly load AOT compilation" not in compiled.stock.log.read_text(errors="replace")
+
+
+_HASHES = """
+import json
+import ascend_overlay
+from vllm.config import VllmConfig
+
+def hash_with(*names):
+    with ascend_overlay.enabled(only=names):
+        return VllmConfig().compute_hash()
+
+print(json.dumps({
+    "stock": VllmConfig().compute_hash(),
+    "activation": hash_with("activation"),
+    "compile_cache": hash_with("compile_cache"),
+    "both": hash_with("activation", "compile_cache"),
+    "both again": hash_with("activation", "compile_cache"),
+    "stock again": VllmConfig().compute_hash(),
+}))
+"""
+
+
+@pytest.mark.vllm
+def test_the_key_of_the_cache_knows_what_is_patched(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _HASHES],
+        env=environment(tmp_path),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    # The reason for the overlay compile_cache: vLLM by itself does not see that a layer was patched.
+    assert found["activation"] == found["stock"]
+    assert len({found["stock"], found["compile_cache"], found["both"]}) == 3
+    assert found["both"] == found["both again"]
+    assert found["stock"] == found["stock again"]
