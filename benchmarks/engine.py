@@ -65,7 +65,7 @@ def _compare(folder: Path, *, compiled: bool, rounds: int) -> Iterator[Result]:
     engines = {}
     try:
         for name in SELECTIONS:
-            engines[name] = _Engine(name, folder / name, model, witness, compiled=compiled)
+            engines[name] = _Engine(name, folder / name.replace(" ", "-"), model, witness, compiled=compiled)
         for engine in engines.values():
             engine.wait()
         samples = in_turns({name: engine.generate for name, engine in engines.items()}, rounds, warm_up=3)
