@@ -1,14 +1,13 @@
 """Copies of a name: who else holds an object that a patch replaces, and re-binding them.
 
-``from x import y`` copies the object, and so do class attributes, registries and default arguments. Two searches
-find the holders: a walk over chosen modules, cheap enough to run after each import, and a pass of the garbage
-collector over the whole process, for what was loaded before the patch. Both end in the same `_Holder`, which knows
-its name and how to change itself. What holds the object and cannot be changed (a live instance, a closure, a bound
-method) is reported as stale.
+``from x import y`` copies the object, and so do class attributes, registries, default arguments and partials. One pass
+of the garbage collector over the process finds the holders of all replaced objects. A holder that can be changed is;
+what holds the object and cannot be changed (a live instance, a closure, a bound method) is reported as stale.
 """
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
 import gc
@@ -18,18 +17,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-_REBINDABLE = (
-    types.FunctionType,
-    types.BuiltinFunctionType,
-    type,
-    staticmethod,
-    classmethod,
-    property,
-    functools.cached_property,
-)
+from ascend_overlay import holders
+
+_SHARED_CONSTANTS = (type(None), bool, int, float, complex, str, bytes, tuple, frozenset)
 
 
-@dataclass
+@dataclass(eq=False)
 class Swap:
     """One object that gives way to another, and what became of its holders.
 
@@ -38,45 +31,59 @@ class Swap:
         new: the object that they shall have.
         name: the attribute name of the target.
         owner: the target's owner; its own attribute `name` is not a copy.
+        by_name: only holders that call it `name` are copies: an attribute was set, the object itself was not replaced.
+        borrowed: `new` exists in its own right, elsewhere, under its own name.
+        restoring: `new` is what was there first; `old` goes.
+        shared: somebody beside the target may hold `old`.
+        kept: names of globals, "module.name", that keep `old` because the implementation itself uses them.
         copies: filled in: the names of the holders that were re-bound.
         stale: filled in: descriptions of the holders that keep `old`.
+        notes: filled in: what else is to be known.
     """
 
     old: Any
     new: Any
-    name: str
-    owner: Any
+    name: str = ""
+    owner: Any = None
+    by_name: bool = False
+    borrowed: bool = False
     restoring: bool = False
+    shared: bool = True
+    kept: frozenset[str] = frozenset()
     copies: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def rebindable(value: Any) -> bool:
-    """Tell whether `value` has an identity worth following: a function or a class, not a shared constant."""
-    return isinstance(value, _REBINDABLE) or (callable(value) and hasattr(value, "__wrapped__"))
+    """Tell whether `value` has an identity worth following, rather than being a constant that many share."""
+    return not isinstance(value, _SHARED_CONSTANTS) and (callable(value) or hasattr(value, "__get__"))
 
 
-def rebind_in_modules(swaps: Sequence[Swap], modules: Iterable[types.ModuleType]) -> None:
-    """Re-bind the copies that `modules` hold: their globals, classes, default arguments and containers."""
-    by_id = {id(swap.old): swap for swap in swaps}
-    if not by_id:
-        return
-    for module in modules:
-        name = module.__name__
-        for holder in _walk(vars(module), name, name, set()):
-            holder.rebind(by_id)
+def is_shared(namespace: Any, name: str) -> bool:
+    """Tell whether anybody beside `namespace` may hold what it has under `name`."""
+    return sys.getrefcount(namespace[name]) > _UNSHARED or isinstance(namespace[name], type)
+
+
+def names_used(implementation: Any) -> frozenset[str]:
+    """Return the globals, as "module.name", that the code of a function or class names."""
+    found: set[str] = set()
+    members = vars(implementation).values() if isinstance(implementation, type) else [implementation]
+    for member in members:
+        accessors = (member.fget, member.fset, member.fdel) if isinstance(member, property) else (member,)
+        for accessor in accessors:
+            function = getattr(accessor, "__func__", accessor)
+            if isinstance(function, types.FunctionType):
+                module = function.__globals__.get("__name__")
+                found |= {f"{module}.{name}" for name in _names_in(function.__code__)}
+    return frozenset(found)
 
 
 def rebind_everywhere(swaps: Sequence[Swap]) -> None:
-    """Re-bind every copy in the process that can be re-bound, and describe the rest as stale.
-
-    One pass of the garbage collector serves all `swaps`.
-    """
-    by_id = {id(swap.old): swap for swap in swaps}
-    if not by_id:
-        return
+    """Re-bind every copy in the process that can be re-bound, and describe the rest as stale."""
     with unfrozen():
-        _Sweep(by_id).run()
+        while swaps:
+            swaps = _Sweep(swaps).run()
 
 
 @contextlib.contextmanager
@@ -92,123 +99,246 @@ def unfrozen() -> Iterator[None]:
         gc.freeze()
 
 
-def loaded_since(module: types.ModuleType, definer: str | None) -> list[types.ModuleType]:
-    """Return the modules that can hold a copy of something defined in `definer` or `module`.
+class _Sweep:
+    """One pass over the referrers of all swapped objects."""
 
-    An import enters sys.modules before it executes, so whoever copied from a module started after that module, unless
-    the copy was made after the module was complete, when it already sees the patched object.
-    """
-    names = list(sys.modules)
-    start = len(names)
-    for candidate in (module.__name__, definer):
-        if candidate in sys.modules:
-            start = min(start, names.index(candidate))
-    return [found for name in names[start:] if isinstance(found := sys.modules.get(name), types.ModuleType)]
+    def __init__(self, swaps: Sequence[Swap]) -> None:
+        self.by_id: dict[int, list[Swap]] = {}
+        for swap in swaps:
+            self.by_id.setdefault(id(swap.old), []).append(swap)
+        self.further: dict[int, _Rebuilding] = {}
 
+    def run(self) -> list[Swap]:
+        """Re-bind; return the swaps of immutable holders that were built anew, for whoever holds those."""
+        olds = [swaps[0].old for swaps in self.by_id.values()]
+        own = {id(olds), *(id(vars(swap)) for swaps in self.by_id.values() for swap in swaps)}
+        found = [referrer for referrer in gc.get_referrers(*olds) if id(referrer) not in own]
+        self.names = holders.Names(found, own)
+        for referrer in found:
+            if not isinstance(referrer, Swap):
+                self._visit(referrer)
+        return list(self.further.values())
 
-@dataclass
-class _Holder:
-    where: str
-    key: Any
-    value: Any
-    put: Callable[[Any], None]
-    of_class: type | None = None
-
-    def rebind(self, by_id: dict[int, Swap]) -> None:
-        swap = by_id.get(id(self.value))
-        if swap is None or self.value is swap.new or _is_home(self, swap):
+    def _visit(self, found: Any) -> None:
+        if isinstance(found, (dict, list, set)) and self.names.is_ours(found):
             return
-        if self.of_class is not None and isinstance(swap.owner, type) and self.key != swap.name:
+        if isinstance(found, dict):
+            self._visit_dict(found)
+        elif isinstance(found, (list, collections.deque)):
+            for index, value in enumerate(_items(found)):
+                self._rebind(
+                    value, None, f"{self.names.of(found)}[{index}]", functools.partial(_set_index, found, index)
+                )
+        elif isinstance(found, set):
+            for value in list(set.__iter__(found)):
+                self._rebind(value, None, f"{self.names.of(found)}{{}}", functools.partial(_exchange, found, value))
+        elif type(found) in _REBUILDABLE:
+            self._rebuild(found)
+        elif isinstance(found, functools.partial):
+            self._visit_partial(found)
+        elif isinstance(found, types.FunctionType):
+            self._visit_function(found)
+        else:
+            self._report(found)
+
+    def _visit_dict(self, found: dict[Any, Any]) -> None:
+        # By the methods of dict: a subclass may load what it is asked for (transformers' lazy mappings).
+        for key, value in list(dict.items(found)):
+            if id(value) not in self.by_id:
+                continue
+            home = self.names.home(found, key, value)
+            if home is None:
+                put = functools.partial(found.__setitem__, key)
+                self._rebind(value, None, f"{self.names.of(found)}[{key!r}]", put)
+            elif isinstance(home, types.ModuleType):
+                self._rebind(value, key, f"{home.__name__}.{key}", functools.partial(found.__setitem__, key))
+            elif isinstance(home, type):
+                where = f"{home.__module__}.{home.__qualname__}.{key}"
+                self._rebind(value, key, where, functools.partial(type.__setattr__, home, key), of_class=True)
+            elif isinstance(home, types.FunctionType):
+                # Its defaults are copies; __wrapped__ and annotations are as they should be.
+                if home.__kwdefaults__ is found:
+                    where = f"{holders.described(home)}(default {key})"
+                    self._rebind(value, None, where, functools.partial(found.__setitem__, key))
+            elif not holders.is_ours(home):
+                self._stale(value, f"attribute {key} of {holders.described(home)}")
+
+    def _visit_partial(self, found: Any) -> None:
+        if id(found.func) in self.by_id:
+            put = functools.partial(_set_partial, found, "func")
+            self._rebind(found.func, None, f"{self.names.of(found)}(function)", put)
+        if id(found.args) in self.by_id:
+            put = functools.partial(_set_partial, found, "args")
+            self._rebind(found.args, None, f"{self.names.of(found)}(arguments)", put)
+
+    def _visit_function(self, found: types.FunctionType) -> None:
+        if id(found.__defaults__) in self.by_id:
+            put = functools.partial(setattr, found, "__defaults__")
+            self._rebind(found.__defaults__, None, f"{holders.described(found)}(default", put)
+
+    def _rebuild(self, found: Any) -> None:
+        """Have an immutable holder built anew, with the new objects in it, and put in place of the old one."""
+        if (
+            id(found) in self.by_id
+            or id(found) in self.further
+            or (isinstance(found, tuple) and self.names.is_of_type(found))
+        ):
+            return
+        parts: list[tuple[Swap, str]] = []
+        fresh = _rebuilt(found, self._new_for(parts))
+        if parts:
+            self.further[id(found)] = _Rebuilding(found, fresh, shared=True, parts=parts)
+
+    def _new_for(self, parts: list[tuple[Swap, str]]) -> Callable[[Any, str], Any]:
+        def new_for(value: Any, suffix: str) -> Any:
+            swaps = [swap for swap in self.by_id.get(id(value), ()) if not swap.by_name]
+            if not swaps:
+                return value
+            parts.append((swaps[0], suffix))
+            return swaps[0].new
+
+        return new_for
+
+    def _rebind(
+        self, value: Any, key: str | None, where: str, put: Callable[[Any], None], *, of_class: bool = False
+    ) -> None:
+        swap = self._swap_for(value, key)
+        if swap is None or swap.new is value or _is_home(swap, key, where):
+            return
+        if where in swap.kept:
+            swap.notes.append(f"{where} keeps the original, which the implementation uses by that name")
+            return
+        if of_class and isinstance(swap.owner, type) and key != swap.name:
             # `forward_hip = forward_cuda` in a class body means another name, not a copy of this one.
-            swap.stale.append(f"{self.where} (an alias under another name, left as it is)")
+            swap.stale.append(f"{where} (an alias under another name, left as it is)")
             return
         try:
-            self.put(swap.new)
+            put(swap.new)
         except (AttributeError, TypeError, KeyError, ValueError) as error:
-            swap.stale.append(f"{self.where} ({error})")
+            swap.stale.append(f"{where} ({error})")
         else:
-            swap.copies.append(self.where)
+            _copied(swap, where)
+
+    def _swap_for(self, value: Any, key: str | None) -> Swap | None:
+        swaps = self.by_id.get(id(value), [])
+        named = [swap for swap in swaps if swap.name == key]
+        return next(iter(named or [swap for swap in swaps if not swap.by_name]), None)
+
+    def _report(self, found: Any) -> None:
+        if holders.is_ours(found):
+            return
+        for held in gc.get_referents(found):
+            for swap in self.by_id.get(id(held), ()):
+                if not swap.by_name and (text := self.names.keeper(found, swap.old)):
+                    self._stale(held, text)
+
+    def _stale(self, value: Any, text: str) -> None:
+        for swap in self.by_id.get(id(value), ()):
+            if not swap.by_name and text not in swap.stale:
+                _left(swap, text)
 
 
-def _is_home(holder: _Holder, swap: Swap) -> bool:
-    """Tell whether the holder has the object under its own right rather than as a copy of the target.
+@dataclass(eq=False)
+class _Rebuilding(Swap):
+    """The swap of an immutable holder, on behalf of the swaps of what it holds."""
 
-    That is the target itself, and, when a replaced class is put back, every place that names the replacing class by
-    its own name: its module and the imports of it.
-    """
-    if holder.key == swap.name and holder.where == _name_of(swap.owner, swap.name):
-        return True
-    if not swap.restoring or not isinstance(swap.old, type):
-        return False
-    own_name = swap.old.__name__
-    if own_name != swap.name:
-        return bool(holder.key == own_name)
-    return holder.where == f"{swap.old.__module__}.{swap.old.__qualname__}"
+    parts: list[tuple[Swap, str]] = field(default_factory=list)
 
 
-def _name_of(owner: Any, name: str) -> str:
-    if isinstance(owner, types.ModuleType):
-        return f"{owner.__name__}.{name}"
-    if isinstance(owner, type):
-        return f"{owner.__module__}.{owner.__qualname__}.{name}"
-    return f"{type(owner).__name__} instance.{name}"
-
-
-def _walk(namespace: dict[str, Any], where: str, module: str, seen: set[int]) -> Iterator[_Holder]:
-    for key, value in list(namespace.items()):
-        place = f"{where}.{key}"
-        yield _Holder(place, key, value, functools.partial(namespace.__setitem__, key))
-        if isinstance(value, type):
-            if getattr(value, "__module__", None) == module and id(value) not in seen:
-                seen.add(id(value))
-                yield from _walk_class(value, place, module, seen)
-        elif isinstance(value, types.FunctionType):
-            if value.__module__ == module:
-                yield from _walk_defaults(value, place)
-        elif isinstance(value, (dict, list, set)) and not key.startswith("__"):
-            yield from _walk_container(value, place)
-
-
-def _walk_class(cls: type, where: str, module: str, seen: set[int]) -> Iterator[_Holder]:
-    for key, value in list(vars(cls).items()):
-        place = f"{where}.{key}"
-        yield _Holder(place, key, value, functools.partial(type.__setattr__, cls, key), cls)
-        function = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
-        if isinstance(function, types.FunctionType):
-            yield from _walk_defaults(function, place)
-        elif isinstance(value, type):
-            if value.__module__ == module and id(value) not in seen:
-                seen.add(id(value))
-                yield from _walk_class(value, place, module, seen)
-        elif isinstance(value, (dict, list, set)) and not key.startswith("__"):
-            yield from _walk_container(value, place)
-
-
-def _walk_defaults(function: types.FunctionType, where: str) -> Iterator[_Holder]:
-    for index, value in enumerate(function.__defaults__ or ()):
-        yield _Holder(f"{where}(default {index})", None, value, functools.partial(_set_default, function, index))
-    keyword_only = function.__kwdefaults__ or {}
-    for key, value in keyword_only.items():
-        yield _Holder(f"{where}(default {key})", None, value, functools.partial(keyword_only.__setitem__, key))
-
-
-def _walk_container(container: Any, where: str) -> Iterator[_Holder]:
-    # By the methods of the built-in types: a subclass may load what it is asked for (transformers' lazy mappings).
-    if isinstance(container, dict):
-        for key, value in list(dict.items(container)):
-            yield _Holder(f"{where}[{key!r}]", None, value, functools.partial(container.__setitem__, key))
-    elif isinstance(container, list):
-        for index, value in enumerate(list.__iter__(container)):
-            yield _Holder(f"{where}[{index}]", None, value, functools.partial(container.__setitem__, index))
+def _copied(swap: Swap, where: str) -> None:
+    """Note that the holder called `where` was re-bound."""
+    if isinstance(swap, _Rebuilding):
+        for part, suffix in swap.parts:
+            # A function's defaults come as "f(default", everything else as a whole name.
+            _copied(part, f"{where} {suffix[1:-1]})" if where.endswith("(default") else f"{where}{suffix}")
     else:
-        for value in list(set.__iter__(container)):
-            yield _Holder(f"{where}{{}}", None, value, functools.partial(_exchange, container, value))
+        swap.copies.append(where)
 
 
-def _set_default(function: types.FunctionType, index: int, value: Any) -> None:
-    defaults = list(function.__defaults__ or ())
-    defaults[index] = value
-    function.__defaults__ = tuple(defaults)
+def _left(swap: Swap, text: str) -> None:
+    """Note that somebody keeps the old object."""
+    if isinstance(swap, _Rebuilding):
+        for part, _ in swap.parts:
+            _left(part, text)
+    elif text not in swap.stale:
+        swap.stale.append(text)
+
+
+def _is_home(swap: Swap, key: str | None, where: str) -> bool:
+    """Tell whether the holder has the object in its own right rather than as a copy of the target.
+
+    That is the target itself, and, when an object that an overlay lent is put back, every place that has it by its own
+    name, and its own module.
+    """
+    if swap.by_name and key != swap.name:
+        return True
+    if key == swap.name and where == holders.member_name(swap.owner, swap.name):
+        return True
+    module, own_name = getattr(swap.old, "__module__", None), getattr(swap.old, "__name__", None)
+    lent = swap.restoring and swap.borrowed
+    if (swap.by_name or lent) and where == f"{module}.{getattr(swap.old, '__qualname__', None)}":
+        return True
+    if not lent:
+        return False
+    if key is None:
+        return where.startswith(f"{module}.")
+    return key == own_name and own_name != swap.name
+
+
+@dataclass(eq=False)
+class _Origin:
+    built: Any
+    origin: Any
+
+
+# What was built anew, by id, and what it was built from: taking a patch back restores the very object.
+_origins: dict[int, _Origin] = {}
+
+
+def _rebuilt(found: Any, new_for: Callable[[Any, str], Any]) -> Any:
+    """Return `found` with other parts: the object that it was once built from where those are its parts again."""
+    parts = _REBUILDABLE[type(found)]
+    before = parts[0](found)
+    after = [new_for(value, f"[{index}]") for index, value in enumerate(before)]
+    origin = _origins[id(found)].origin if id(found) in _origins else found
+    was = parts[0](origin)
+    if type(found) is frozenset:
+        if {id(part) for part in was} == {id(part) for part in after}:
+            return _forget(found, origin)
+    elif len(was) == len(after) and all(old is new for old, new in zip(was, after, strict=True)):
+        return _forget(found, origin)
+    fresh = parts[1](found, after)
+    _origins[id(fresh)] = _Origin(fresh, origin)
+    return fresh
+
+
+def _forget(found: Any, origin: Any) -> Any:
+    _origins.pop(id(found), None)
+    return origin
+
+
+def _made(kind: type) -> Callable[[Any, list[Any]], Any]:
+    return lambda found, parts: kind(*parts)
+
+
+_REBUILDABLE: dict[type, tuple[Callable[[Any], list[Any]], Callable[[Any, list[Any]], Any]]] = {
+    tuple: (list, lambda found, parts: tuple(parts)),
+    frozenset: (list, lambda found, parts: frozenset(parts)),
+    staticmethod: (lambda found: [found.__func__], _made(staticmethod)),
+    classmethod: (lambda found: [found.__func__], _made(classmethod)),
+    property: (
+        lambda found: [found.fget, found.fset, found.fdel],
+        lambda found, parts: property(parts[0], parts[1], parts[2], found.__doc__),
+    ),
+}
+
+
+def _items(container: list[Any] | collections.deque[Any]) -> list[Any]:
+    return list(list.__iter__(container) if isinstance(container, list) else collections.deque.__iter__(container))
+
+
+def _set_index(container: Any, index: int, value: Any) -> None:
+    container[index] = value
 
 
 def _exchange(container: set[Any], old: Any, new: Any) -> None:
@@ -216,133 +346,21 @@ def _exchange(container: set[Any], old: Any, new: Any) -> None:
     container.add(new)
 
 
-class _Sweep:
-    """One pass of the garbage collector over the referrers of all swapped objects."""
-
-    def __init__(self, by_id: dict[int, Swap]) -> None:
-        self.by_id = by_id
-        self.modules = {
-            id(vars(module)): module.__name__
-            for module in list(sys.modules.values())
-            if isinstance(module, types.ModuleType)
-        }
-        # Our own lists and records refer to the objects too.
-        self.ours = {id(by_id), *(id(vars(swap)) for swap in by_id.values())}
-
-    def run(self) -> None:
-        olds = [swap.old for swap in self.by_id.values()]
-        self.ours.add(id(olds))
-        referrers = [found for found in gc.get_referrers(*olds) if id(found) not in self.ours]
-        unnamed = [found for found in referrers if self._needs_owner(found)]
-        owners = self._owners_of(unnamed)
-        for found in referrers:
-            for holder in self._holders(found, owners.get(id(found))):
-                holder.rebind(self.by_id)
-            self._note_if_stale(found, owners.get(id(found)))
-
-    def _needs_owner(self, found: Any) -> bool:
-        if isinstance(found, dict):
-            return id(found) not in self.modules
-        return type(found) in (tuple, list, set)
-
-    def _owners_of(self, found: list[Any]) -> dict[int, Any]:
-        if not found:
-            return {}
-        wanted = {id(item) for item in found}
-        skip = {id(found), id(wanted), *self.ours}
-        owners: dict[int, Any] = {}
-        for owner in gc.get_referrers(*found):
-            if id(owner) in skip or isinstance(owner, types.FrameType):
-                continue
-            for held in gc.get_referents(owner):
-                if id(held) in wanted and not isinstance(owners.get(id(held)), (type, types.FunctionType)):
-                    owners[id(held)] = owner
-        return owners
-
-    def _holders(self, found: Any, owner: Any) -> Iterator[_Holder]:
-        if isinstance(found, dict):
-            yield from self._in_dict(found, owner)
-        elif type(found) in (list, set):
-            yield from _walk_container(found, f"a {type(found).__name__} of {_describe(owner)}")
-        elif type(found) is tuple and isinstance(owner, types.FunctionType) and owner.__defaults__ is found:
-            yield from _walk_defaults(owner, f"{owner.__module__}.{owner.__qualname__}")
-
-    def _in_dict(self, found: dict[Any, Any], owner: Any) -> Iterator[_Holder]:
-        module = self.modules.get(id(found))
-        for key, value in list(dict.items(found)):
-            if id(value) not in self.by_id:
-                continue
-            if module is not None:
-                yield _Holder(f"{module}.{key}", key, value, functools.partial(found.__setitem__, key))
-            elif isinstance(owner, type) and vars(owner).get(key) is value:
-                where = f"{owner.__module__}.{owner.__qualname__}.{key}"
-                yield _Holder(where, key, value, functools.partial(type.__setattr__, owner, key), owner)
-            elif _is_attributes_of(found, owner):
-                continue
-            else:
-                where = f"{_describe_container(found, owner)}[{key!r}]"
-                yield _Holder(where, key, value, functools.partial(found.__setitem__, key))
-
-    def _note_if_stale(self, found: Any, owner: Any) -> None:
-        for swap in self._held_by(found):
-            text = _stale_text(found, owner, swap)
-            if text is not None and text not in swap.stale:
-                swap.stale.append(text)
-
-    def _held_by(self, found: Any) -> list[Swap]:
-        if type(found) in (list, set):
-            return []
-        return [self.by_id[id(held)] for held in gc.get_referents(found) if id(held) in self.by_id]
+def _set_partial(partial: Any, part: str, value: Any) -> None:
+    state = {"func": partial.func, "args": partial.args} | {part: value}
+    partial.__setstate__((state["func"], state["args"], partial.keywords, vars(partial)))
 
 
-def _is_attributes_of(found: Any, owner: Any) -> bool:
-    if owner is None or isinstance(owner, (types.ModuleType, type)):
-        return False
-    return getattr(owner, "__dict__", None) is found or getattr(owner, "__annotations__", None) is found
+def _names_in(code: types.CodeType) -> Iterable[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names_in(constant)
 
 
-def _stale_text(found: Any, owner: Any, swap: Swap) -> str | None:
-    """Describe a referrer that keeps the old object, or None where that is as it should be."""
-    old = swap.old
-    if isinstance(found, dict):
-        if not _is_attributes_of(found, owner) or isinstance(owner, types.FunctionType):
-            return None
-        names = [key for key, value in dict.items(found) if value is old]
-        return f"attribute {', '.join(map(str, names))} of {_describe(owner)}"
-    if isinstance(found, types.MethodType):
-        return f"a bound method of {_describe(found.__self__)}"
-    if isinstance(found, functools.partial):
-        return "a functools.partial"
-    if isinstance(found, types.CellType):
-        return None if isinstance(old, type) else "a closure"
-    if isinstance(old, type) and type(found) is old and not _is_ours(found):
-        return f"a live instance of {old.__module__}.{old.__qualname__}"
-    if isinstance(found, functools._lru_cache_wrapper):
-        return "a functools.lru_cache"
-    return None
+def _unshared_count() -> int:
+    namespace = {"probe": lambda: None}
+    return sys.getrefcount(namespace["probe"])
 
 
-def _is_ours(found: Any) -> bool:
-    return type(found).__module__.partition(".")[0] == __name__.partition(".")[0]
-
-
-def _describe(owner: Any) -> str:
-    if owner is None:
-        return "an unknown owner"
-    if isinstance(owner, types.ModuleType):
-        return owner.__name__
-    if isinstance(owner, (type, types.FunctionType)):
-        return f"{owner.__module__}.{owner.__qualname__}"
-    return f"a live {type(owner).__module__}.{type(owner).__qualname__}"
-
-
-def _describe_container(found: dict[Any, Any], owner: Any) -> str:
-    if isinstance(owner, dict):
-        for key, value in dict.items(owner):
-            if value is found:
-                module = owner.get("__name__")
-                return f"{module}.{key}" if isinstance(module, str) else str(key)
-    for key, value in vars(owner).items() if hasattr(owner, "__dict__") else ():
-        if value is found:
-            return f"{_describe(owner)}.{key}"
-    return f"a dict of {_describe(owner)}"
+_UNSHARED = _unshared_count()

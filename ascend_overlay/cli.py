@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ascend_overlay import __version__, process
-from ascend_overlay.errors import ConfigError, OverlayError
-from ascend_overlay.settings import Settings
+from ascend_overlay.errors import OverlayError
+from ascend_overlay.settings import Settings, preferences
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class _Group(click.Group):
-    """Shows an OverlayError as what it is, a sentence for the user, and leaves with status 2."""
+    """Shows an OverlayError as what it is, a sentence for the user, and leaves with status 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -69,7 +69,7 @@ def _settings(
         strict=strict,
         plugins=_names(plugins),
         load=_names(load),
-        prefer=None if prefer is None else dict(_pair(item) for item in _names(prefer) or ()),
+        prefer=None if prefer is None else preferences(prefer, whose="--prefer"),
         ledger=ledger,
         trace=trace,
     )
@@ -77,13 +77,6 @@ def _settings(
 
 def _names(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _pair(text: str) -> tuple[str, str]:
-    target, separator, name = text.rpartition("=")
-    if not separator:
-        raise ConfigError(f"--prefer has the entry {text!r}; each entry is TARGET=OVERLAY.")
-    return target, name
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -94,8 +87,15 @@ def run(command: tuple[str, ...], **options: Any) -> None:
 
     For example: ascend-overlay run vllm serve MODEL
     """
-    environment = os.environ | _settings(**options).to_env()
+    from ascend_overlay import engine
+
+    settings = _settings(**options)
+    # A wrong name is better told here than in the middle of an import of vLLM.
+    engine.check_settings(settings)
+    environment = os.environ | settings.to_env()
     environment["PYTHONPATH"] = process.prepended(environment.get("PYTHONPATH", ""), process.startup_folder())
+    # Nothing flushes this once another program has taken the place of this one.
+    sys.stdout.flush()
     try:
         os.execvpe(command[0], command, environment)
     except OSError as error:

@@ -24,28 +24,29 @@ class Condition:
         text: what must hold, as it is shown in the ledger: "the process role is engine_core".
         holds: evaluates it here and now.
         by_role: the outcome can change while the process runs (a role is entered), so it is evaluated again then.
+        late: it can only be evaluated once the target is imported.
     """
 
     text: str
     holds: Callable[[], bool]
     by_role: bool = False
+    late: bool = False
 
     def why_not(self) -> str | None:
         """Return None where the condition holds, else the reason as a phrase."""
         return None if self.holds() else f"not so that {self.text}"
 
     def __and__(self, other: Condition) -> Condition:
-        return Condition(
-            f"{self.text} and {other.text}", lambda: self.holds() and other.holds(), self.by_role or other.by_role
-        )
+        return self._with(other, f"{self.text} and {other.text}", lambda: self.holds() and other.holds())
 
     def __or__(self, other: Condition) -> Condition:
-        return Condition(
-            f"({self.text} or {other.text})", lambda: self.holds() or other.holds(), self.by_role or other.by_role
-        )
+        return self._with(other, f"({self.text} or {other.text})", lambda: self.holds() or other.holds())
 
     def __invert__(self) -> Condition:
-        return Condition(f"not ({self.text})", lambda: not self.holds(), self.by_role)
+        return Condition(f"not ({self.text})", lambda: not self.holds(), self.by_role, self.late)
+
+    def _with(self, other: Condition, text: str, holds: Callable[[], bool]) -> Condition:
+        return Condition(text, holds, self.by_role or other.by_role, self.late or other.late)
 
 
 def role(*names: str) -> Condition:
@@ -85,8 +86,8 @@ def distribution(name: str, spec: str = "") -> Condition:
 def platform(name: str) -> Condition:
     """Hold where vLLM's current_platform is `name` ("cpu", "cuda", "npu", ...).
 
-    vLLM chooses its platform on first use; asking earlier makes it choose. Use it on targets that are only loaded
-    once vLLM runs.
+    vLLM chooses its platform on first use; asking earlier makes it choose. So this is evaluated when the target has
+    been imported; use it on targets that are only loaded once vLLM runs.
     """
 
     def holds() -> bool:
@@ -94,7 +95,7 @@ def platform(name: str) -> Condition:
 
         return name in (current_platform.device_name, current_platform.device_type)
 
-    return Condition(f"vLLM's platform is {name}", holds)
+    return Condition(f"vLLM's platform is {name}", holds, late=True)
 
 
 def predicate(function: Callable[[], bool], text: str) -> Condition:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import dataclasses
+import functools
 import itertools
 import logging
 import os
@@ -18,8 +20,8 @@ from typing import Any
 
 from ascend_overlay import importing, live, plan, process, pydantic_models, records, versions
 from ascend_overlay import settings as settings_module
-from ascend_overlay.bindings import Swap, loaded_since, rebind_everywhere, rebind_in_modules
-from ascend_overlay.errors import ActivationError, OverlayError, PluginError, VersionError
+from ascend_overlay.bindings import Swap, names_used, rebind_everywhere
+from ascend_overlay.errors import ActivationError, ConfigError, OverlayError, PluginError, VersionError
 from ascend_overlay.hooks.manager import Failure, Origin, Plugins
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.patches import Applied, Context
@@ -33,6 +35,12 @@ logger = logging.getLogger("ascend_overlay")
 
 _PATIENCE = 5.0
 """Seconds that the import of vLLM waits for an enable() in another thread."""
+_LAST_PATIENCE = 120.0
+"""Seconds that an enable() waits for one in another thread before it says that they block each other."""
+
+
+class _BusyError(ActivationError):
+    """Another thread is in enable() or disable()."""
 
 
 class Engine:
@@ -51,10 +59,12 @@ class Engine:
         self._units: dict[str, Unit] = {}
         self._extra: list[Entry] = []
         self._notes: list[tuple[str, str]] = []
+        self._asked: set[Origin] = set()
         self._slots = Slots()
         self._stand_ins: dict[int, type] = {}
         self._watched: set[str] = set()
         self._propagation = process.Propagation()
+        self._switched_off = False
         self._process = records.describe_process()
         self._folder: LedgerFolder | None = None
         self._hooked_exit = False
@@ -64,48 +74,114 @@ class Engine:
 
     # --- switching on -------------------------------------------------------------------------------------------
 
-    def acquire(self, *, timeout: float) -> bool:
-        """Reserve enable() and disable() for this thread; return whether that succeeded in `timeout` seconds."""
-        return self._serial.acquire(timeout=timeout)
+    @contextlib.contextmanager
+    def _alone(self, patience: float = _LAST_PATIENCE) -> Iterator[None]:
+        """Let one enable() or disable() run at a time.
 
-    def release(self) -> None:
-        """Give back what `acquire` reserved."""
-        self._serial.release()
+        Raises:
+            ActivationError: another thread does not get done.
+        """
+        if not self._serial.acquire(timeout=patience):
+            raise _BusyError(
+                f"another thread has been in enable() or disable() for {patience:.0f} s. It may be waiting for a "
+                f"module that this thread is importing: call enable() before you start threads that import vLLM, or "
+                f"not inside a module that is being imported."
+            )
+        try:
+            yield
+        finally:
+            self._serial.release()
 
-    def enable(self, settings: Settings, *, propagate: bool = True) -> list[str]:
+    def settings(self, **arguments: Any) -> Settings:
+        """Return the settings of the environment, as it was before any enable(), with `arguments` over them."""
+        return Settings.from_env(self._propagation.original()).updated(**arguments)
+
+    def enable(self, settings: Settings, *, propagate: bool = True, patience: float = _LAST_PATIENCE) -> list[str]:
         """Enable what `settings` ask for and is not enabled yet; return the names of what is new."""
-        with self._serial:
-            return self._enable(settings, propagate)
+        with self._alone(patience):
+            names, unfinished = self._enable(settings, propagate)
+        # Not under the lock: another thread that imports one of these may be waiting to enter enable() itself.
+        try:
+            for module in unfinished:
+                importing.when_imported(module, functools.partial(self._on_import, module))
+        except BaseException:
+            self.disable(names, force=True)
+            raise
+        return names
 
-    def _enable(self, settings: Settings, propagate: bool) -> list[str]:
+    def _enable(self, settings: Settings, propagate: bool) -> tuple[list[str], list[str]]:
+        earlier, folder = settings_module.in_force(), self._folder
+        joined = settings.joined(earlier) if earlier is not None else settings
+        try:
+            self._prepare_ledger(joined)
+            names = self._select(settings)
+            settings_module.use(joined)
+            unfinished = self._enable_new(names, settings)
+        except BaseException:
+            settings_module.use(earlier)
+            self._write()
+            self._folder = folder
+            raise
+        self._switched_off = False
+        if propagate:
+            self._propagation.start(joined.to_env())
+        self._hook_exit()
+        self._write()
+        return names, unfinished
+
+    def enable_automatically(self) -> None:
+        """Enable what is in force or in the environment, unless the user switched everything off or is about to act."""
+        if self._switched_off:
+            return
+        with contextlib.suppress(_BusyError):
+            self.enable(settings_module.current(), patience=_PATIENCE)
+
+    def check(self, settings: Settings) -> None:
+        """See that the ledger can be written, the plugins load and the overlays that `settings` name exist.
+
+        Raises:
+            OverlayError: not so.
+        """
         self._prepare_ledger(settings)
+        self._folder = None
+        self._select(settings)
+
+    def _select(self, settings: Settings) -> list[str]:
+        """Load the plugins; return the names of the overlays to enable that are not enabled yet."""
         self.plugins.load(settings)
         self._collect_overlays()
         self._report_plugins(settings)
         overlays = {name: overlay for name, (overlay, _) in self._overlays.items()}
-        names = [name for name in plan.select(overlays, settings) if name not in self._units]
-        ranks = plan.ranks(overlays)
-        settings_module.use(settings)
+        return [name for name in plan.select(overlays, settings) if name not in self._units]
+
+    def _enable_new(self, names: list[str], settings: Settings) -> list[str]:
+        ranks = plan.ranks({name: overlay for name, (overlay, _) in self._overlays.items()})
         units = [plan.unit_of(*self._overlays[name], ranks[name]) for name in names]
-        plan.check_vllm(units, default=settings.only)
+        if problem := plan.missing_vllm(units):
+            self._complain(VersionError(problem), settings)
         if problem := plan.unimportable_torch(units):
             self._complain(ActivationError(problem), settings)
         with self._state:
             self._extra = [entry for entry in self._extra if entry.overlay not in names]
             self._units.update({unit.name: unit for unit in units})
+            for unit in self._units.values():
+                self._give_rank(unit, ranks[unit.name])
+        displaced: list[Unit] = []
         try:
             for unit in units:
                 self._admit(unit, settings)
-            self._settle_conflicts(settings, names)
-            self._start([unit for unit in units if unit.name in self._units], settings)
+            displaced.extend(self._settle_conflicts(settings, names))
+            return self._start(units, settings)
         except BaseException:
             self._withdraw(names)
+            self._revive(displaced, settings)
             raise
-        if propagate:
-            self._propagation.start(settings.to_env())
-        self._hook_exit()
-        self._write()
-        return names
+
+    def _give_rank(self, unit: Unit, rank: int) -> None:
+        unit.rank = rank
+        for item in unit.items:
+            for _, change in item.applied.changed if item.applied is not None else ():
+                change.rank = rank
 
     def _prepare_ledger(self, settings: Settings) -> None:
         self._folder = LedgerFolder(settings.ledger) if settings.ledger else None
@@ -118,32 +194,32 @@ class Engine:
             self._complain(error, settings)
 
     def _collect_overlays(self) -> None:
-        for origin, answer in self.plugins.each("ascend_overlay_overlays"):
-            if isinstance(answer, Failure):
-                self._remember_problem(origin, answer.error)
+        # pluggy asks the last registered first; overlays count in the order of registration, the built-in ones first.
+        for origin, answer in reversed(list(self.plugins.each("ascend_overlay_overlays", leave_out=self._asked))):
+            try:
+                overlays = _overlays_in(answer, origin)
+            except PluginError as error:
+                self.plugins.problems.append((origin, error))
                 continue
-            for overlay in answer or ():
-                if not isinstance(overlay, Overlay):
-                    text = f"{origin} contributes {overlay!r}, which is not an Overlay."
-                    self._remember_problem(origin, PluginError(text))
-                    continue
+            self._asked.add(origin)
+            for overlay in overlays:
                 known = self._overlays.get(overlay.name)
                 if known is not None and known[0] is not overlay:
                     text = f"{origin} and {known[1]} both contribute an overlay named {overlay.name!r}; rename one."
-                    self._remember_problem(origin, PluginError(text))
+                    self.plugins.problems.append((origin, PluginError(text)))
+                    self._asked.discard(origin)
                     continue
                 self._overlays[overlay.name] = (overlay, origin)
 
-    def _remember_problem(self, origin: Origin, error: PluginError) -> None:
-        if all(str(error) != str(known) for _, known in self.plugins.problems):
-            self.plugins.problems.append((origin, error))
-
     def _report_plugins(self, settings: Settings) -> None:
-        for origin, reason in self.plugins.not_asked:
-            self._extra_entry("", origin, origin.plugin, "plugin", "skipped", reason)
-        for origin, error in self.plugins.problems:
-            if self._extra_entry("", origin, origin.plugin, "plugin", "failed", str(error)) or settings.strict:
-                self._complain(error, settings)
+        with self._state:
+            self._extra = [entry for entry in self._extra if entry.kind != "plugin"]
+            for origin, reason in self.plugins.not_asked:
+                self._extra.append(plan.entry_for("", origin, origin.plugin, "plugin", "skipped", reason))
+            for origin, error in self.plugins.problems:
+                self._extra.append(plan.entry_for("", origin, origin.plugin, "plugin", "failed", str(error)))
+        for _, error in self.plugins.problems:
+            self._complain(error, settings)
 
     def _admit(self, unit: Unit, settings: Settings) -> None:
         """Skip the unit, or those of its patches that do not apply here."""
@@ -158,55 +234,67 @@ class Engine:
             self._skip_unit(unit, str(veto))
             return
         for item in unit.items:
-            if reason := plan.patch_unfit(item) or self._condition(item):
+            if reason := plan.patch_unfit(item) or self._condition(item, now=False):
                 item.entry.state, item.entry.reason = "skipped", reason
 
-    def _condition(self, item: Item) -> str | None:
+    def _condition(self, item: Item, *, now: bool = True) -> str | None:
+        """Return why the conditions rule the patch out; without `now`, those that only hold once vLLM runs can wait."""
         for condition in (item.unit.overlay.when, item.patch.when):
-            if condition is not None and (reason := condition.why_not()):
+            if condition is None or (condition.late and not now):
+                continue
+            try:
+                reason = condition.why_not()
+            except Exception as error:
+                raise ConfigError(
+                    f"the condition {condition.text!r} of overlay {item.unit.name!r} ({item.unit.origin}) cannot be "
+                    f"evaluated for {item.entry.target}: {type(error).__name__}: {error}"
+                ) from error
+            if reason:
                 return reason
         return None
 
-    def _settle_conflicts(self, settings: Settings, new: Sequence[str]) -> None:
+    def _settle_conflicts(self, settings: Settings, new: Sequence[str]) -> list[Unit]:
+        """Skip the overlays that lose a conflict; return those that had been enabled before."""
+
         def resolve(key: str, overlays: Sequence[Overlay]) -> str | None:
             answer = self._ask("ascend_overlay_resolve_conflict", settings, target=key, overlays=overlays)
             return None if answer is None else str(answer)
 
-        units = list(self._units.values())
-        try:
-            lost = plan.losers(units, settings.prefer, resolve)
-        except OverlayError as error:
-            if settings.strict:
-                raise
-            self._give_up_newest(units, settings, error)
-            return
+        while True:
+            try:
+                lost = plan.losers(list(self._units.values()), settings.prefer, resolve)
+                break
+            except plan.Dispute as dispute:
+                # Without strictness, the overlay that came first keeps a disputed target.
+                self._complain(dispute.error, settings)
+                self._skip_unit(dispute.newest, str(dispute.error), state="failed")
+        displaced: list[Unit] = []
         for name, reason in lost.items():
             if name in new:
                 self._skip_unit(self._units[name], reason)
             else:
-                self._revert_unit(self._units[name], "skipped", reason)
+                displaced.append(self._units[name])
+                self._revert_quietly(self._units[name].items, "skipped", reason)
+        return displaced
 
-    def _give_up_newest(self, units: list[Unit], settings: Settings, error: OverlayError) -> None:
-        """Without strictness, the overlay that came first keeps a disputed target."""
-        seen: dict[str, str] = {}
+    def _revive(self, units: Sequence[Unit], settings: Settings) -> None:
         for unit in units:
-            keys = [item.patch.key for item in unit.items if item.patch.decides and item.entry.state != "skipped"]
-            if any(seen.get(key, unit.name) != unit.name for key in keys):
-                self._complain(error, settings)
-                self._skip_unit(unit, str(error), state="failed")
-            else:
-                seen.update(dict.fromkeys(keys, unit.name))
+            for item in unit.items:
+                item.entry.state, item.entry.reason = "pending", item.patch.reason or unit.overlay.reason
+            self._admit(unit, settings)
+        self._start(units, settings)
 
-    def _start(self, units: Sequence[Unit], settings: Settings) -> None:
-        """Check the targets statically, apply what is loaded already, and wait for the imports of the rest."""
+    def _start(self, units: Sequence[Unit], settings: Settings) -> list[str]:
+        """Check the targets statically, apply what is loaded already, and have the imports of the rest watched.
+
+        Returns the modules that are being imported right now.
+        """
         for unit in units:
             self._check_statically(unit, settings)
         late = [item for unit in units for item in unit.items if self._is_due(item)]
-        self._apply(late, settings, everywhere=True)
-        for unit in units:
-            for item in unit.items:
-                if item.entry.state == "pending":
-                    self._watch(item.patch.module)
+        self._apply(late, settings, late=True)
+        modules = [item.patch.module for unit in units for item in unit.items if item.entry.state == "pending"]
+        return [module for module in dict.fromkeys(modules) if not self._watch(module)]
 
     def _check_statically(self, unit: Unit, settings: Settings) -> None:
         for item in unit.items:
@@ -224,17 +312,21 @@ class Engine:
         module = item.patch.module
         return item.entry.state == "pending" and (not module or importing.is_complete(module))
 
-    def _watch(self, module: str) -> None:
+    def _watch(self, module: str) -> bool:
+        """See that the import of `module` is noticed; return whether that could be done without waiting for it."""
         with self._state:
             if module in self._watched:
-                return
+                return True
+            if module in sys.modules:
+                return False
             self._watched.add(module)
-        importing.when_imported(module, self._on_import)
+        importing.when_imported(module, functools.partial(self._on_import, module))
+        return True
 
     # --- applying -----------------------------------------------------------------------------------------------
 
-    def _on_import(self, module: ModuleType) -> None:
-        name = module.__name__
+    def _on_import(self, name: str, module: ModuleType) -> None:
+        # By the name that it was imported by: a module may call itself something else.
         with self._state:
             self._watched.discard(name)
             due = [item for unit in self._units.values() for item in unit.items]
@@ -243,7 +335,7 @@ class Engine:
             return
         settings = settings_module.current()
         try:
-            self._apply(due, settings, everywhere=False)
+            self._apply(due, settings, late=False)
         except BaseException:
             # The import fails with this error; whoever catches it and tries again must find the patches applied.
             self._back_to_pending(due, name)
@@ -251,9 +343,15 @@ class Engine:
         finally:
             self._write()
 
-    def _apply(self, items: Sequence[Item], settings: Settings, *, everywhere: bool) -> None:
-        """Apply `items` of loaded modules and re-bind the copies of what they replaced."""
-        swapped: list[tuple[Item, Swap, ModuleType]] = []
+    def _apply(self, items: Sequence[Item], settings: Settings, *, late: bool) -> None:
+        """Apply `items` of loaded modules and re-bind the copies of what they replaced.
+
+        Args:
+            items: what to apply, where it is still pending.
+            settings: those of enable().
+            late: the modules were imported some time ago, rather than just now.
+        """
+        swapped: list[tuple[Item, Swap]] = []
         applied: list[Item] = []
         for item in sorted(items, key=lambda item: (item.patch.phase, item.unit.rank)):
             if item.entry.state != "pending":
@@ -268,14 +366,17 @@ class Engine:
                     module = sys.modules.get(item.patch.module, sys.modules[__name__])
                     if item.entry.state != "pending":
                         continue
-                    context = Context(self._slots, item.unit.rank, self._stand_ins)
+                    whose = f"overlay {item.unit.name!r} ({item.unit.origin})"
+                    context = Context(self._slots, item.unit.rank, whose, self._stand_ins)
                     result = item.patch.apply(module, implementation, context)
                     item.applied, item.entry.state = result, "applied"
                     item.entry.seam, item.entry.notes = result.seam, result.notes
-                    item.entry.copies = result.copies
+                    item.entry.copies, item.entry.stale = result.copies, result.stale
                     if rebuilt := pydantic_models.rebuild(_members([result])):
                         item.entry.notes.append(f"pydantic validators rebuilt: {', '.join(rebuilt)}")
-                swapped.extend((item, swap, module) for swap in result.swaps)
+                for swap in result.swaps:
+                    swap.kept = names_used(implementation)
+                    swapped.append((item, swap))
                 applied.append(item)
             except OverlayError as error:
                 self._fail(item, error, settings)
@@ -286,34 +387,40 @@ class Engine:
             finally:
                 item.entry.seconds += time.perf_counter() - started
         with self._state:
-            live_swaps = [(item, swap, module) for item, swap, module in swapped if item.entry.state == "applied"]
-            self._rebind(live_swaps, everywhere=everywhere)
+            self._rebind([(item, swap) for item, swap in swapped if item.entry.state == "applied"], late=late)
         for item in applied:
             if item.entry.state == "applied":
                 self._tell("ascend_overlay_applied", settings, entry=item.entry)
 
-    def _rebind(self, swapped: Sequence[tuple[Item, Swap, ModuleType]], *, everywhere: bool) -> None:
-        if not swapped:
-            return
+    def _rebind(self, swapped: Sequence[tuple[Item, Swap]], *, late: bool) -> None:
         started = time.perf_counter()
-        _follow([swap for _, swap, _ in swapped])
-        if everywhere:
-            rebind_everywhere([swap for _, swap, _ in swapped])
-        else:
-            for _, swap, module in swapped:
-                definer = getattr(swap.old, "__module__", None)
-                rebind_in_modules([swap], loaded_since(module, definer))
-        share = (time.perf_counter() - started) / len(swapped)
-        for item, swap, _ in swapped:
+        _follow([swap for _, swap in swapped])
+        fresh = {id(swap.new) for _, swap in swapped}
+        # A module that was imported just now has seldom given anything away, and looking for it takes a while.
+        wanted = [swap for _, swap in swapped if late or (swap.shared and id(swap.old) not in fresh)]
+        rebind_everywhere(wanted)
+        for item, swap in swapped:
             item.entry.copies.extend(swap.copies)
             item.entry.stale.extend(swap.stale)
-            item.entry.seconds += share
+            item.entry.notes.extend(swap.notes)
+            item.entry.seconds += (time.perf_counter() - started) / len(swapped)
 
     # --- taking back --------------------------------------------------------------------------------------------
 
-    def disable(self, names: Iterable[str] | None = None, *, force: bool = False) -> None:
-        """Take back the overlays `names` (None: all)."""
-        with self._serial:
+    def switch_off(self, names: Iterable[str] | None, *, force: bool) -> None:
+        """Disable at the wish of the user: the automatic ways in must not enable everything again."""
+        wanted = None if names is None else list(names)
+        for name in wanted or ():
+            if name not in self._overlays:
+                raise ConfigError(plan.no_such_overlay(name, self._overlays))
+        self.disable(wanted, force=force)
+        self._switched_off = not self._units
+
+    def disable(
+        self, names: Iterable[str] | None = None, *, force: bool = False, settings: Settings | None = None
+    ) -> None:
+        """Take back the overlays `names` (None: all), and put `settings` in force for the rest."""
+        with self._alone():
             chosen = [name for name in (self._units if names is None else names) if name in self._units]
             if chosen and not force and (engines := live.live_engines()):
                 raise ActivationError(
@@ -321,39 +428,79 @@ class Engine:
                     f"processes keep what the overlays gave them, so disabling now would leave a mixture. Shut the "
                     f"engine down first (del llm; or llm.llm_engine.engine_core.shutdown()), or pass force=True."
                 )
-            self._revert([item for name in chosen for item in self._units[name].items], "reverted", "disabled")
+            asked = settings_module.current()
+            errors = self._revert([item for name in chosen for item in self._units[name].items], "reverted", "disabled")
             with self._state:
                 for name in chosen:
                     unit = self._units.pop(name)
                     self._extra = [*self._extra, *(item.entry for item in unit.items)]
+            self._write()
+            left = settings or settings_module.current().without(chosen)
             if not self._units:
                 self._propagation.stop()
+                self._folder = None
                 settings_module.use(None)
-            self._write()
+            elif chosen:
+                settings_module.use(left)
+                self._folder = LedgerFolder(left.ledger) if left.ledger else None
+                if self._propagation.active:
+                    self._propagation.start(left.to_env())
+        for error in errors:
+            self._complain(error, asked)
 
-    def _revert(self, items: Sequence[Item], state: str, reason: str) -> None:
+    def _revert(self, items: Sequence[Item], state: str, reason: str) -> list[PluginError]:
+        """Take `items` back; return what the plugins that were told of it raised."""
         reverted: list[Item] = []
         with self._state:
-            swaps: list[Swap] = []
+            # By id: a set of the classes would be a holder like any other, and be re-bound.
+            before = {id(stand_in) for stand_in in self._stand_ins.values()}
+            swapped: list[tuple[Item, Swap]] = []
             members: list[pydantic_models.Member] = []
             for item in reversed(items):
                 if item.applied is not None:
                     members.extend(_members([item.applied]))
-                    swaps.extend(item.applied.revert(self._slots))
+                    swapped.extend((item, swap) for swap in item.applied.revert(self._slots))
+                    item.entry.copies, item.entry.stale, item.entry.notes = [], [], []
                     item.applied = None
                     reverted.append(item)
                 if item.entry.state in ("applied", "pending"):
                     item.entry.state, item.entry.reason = state, reason
+            swaps = [swap for _, swap in swapped]
             for swap in swaps:
                 swap.restoring = True
             _follow(swaps)
             rebind_everywhere(swaps)
             pydantic_models.restore(members)
-        for item in reverted:
-            self._tell("ascend_overlay_reverted", settings_module.current(), entry=item.entry)
+            for item, swap in swapped:
+                item.entry.stale.extend(swap.stale)
+            moved = self._patched_on(before - {id(stand_in) for stand_in in self._stand_ins.values()})
+        told = [
+            answer for item in reverted for _, answer in self.plugins.each("ascend_overlay_reverted", entry=item.entry)
+        ]
+        if moved:
+            self._move(moved)
+        return [answer.error for answer in told if isinstance(answer, Failure)]
 
-    def _revert_unit(self, unit: Unit, state: str, reason: str) -> None:
-        self._revert(unit.items, state, reason)
+    def _revert_quietly(self, items: Sequence[Item], state: str, reason: str) -> None:
+        """Take `items` back because of an error, which no plugin's error may hide."""
+        for error in self._revert(items, state, reason):
+            _warn(error)
+
+    def _patched_on(self, gone: set[int]) -> list[Item]:
+        """Return the patches of members that went to subclasses which do not stand for their base any more."""
+        return [
+            item
+            for unit in self._units.values()
+            for item in unit.items
+            if item.applied is not None and any(id(owner) in gone for owner, _ in _members([item.applied]))
+        ]
+
+    def _move(self, items: Sequence[Item]) -> None:
+        reasons = [item.entry.reason for item in items]
+        self._revert_quietly(items, "pending", "")
+        for item, reason in zip(items, reasons, strict=True):
+            item.entry.reason = reason
+        self._apply(items, settings_module.current(), late=True)
 
     def _skip_unit(self, unit: Unit, reason: str, *, state: str = "skipped") -> None:
         for item in unit.items:
@@ -362,7 +509,7 @@ class Engine:
     def _withdraw(self, names: Sequence[str]) -> None:
         """Leave no trace of overlays whose enabling failed."""
         units = [self._units[name] for name in names if name in self._units]
-        self._revert([item for unit in units for item in unit.items], "reverted", "enable() failed")
+        self._revert_quietly([item for unit in units for item in unit.items], "reverted", "enable() failed")
         with self._state:
             for unit in units:
                 del self._units[unit.name]
@@ -372,14 +519,13 @@ class Engine:
     def _back_to_pending(self, items: Sequence[Item], module: str) -> None:
         others = [item for item in items if item.entry.state == "applied"]
         reasons = [item.entry.reason for item in others]
-        self._revert(others, "pending", "")
+        self._revert_quietly(others, "pending", "")
         for item, reason in zip(others, reasons, strict=True):
             item.entry.reason = reason
-            item.entry.copies, item.entry.stale, item.entry.notes = [], [], []
-        if others:
+        if any(item.entry.state == "pending" for item in items):
             with self._state:
                 self._watched.add(module)
-            importing.watch_again(module, self._on_import)
+            importing.watch_again(module, functools.partial(self._on_import, module))
 
     def _fail(self, item: Item, error: OverlayError, settings: Settings) -> None:
         """Take the whole overlay back, note it, and raise or warn."""
@@ -387,9 +533,7 @@ class Engine:
         found = versions.installed("vllm")
         described = type(error)(f"overlay {unit.name!r} ({unit.origin}) does not apply to vLLM {found}: {error}")
         described.__cause__ = error.__cause__
-        self._revert(
-            [other for other in unit.items if other is not item], "reverted", f"taken back: {item.entry.target} failed"
-        )
+        self._revert_quietly(unit.items, "reverted", f"taken back: {item.entry.target} failed")
         item.entry.state, item.entry.reason = "failed", str(error)
         self._tell("ascend_overlay_failed", settings, entry=item.entry, error=described)
         self._complain(described, settings)
@@ -402,7 +546,7 @@ class Engine:
             self._reconsider_roles()
 
     def _reconsider_roles(self) -> None:
-        with self._serial:
+        with self._alone():
             self._process["roles"] = sorted(process.roles())
             settings = settings_module.current()
             revived: list[Unit] = []
@@ -413,13 +557,14 @@ class Engine:
                         continue
                     reason = self._condition(item)
                     if reason and item.entry.state in ("applied", "pending"):
-                        self._revert([item], "skipped", reason)
+                        self._revert_quietly([item], "skipped", reason)
                     elif not reason and item.entry.state == "skipped" and not plan.patch_unfit(item):
                         item.entry.state, item.entry.reason = "pending", item.patch.reason or unit.overlay.reason
                         revived.append(unit)
-            if revived:
-                self._start(revived, settings)
+            unfinished = self._start(revived, settings) if revived else []
             self._write()
+        for module in unfinished:
+            importing.when_imported(module, functools.partial(self._on_import, module))
 
     def after_fork(self) -> None:
         """Start this child's own part: fresh locks, a ledger of its own, its own roles."""
@@ -429,6 +574,8 @@ class Engine:
     def after_fork_with_role(self) -> None:
         """The second half, once multiprocessing has given the child its name."""
         process.forget_entered()
+        # multiprocessing has just dropped what was to run at the end of the parent process.
+        multiprocessing_util.Finalize(None, self._write, exitpriority=0)
         self._process = records.describe_process()
         if self._units:
             self._reconsider_roles()
@@ -438,8 +585,15 @@ class Engine:
     def ledger(self) -> Ledger:
         """Return what happened so far."""
         importing.sweep()
+        for name in [name for name in list(self._watched) if importing.is_complete(name)]:
+            # Two threads that look for one module at the same moment can hide its import from wrapt's hook.
+            self._on_import(name, sys.modules[name])
+        return self._snapshot()
+
+    def _snapshot(self) -> Ledger:
         with self._state:
-            entries = [*(item.entry for unit in self._units.values() for item in unit.items), *self._extra]
+            entries = [_copy_of(item) for unit in self._units.values() for item in unit.items]
+            entries.extend(dataclasses.replace(entry) for entry in self._extra)
             return Ledger(dict(self._process), tuple(entries), tuple(self._notes), _operator_counts())
 
     def note(self, overlay: str, text: str) -> None:
@@ -457,8 +611,7 @@ class Engine:
     def _write(self) -> None:
         if self._folder is None:
             return
-        # Not under the lock: taking the snapshot may import, and whoever imports may be waiting to write.
-        number, ledger = next(self._snapshots), self.ledger()
+        number, ledger = next(self._snapshots), self._snapshot()
         with self._writing:
             if self._folder is None or number < self._written:
                 return
@@ -479,14 +632,6 @@ class Engine:
         os.register_at_fork(after_in_child=self.after_fork)
         multiprocessing_util.register_after_fork(self, Engine.after_fork_with_role)
 
-    def _extra_entry(self, overlay: str, origin: Origin, target: str, kind: str, state: str, reason: str) -> bool:
-        entry = plan.entry_for(overlay, origin, target, kind)
-        entry.state, entry.reason = state, reason
-        if entry in self._extra:
-            return False
-        self._extra.append(entry)
-        return True
-
     def _ask(self, hook: str, settings: Settings, **arguments: Any) -> Any:
         try:
             return self.plugins.first(hook, **arguments)
@@ -502,7 +647,47 @@ class Engine:
     def _complain(self, error: OverlayError, settings: Settings) -> None:
         if settings.strict:
             raise error
-        warnings.warn(str(error), RuntimeWarning, stacklevel=4)
+        _warn(error)
+
+
+def _warn(error: OverlayError) -> None:
+    warnings.warn(str(error), RuntimeWarning, stacklevel=5)
+
+
+def _overlays_in(answer: Any, origin: Origin) -> list[Overlay]:
+    if isinstance(answer, Failure):
+        raise answer.error
+    try:
+        overlays = list(answer or ())
+    except TypeError:
+        overlays = [answer]
+        if isinstance(answer, Overlay):
+            return overlays
+    except Exception as error:
+        raise PluginError(
+            f"{origin} raised in its hook ascend_overlay_overlays: {type(error).__name__}: {error}"
+        ) from error
+    for overlay in overlays:
+        if not isinstance(overlay, Overlay):
+            raise PluginError(f"{origin} contributes {overlay!r}, which is not an Overlay.")
+    return overlays
+
+
+def _copy_of(item: Item) -> Entry:
+    """Return the entry as it is now, with the place of a wrapper among the others of its target."""
+    entry = dataclasses.replace(
+        item.entry, copies=[*item.entry.copies], stale=[*item.entry.stale], notes=[*item.entry.notes]
+    )
+    for slot, change in item.applied.changed if item.applied is not None else ():
+        wrappers = slot.wrappers
+        if change not in wrappers or len(wrappers) < 2:
+            continue
+        index = wrappers.index(change)
+        if index:
+            entry.notes.append(f"around {wrappers[index - 1].whose}")
+        if index + 1 < len(wrappers):
+            entry.notes.append(f"inside {wrappers[index + 1].whose}")
+    return entry
 
 
 def _members(results: Iterable[Applied]) -> list[pydantic_models.Member]:
@@ -559,7 +744,7 @@ def enable(
     Raises:
         OverlayError: an overlay, plugin or setting cannot be used; nothing of this call stays behind.
     """
-    settings = settings_module.current().updated(
+    settings = _engine.settings(
         only=only,
         exclude=exclude,
         strict=strict,
@@ -578,16 +763,21 @@ def enable_from_environment() -> None:
     Called inside the import of vLLM. If another thread is in enable() at that moment, it may itself be waiting for that
     import: waiting for it in turn would never end, and it patches modules late just as well.
     """
-    if _engine.acquire(timeout=_PATIENCE):
-        try:
-            _engine.enable(settings_module.current())
-        finally:
-            _engine.release()
+    _engine.enable_automatically()
 
 
 def enable_for_listing(settings: Settings) -> None:
-    """Enable without warning other processes, to show what would happen."""
-    _engine.enable(settings, propagate=False)
+    """Enable in this process alone and without a ledger file, to show what would happen."""
+    _engine.enable(dataclasses.replace(settings, ledger=None), propagate=False)
+
+
+def check_settings(settings: Settings) -> None:
+    """See that the plugins load and the overlays that `settings` name exist, without enabling anything.
+
+    Raises:
+        OverlayError: not so.
+    """
+    _engine.check(settings)
 
 
 def disable(*, only: Iterable[str] | None = None, force: bool = False) -> None:
@@ -599,8 +789,9 @@ def disable(*, only: Iterable[str] | None = None, force: bool = False) -> None:
 
     Raises:
         ActivationError: a vLLM engine is alive.
+        ConfigError: there is no overlay of such a name.
     """
-    _engine.disable(only, force=force)
+    _engine.switch_off(only, force=force)
 
 
 @contextlib.contextmanager
@@ -609,16 +800,13 @@ def enabled(**arguments: Any) -> Iterator[None]:
 
     What was enabled before the block stays enabled after it.
     """
-    before = settings_module._current
-    settings = settings_module.current().updated(
-        **{name: value for name, value in arguments.items() if name != "propagate"}
-    )
-    names = _engine.enable(settings, propagate=arguments.get("propagate", True))
+    before = settings_module.in_force()
+    propagate = arguments.pop("propagate", True)
+    names = _engine.enable(_engine.settings(**arguments), propagate=propagate)
     try:
         yield
     finally:
-        _engine.disable(names, force=True)
-        settings_module.use(before)
+        _engine.disable(names, force=True, settings=before)
 
 
 def ledger() -> Ledger:

@@ -96,6 +96,10 @@ class _Watcher(importlib.abc.MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         sweep()
+        # sweep() may have changed sys.meta_path, and the import system, in the middle of it, would skip a finder.
+        for finder in list(sys.meta_path):
+            if finder is not self and (spec := finder.find_spec(fullname, path, target)):
+                return spec
         return None
 
 

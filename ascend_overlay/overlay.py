@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 
 from ascend_overlay import versions
 from ascend_overlay.conditions import Condition
-from ascend_overlay.errors import ConfigError
+from ascend_overlay.errors import ConfigError, TargetError
 from ascend_overlay.patches import (
     AddAttribute,
     Model,
@@ -73,6 +73,11 @@ class Overlay:
             raise ConfigError(f"{name!r} cannot name an overlay; use lower case letters, digits and underscores.")
         if not reason.strip():
             raise ConfigError(f"overlay {name!r} gives no reason; say in one sentence why it exists.")
+        for option, names in (("after", after), ("before", before)):
+            if isinstance(names, str):
+                raise ConfigError(
+                    f"overlay {name!r} has {option}={names!r}, a string; pass a list: {option}=[{names!r}]."
+                )
         ranges = {"vllm": vllm, "torch": torch, "torch_npu": torch_npu, **(requires or {})}
         self.name = name
         self.reason = reason
@@ -130,9 +135,10 @@ class Overlay:
 
         For control paths: every call pays for the wrapper.
         """
+        checked = _checked(target)
 
         def add(function: Any) -> None:
-            self._add(Wrap(target=_checked(target), wrapper=function, vllm=vllm, when=when, reason=reason))
+            self._add(Wrap(target=checked, wrapper=function, vllm=vllm, when=when, reason=reason))
 
         return _declare(add, wrapper)
 
@@ -168,9 +174,10 @@ class Overlay:
 
         Its signature must take every call that the original takes; this is checked when it is applied.
         """
+        checked = _checked(target)
 
         def add(function: Any) -> None:
-            self._add(Replace(target=_checked(target), replacement=function, vllm=vllm, when=when, reason=reason))
+            self._add(Replace(target=checked, replacement=function, vllm=vllm, when=when, reason=reason))
 
         return _declare(add, replacement)
 
@@ -231,18 +238,17 @@ class Overlay:
             supports_args: function of the same arguments that tells whether they are supported, or "module:function".
             inplace: the implementation reuses the memory of its activation arguments.
         """
-        self._patches.extend(
-            kernel_patches(
-                operator,
-                _lazy(implementation),
-                provider=provider,
-                supports_args=_lazy(supports_args),
-                inplace=inplace,
-                vllm=vllm,
-                when=when,
-                reason=reason,
-            )
-        )
+        for patch in kernel_patches(
+            operator,
+            _lazy(implementation),
+            provider=provider,
+            supports_args=_lazy(supports_args),
+            inplace=inplace,
+            vllm=vllm,
+            when=when,
+            reason=reason,
+        ):
+            self._add(patch)
 
     def quantization(
         self,
@@ -270,6 +276,11 @@ class Overlay:
         reason: str | None = None,
     ) -> None:
         """Serve ``import alias``, a module that this vLLM does not have, with `module`."""
+        for name in (alias, module):
+            if not all(part.isidentifier() for part in name.split(".")):
+                raise TargetError(
+                    f"{name!r} is not the name of a module; write it as 'package.module', without blanks."
+                )
         self._add(ModuleAlias(target=alias, implementation=module, vllm=vllm, when=when, reason=reason))
 
     def attribute(

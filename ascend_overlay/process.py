@@ -69,8 +69,22 @@ class Propagation:
     def __init__(self) -> None:
         self._before: dict[str, str | None] = {}
 
+    @property
+    def active(self) -> bool:
+        """Whether os.environ is changed."""
+        return bool(self._before)
+
+    def original(self) -> dict[str, str]:
+        """Return os.environ as it would be without the changes."""
+        environment: dict[str, str | None] = {**os.environ, **self._before}
+        return {name: value for name, value in environment.items() if value is not None}
+
     def start(self, variables: Mapping[str, str]) -> None:
-        """Set `variables`, put the start-up folder first on PYTHONPATH, and let Ray copy the variables."""
+        """Set `variables`, put the start-up folder first on PYTHONPATH, and let Ray copy the variables.
+
+        What an earlier start() set is taken back first.
+        """
+        self.stop()
         wanted = dict(variables)
         wanted["PYTHONPATH"] = prepended(os.environ.get("PYTHONPATH", ""), startup_folder())
         # Read by vLLM when it starts Ray actors, which do not inherit this environment.
@@ -78,7 +92,7 @@ class Propagation:
             os.environ.get("VLLM_RAY_EXTRA_ENV_VAR_PREFIXES_TO_COPY", ""), "ASCEND_OVERLAY"
         )
         for name, value in wanted.items():
-            self._before.setdefault(name, os.environ.get(name))
+            self._before[name] = os.environ.get(name)
             os.environ[name] = value
 
     def stop(self) -> None:

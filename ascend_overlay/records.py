@@ -125,7 +125,8 @@ class LedgerFolder:
     """Where the processes write their ledgers, one file each, replaced as a whole at every change."""
 
     def __init__(self, folder: str) -> None:
-        self.folder = Path(folder)
+        # The process may change its directory later.
+        self.folder = Path(folder).absolute()
 
     def check(self) -> None:
         """Make the folder and see that a file can be written there.
@@ -153,8 +154,20 @@ class LedgerFolder:
 
 
 def read_folder(folder: str | os.PathLike[str]) -> list[Ledger]:
-    """Read the ledgers of all processes that wrote to `folder`, in the order of their start."""
-    ledgers = [
-        Ledger.from_dict(json.loads(path.read_text(encoding="utf-8"))) for path in sorted(Path(folder).glob("*.json"))
-    ]
+    """Read the ledgers of all processes that wrote to `folder`, in the order of their start.
+
+    Raises:
+        ConfigError: a JSON file there is not a ledger.
+    """
+    ledgers = [_read(path) for path in sorted(Path(folder).glob("*.json"))]
     return sorted(ledgers, key=lambda ledger: (str(ledger.process["started"]), int(ledger.process["pid"])))
+
+
+def _read(path: Path) -> Ledger:
+    try:
+        return Ledger.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise ConfigError(
+            f"{str(path)!r} is not a ledger ({type(error).__name__}: {error}); name a folder that holds the files of "
+            f"ASCEND_OVERLAY_LEDGER alone."
+        ) from error

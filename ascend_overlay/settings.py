@@ -64,7 +64,7 @@ class Settings:
             plugins=allowed,
             blocked=blocked,
             load=_names(env.get(f"{PREFIX}_LOAD", "")),
-            prefer=dict(_pair(item, f"{PREFIX}_PREFER") for item in _names(env.get(f"{PREFIX}_PREFER", ""))),
+            prefer=preferences(env.get(f"{PREFIX}_PREFER", ""), whose=f"{PREFIX}_PREFER"),
             ledger=env.get(f"{PREFIX}_LEDGER") or None,
             trace=_flag(env, f"{PREFIX}_TRACE", default=False),
         )
@@ -119,6 +119,36 @@ class Settings:
             result = replace(result, trace=trace)
         return result
 
+    def joined(self, earlier: Settings) -> Settings:
+        """Return settings that select what these or the `earlier` ones select; these win in everything else."""
+
+        def wanted(name: str) -> bool:
+            return any((not s.only or name in s.only) and name not in s.exclude for s in (self, earlier))
+
+        both = _union(earlier.only, self.only) if self.only and earlier.only else ()
+        allowed = None
+        if self.plugins is not None and earlier.plugins is not None:
+            allowed = _union(earlier.plugins, self.plugins)
+        return replace(
+            self,
+            only=both,
+            exclude=tuple(name for name in _union(earlier.exclude, self.exclude) if not wanted(name)),
+            plugins=allowed,
+            blocked=tuple(name for name in self.blocked if name in earlier.blocked),
+            load=_union(earlier.load, self.load),
+            prefer={**earlier.prefer, **self.prefer},
+            ledger=self.ledger or earlier.ledger,
+            trace=self.trace or earlier.trace,
+        )
+
+    def without(self, names: Iterable[str]) -> Settings:
+        """Return settings that do not select `names`."""
+        gone = tuple(names)
+        only = tuple(name for name in self.only if name not in gone)
+        if only or not self.only:
+            return replace(self, only=only, exclude=_union(self.exclude, () if only else gone))
+        return replace(self, exclude=_union(self.exclude, gone))
+
 
 def requested(environ: Mapping[str, str] | None = None) -> bool:
     """Tell whether the environment asks for overlays at all."""
@@ -135,6 +165,11 @@ def current() -> Settings:
     return _current if _current is not None else Settings.from_env()
 
 
+def in_force() -> Settings | None:
+    """Return the settings of the last enable(), or None where nothing is enabled."""
+    return _current
+
+
 def use(settings: Settings | None) -> None:
     """Put `settings` in force (None: the environment again)."""
     global _current
@@ -146,6 +181,10 @@ def use(settings: Settings | None) -> None:
 def on_change(listener: Callable[[], object]) -> None:
     """Call `listener` whenever other settings come into force in this process."""
     _listeners.append(listener)
+
+
+def _union(first: Iterable[str], second: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([*first, *second]))
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -169,11 +208,19 @@ def _flag(env: Mapping[str, str], name: str, *, default: bool) -> bool:
     raise ConfigError(f"{name} is {text!r}; it takes 1 or 0.")
 
 
-def _pair(text: str, name: str) -> tuple[str, str]:
-    target, separator, overlay = text.rpartition("=")
-    if not separator or not target or not overlay:
-        raise ConfigError(f"{name} has the entry {text!r}; each entry is TARGET=OVERLAY.")
-    return target, overlay
+def preferences(text: str, *, whose: str) -> dict[str, str]:
+    """Parse "TARGET=OVERLAY,TARGET=OVERLAY"; `whose` is named in the error.
+
+    Raises:
+        ConfigError: an entry has another form.
+    """
+    found: dict[str, str] = {}
+    for entry in _names(text):
+        target, _, overlay = entry.rpartition("=")
+        if not target or not overlay:
+            raise ConfigError(f"{whose} has the entry {entry!r}; each entry is TARGET=OVERLAY.")
+        found[target] = overlay
+    return found
 
 
 def _sequence(name: str, value: Iterable[str]) -> tuple[str, ...]:

@@ -7,8 +7,7 @@ leave restores the very object that was there.
 
 from __future__ import annotations
 
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,17 +15,27 @@ from ascend_overlay.bindings import Swap, rebindable
 from ascend_overlay.target import MISSING
 
 
-class Change(Protocol):
-    """What a patch contributes to a slot."""
+@dataclass(eq=False, kw_only=True)
+class Change:
+    """What a patch contributes to a slot.
 
-    decides: bool
-    """True: gives the value itself (at most one a slot). False: wraps the value that it is given."""
+    Attributes:
+        rank: order among wrappers: the higher, the further out.
+        whose: the overlay and plugin that it comes from, in words.
+        decides: it gives the value itself (at most one a slot), rather than wrapping the value that it is given.
+        by_name: only who calls the old value by the target's name has a copy of it.
+        borrowed: the value exists in its own right, elsewhere.
+    """
 
     rank: int
-    """Order among wrappers: the higher, the further out."""
+    whose: str
+    decides: bool = False
+    by_name: bool = False
+    borrowed: bool = False
 
     def value(self, inner: Any) -> Any:
         """Return the value to install, given the one below."""
+        raise NotImplementedError
 
 
 class Storage(Protocol):
@@ -101,11 +110,11 @@ class Slot:
 
     __slots__ = ("_installed", "changes", "original", "storage", "under")
 
-    def __init__(self, storage: Storage, under: Any = MISSING) -> None:
+    def __init__(self, storage: Storage) -> None:
         self.storage = storage
         self.original = storage.get()
-        # What the place offers although the owner does not hold it itself: an inherited attribute.
-        self.under = under if self.original is MISSING else self.original
+        # What wrappers go around where nothing decides; whoever wraps an inherited attribute puts it here.
+        self.under = self.original
         self.changes: list[Change] = []
         self._installed: Any = self.original
 
@@ -118,6 +127,11 @@ class Slot:
     def decider(self) -> Change | None:
         """The change that gives the value, if any."""
         return next((change for change in self.changes if change.decides), None)
+
+    @property
+    def wrappers(self) -> list[Change]:
+        """The changes that wrap, the innermost first."""
+        return sorted((change for change in self.changes if not change.decides), key=lambda change: change.rank)
 
     def add(self, change: Change) -> Swap | None:
         """Bring `change` into force; return the swap that copies of the old value need."""
@@ -135,13 +149,21 @@ class Slot:
                 self.storage.delete()
         else:
             self.storage.put(value)
-        self.changes = changes
+        earlier, self.changes = self.changes, changes
         self._installed = value
-        if before is MISSING or value is MISSING or not rebindable(before) or before is value:
+        if isinstance(self.storage, Item) or before is value or not rebindable(before):
             return None
-        if isinstance(self.storage, Item):
+        if before is MISSING or value is MISSING:
             return None
-        return Swap(before, value, self.storage.name, self.storage.owner, restoring=not changes)
+        return Swap(
+            before,
+            value,
+            self.storage.name,
+            self.storage.owner,
+            by_name=any(change.by_name for change in (*earlier, *changes)),
+            borrowed=any(change.borrowed for change in earlier),
+            restoring=not changes,
+        )
 
     def _compute(self, changes: list[Change]) -> Any:
         if not changes:
@@ -161,27 +183,31 @@ class Slots:
     def __iter__(self) -> Iterator[Slot]:
         return iter(self._slots.values())
 
-    def at(self, storage: Storage, under: Any = MISSING) -> Slot:
-        """Return the slot of a place; names of one object that were re-bound by a slot lead to that slot."""
+    def at(self, storage: Storage) -> Slot:
+        """Return the slot of a place.
+
+        Another name of an object that a slot has changed leads to that slot, whether it was re-bound yet or not.
+        """
         key = (id(storage.owner), storage.key if isinstance(storage, Item) else storage.name)
-        if key in self._slots:
-            return self._slots[key]
-        value = storage.get()
-        if isinstance(storage, Attribute) and rebindable(value):
-            for slot in self._slots.values():
-                if slot.installed is value and isinstance(slot.storage, Attribute):
-                    return slot
-        slot = self._slots[key] = Slot(storage, under)
+        slot = self._slots.get(key) or self._under_another_name(storage)
+        if slot is None:
+            slot = self._slots[key] = Slot(storage)
         return slot
+
+    def _under_another_name(self, storage: Storage) -> Slot | None:
+        value = storage.get()
+        if not isinstance(storage, Attribute) or not rebindable(value):
+            return None
+        for slot in self._slots.values():
+            if not isinstance(slot.storage, Attribute) or any(change.by_name for change in slot.changes):
+                continue
+            # Two names in one class body are two members.
+            apart = isinstance(storage.owner, type) and storage.name != slot.storage.name
+            if slot.installed is value or (slot.original is value and not apart):
+                return slot
+        return None
 
     def release(self, slot: Slot) -> None:
         """Forget `slot` once nothing is in force on it."""
         if not slot.changes:
             self._slots = {key: other for key, other in self._slots.items() if other is not slot}
-
-
-def as_plain_function(value: Any) -> Callable[..., Any] | None:
-    """Return the Python function behind a method descriptor or bound method, or None."""
-    if isinstance(value, (staticmethod, classmethod)):
-        value = value.__func__
-    return value if isinstance(value, types.FunctionType) else None

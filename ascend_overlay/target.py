@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from ascend_overlay.bindings import is_shared
 from ascend_overlay.errors import TargetError, did_you_mean
 
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "<missing>", "__slots__": ()})()
@@ -56,12 +57,14 @@ class Place:
         name: the attribute's name.
         raw: what the owner holds under it, descriptors unresolved; MISSING where there is nothing.
         own: the owner itself holds it, rather than a class that it inherits from.
+        shared: somebody else may hold it, too.
     """
 
     owner: Any
     name: str
     raw: Any
     own: bool
+    shared: bool
 
 
 def find(module: ModuleType, target: Target, *, alias: Mapping[int, type] | None = None) -> Place:
@@ -84,8 +87,11 @@ def find(module: ModuleType, target: Target, *, alias: Mapping[int, type] | None
         if alias and isinstance(owner, type):
             owner = alias.get(id(owner), owner)
     name = target.path[-1]
+    namespace = getattr(owner, "__dict__", {})
+    # Before anything here refers to it.
+    shared = name in namespace and is_shared(namespace, name)
     raw, own = lookup(owner, name)
-    return Place(owner, name, raw, own)
+    return Place(owner, name, raw, own, shared)
 
 
 def lookup(owner: Any, name: str) -> tuple[Any, bool]:

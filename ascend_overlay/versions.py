@@ -8,7 +8,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import InvalidSpecifier, Specifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from ascend_overlay.errors import ConfigError
@@ -67,11 +67,19 @@ def admits(spec: SpecifierSet, version: str) -> bool:
     """Tell whether `spec` admits `version`, the way people mean it.
 
     A local label is ignored (0.32.0+cpu is 0.32.0), and a development or pre-release counts as the release that it
-    leads to (0.33.0.dev5+gabc is 0.33.0), unless the range itself names such a version.
+    leads to (0.33.0.dev5+gabc is 0.33.0), except for the clauses of the range that name such a version themselves.
     """
     try:
         exact = Version(version)
     except InvalidVersion:
         return False
     meant = Version(exact.base_version if exact.is_prerelease else exact.public)
-    return spec.contains(meant, prereleases=True) or spec.contains(exact, prereleases=True)
+    return all(clause.contains(exact if _is_exact(clause) else meant, prereleases=True) for clause in spec)
+
+
+def _is_exact(clause: Specifier) -> bool:
+    """Tell whether a clause names a development release, a pre-release or a local build itself."""
+    if clause.operator == "===":
+        return True
+    named = Version(clause.version.removesuffix(".*"))
+    return named.is_prerelease or named.local is not None

@@ -20,10 +20,30 @@ class _Trigger:
     def find_spec(
         self, fullname: "str", path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
     ) -> "ModuleSpec | None":
-        if fullname == _TRIGGER:
-            disarm()
+        if fullname != _TRIGGER:
+            return None
+        disarm()
+        try:
+            # Programs ask for a vLLM that is not there, and take no for an answer.
+            if _ask_others(fullname, path, target) is None:
+                arm()
+                return None
             start()
-        return None
+        except BaseException:
+            # Whoever catches this and imports vLLM again must not get it without overlays.
+            arm()
+            raise
+        # Not None: the import system is in the middle of a list of finders that has just changed.
+        return _ask_others(fullname, path, target)
+
+
+def _ask_others(fullname: str, path: "Sequence[str] | None", target: "ModuleType | None") -> "ModuleSpec | None":
+    for finder in list(sys.meta_path):
+        if finder is not _trigger:
+            spec = finder.find_spec(fullname, path, target)
+            if spec is not None:
+                return spec
+    return None
 
 
 _trigger = _Trigger()

@@ -10,6 +10,7 @@ import sysconfig
 from pathlib import Path
 
 from ascend_overlay.errors import ActivationError
+from ascend_overlay.settings import requested
 
 FILE_NAME = "ascend_overlay_autoload.pth"
 # One line, run by site.py at every start of Python: the test comes first, so that it costs nothing when not asked for.
@@ -27,7 +28,9 @@ def path() -> Path:
 def status() -> str:
     """Return one sentence on whether autoload is on."""
     asked = os.environ.get("ASCEND_OVERLAY")
-    variable = f"ASCEND_OVERLAY is {asked!r}" if asked else "ASCEND_OVERLAY is not set, so it does nothing yet"
+    variable = f"ASCEND_OVERLAY is {asked!r}" if asked else "ASCEND_OVERLAY is not set"
+    if not requested():
+        variable += ", so it does nothing yet"
     if path().exists():
         return f"autoload is on ({path()}); {variable}."
     return f"autoload is off ({path()} does not exist)."

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -36,7 +37,7 @@ class Plugins:
     """The plugins of this process.
 
     Attributes:
-        problems: what could not be loaded, as (origin, error).
+        problems: what the last load() found wrong, as (origin, error).
         not_asked: plugins that the configuration leaves out, as (origin, reason).
     """
 
@@ -46,23 +47,26 @@ class Plugins:
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(spec)
         self._origins: dict[str, Origin] = {}
-        self._seen: set[str] = set()
         self._lock = threading.RLock()
 
     def load(self, settings: Settings) -> None:
         """Register the built-in plugin, the entry points that `settings` allow, and the modules that it names.
 
-        What was registered before stays. Problems are collected, not raised.
+        What was registered before stays; what could not be is tried again. Problems are collected, not raised.
         """
-        ours = Origin("ascend_overlay", "ascend_overlay", _own_version())
-        self._load_module(BUILT_IN, ours)
-        entry_points = list(metadata.entry_points(group=ENTRY_POINT_GROUP))
+        self.problems, self.not_asked = [], []
+        if "ascend_overlay" not in self._origins:
+            ours = Origin("ascend_overlay", "ascend_overlay", _own_version())
+            self._try(ours, lambda: importlib.import_module(BUILT_IN), f"Reinstall {ours.distribution}")
+        # In an order of our own, so that it is the same on every machine.
+        entry_points = sorted(metadata.entry_points(group=ENTRY_POINT_GROUP), key=_by_name)
         for entry_point in entry_points:
             self._load_entry_point(entry_point, settings)
         for module in settings.load:
             # Finding its distribution reads the files of all that are installed.
-            if module not in self._seen:
-                self._load_module(module, _origin_of_module(module))
+            if module not in self._origins:
+                advice = "Correct the name in load= or ASCEND_OVERLAY_LOAD, or make the module importable"
+                self._try(_origin_of_module(module), functools.partial(importlib.import_module, module), advice, module)
         self._check_names(settings, entry_points)
 
     def register(self, plugin: object, name: str | None = None) -> Origin:
@@ -72,34 +76,30 @@ class Plugins:
             PluginError: a hook of it has a wrong name or wrong arguments, or the name is taken.
         """
         origin = Origin(name or getattr(plugin, "__name__", None) or type(plugin).__name__)
-        self._register(plugin, origin)
+        if self._manager.get_plugin(origin.plugin) not in (None, plugin):
+            raise PluginError(
+                f"another plugin is registered as {origin.plugin!r} already; give this one a name of its own: "
+                f"register(plugin, name=...)."
+            )
+        self._register(plugin, origin, origin.plugin)
         return origin
 
-    def unregister(self, plugin: object) -> None:
-        """Take a plugin out again."""
-        with self._lock:
-            name = self._manager.get_name(plugin)
-            self._manager.unregister(plugin)
-            if name is not None:
-                self._origins.pop(name, None)
-                self._seen.discard(name)
+    def each(self, hook: str, *, leave_out: Container[Origin] = (), **arguments: Any) -> Iterator[tuple[Origin, Any]]:
+        """Call `hook` in every plugin but those in `leave_out`, the last registered first; yield who answered and what.
 
-    def each(self, hook: str, **arguments: Any) -> Iterator[tuple[Origin, Any]]:
-        """Call `hook` in every plugin; yield who answered and what.
-
-        Raises:
-            PluginError: an implementation raised; the iteration can go on with the next plugin only by calling again.
+        The answer of an implementation that raised is a `Failure`.
         """
         caller = getattr(self._manager.hook, hook)
         for implementation in reversed(caller.get_hookimpls()):
             origin = self._origins.get(implementation.plugin_name, Origin(implementation.plugin_name))
+            if origin in leave_out:
+                continue
             passed = {name: arguments[name] for name in implementation.argnames}
             try:
-                yield origin, implementation.function(**passed)
-            except GeneratorExit:
-                raise
+                answer = implementation.function(**passed)
             except Exception as error:
-                yield origin, Failure(_blame(origin, hook, error))
+                answer = Failure(_blame(origin, hook, error))
+            yield origin, answer
 
     def first(self, hook: str, **arguments: Any) -> Any:
         """Return the first answer that is not None.
@@ -118,70 +118,74 @@ class Plugins:
         distribution = entry_point.dist
         name, version = (distribution.name, distribution.version) if distribution else ("", "")
         origin = Origin(entry_point.name, name, version)
-        if origin.plugin in self._seen:
+        # Two distributions may call their plugins the same.
+        key = f"{name}:{entry_point.name}"
+        if key in self._origins:
             return
         if {origin.plugin, name} & set(settings.blocked):
-            self._leave_out(origin, "blocked by ASCEND_OVERLAY_PLUGINS")
-            return
-        if settings.plugins is not None and not {origin.plugin, name} & set(settings.plugins):
-            self._leave_out(origin, "not on the allow-list ASCEND_OVERLAY_PLUGINS")
-            return
-        self._try(origin, entry_point.load)
+            self.not_asked.append((origin, "blocked by ASCEND_OVERLAY_PLUGINS"))
+        elif settings.plugins is not None and not {origin.plugin, name} & set(settings.plugins):
+            self.not_asked.append((origin, "not on the allow-list ASCEND_OVERLAY_PLUGINS"))
+        else:
+            advice = f"Repair or uninstall it, or leave it out with ASCEND_OVERLAY_PLUGINS=-{origin.plugin}"
+            self._try(origin, entry_point.load, advice, key)
 
-    def _leave_out(self, origin: Origin, reason: str) -> None:
-        if (origin, reason) not in self.not_asked:
-            self.not_asked.append((origin, reason))
-
-    def _load_module(self, module: str, origin: Origin) -> None:
-        if origin.plugin not in self._seen:
-            self._try(origin, lambda: importlib.import_module(module))
-
-    def _try(self, origin: Origin, load: Any) -> None:
+    def _try(self, origin: Origin, load: Callable[[], object], advice: str, key: str | None = None) -> None:
         # Loading imports, and an import may start this very thing in another thread: no lock is held.
         try:
-            plugin = load()
-            self._register(plugin, origin)
+            self._register(load(), origin, key or origin.plugin)
         except PluginError as error:
             self.problems.append((origin, error))
         except Exception as error:
-            problem = PluginError(
-                f"{origin} cannot be loaded: {type(error).__name__}: {error}. Repair or uninstall it, or leave it out "
-                f"with ASCEND_OVERLAY_PLUGINS=-{origin.plugin}."
-            )
+            problem = PluginError(f"{origin} cannot be loaded: {type(error).__name__}: {error}. {advice}.")
             problem.__cause__ = error
             self.problems.append((origin, problem))
-        self._seen.add(origin.plugin)
 
-    def _register(self, plugin: object, origin: Origin) -> None:
+    def _register(self, plugin: object, origin: Origin, key: str) -> None:
         with self._lock:
-            if self._manager.is_registered(plugin) or origin.plugin in self._origins:
+            if self._manager.is_registered(plugin) or key in self._origins:
                 return
-            self._refuse_unknown_hooks(plugin, origin)
+            self._check_hooks(plugin, origin)
             try:
-                self._manager.register(plugin, origin.plugin)
+                self._manager.register(plugin, key)
             except (pluggy.PluginValidationError, ValueError) as error:
-                self._manager.unregister(name=origin.plugin)
+                self._manager.unregister(name=key)
                 raise PluginError(f"{origin} does not fit the hooks of ascend_overlay: {error}") from error
-            self._origins[origin.plugin] = origin
+            self._origins[key] = origin
 
-    def _refuse_unknown_hooks(self, plugin: object, origin: Origin) -> None:
+    def _check_hooks(self, plugin: object, origin: Origin) -> None:
         known = [name for name in vars(spec) if name.startswith(f"{PROJECT}_")]
+        implemented: list[str] = []
         for name in dir(plugin):
-            if self._manager.parse_hookimpl_opts(plugin, name) is not None and name not in known:
-                raise PluginError(f"{origin} implements {name!r}, which is no hook.{did_you_mean(name, known)}")
+            options = self._manager.parse_hookimpl_opts(plugin, name)
+            if options is None:
+                if name in known:
+                    raise PluginError(
+                        f"{origin} defines {name} without the decorator @hookimpl, so it is never called."
+                    )
+                continue
+            hook = options.get("specname") or name
+            if hook not in known:
+                raise PluginError(f"{origin} implements {hook!r}, which is no hook.{did_you_mean(hook, known)}")
+            if options.get("wrapper") or options.get("hookwrapper"):
+                raise PluginError(
+                    f"{origin} implements {hook} as a wrapper around other plugins, which no hook allows."
+                )
+            implemented.append(hook)
+        if not implemented:
+            raise PluginError(
+                f"{origin} implements no hook; decorate its functions with ascend_overlay.hooks.hookimpl. "
+                f"The hooks are {', '.join(known)}."
+            )
 
     def _check_names(self, settings: Settings, entry_points: list[metadata.EntryPoint]) -> None:
         known = {ep.name for ep in entry_points} | {ep.dist.name for ep in entry_points if ep.dist}
         for name in (*(settings.plugins or ()), *settings.blocked):
             if name not in known:
-                origin = Origin(name)
-                hint = did_you_mean(name, known)
-                text = (
-                    f"ASCEND_OVERLAY_PLUGINS names {name!r}, but no installed plugin or distribution is called "
-                    f"that.{hint}"
-                )
-                if all(str(problem) != text for _, problem in self.problems):
-                    self.problems.append((origin, PluginError(text)))
+                text = f"ASCEND_OVERLAY_PLUGINS names {name!r}, but no installed plugin or distribution is called that"
+                installed = ", ".join(sorted(known)) or "none"
+                error = PluginError(f"{text}; there are: {installed}.{did_you_mean(name, known)}")
+                self.problems.append((Origin(name), error))
 
 
 @dataclass(frozen=True)
@@ -195,6 +199,10 @@ def _blame(origin: Origin, hook: str, error: Exception) -> PluginError:
     blamed = PluginError(f"{origin} raised in its hook {hook}: {type(error).__name__}: {error}")
     blamed.__cause__ = error
     return blamed
+
+
+def _by_name(entry_point: metadata.EntryPoint) -> tuple[str, str]:
+    return entry_point.dist.name if entry_point.dist else "", entry_point.name
 
 
 def _own_version() -> str:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from ascend_overlay.errors import TargetError
 from ascend_overlay.patches.base import Applied, Context, Patch
-from ascend_overlay.target import exists, locate
+from ascend_overlay.target import MISSING, exists, locate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,37 +52,54 @@ class ModuleAlias(Patch):
 
 
 def _is_real(name: str) -> bool:
-    loaded = sys.modules.get(name)
-    if loaded is not None:
-        return True
-    return exists(name)
+    return sys.modules.get(name) is not None or exists(name)
 
 
 class _AliasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Asked last, so a module that really exists always wins."""
+    """Serves the alias, and what is below it.
+
+    Asked last for the alias, so a module that really exists wins. Once the alias is in use it is asked first: other
+    finders would load what is below the alias a second time, from the folder of the real package.
+    """
 
     def __init__(self, alias: str, name: str, note: Callable[[str], None]) -> None:
         self._alias, self._name, self._note = alias, name, note
-        self._before_in_parent: bool = False
+        self._in_parent: dict[str, Any] = {}
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Answer for the alias alone."""
-        return importlib.machinery.ModuleSpec(fullname, self) if fullname == self._alias else None
+        """Answer for the alias and for the modules below it that exist below the real one."""
+        below = fullname.startswith(f"{self._alias}.") and exists(self._real(fullname))
+        return importlib.machinery.ModuleSpec(fullname, self) if below or fullname == self._alias else None
 
     def exec_module(self, module: ModuleType) -> None:
         """Let the other module stand in sys.modules under the alias."""
-        real = importlib.import_module(self._name)
-        sys.modules[self._alias] = real
-        self._note(f"used: something imported {self._alias}, which is now {self._name}")
+        alias = module.__name__
+        real = importlib.import_module(self._real(alias))
+        parent, _, child = alias.rpartition(".")
+        if parent in sys.modules:
+            self._in_parent[alias] = vars(sys.modules[parent]).get(child, MISSING)
+        sys.modules[alias] = real
+        if alias == self._alias:
+            sys.meta_path.remove(self)
+            sys.meta_path.insert(0, self)
+            self._note(f"used: something imported {alias}, which is now {self._name}")
 
     def remove(self) -> None:
         """Stop serving the alias, and take it out of sys.modules and its parent package."""
         if self in sys.meta_path:
             sys.meta_path.remove(self)
-        sys.modules.pop(self._alias, None)
-        parent, _, child = self._alias.rpartition(".")
-        real = sys.modules.get(self._name)
-        if real is not None and getattr(sys.modules.get(parent), child, None) is real:
-            delattr(sys.modules[parent], child)
+        for alias, before in reversed(self._in_parent.items()):
+            real = sys.modules.pop(alias, None)
+            parent, _, child = alias.rpartition(".")
+            holder = sys.modules.get(parent)
+            if holder is None or vars(holder).get(child) is not real or before is real:
+                continue
+            if before is MISSING:
+                delattr(holder, child)
+            else:
+                setattr(holder, child, before)
+
+    def _real(self, alias: str) -> str:
+        return self._name + alias.removeprefix(self._alias)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -77,12 +77,14 @@ class Context:
     Attributes:
         slots: the slots of this process.
         rank: position of the overlay in the declared order.
+        whose: the overlay and the plugin that it comes from, in words.
         stand_ins: id of a class -> the subclass that an overlay put in its place.
     """
 
-    def __init__(self, slots: Slots, rank: int, stand_ins: dict[int, type]) -> None:
+    def __init__(self, slots: Slots, rank: int, whose: str, stand_ins: dict[int, type]) -> None:
         self.slots = slots
         self.rank = rank
+        self.whose = whose
         self.stand_ins = stand_ins
 
 
@@ -97,6 +99,7 @@ class Applied:
         undo: further steps to take back, run last to first.
         notes: what the user should know: what is not covered and why.
         copies: places that hold the new object because of this patch, beyond re-bound names.
+        stale: places that keep the old one.
     """
 
     changed: list[tuple[Slot, Change]] = field(default_factory=list)
@@ -105,15 +108,25 @@ class Applied:
     undo: list[Callable[[], object]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     copies: list[str] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
 
-    def change(self, slots: Slots, slot: Slot, change: Change) -> None:
-        """Bring `change` into force on `slot`, to be taken back with everything else."""
+    def change(self, slots: Slots, slot: Slot, change: Change, *, shared: bool = True) -> None:
+        """Bring `change` into force on `slot`, to be taken back with everything else.
+
+        Args:
+            slots: where `slot` is from.
+            slot: what changes.
+            change: how it changes.
+            shared: somebody else may hold what the slot held first.
+        """
+        untouched = not slot.changes
         try:
             swap = slot.add(change)
         finally:
             slots.release(slot)
         self.changed.append((slot, change))
         if swap is not None:
+            swap.shared = shared or not untouched
             self.swaps.append(swap)
 
     def revert(self, slots: Slots) -> list[Swap]:
@@ -185,10 +198,6 @@ class Patch:
     def describe(self) -> str:
         """Return one phrase on what the patch puts in place."""
         return self.kind
-
-    def narrowed(self, **changes: Any) -> Patch:
-        """Return a copy with other fields."""
-        return replace(self, **changes)
 
 
 def mapping_at(module: ModuleType, target: Target) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from ascend_overlay.errors import ConflictError, TargetError
 from ascend_overlay.patches.base import Applied, Context, Patch, loaded, shown
-from ascend_overlay.patches.names import Decision
+from ascend_overlay.patches.names import Decision, refuse_second
 from ascend_overlay.slots import Attribute, Item, Storage
 from ascend_overlay.target import MISSING
 
@@ -40,16 +40,19 @@ class Subclass(Patch):
         place = self.resolve(module, context)
         original = place.raw
         self._check(original, implementation)
+        self._check_members(original, implementation, context)
         storage, seam = _seam(place.owner, place.name, original)
         slot = context.slots.at(storage)
-        if slot.decider is not None or (isinstance(storage, Item) and slot.original is not MISSING):
+        refuse_second(slot, self.target, context)
+        if isinstance(storage, Item) and slot.original is not MISSING:
+            context.slots.release(slot)
             raise ConflictError(
-                f"the target {self.target} has been replaced already, by {shown(slot.installed)}; "
-                f"choose one with enable(prefer={{{self.target!r}: ...}}) or leave one overlay out."
+                f"the target {self.target} has been replaced already, in vLLM's layer registry and by nobody known to "
+                f"ascend_overlay: {shown(slot.original)}. Leave that registration or this overlay out."
             )
-        self._check_members(original, implementation, context)
         applied = Applied(seam=seam)
-        applied.change(context.slots, slot, Decision(context.rank, new=implementation))
+        change = Decision(rank=context.rank, whose=context.whose, new=implementation, borrowed=True)
+        applied.change(context.slots, slot, change, shared=place.shared)
         context.stand_ins[id(original)] = implementation
         applied.undo.append(lambda: context.stand_ins.pop(id(original), None))
         _rebase_all(original, implementation, applied)
@@ -116,7 +119,7 @@ def _rebase(derived: type, original: type, implementation: type, applied: Applie
     try:
         derived.__bases__ = tuple(implementation if base is original else base for base in before)
     except TypeError as error:
-        applied.notes.append(f"{name} could not be re-based: {error}")
+        applied.stale.append(f"base class of {name} ({error})")
         return
     applied.undo.append(lambda: setattr(derived, "__bases__", before))
     applied.copies.append(f"{name} (base class)")

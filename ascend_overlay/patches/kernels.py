@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from ascend_overlay.errors import ConflictError, SignatureError, TargetError, did_you_mean
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, mapping_at, shown
 from ascend_overlay.patches.names import Wrap
-from ascend_overlay.patches.registries import _ByCall
+from ascend_overlay.patches.registries import ByCall
 from ascend_overlay.slots import Item
 from ascend_overlay.target import MISSING, Target
 
@@ -69,7 +69,9 @@ class Kernel(Patch):
 
         applied = Applied(seam="vllm.ir provider")
         applied.undo.append(lambda: _drop_from_priority(operator, self.provider))
-        change = _ByCall(context.rank, call=register, read=lambda: operator.impls[self.provider])
+        change = ByCall(
+            rank=context.rank, whose=context.whose, call=register, read=lambda: operator.impls[self.provider]
+        )
         applied.change(context.slots, slot, change)
         return applied
 

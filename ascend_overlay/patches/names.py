@@ -3,46 +3,36 @@
 from __future__ import annotations
 
 import functools
+import sys
 import types
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
 
+from ascend_overlay.bindings import rebindable
 from ascend_overlay.errors import ConflictError, SignatureError, TargetError
 from ascend_overlay.patches import signatures
 from ascend_overlay.patches.base import Applied, Context, Patch, loaded, shown
-from ascend_overlay.slots import Attribute
+from ascend_overlay.slots import Attribute, Change, Slot
 from ascend_overlay.target import MISSING, Place, Target, find
 
 
-@dataclass
-class _Change:
-    """How a patch of a name contributes to its slot."""
-
-    rank: int
-    decides: bool = False
-
-    def value(self, inner: Any) -> Any:
-        raise NotImplementedError
-
-
-@dataclass
-class Decision(_Change):
+@dataclass(eq=False, kw_only=True)
+class Decision(Change):
     """A value that does not depend on what it replaces."""
 
+    new: Any
     decides: bool = True
-
-    new: Any = None
 
     def value(self, inner: Any) -> Any:
         return self.new
 
 
-@dataclass
-class _Layer(_Change):
+@dataclass(eq=False, kw_only=True)
+class _Layer(Change):
     """A wrapper. The same inner object gives the same wrapper object again, so that copies stay recognisable."""
 
-    wrapper: Any = None
+    wrapper: Any
     _inner: Any = MISSING
     _outer: Any = None
 
@@ -82,10 +72,12 @@ class Wrap(Patch):
             raise TargetError(
                 f"the target {self.target} is {shown(raw)}, which is not callable; use overlay.attribute to set it."
             )
-        under = raw if place.own else _inherited(place)
         applied = Applied()
-        slot = context.slots.at(Attribute(place.owner, place.name), under)
-        applied.change(context.slots, slot, _Layer(context.rank, wrapper=implementation))
+        slot = context.slots.at(Attribute(place.owner, place.name))
+        if slot.under is MISSING:
+            slot.under = _inherited(place.owner, place.name, raw)
+        layer = _Layer(rank=context.rank, whose=context.whose, wrapper=implementation)
+        applied.change(context.slots, slot, layer, shared=place.shared)
         return applied
 
     def describe(self) -> str:
@@ -111,10 +103,11 @@ class Replace(Patch):
             )
         self._check_signature(place.raw, implementation)
         slot = context.slots.at(Attribute(place.owner, place.name))
+        refuse_second(slot, self.target, context)
+        new = _dressed_like(place.raw, _copied(implementation, place.raw))
         applied = Applied()
-        change = Decision(context.rank, new=_dressed_like(place.raw, _copied(implementation, place.raw)))
-        _refuse_second(slot.decider, self.target)
-        applied.change(context.slots, slot, change)
+        change = Decision(rank=context.rank, whose=context.whose, new=new)
+        applied.change(context.slots, slot, change, shared=place.shared)
         return applied
 
     def _check_signature(self, raw: Any, implementation: Any) -> None:
@@ -151,9 +144,12 @@ class SetAttribute(Patch):
     def apply(self, module: ModuleType, implementation: Any, context: Context) -> Applied:
         place = self.resolve(module, context)
         slot = context.slots.at(Attribute(place.owner, place.name))
-        _refuse_second(slot.decider, self.target)
+        refuse_second(slot, self.target, context)
         applied = Applied()
-        applied.change(context.slots, slot, Decision(context.rank, new=implementation))
+        if isinstance(place.owner, ModuleType) and place.raw is not MISSING and not rebindable(place.raw):
+            applied.stale.extend(_namesakes(place))
+        change = Decision(rank=context.rank, whose=context.whose, new=implementation, by_name=True, borrowed=True)
+        applied.change(context.slots, slot, change, shared=place.shared)
         return applied
 
     def describe(self) -> str:
@@ -180,9 +176,39 @@ class AddAttribute(SetAttribute):
         return f"added: {shown(self.value)}"
 
 
-def _refuse_second(decider: Any, target: str) -> None:
-    if decider is not None:
-        raise ConflictError(f"the target {target} is decided by another overlay already, under another name of it.")
+def refuse_second(slot: Slot, target: str, context: Context) -> None:
+    """Raise a ConflictError where another patch decides the value of `slot` already.
+
+    Equal targets are found out before anything is applied; this is for two names of one thing.
+    """
+    decider = slot.decider
+    if decider is None:
+        return
+    context.slots.release(slot)
+    raise ConflictError(
+        f"the target {target} is the same thing as {_place_name(slot)}, which {decider.whose} decides already; "
+        f"leave one of the two overlays out with exclude=."
+    )
+
+
+def _place_name(slot: Slot) -> str:
+    owner = slot.storage.owner
+    if isinstance(owner, ModuleType):
+        return f"{owner.__name__}:{slot.storage.name}"
+    if isinstance(owner, type):
+        return f"{owner.__module__}:{owner.__qualname__}.{slot.storage.name}"
+    return f"the entry {slot.storage.name}"
+
+
+def _namesakes(place: Place) -> list[str]:
+    """Return the globals that look like a from-import of a constant; nothing tells for sure."""
+    return [
+        f"{module.__name__}.{place.name} (a constant of the same name, perhaps a copy)"
+        for module in list(sys.modules.values())
+        if isinstance(module, ModuleType)
+        and module is not place.owner
+        and vars(module).get(place.name, MISSING) is place.raw
+    ]
 
 
 def _function_of(raw: Any) -> Any:
@@ -231,11 +257,11 @@ def _dressed_like(raw: Any, function: Any) -> Any:
     return function
 
 
-def _inherited(place: Place) -> Any:
+def _inherited(owner: Any, name: str, raw: Any) -> Any:
     """Return a method that goes to the base class at each call, so that a patch of the base is still seen."""
-    owner, name, raw = place.owner, place.name, place.raw
     if not isinstance(owner, type):
         return raw
+    raw = next((vars(base)[name] for base in owner.__mro__[1:] if name in vars(base)), raw)
     if isinstance(raw, staticmethod):
 
         @functools.wraps(raw.__func__)

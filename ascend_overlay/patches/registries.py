@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
 
-from ascend_overlay.errors import ConflictError, TargetError
+from ascend_overlay.errors import TargetError
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, mapping_at, shown
-from ascend_overlay.patches.names import Decision
-from ascend_overlay.slots import Item
+from ascend_overlay.patches.names import Decision, refuse_second
+from ascend_overlay.slots import Change, Item
 from ascend_overlay.target import MISSING, Target, locate
 
 MODEL_REGISTRY = "vllm.model_executor.models.registry:ModelRegistry"
@@ -44,24 +44,23 @@ class SetItem(Patch):
             raise TargetError(f"the target {self.target} {kind}, so no entry of it can be set; name a mutable mapping.")
         applied = Applied(seam="registry entry")
         slot = context.slots.at(Item(mapping, self.item))
-        if slot.decider is not None:
-            raise ConflictError(f"the entry {self.key} is set by another overlay already, under another name of it.")
+        refuse_second(slot, self.key, context)
         if slot.original is not MISSING:
             applied.notes.append(f"in place of {shown(slot.original)}")
-        applied.change(context.slots, slot, Decision(context.rank, new=implementation))
+        change = Decision(rank=context.rank, whose=context.whose, new=implementation, borrowed=True)
+        applied.change(context.slots, slot, change)
         return applied
 
     def describe(self) -> str:
         return f"[{self.item!r}] = {shown(self.value)}"
 
 
-@dataclass
-class _ByCall:
+@dataclass(eq=False, kw_only=True)
+class ByCall(Change):
     """A decision that is made by calling the registry's own function, then read back."""
 
-    rank: int
-    call: Any
-    read: Any
+    call: Callable[[], object]
+    read: Callable[[], Any]
     decides: bool = True
 
     def value(self, inner: Any) -> Any:
@@ -102,8 +101,9 @@ class Model(Patch):
         applied = Applied(seam="ModelRegistry")
         if slot.original is not MISSING:
             applied.notes.append(f"in place of {_model_name(slot.original)}")
-        change = _ByCall(
-            context.rank,
+        change = ByCall(
+            rank=context.rank,
+            whose=context.whose,
             call=lambda: registry.register_model(self.architecture, self.implementation),
             read=lambda: registry.models[self.architecture],
         )
@@ -143,8 +143,9 @@ class Quantization(Patch):
             if self.method not in names:
                 applied.undo.append(functools.partial(_discard, names, self.method))
         slot = context.slots.at(Item(module._CUSTOMIZED_METHOD_TO_QUANT_CONFIG, self.method))
-        change = _ByCall(
-            context.rank,
+        change = ByCall(
+            rank=context.rank,
+            whose=context.whose,
             call=lambda: module.register_quantization_config(self.method)(implementation),
             read=lambda: implementation,
         )

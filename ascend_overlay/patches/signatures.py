@@ -38,15 +38,20 @@ def _positional_mismatch(theirs: list[Parameter], ours: list[Parameter]) -> str 
     slots = [p for p in ours if p.kind in _POSITIONAL]
     variadic = _has(ours, Parameter.VAR_POSITIONAL)
     for index, wanted in enumerate(p for p in theirs if p.kind in _POSITIONAL):
+        # The first parameter of a method is bound: its name is nobody's business.
+        bound = index == 0 and wanted.name in ("self", "cls")
+        by_keyword = wanted.kind is Parameter.POSITIONAL_OR_KEYWORD and not bound
         if index >= len(slots):
-            if variadic:
-                return None
-            return f"it takes no positional argument {wanted.name!r}"
+            if not variadic:
+                return f"it takes no positional argument {wanted.name!r}"
+            if by_keyword and not _has(ours, Parameter.VAR_KEYWORD):
+                return f"it takes {wanted.name!r} by position only, the original by name, too"
+            continue
         got = slots[index]
-        by_keyword = wanted.kind is Parameter.POSITIONAL_OR_KEYWORD
-        # The first parameter of a method is bound, its name is nobody's business.
-        if by_keyword and got.name != wanted.name and {wanted.name, got.name} - {"self", "cls", "instance"}:
+        if by_keyword and got.name != wanted.name:
             return f"its argument {index} is {got.name!r} where the original has {wanted.name!r}"
+        if by_keyword and got.kind is Parameter.POSITIONAL_ONLY:
+            return f"it takes {wanted.name!r} by position only, the original by name, too"
         if wanted.default is not Parameter.empty and got.default is Parameter.empty:
             return f"its argument {got.name!r} has no default, the original's has one"
     return None

@@ -9,13 +9,16 @@ import sys
 
 def _run_hidden_sitecustomize() -> None:
     here = os.path.dirname(os.path.abspath(__file__))
-    for folder in sys.path:
-        path = os.path.join(folder or os.curdir, "sitecustomize.py")
-        if os.path.abspath(folder or os.curdir) != here and os.path.isfile(path):
-            with open(path, "rb") as file:
-                code = compile(file.read(), path, "exec")
-            exec(code, {"__name__": "sitecustomize", "__file__": path})
-            return
+    folders = [os.path.abspath(folder or os.curdir) for folder in sys.path]
+    # Behind this one only: the hidden one may be another environment's copy of this file, which would look for us.
+    hidden = folders[folders.index(here) + 1 :] if here in folders else folders
+    for folder in hidden:
+        for path in (os.path.join(folder, "sitecustomize.py"), os.path.join(folder, "sitecustomize", "__init__.py")):
+            if folder != here and os.path.isfile(path):
+                with open(path, "rb") as file:
+                    code = compile(file.read(), path, "exec")
+                exec(code, {"__name__": "sitecustomize", "__file__": path})
+                return
 
 
 if os.environ.get("ASCEND_OVERLAY", "0").lower() not in ("", "0", "false", "no", "off"):

@@ -1,0 +1,161 @@
+"""Names for whatever holds an object: "package.module.TABLE['key']", "a closure of package.module.function"."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import gc
+import sys
+import types
+from typing import Any
+
+_PLAIN = (dict, list, set, frozenset, tuple, collections.deque, types.CellType, functools.partial)
+_LEVELS = 3
+_SILENT = ("builtins", "typing", "types", "weakref", "abc", "_abc", "inspect", "ast")
+
+
+class Names:
+    """Finds what the containers among `found` belong to: a module, a class, a function, an object."""
+
+    def __init__(self, found: list[Any], own: set[int]) -> None:
+        self._modules = {
+            id(vars(module)): module for module in list(sys.modules.values()) if isinstance(module, types.ModuleType)
+        }
+        self._owners: dict[int, list[Any]] = {}
+        skip = {*own, id(found), id(self._owners)}
+        wanted = [item for item in found if self._is_nameless(item)]
+        for _ in range(_LEVELS):
+            if not wanted:
+                return
+            ids = {id(item) for item in wanted}
+            skip |= {id(wanted), id(ids)}
+            above = [item for item in gc.get_referrers(*wanted) if id(item) not in skip]
+            skip.add(id(above))
+            for owner in above:
+                if isinstance(owner, types.FrameType):
+                    continue
+                for held in gc.get_referents(owner):
+                    if id(held) in ids:
+                        self._owners.setdefault(id(held), []).append(owner)
+            skip |= {id(owners) for owners in self._owners.values()}
+            wanted = [item for item in above if self._is_nameless(item) and id(item) not in self._owners]
+
+    def home(self, found: dict[Any, Any], key: Any, value: Any) -> Any:
+        """Return the module, class, function or object whose namespace or part `found` is; None: a plain mapping."""
+        if module := self._modules.get(id(found)):
+            return module
+        for owner in self._owners.get(id(found), ()):
+            if isinstance(owner, type):
+                if vars(owner).get(key) is value:
+                    return owner
+            elif isinstance(owner, types.FunctionType):
+                if any(found is part for part in (owner.__kwdefaults__, owner.__annotations__, vars(owner))):
+                    return owner
+            elif not isinstance(owner, _PLAIN) and getattr(owner, "__dict__", None) is found:
+                return owner
+        return None
+
+    def is_ours(self, found: Any) -> bool:
+        """Tell whether a container belongs to the records that ascend_overlay keeps."""
+        return any(is_ours(owner) for owner in self._owners.get(id(found), ()))
+
+    def is_of_type(self, found: tuple[Any, ...]) -> bool:
+        """Tell whether a tuple is the bases or resolution order of a class."""
+        owners = self._owners.get(id(found), ())
+        return any(isinstance(owner, type) and found in (owner.__bases__, owner.__mro__) for owner in owners)
+
+    def of(self, found: Any, depth: int = 0) -> str:
+        """Return the name of a container."""
+        for owner in sorted(self._owners.get(id(found), ()), key=_rank):
+            if depth > _LEVELS or owner is found:
+                break
+            if isinstance(owner, dict):
+                for key, value in list(dict.items(owner)):
+                    if value is not found:
+                        continue
+                    home = self.home(owner, key, value)
+                    if home is None:
+                        return f"{self.of(owner, depth + 1)}[{key!r}]"
+                    return f"{described(home)}.{key}"
+            elif isinstance(owner, (list, tuple, collections.deque)):
+                index = next((index for index, value in enumerate(owner) if value is found), 0)
+                return f"{self.of(owner, depth + 1)}[{index}]"
+            elif not isinstance(owner, _PLAIN) and not is_ours(owner):
+                for name in _attributes(owner, found):
+                    return f"{described(owner)}.{name}"
+                return f"a {type(found).__name__} of {described(owner)}"
+        return f"a {type(found).__name__}"
+
+    def keeper(self, found: Any, old: Any) -> str | None:
+        """Describe an object that keeps `old`, or return None where that is as it should be."""
+        if isinstance(found, types.MethodType):
+            return f"a bound method of {described(found.__self__)}"
+        if isinstance(found, types.CellType):
+            return self._closure(found, old)
+        if isinstance(found, functools._lru_cache_wrapper):
+            return f"a functools.lru_cache, {described(found)}"
+        if isinstance(old, type) and type(found) is old:
+            return f"a live instance of {described(old)}"
+        if isinstance(found, (type, types.FrameType, types.CoroutineType, types.GeneratorType)):
+            return None
+        if type(found).__module__ in _SILENT:
+            return None
+        for name in _attributes(found, old):
+            return f"attribute {name} of {described(found)}"
+        return None
+
+    def _closure(self, cell: types.CellType, old: Any) -> str | None:
+        for above in self._owners.get(id(cell), ()):
+            for function in self._owners.get(id(above), ()) if isinstance(above, tuple) else ():
+                if not isinstance(function, types.FunctionType) or id(function.__closure__) != id(above):
+                    continue
+                free = function.__code__.co_freevars[[id(held) for held in above].index(id(cell))]
+                if free == "__class__" or (function.__module__ or "").partition(".")[0] == _OURS:
+                    return None
+                return f"{free} in the closure {described(function)}"
+        # The `__class__` cell of a class whose methods are gone, or a variable of a function that is running.
+        return None if isinstance(old, type) else "a closure"
+
+    def _is_nameless(self, item: Any) -> bool:
+        return isinstance(item, _PLAIN) and id(item) not in self._modules
+
+
+_OURS = __name__.partition(".")[0]
+
+
+def is_ours(found: Any) -> bool:
+    """Tell whether `found` is one of the records that ascend_overlay keeps."""
+    return type(found).__module__.partition(".")[0] == _OURS
+
+
+def described(owner: Any) -> str:
+    """Return the name of a module, class or function, or words for an object."""
+    if isinstance(owner, types.ModuleType):
+        return owner.__name__
+    if isinstance(owner, (type, types.FunctionType, functools._lru_cache_wrapper)):
+        return f"{owner.__module__}.{owner.__qualname__}"
+    return f"a live {type(owner).__module__}.{type(owner).__qualname__}"
+
+
+def member_name(owner: Any, name: str) -> str:
+    """Return the full name of a member."""
+    return f"{described(owner)}.{name}"
+
+
+def _attributes(owner: Any, value: Any) -> list[str]:
+    """Return the names of the attributes of an object that hold `value`, in its dict or its slots."""
+    names = [key for key, held in getattr(owner, "__dict__", {}).items() if held is value]
+    for cls in type(owner).__mro__:
+        for key, member in vars(cls).items():
+            if isinstance(member, types.MemberDescriptorType):
+                try:
+                    held = member.__get__(owner)
+                except AttributeError:
+                    continue
+                if held is value:
+                    names.append(key)
+    return names
+
+
+def _rank(owner: Any) -> int:
+    return 0 if isinstance(owner, dict) else 1 if not isinstance(owner, _PLAIN) else 2

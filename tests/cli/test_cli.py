@@ -1,0 +1,197 @@
+"""The command, as a user meets it: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PLUGIN = """
+    from ascend_overlay import Overlay
+    from ascend_overlay.hooks import hookimpl
+    one = Overlay("one", reason="a test")
+    one.wrap("{target}")(lambda wrapped, instance, args, kwargs: f"<{{wrapped()}}>")
+    @hookimpl
+    def ascend_overlay_overlays(): return [one]
+"""
+LOAD = ("--load", "plug", "--only", "one")
+
+
+@pytest.fixture(autouse=True)
+def _packages(site: Any) -> None:
+    site.vllm("0.32.0+cpu")
+    site.write({"lib.py": "def run(): return 'stock'\n", "plug.py": PLUGIN.format(target="lib:run")})
+
+
+def refused(done: Any) -> str:
+    """Return the sentence on stderr of a command that was refused without a traceback."""
+    assert done.returncode == 1, (done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr and done.stdout == ""
+    assert done.stderr.startswith("Error: ")
+    return " ".join(done.stderr.removeprefix("Error: ").split())
+
+
+USE = "import vllm, lib; print(lib.run())"
+
+
+def test_run(python: Any) -> None:
+    done = python.command("run", *LOAD, "--ledger", "ledgers", "python", "-c", USE, env=with_python())
+    assert done.stdout == "<stock>\n" and done.stderr == ""
+    shown = python.command("ledger", "ledgers").stdout
+    assert "one" in shown and "lib:run" in shown and "applied" in shown
+    (ledger,) = json.loads(python.command("ledger", "--json", "ledgers").stdout)
+    assert ledger["entries"][0]["state"] == "applied"
+
+
+def with_python() -> dict[str, str]:
+    """Let the command "python" be the interpreter of the tests."""
+    import sys
+
+    return {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
+
+
+def test_run_passes_arguments_and_status_on(python: Any) -> None:
+    code = "import sys; print(sys.argv[1:]); sys.exit(7)"
+    done = python.command("run", *LOAD, "python", "-c", code, "--only", "x", "--", "-v", env=with_python(), check=False)
+    assert done.stdout == "['--only', 'x', '--', '-v']\n" and done.returncode == 7
+
+
+def test_run_chains_to_a_sitecustomize_that_was_there(python: Any, site: Any) -> None:
+    site.write({"sitecustomize.py": "print('theirs')\n"})
+    done = python.command("run", *LOAD, "python", "-c", USE, env=with_python())
+    # Once for the command itself, once for what it runs.
+    assert done.stdout == "theirs\ntheirs\n<stock>\n"
+
+
+def test_run_reaches_children_of_children(python: Any) -> None:
+    code = f"import subprocess, sys; subprocess.run(['sh', '-c', sys.executable + ' -c \"{USE}\"'])"
+    assert python.command("run", *LOAD, "python", "-c", code, env=with_python()).stdout == "<stock>\n"
+
+
+BAD = {
+    "unknown overlay": (
+        ("run", "--only", "layernrom", "true"),
+        "there is no overlay 'layernrom'; there are: ",
+        "mean 'layernorm'",
+    ),
+    "unknown excluded": (("list", "--exclude", "nothing"), "there is no overlay 'nothing'; there are: "),
+    "preference without a name": (
+        ("run", "--prefer", "lib:run", "true"),
+        "--prefer has the entry 'lib:run'; each entry is TARGET=OVERLAY.",
+    ),
+    "preference of nothing": (
+        ("list", *LOAD, "--prefer", "lib:rnu=one"),
+        "overlay 'one' is preferred for 'lib:rnu', which it does not decide",
+    ),
+    "module that is not there": (
+        ("run", "--load", "plgu", "true"),
+        "plugin 'plgu' cannot be loaded",
+        "Correct the name in load= or ASCEND_OVERLAY_LOAD",
+    ),
+    "plugin that is not there": (
+        ("run", "--plugins", "plgu", "true"),
+        "ASCEND_OVERLAY_PLUGINS names 'plgu', but no installed plugin or distribution is called that; there are: ",
+    ),
+    "command that is not there": (
+        ("run", *LOAD, "no-such-command"),
+        "'no-such-command' cannot be run: No such file or directory.",
+    ),
+    "folder without ledgers": (
+        ("ledger", "empty"),
+        "there is no ledger in 'empty'; run with ASCEND_OVERLAY_LEDGER=empty.",
+    ),
+    "folder with something else": (("ledger", "other"), "other.json' is not a ledger", "alone."),
+    "ledger folder that is a file": (
+        ("run", "--ledger", "lib.py", "true"),
+        "ledger folder",
+        "lib.py' cannot be written to (File exists); set ASCEND_OVERLAY_LEDGER to",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", list(BAD))
+def test_mistake_is_a_sentence(python: Any, site: Any, kind: str) -> None:
+    (site.folder / "empty").mkdir()
+    (site.folder / "other").mkdir()
+    (site.folder / "other" / "other.json").write_text("{}")
+    arguments, *parts = BAD[kind]
+    text = refused(python.command(*arguments, check=False))
+    for part in parts:
+        assert part in text, text
+
+
+def test_mistake_in_the_environment_is_a_sentence(python: Any) -> None:
+    done = python.command("list", env={"ASCEND_OVERLAY_STRICT": "perhaps"}, check=False)
+    assert refused(done) == "ASCEND_OVERLAY_STRICT is 'perhaps'; it takes 1 or 0."
+
+
+def test_misspelt_target_in_a_plugin(python: Any, site: Any) -> None:
+    site.write({"plug.py": PLUGIN.format(target="vllm.nothing:run")})
+    text = refused(python.command("list", *LOAD, check=False))
+    assert (
+        "overlay 'one' (plugin 'plug') does not apply to vLLM 0.32.0+cpu: the module 'vllm.nothing' does not exist"
+        in text
+    )
+
+
+def test_error_inside_the_command_ends_it_with_the_sentence(python: Any, site: Any) -> None:
+    """Names inside a module cannot be checked before it is imported; then the program itself stops."""
+    site.write({"plug.py": PLUGIN.format(target="lib:rnu")})
+    done = python.command("run", *LOAD, "python", "-c", USE, env=with_python(), check=False)
+    assert done.returncode == 1 and done.stdout == ""
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(
+        "ascend_overlay.errors.TargetError: overlay 'one' (plugin 'plug') does not apply to vLLM 0.32.0"
+    )
+    assert "Did you mean 'run'" in last
+
+
+def test_list_shows_what_would_happen(python: Any) -> None:
+    out = python.command("list", *LOAD).stdout
+    assert "lib:run" in out and "pending" in out
+    (entry,) = json.loads(python.command("list", *LOAD, "--json").stdout)["entries"]
+    assert (entry["overlay"], entry["state"]) == ("one", "pending")
+
+
+def test_list_writes_no_ledger_file(python: Any, site: Any) -> None:
+    python.command("list", *LOAD, "--ledger", "ledgers")
+    assert not list(site.folder.glob("ledgers/*"))
+
+
+def test_list_without_strictness_shows_what_fails(python: Any, site: Any) -> None:
+    site.write({"plug.py": PLUGIN.format(target="no_such_module:run")})
+    done = python.command("list", *LOAD, "--no-strict")
+    assert "failed" in done.stdout and "'no_such_module' is not installed" in " ".join(done.stdout.split())
+
+
+def test_built_in_overlays_can_be_listed_without_importing_vllm(python: Any) -> None:
+    code = "import sys; sys.path.remove(''); from ascend_overlay.cli import main; main(['list'], standalone_mode=False)"
+    real = {"PYTHONPATH": os.pathsep.join(python.search[1:])}
+    if (
+        python(
+            "-c", "import sys, importlib.util as u; sys.path.remove(''); print(u.find_spec('vllm'))", env=real
+        ).stdout
+        == "None\n"
+    ):
+        pytest.skip("no vLLM is installed")
+    done = python("-X", "importtime", "-c", code, env=real)
+    assert "layernorm" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "pluggy" in imported, "the imports are seen"
+    assert not {"vllm", "torch", "transformers", "torch_npu"} & imported
+
+
+def test_version_and_help(python: Any) -> None:
+    assert python.command("--version").stdout.startswith("ascend-overlay, version ")
+    out = python.command("-h").stdout
+    for name in ("run", "autoload", "list", "ledger", "demo"):
+        assert f"  {name} " in out
+
+
+def test_autoload_status(python: Any) -> None:
+    assert python.command("autoload", "status").stdout.startswith("autoload is o")
+    done = python.command("autoload", "maybe", check=False)
+    assert done.returncode == 2 and "'maybe' is not one of" in done.stderr

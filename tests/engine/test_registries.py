@@ -1,0 +1,194 @@
+"""The kinds attribute, add, item and module alias."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import pytest
+
+import ascend_overlay
+from ascend_overlay import Overlay, ref
+from ascend_overlay.errors import ConflictError, OverlayError, TargetError
+
+LIB = """
+    FLAG = False
+    TABLE = {"old": 1}
+    FIXED = __import__("types").MappingProxyType({})
+    class Base:
+        flag = False
+        def method(self): return "stock"
+    class Thing(Base):
+        table = {}
+    class Registry:
+        def __init__(self): self.entries = {}
+        @property
+        def live(self): return self.entries
+    REGISTRY = Registry()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _packages(site: Any) -> None:
+    site.write({"lib.py": LIB, "ours.py": "def method(self): return 'ours'\nVALUE = object()\n"})
+
+
+@pytest.fixture
+def overlay(offer: Any) -> Overlay:
+    overlay = Overlay("one", reason="a test")
+    offer(overlay)
+    return overlay
+
+
+early = pytest.mark.parametrize("early", [True, False])
+
+
+def load(early: bool) -> Any:
+    if early:
+        importlib.import_module("lib")
+    ascend_overlay.enable()
+    return importlib.import_module("lib")
+
+
+@early
+def test_attribute(overlay: Overlay, early: bool) -> None:
+    overlay.attribute("lib:FLAG", True)
+    overlay.attribute("lib:Thing.flag", None)
+    overlay.attribute("lib:REGISTRY.entries", ref("ours:VALUE"))
+    lib = load(early)
+    assert lib.FLAG is True and lib.Thing.flag is None and lib.Base.flag is False
+    assert lib.REGISTRY.entries is importlib.import_module("ours").VALUE
+    ascend_overlay.disable()
+    assert lib.FLAG is False and "flag" not in vars(lib.Thing) and lib.REGISTRY.entries == {}
+
+
+@early
+def test_add(overlay: Overlay, early: bool) -> None:
+    overlay.add("lib:NEW", 1)
+    overlay.add("lib:Thing.extra", ref("ours:method"))
+    lib = load(early)
+    assert lib.NEW == 1 and lib.Thing().extra() == "ours" and not hasattr(lib.Base, "extra")
+    ascend_overlay.disable()
+    assert not hasattr(lib, "NEW") and not hasattr(lib.Thing, "extra")
+
+
+@pytest.mark.parametrize("target", ["lib:FLAG", "lib:Thing.flag", "lib:Base.method"])
+def test_adding_what_exists_is_an_error(overlay: Overlay, target: str) -> None:
+    overlay.add(target, 1)
+    with pytest.raises(TargetError, match=f"{target} exists already.*overlay.attribute"):
+        load(True)
+
+
+@pytest.mark.parametrize("target", ["lib:FLAGS", "lib:Thing.flags"])
+def test_setting_what_does_not_exist_is_an_error(overlay: Overlay, target: str) -> None:
+    overlay.attribute(target, 1)
+    with pytest.raises(TargetError, match=f"{target} does not exist.*Did you mean"):
+        load(True)
+
+
+@early
+def test_item(overlay: Overlay, early: bool) -> None:
+    overlay.item("lib:TABLE", "old", 2)
+    overlay.item("lib:TABLE", "new", ref("ours:VALUE"))
+    overlay.item("lib:Thing.table", "x", 1)
+    overlay.item("lib:REGISTRY.entries", "x", 1)
+    overlay.item("lib:REGISTRY.live", "y", 1)
+    lib = load(early)
+    assert lib.TABLE == {"old": 2, "new": importlib.import_module("ours").VALUE}
+    assert lib.Thing.table == {"x": 1} and lib.REGISTRY.entries == {"x": 1, "y": 1}
+    assert "in place of 1" in ascend_overlay.ledger().entries[0].notes
+    ascend_overlay.disable()
+    assert lib.TABLE == {"old": 1} and lib.Thing.table == {} and lib.REGISTRY.entries == {}
+
+
+def test_item_of_what_is_no_mutable_mapping(overlay: Overlay, offer: Any) -> None:
+    other = Overlay("two", reason="a test")
+    offer(other)
+    overlay.item("lib:FLAG", "x", 1)
+    other.item("lib:FIXED", "x", 1)
+    importlib.import_module("lib")
+    with pytest.raises(TargetError, match=r"lib:FLAG is a bool.*name a mutable mapping"):
+        ascend_overlay.enable(only=["one"])
+    with pytest.raises(TargetError, match=r"lib:FIXED cannot be changed.*name a mutable mapping"):
+        ascend_overlay.enable(only=["two"])
+
+
+def test_one_entry_of_two_overlays_is_a_conflict(overlay: Overlay, offer: Any) -> None:
+    other = Overlay("two", reason="a test")
+    offer(other)
+    overlay.item("lib:TABLE", "x", 1)
+    other.item("lib:TABLE", "x", 2)
+    with pytest.raises(ConflictError, match=r"lib:TABLE\['x'\].*one .*two "):
+        ascend_overlay.enable()
+
+
+def test_implementation_that_does_not_exist(overlay: Overlay) -> None:
+    overlay.attribute("lib:FLAG", ref("ours:VALEU"))
+    with pytest.raises(TargetError, match=r"implementation ours:VALEU does not exist.*Did you mean 'VALUE'"):
+        load(True)
+
+
+# --- module alias -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def layers(site: Any) -> None:
+    site.write(
+        {
+            "pkg/__init__.py": "",
+            "pkg/new/layers/__init__.py": "COUNT = []\nclass Layer: pass\n",
+            "pkg/new/layers/part.py": "class Part: pass\n",
+            "pkg/new/layers/other/deep.py": "class Deep: pass\n",
+        }
+    )
+
+
+def test_alias_is_the_real_module(overlay: Overlay, layers: None) -> None:
+    overlay.module_alias("pkg.layers", "pkg.new.layers")
+    ascend_overlay.enable()
+    assert "pkg" not in sys.modules
+    alias = importlib.import_module("pkg.layers")
+    from pkg.layers import Layer  # type: ignore[import-not-found]
+
+    assert alias is importlib.import_module("pkg.new.layers") is sys.modules["pkg"].layers
+    assert Layer is alias.Layer
+    (entry,) = ascend_overlay.ledger()
+    assert entry.state == "applied" and any("something imported pkg.layers" in note for note in entry.notes)
+    ascend_overlay.disable()
+    assert "pkg.layers" not in sys.modules and not hasattr(sys.modules["pkg"], "layers")
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("pkg.layers")
+
+
+@pytest.mark.parametrize("order", [("pkg.layers", "pkg.new.layers"), ("pkg.new.layers", "pkg.layers")])
+def test_modules_below_the_alias_are_the_real_ones(overlay: Overlay, layers: None, order: tuple[str, str]) -> None:
+    overlay.module_alias("pkg.layers", "pkg.new.layers")
+    ascend_overlay.enable()
+    for below in ("part", "other.deep"):
+        one, two = (importlib.import_module(f"{name}.{below}") for name in order)
+        assert one is two
+    ascend_overlay.disable()
+    assert not [name for name in sys.modules if name.startswith("pkg.layers")]
+    assert sys.modules["pkg.new.layers.part"].__name__ == "pkg.new.layers.part"
+
+
+def test_alias_leaves_an_attribute_that_was_there(overlay: Overlay, layers: None, site: Any) -> None:
+    site.write({"pkg/__init__.py": "from pkg.new import layers\n"})
+    overlay.module_alias("pkg.layers", "pkg.new.layers")
+    with ascend_overlay.enabled():
+        importlib.import_module("pkg.layers")
+    assert sys.modules["pkg"].layers is sys.modules["pkg.new.layers"]
+
+
+def test_alias_of_a_module_that_exists_or_to_one_that_does_not(overlay: Overlay, offer: Any, layers: None) -> None:
+    other = Overlay("two", reason="a test")
+    offer(other)
+    overlay.module_alias("pkg.new", "pkg.new.layers")
+    other.module_alias("pkg.layers", "pkg.new.lairs")
+    with pytest.raises(TargetError, match=r"pkg.new exists, so it cannot be an alias.*the vLLM range"):
+        ascend_overlay.enable(only=["one"])
+    with pytest.raises(TargetError, match=r"'pkg.new.lairs' does not exist.*Did you mean 'pkg.new.layers'"):
+        ascend_overlay.enable(only=["two"])
+    with pytest.raises(OverlayError, match="without blanks"):
+        other.module_alias("pkg.layers ", "pkg.new.layers")

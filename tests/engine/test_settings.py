@@ -1,0 +1,152 @@
+"""The same settings from arguments, options and the environment; and what they refuse."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import ascend_overlay
+from ascend_overlay import Overlay
+from ascend_overlay.errors import ConfigError
+from ascend_overlay.settings import Settings, requested
+
+names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True).filter(lambda name: name not in ("on", "yes", "true"))
+several = st.lists(names, unique=True, max_size=3).map(tuple)
+
+
+@st.composite
+def any_settings(draw: st.DrawFn) -> Settings:
+    only = draw(several)
+    plugins = draw(st.none() | several)
+    return Settings(
+        only=only,
+        exclude=tuple(name for name in draw(several) if name not in only),
+        strict=draw(st.booleans()),
+        plugins=plugins,
+        blocked=draw(several) if not plugins else (),
+        load=draw(several),
+        prefer=draw(st.dictionaries(names.map(lambda name: f"pkg.mod:{name}['k']"), names, max_size=2)),
+        ledger=draw(st.none() | names.map(lambda name: f"/somewhere/{name}")),
+        trace=draw(st.booleans()),
+    )
+
+
+@given(any_settings())
+def test_a_child_reads_what_the_parent_wrote(settings: Settings) -> None:
+    # An allow-list of nothing and a block-list cannot be told apart from a block-list alone, and need not be.
+    if settings.plugins == () and settings.blocked:
+        return
+    assert Settings.from_env(settings.to_env()) == settings
+
+
+@given(any_settings(), any_settings(), names)
+def test_joined_settings_select_what_either_selects(one: Settings, two: Settings, name: str) -> None:
+    def selects(settings: Settings, name: str) -> bool:
+        return (not settings.only or name in settings.only) and name not in settings.exclude
+
+    for probe in (name, *one.only, *one.exclude, *two.only, *two.exclude):
+        assert selects(one.joined(two), probe) == (selects(one, probe) or selects(two, probe)), probe
+
+
+@given(any_settings(), several)
+def test_settings_without_some(settings: Settings, gone: tuple[str, ...]) -> None:
+    left = settings.without(gone)
+    for name in gone:
+        assert name in left.exclude or (left.only and name not in left.only)
+    for name in set(settings.only) - set(gone):
+        assert name in left.only
+
+
+ENABLED = [
+    ({"only": ["a"]}, {"ASCEND_OVERLAY": "a"}, {"a"}),
+    ({"only": ["a", "c"]}, {"ASCEND_OVERLAY": "a, c"}, {"a", "c"}),
+    ({"exclude": ["a"]}, {"ASCEND_OVERLAY": "-a"}, {"b"}),
+    ({"only": ["a", "b"], "exclude": ["b"]}, {"ASCEND_OVERLAY": "a,b,-b"}, {"a"}),
+    ({}, {"ASCEND_OVERLAY": "1"}, {"a", "b"}),
+    ({"exclude": ["b"]}, {"ASCEND_OVERLAY": "1,-b"}, {"a"}),
+]
+
+
+@pytest.mark.parametrize("by", ["arguments", "environment"])
+@pytest.mark.parametrize(("arguments", "environment", "expected"), ENABLED)
+def test_selection(
+    offer: Any, monkeypatch: pytest.MonkeyPatch, arguments: Any, environment: Any, expected: set[str], by: str
+) -> None:
+    overlays = [Overlay("a", reason="x"), Overlay("b", reason="x"), Overlay("c", reason="x", default=False)]
+    for overlay in overlays:
+        overlay.wrap("shlex:quote")(lambda wrapped, instance, args, kwargs: wrapped(*args, **kwargs))
+    offer(*overlays)
+    if by == "environment":
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+    ascend_overlay.enable(**(arguments if by == "arguments" else {}))
+    assert {entry.overlay for entry in ascend_overlay.ledger()} == expected
+
+
+def test_arguments_win_over_the_environment(offer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASCEND_OVERLAY", "a")
+    monkeypatch.setenv("ASCEND_OVERLAY_STRICT", "0")
+    settings = Settings.from_env().updated(only=["b"], strict=True)
+    assert settings.only == ("b",) and settings.strict
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("1", True),
+        ("a,b", True),
+        ("-a", True),
+        ("TRUE", True),
+        ("0", False),
+        ("", False),
+        ("off", False),
+        ("No", False),
+    ],
+)
+def test_requested(value: str, expected: bool) -> None:
+    assert requested({"ASCEND_OVERLAY": value}) is expected
+    assert not requested({})
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"ASCEND_OVERLAY_STRICT": "maybe"}, "ASCEND_OVERLAY_STRICT is 'maybe'; it takes 1 or 0"),
+        ({"ASCEND_OVERLAY_TRACE": "2"}, "ASCEND_OVERLAY_TRACE is '2'; it takes 1 or 0"),
+        (
+            {"ASCEND_OVERLAY_PREFER": "lib:run"},
+            "ASCEND_OVERLAY_PREFER has the entry 'lib:run'; each entry is TARGET=OVERLAY",
+        ),
+        ({"ASCEND_OVERLAY_PREFER": "=one"}, "each entry is TARGET=OVERLAY"),
+    ],
+)
+def test_variable_that_means_nothing(environment: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Settings.from_env(environment)
+
+
+@pytest.mark.parametrize("argument", ["only", "exclude", "plugins", "load"])
+def test_a_string_where_a_list_belongs(argument: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{argument}='abc' is a string; pass a list of names, {argument}=\['abc'\]"):
+        ascend_overlay.enable(**{argument: "abc"})
+
+
+def test_ledger_folder_follows_no_change_of_directory(
+    offer: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, site: Any
+) -> None:
+    site.write({"lib.py": "def run(): pass\n"})
+    overlay = Overlay("a", reason="x")
+    overlay.wrap("lib:run")(lambda wrapped, instance, args, kwargs: None)
+    offer(overlay)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    ascend_overlay.enable(ledger="ledgers")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    importlib.import_module("lib")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    (path,) = (tmp_path / "ledgers").glob("*.json")
+    assert '"applied"' in path.read_text()

@@ -1,0 +1,149 @@
+"""Version ranges, as users mean them, and which release is found installed."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import pytest
+
+import ascend_overlay
+from ascend_overlay import Overlay, versions
+from ascend_overlay.errors import ConfigError, VersionError
+
+ADMITTED = [
+    (">=0.27.1", "0.32.0+cpu"),
+    (">=0.27.1,<0.34", "0.33.0.dev5+gabc"),
+    ("==0.32.0", "0.32.0+cpu"),
+    ("==0.32.*", "0.32.0+cpu"),
+    ("<=0.32.0", "0.32.0+cpu"),
+    (">=0.33", "0.33.0rc1"),
+    (">=0.33", "0.33.0.dev5+gabc"),
+    ("==0.33.*", "0.33.0rc1"),
+    (">=0.32", "0.32.0.post1"),
+    ("<0.34", "0.33.0.post1"),
+    (">=0.33.0rc1", "0.33.0rc1"),
+    (">=0.33.0.dev4,<0.34", "0.33.0.dev5+gabc"),
+    ("==0.32.0+cpu", "0.32.0+cpu"),
+    ("===0.32.0+cpu", "0.32.0+cpu"),
+    ("!=0.32.1", "0.32.0"),
+    ("", "0.32.0"),
+]
+REFUSED = [
+    ("<0.33", "0.33.0.dev5+gabc"),
+    ("<0.33", "0.33.0rc1"),
+    ("<0.32.0", "0.32.0+cpu"),
+    ("!=0.32.0", "0.32.0+cpu"),
+    ("!=0.33.0", "0.33.0.dev5+gabc"),
+    (">0.32.0", "0.32.0+cpu"),
+    (">=0.33.0rc2", "0.33.0rc1"),
+    (">=0.33.0.dev9,<0.34", "0.33.0.dev5+gabc"),
+    ("==0.32.0+cu129", "0.32.0+cpu"),
+    (">=0.27.1,<0.32", "0.32.0"),
+    (">=0.1", "not a version"),
+]
+
+
+@pytest.mark.parametrize(("text", "version"), ADMITTED)
+def test_admitted(text: str, version: str) -> None:
+    assert versions.admits(versions.specifier(text, whose="a test"), version)
+
+
+@pytest.mark.parametrize(("text", "version"), REFUSED)
+def test_refused(text: str, version: str) -> None:
+    assert not versions.admits(versions.specifier(text, whose="a test"), version)
+
+
+def test_range_that_is_none(engine: Any) -> None:
+    with pytest.raises(ConfigError, match=r"overlay 'one' \(vllm\).*'0.32 or so', which is not a PEP 440 specifier"):
+        Overlay("one", reason="a test", vllm="0.32 or so")
+    overlay = Overlay("one", reason="a test")
+    for declare in (
+        lambda: overlay.wrap("lib:run", "ours:run", vllm="what"),
+        lambda: overlay.kernel("rms_norm", "ours:run", vllm="what"),
+        lambda: overlay.model("A", "ours:A", vllm="what"),
+    ):
+        with pytest.raises(ConfigError, match="'what', which is not a PEP 440 specifier"):
+            declare()
+
+
+def test_installed_release_is_that_of_the_package_that_would_be_imported(site: Any) -> None:
+    site.vllm("0.99.1.dev3+g123")
+    assert versions.installed("vllm") == "0.99.1.dev3+g123"
+    assert versions.installed("no_such_package") is None
+
+
+def test_loaded_package_tells_its_own_version(site: Any, engine: Any) -> None:
+    site.write({"loaded_package.py": "__version__ = '1.2.3'\n"})
+    importlib.import_module("loaded_package")
+    assert versions.installed("loaded_package") == "1.2.3"
+
+
+def test_metadata_tells_where_the_package_does_not(site: Any) -> None:
+    site.write({"bare_package/__init__.py": ""})
+    site.distribution("bare-package", "2.5")
+    assert versions.installed("bare_package") == "2.5"
+
+
+@pytest.fixture
+def overlay(site: Any, offer: Any) -> Any:
+    site.write({"lib.py": "def run(): return 'stock'\n"})
+
+    def make(**ranges: Any) -> str:
+        overlay = Overlay("one", reason="a test", **ranges)
+        overlay.wrap("lib:run")(lambda wrapped, instance, args, kwargs: f"<{wrapped()}>")
+        offer(overlay)
+        ascend_overlay.enable()
+        importlib.import_module("lib")
+        (entry,) = ascend_overlay.ledger()
+        return f"{entry.state}: {entry.reason}"
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "outcome"),
+    [
+        ("0.32.0+cpu", ">=0.27.1,<0.34", "applied: a test"),
+        ("0.26.0", ">=0.27.1", "skipped: vllm 0.26.0 is installed; the overlay is for vllm >=0.27.1"),
+        ("0.34.0", "<0.34", "skipped: vllm 0.34.0 is installed; the overlay is for vllm <0.34"),
+    ],
+)
+def test_overlay_outside_its_range_is_skipped(overlay: Any, site: Any, found: str, wanted: str, outcome: str) -> None:
+    site.vllm(found)
+    assert overlay(vllm=wanted) == outcome
+
+
+def test_other_packages(overlay: Any, site: Any) -> None:
+    site.distribution("helper", "1.0")
+    site.write({"helper.py": ""})
+    assert overlay(requires={"helper": ">=2"}) == "skipped: helper 1.0 is installed; the overlay is for helper >=2"
+
+
+def test_missing_package_rules_out(overlay: Any) -> None:
+    assert overlay(requires={"no_such_package": ""}).startswith("skipped: no_such_package is not installed")
+
+
+def test_torch_npu_is_only_checked_where_it_is(overlay: Any, site: Any) -> None:
+    assert overlay(torch_npu=">=2.9") == "applied: a test"
+
+
+def test_torch_npu_that_is_too_old(overlay: Any, site: Any) -> None:
+    site.write(
+        {
+            "torch_npu/__init__.py": "raise ImportError('never imported')\n",
+            "torch_npu/version.py": "__version__ = '2.1.0'\n",
+        }
+    )
+    assert overlay(torch_npu=">=2.9").startswith("skipped: torch_npu 2.1.0 is installed")
+
+
+def test_overlay_named_by_the_user_outside_its_range_is_an_error(site: Any, offer: Any) -> None:
+    site.vllm("0.34.0")
+    overlay = Overlay("one", reason="a test", vllm="<0.34")
+    overlay.wrap("vllm:run")(lambda wrapped, instance, args, kwargs: None)
+    offer(overlay, name="plug")
+    with pytest.raises(VersionError, match=r"overlay 'one' \(plugin 'plug'\).*vllm 0.34.0 is installed.*vllm <0.34"):
+        ascend_overlay.enable(only=["one"])
+    ascend_overlay.enable()
+    assert [entry.state for entry in ascend_overlay.ledger()] == ["skipped"]

@@ -1,0 +1,312 @@
+"""Finding plugins, refusing broken ones, and calling their hooks."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from typing import Any
+
+import pytest
+
+import ascend_overlay
+from ascend_overlay import Overlay
+from ascend_overlay.errors import ConfigError, OverlayError, PluginError
+
+GOOD = """
+    from ascend_overlay import Overlay
+    from ascend_overlay.hooks import hookimpl
+    overlay = Overlay("{name}", reason="a test")
+    overlay.wrap("lib:run")(lambda wrapped, instance, args, kwargs: f"{name}({{wrapped()}})")
+    @hookimpl
+    def ascend_overlay_overlays(): return [overlay]
+"""
+BROKEN = {
+    "an import error": ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+    "an error at import": ("1 / 0", "ZeroDivisionError"),
+    "a syntax error": ("def", "SyntaxError"),
+    "a wrong overlay": (
+        "from ascend_overlay import Overlay\noverlay = Overlay('x', reason='y', vllm='new')",
+        "not a PEP 440 specifier",
+    ),
+    "a misspelt hook": (
+        "from ascend_overlay.hooks import hookimpl\n@hookimpl\ndef ascend_overlay_overlay(): return []",
+        "'ascend_overlay_overlay', which is no hook. Did you mean 'ascend_overlay_overlays'",
+    ),
+    "a wrong signature": (
+        "from ascend_overlay.hooks import hookimpl\n@hookimpl\ndef ascend_overlay_select(ovrelay): return None",
+        "ovrelay",
+    ),
+    "a hook without a decorator": (
+        "def ascend_overlay_overlays(): return []",
+        "defines ascend_overlay_overlays without the decorator @hookimpl",
+    ),
+    "no hook": ("x = 1", "implements no hook"),
+    "a wrapper": (
+        "from ascend_overlay.hooks import hookimpl\n@hookimpl(wrapper=True)\ndef ascend_overlay_overlays(): yield",
+        "as a wrapper",
+    ),
+    "an exception in a hook": (
+        "from ascend_overlay.hooks import hookimpl\n@hookimpl\ndef ascend_overlay_overlays(): 1 / 0",
+        "raised in its hook ascend_overlay_overlays: ZeroDivisionError: division by zero",
+    ),
+    "an exception in a generator": (
+        "from ascend_overlay.hooks import hookimpl\n@hookimpl\ndef ascend_overlay_overlays():\n    yield 1 / 0",
+        "raised in its hook ascend_overlay_overlays: ZeroDivisionError: division by zero",
+    ),
+    "something else than overlays": (
+        "from ascend_overlay.hooks import hookimpl\n@hookimpl\ndef ascend_overlay_overlays(): return ['rms_norm']",
+        "contributes 'rms_norm', which is not an Overlay",
+    ),
+    "a number": (
+        "from ascend_overlay.hooks import hookimpl\n@hookimpl\ndef ascend_overlay_overlays(): return 42",
+        "contributes 42, which is not an Overlay",
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def _packages(site: Any) -> None:
+    site.write(
+        {
+            "lib.py": "def run(): return 'stock'\n",
+            "good_plugin.py": GOOD.format(name="good"),
+            "other_plugin.py": GOOD.format(name="other"),
+        }
+    )
+
+
+def run() -> str:
+    return str(importlib.import_module("lib").run())
+
+
+def test_installed_plugin_is_found_and_named_in_the_ledger(site: Any) -> None:
+    site.distribution("good-dist", "1.2", {"good_entry": "good_plugin"})
+    ascend_overlay.enable()
+    assert run() == "good(stock)"
+    (entry,) = ascend_overlay.ledger()
+    assert (entry.plugin, entry.distribution, entry.version) == ("good_entry", "good-dist", "1.2")
+
+
+@pytest.mark.parametrize("kind", list(BROKEN))
+def test_broken_plugin_stops_the_program_and_is_named(site: Any, kind: str) -> None:
+    text, message = BROKEN[kind]
+    site.write({"broken_plugin.py": text})
+    site.distribution("broken-dist", "0.1", {"broken": "broken_plugin"})
+    site.distribution("good-dist", "1.2", {"good": "good_plugin"})
+    with pytest.raises(PluginError) as raised:
+        ascend_overlay.enable()
+    for part in ("plugin 'broken' of broken-dist 0.1", message):
+        assert part in str(raised.value), str(raised.value)
+    assert run() == "stock"
+
+
+@pytest.mark.parametrize("kind", list(BROKEN))
+def test_broken_plugin_takes_nobody_down_without_strictness(site: Any, kind: str) -> None:
+    text, message = BROKEN[kind]
+    site.write({"broken_plugin.py": text})
+    site.distribution("broken-dist", "0.1", {"broken": "broken_plugin"})
+    site.distribution("good-dist", "1.2", {"good": "good_plugin"})
+    with pytest.warns(RuntimeWarning, match="plugin 'broken' of broken-dist 0.1"):
+        ascend_overlay.enable(strict=False)
+    assert run() == "good(stock)"
+    (failed,) = [entry for entry in ascend_overlay.ledger() if entry.kind == "plugin"]
+    assert (failed.target, failed.distribution, failed.state) == ("broken", "broken-dist", "failed")
+    assert message in failed.reason
+
+
+def test_broken_plugin_can_be_blocked_and_then_repaired(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.write({"broken_plugin.py": "1 / 0"})
+    site.distribution("broken-dist", "0.1", {"broken": "broken_plugin"})
+    site.distribution("good-dist", "1.2", {"good": "good_plugin"})
+    with pytest.raises(PluginError, match="ASCEND_OVERLAY_PLUGINS=-broken"):
+        ascend_overlay.enable()
+    monkeypatch.setenv("ASCEND_OVERLAY_PLUGINS", "-broken")
+    ascend_overlay.enable()
+    assert run() == "good(stock)"
+    ascend_overlay.disable()
+    monkeypatch.delenv("ASCEND_OVERLAY_PLUGINS")
+    site.write({"broken_plugin.py": GOOD.format(name="repaired")})
+    ascend_overlay.enable()
+    assert "repaired" in run()
+
+
+@pytest.mark.parametrize(
+    ("plugins", "expected"),
+    [
+        ("good", "good(stock)"),
+        ("good-dist", "good(stock)"),
+        ("good,other", "other(good(stock))"),
+        ("", "stock"),
+        ("-good", "other(stock)"),
+        ("-good-dist,-other", "stock"),
+    ],
+)
+def test_allow_list_and_block_list(site: Any, monkeypatch: pytest.MonkeyPatch, plugins: str, expected: str) -> None:
+    site.distribution("good-dist", "1.2", {"good": "good_plugin"})
+    site.distribution("other-dist", "1.2", {"other": "other_plugin"})
+    monkeypatch.setenv("ASCEND_OVERLAY_PLUGINS", plugins)
+    ascend_overlay.enable()
+    assert run() == expected
+    left_out = {entry.target: entry.reason for entry in ascend_overlay.ledger() if entry.kind == "plugin"}
+    assert left_out.keys() == {name for name in ("good", "other") if name not in expected}
+    assert all("ASCEND_OVERLAY_PLUGINS" in reason for reason in left_out.values())
+    import sys
+
+    assert all(f"{name}_plugin" not in sys.modules for name in left_out), "a plugin that is not wanted is not imported"
+
+
+def test_unknown_name_on_the_allow_list(site: Any) -> None:
+    site.distribution("good-dist", "1.2", {"good": "good_plugin"})
+    with pytest.raises(PluginError, match=r"names 'goood'.*there are: good, good-dist.*Did you mean 'good'"):
+        ascend_overlay.enable(plugins=["goood"])
+    ascend_overlay.enable(plugins=["good"])
+    assert run() == "good(stock)"
+
+
+def test_two_plugins_of_one_name(site: Any) -> None:
+    site.distribution("a-dist", "1", {"same": "good_plugin"})
+    site.distribution("b-dist", "2", {"same": "other_plugin"})
+    ascend_overlay.enable()
+    assert run() == "other(good(stock))"
+
+
+def test_two_overlays_of_one_name(site: Any) -> None:
+    site.write({"twin_plugin.py": GOOD.format(name="good")})
+    site.distribution("a-dist", "1", {"one": "good_plugin"})
+    site.distribution("b-dist", "2", {"two": "twin_plugin"})
+    with pytest.raises(PluginError) as raised:
+        ascend_overlay.enable()
+    for part in ("plugin 'one' of a-dist 1", "plugin 'two' of b-dist 2", "an overlay named 'good'", "rename one"):
+        assert part in str(raised.value)
+
+
+def test_plugin_by_module_name(site: Any) -> None:
+    ascend_overlay.enable(load=["good_plugin"])
+    assert run() == "good(stock)"
+    with pytest.raises(PluginError, match=r"plugin 'god_plugin' cannot be loaded.*Correct the name in load="):
+        ascend_overlay.enable(load=["god_plugin"])
+
+
+def test_plugin_registered_by_hand() -> None:
+    good = importlib.import_module("good_plugin")
+    ascend_overlay.register(good)
+    ascend_overlay.register(good)
+    ascend_overlay.enable(load=["good_plugin"])
+    assert run() == "good(stock)"
+    assert ascend_overlay.ledger().entries[0].plugin == "good_plugin"
+    with pytest.raises(PluginError, match=r"'good_plugin' already.*register\(plugin, name="):
+        ascend_overlay.register(importlib.import_module("other_plugin"), "good_plugin")
+
+
+def test_overlay_that_is_not_in_a_list_is_taken(offer: Any) -> None:
+    import types
+
+    from ascend_overlay.hooks import hookimpl
+
+    overlay = Overlay("alone", reason="a test")
+    overlay.wrap("lib:run")(lambda wrapped, instance, args, kwargs: f"<{wrapped()}>")
+    ascend_overlay.register(types.SimpleNamespace(ascend_overlay_overlays=hookimpl(lambda: overlay)), "plug")
+    ascend_overlay.enable()
+    assert run() == "<stock>"
+
+
+def wrapping(name: str, target: str = "lib:run") -> Overlay:
+    overlay = Overlay(name, reason="a test")
+    overlay.wrap(target)(lambda wrapped, instance, args, kwargs: f"<{wrapped()}>")
+    return overlay
+
+
+def test_veto(offer: Any) -> None:
+    offer(wrapping("one"), wrapping("two"), select=lambda overlay: "not today" if overlay.name == "one" else None)
+    ascend_overlay.enable()
+    states = {entry.overlay: (entry.state, entry.reason) for entry in ascend_overlay.ledger()}
+    assert states["one"] == ("skipped", "not today") and run() == "<stock>"
+
+
+def test_observers_are_told_everything(offer: Any) -> None:
+    told: list[tuple[str, str, str]] = []
+
+    def applied(entry: Any) -> None:
+        told.append(("applied", entry.overlay, entry.state))
+
+    def reverted(entry: Any) -> None:
+        told.append(("reverted", entry.overlay, entry.state))
+
+    def failed(entry: Any, error: BaseException) -> None:
+        assert isinstance(error, OverlayError) and "lib:missing" in str(error)
+        told.append(("failed", entry.overlay, entry.state))
+
+    offer(wrapping("one"), wrapping("two", "lib:missing"), applied=applied, reverted=reverted, failed=failed)
+    ascend_overlay.enable(strict=False)
+    with pytest.warns(RuntimeWarning):
+        run()
+    ascend_overlay.disable()
+    assert set(told) == {("applied", "one", "applied"), ("failed", "two", "failed"), ("reverted", "one", "reverted")}
+    assert told.index(("applied", "one", "applied")) < told.index(("reverted", "one", "reverted"))
+
+
+def raise_it(**anything: Any) -> None:
+    raise ZeroDivisionError("oops")
+
+
+@pytest.mark.parametrize("hook", ["select", "applied"])
+def test_observer_that_raises(offer: Any, hook: str) -> None:
+    importlib.import_module("lib")
+    functions = {"select": lambda overlay: raise_it(), "applied": lambda entry: raise_it()}
+    offer(wrapping("one"), name="plug", **{hook: functions[hook]})
+    with pytest.raises(
+        PluginError, match=f"plugin 'plug' raised in its hook ascend_overlay_{hook}: ZeroDivisionError: oops"
+    ):
+        ascend_overlay.enable()
+    assert run() == "stock"
+    with pytest.warns(RuntimeWarning, match="plugin 'plug' raised"):
+        ascend_overlay.enable(strict=False)
+    assert run() == "<stock>"
+
+
+def test_observer_that_raises_while_disabling_leaves_nothing_patched(offer: Any) -> None:
+    offer(wrapping("one"), wrapping("two"), reverted=lambda entry: raise_it())
+    ascend_overlay.enable()
+    run()
+    with pytest.raises(PluginError, match="ascend_overlay_reverted"):
+        ascend_overlay.disable()
+    assert run() == "stock"
+    assert ascend_overlay.settings.in_force() is None
+
+
+def test_first_hooks_wait_for_an_answer(offer: Any) -> None:
+    offer(wrapping("one"), select=lambda overlay: None)
+    offer(wrapping("two"), select=lambda overlay: "the last registered is asked first")
+    ascend_overlay.enable()
+    assert {entry.reason for entry in ascend_overlay.ledger()} == {"the last registered is asked first"}
+
+
+def test_no_warning_where_all_is_well(site: Any) -> None:
+    site.distribution("good-dist", "1.2", {"good": "good_plugin"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ascend_overlay.enable(strict=False)
+        run()
+
+
+def test_specname_is_understood(site: Any) -> None:
+    site.write(
+        {
+            "named_plugin.py": """
+                from ascend_overlay.hooks import hookimpl
+                from good_plugin import overlay
+                @hookimpl(specname="ascend_overlay_overlays")
+                def mine(): return [overlay]
+            """
+        }
+    )
+    ascend_overlay.enable(load=["named_plugin"])
+    assert run() == "good(stock)"
+
+
+def test_overlay_names(offer: Any) -> None:
+    for name in ("", "Upper", "with-dash", "1st", "a b"):
+        with pytest.raises(ConfigError, match="cannot name an overlay"):
+            Overlay(name, reason="a test")
+    with pytest.raises(ConfigError, match="gives no reason"):
+        Overlay("one", reason=" ")
