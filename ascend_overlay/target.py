@@ -129,6 +129,18 @@ def locate(module: str) -> None:
     Raises:
         TargetError: no such module; the message has the nearest names that exist.
     """
+    missing, search = _first_missing(module)
+    if missing is not None:
+        raise TargetError(_no_such_module(module, missing, missing.rpartition(".")[0], search))
+
+
+def exists(module: str) -> bool:
+    """Tell whether `module` can be imported, without importing anything."""
+    return _first_missing(module)[0] is None
+
+
+def _first_missing(module: str) -> tuple[str | None, list[str] | None]:
+    """Return the first package on the way to `module` that is not there, and where it was looked for."""
     search: list[str] | None = None
     parts = module.split(".")
     for depth in range(1, len(parts) + 1):
@@ -138,18 +150,9 @@ def locate(module: str) -> None:
             continue
         spec = _find_spec(name, search)
         if spec is None:
-            parent = ".".join(parts[: depth - 1])
-            raise TargetError(_no_such_module(module, name, parent, search))
+            return name, search
         search = list(spec.submodule_search_locations or ())
-
-
-def exists(module: str) -> bool:
-    """Tell whether `module` can be imported, without importing anything."""
-    try:
-        locate(module)
-    except TargetError:
-        return False
-    return True
+    return None, search
 
 
 def _find_spec(name: str, search: list[str] | None) -> importlib.machinery.ModuleSpec | None:
