@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 MODULES = (
     "roles",
-    "compile_cache",
+    "caches",
     "vllm_cpu",
     "registry",
     "compat",

@@ -112,9 +112,9 @@ def hash_with(*names):
 print(json.dumps({
     "stock": VllmConfig().compute_hash(),
     "activation": hash_with("activation"),
-    "compile_cache": hash_with("compile_cache"),
-    "both": hash_with("activation", "compile_cache"),
-    "both again": hash_with("activation", "compile_cache"),
+    "caches": hash_with("caches"),
+    "both": hash_with("activation", "caches"),
+    "both again": hash_with("activation", "caches"),
     "stock again": VllmConfig().compute_hash(),
 }))
 """
@@ -132,8 +132,8 @@ def test_the_key_of_the_cache_knows_what_is_patched(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads(done.stdout.splitlines()[-1])
-    # The reason for the overlay compile_cache: vLLM by itself does not see that a layer was patched.
+    # The reason for the overlay caches: vLLM by itself does not see that a layer was patched.
     assert found["activation"] == found["stock"]
-    assert len({found["stock"], found["compile_cache"], found["both"]}) == 3
+    assert len({found["stock"], found["caches"], found["both"]}) == 3
     assert found["both"] == found["both again"]
     assert found["stock"] == found["stock again"]

@@ -1,4 +1,4 @@
-"""Compiled graphs of a patched and of an unpatched vLLM never share a cache entry."""
+"""What a patched vLLM keeps on disk is never taken for what an unpatched one keeps, or one patched otherwise."""
 
 from __future__ import annotations
 
@@ -10,18 +10,27 @@ import ascend_overlay
 from ascend_overlay import Overlay
 
 overlay = Overlay(
-    "compile_cache",
+    "caches",
     vllm=">=0.27.1",
-    reason="vLLM's key of its torch.compile cache knows configuration and traced files, but not what was patched",
+    reason="the keys of vLLM's caches on disk know configuration and source files, but not what was patched",
     upstream=None,
 )
 
 
 @overlay.wrap("vllm.config.vllm:VllmConfig.compute_hash")
 def compute_hash(wrapped: Callable[..., str], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """Mix what the overlays put in place into vLLM's hash."""
+    """Mix what the overlays put in place into the key of the torch.compile cache."""
     theirs = wrapped(*args, **kwargs)
     return hashlib.sha256(f"{theirs}:{fingerprint()}".encode()).hexdigest()[: len(theirs)]
+
+
+@overlay.wrap(
+    "vllm.model_executor.models.registry:_LazyRegisteredModel._get_cache_filename",
+    reason="vLLM keeps what it found out about a model class by the hash of the class's source file alone",
+)
+def inspected_as(wrapped: Callable[..., str], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """Keep what the inspection of a model class found by what the overlays put in place, too."""
+    return f"{fingerprint()[:16]}-{wrapped(*args, **kwargs)}"
 
 
 def fingerprint() -> str:
