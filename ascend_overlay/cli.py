@@ -90,8 +90,10 @@ def run(command: tuple[str, ...], **options: Any) -> None:
     from ascend_overlay import engine
 
     settings = _settings(**options)
-    # A wrong name is better told here than in the middle of an import of vLLM.
-    engine.check_settings(settings)
+    if not settings.load:
+        # A wrong name is better told here than in the middle of an import of vLLM. Modules to load are for the command
+        # to find, whose search path is its own.
+        engine.check_settings(settings)
     environment = os.environ | settings.to_env()
     environment["PYTHONPATH"] = process.prepended(environment.get("PYTHONPATH", ""), process.startup_folder())
     # Nothing flushes this once another program has taken the place of this one.

@@ -87,7 +87,7 @@ BAD = {
         "overlay 'one' is preferred for 'lib:rnu', which it does not decide",
     ),
     "module that is not there": (
-        ("run", "--load", "plgu", "true"),
+        ("list", "--load", "plgu"),
         "plugin 'plgu' cannot be loaded",
         "Correct the name in load= or ASCEND_OVERLAY_LOAD",
     ),
