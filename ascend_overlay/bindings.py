@@ -270,8 +270,8 @@ def _is_home(swap: Swap, key: str | None, where: str) -> bool:
     That is the target itself, and, when an object that an overlay lent is put back, every place that has it by its own
     name, and its own module.
     """
-    if swap.by_name and key != swap.name:
-        return True
+    if isinstance(swap, _Rebuilding):
+        return any(_is_home(part, None, where) for part, _ in swap.parts)
     if key == swap.name and where == holders.member_name(swap.owner, swap.name):
         return True
     module, own_name = getattr(swap.old, "__module__", None), getattr(swap.old, "__name__", None)

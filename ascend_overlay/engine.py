@@ -351,33 +351,17 @@ class Engine:
             settings: those of enable().
             late: the modules were imported some time ago, rather than just now.
         """
-        swapped: list[tuple[Item, Swap]] = []
         applied: list[Item] = []
-        for item in sorted(items, key=lambda item: (item.patch.phase, item.unit.rank)):
+        todo = sorted(items, key=_turn)
+        while todo:
+            item = todo.pop(0)
             if item.entry.state != "pending":
                 continue
             started = time.perf_counter()
             try:
-                if reason := self._condition(item):
-                    item.entry.state, item.entry.reason = "skipped", reason
-                    continue
-                implementation = item.patch.load()
-                with self._state:
-                    module = sys.modules.get(item.patch.module, sys.modules[__name__])
-                    if item.entry.state != "pending":
-                        continue
-                    whose = f"overlay {item.unit.name!r} ({item.unit.origin})"
-                    context = Context(self._slots, item.unit.rank, whose, self._stand_ins)
-                    result = item.patch.apply(module, implementation, context)
-                    item.applied, item.entry.state = result, "applied"
-                    item.entry.seam, item.entry.notes = result.seam, result.notes
-                    item.entry.copies, item.entry.stale = result.copies, result.stale
-                    if rebuilt := pydantic_models.rebuild(_members([result])):
-                        item.entry.notes.append(f"pydantic validators rebuilt: {', '.join(rebuilt)}")
-                for swap in result.swaps:
-                    swap.kept = names_used(implementation)
-                    swapped.append((item, swap))
+                moved = self._apply_one(item)
                 applied.append(item)
+                todo = sorted([*todo, *moved], key=_turn)
             except OverlayError as error:
                 self._fail(item, error, settings)
             except Exception as error:
@@ -386,19 +370,46 @@ class Engine:
                 self._fail(item, unexpected, settings)
             finally:
                 item.entry.seconds += time.perf_counter() - started
+        applied = [item for item in applied if item.applied is not None]
         with self._state:
-            self._rebind([(item, swap) for item, swap in swapped if item.entry.state == "applied"], late=late)
+            self._rebind(applied, late=late)
         for item in applied:
-            if item.entry.state == "applied":
-                self._tell("ascend_overlay_applied", settings, entry=item.entry)
+            self._tell("ascend_overlay_applied", settings, entry=item.entry)
 
-    def _rebind(self, swapped: Sequence[tuple[Item, Swap]], *, late: bool) -> None:
+    def _apply_one(self, item: Item) -> list[Item]:
+        """Apply one patch; return those that were taken back because they must now go elsewhere."""
+        if reason := self._condition(item):
+            item.entry.state, item.entry.reason = "skipped", reason
+            return []
+        implementation = item.patch.load()
+        with self._state:
+            if item.entry.state != "pending":
+                return []
+            module = sys.modules.get(item.patch.module, sys.modules[__name__])
+            whose = f"overlay {item.unit.name!r} ({item.unit.origin})"
+            replaced = set(self._stand_ins)
+            result = item.patch.apply(
+                module, implementation, Context(self._slots, item.unit.rank, whose, self._stand_ins)
+            )
+            for swap in result.swaps:
+                swap.kept = names_used(implementation)
+            item.applied, item.entry.state = result, "applied"
+            item.entry.seam, item.entry.notes = result.seam, result.notes
+            item.entry.copies, item.entry.stale = result.copies, result.stale
+            if rebuilt := pydantic_models.rebuild(_members([result])):
+                item.entry.notes.append(f"pydantic validators rebuilt: {', '.join(rebuilt)}")
+            moved = self._patched_on(set(self._stand_ins) - replaced)
+        # Members of a class that has just been replaced are patched on what stands for it now.
+        self._back(moved)
+        return moved
+
+    def _rebind(self, items: Sequence[Item], *, late: bool) -> None:
         started = time.perf_counter()
+        swapped = [(item, swap) for item in items for swap in (item.applied.swaps if item.applied is not None else ())]
         _follow([swap for _, swap in swapped])
         fresh = {id(swap.new) for _, swap in swapped}
         # A module that was imported just now has seldom given anything away, and looking for it takes a while.
-        wanted = [swap for _, swap in swapped if late or (swap.shared and id(swap.old) not in fresh)]
-        rebind_everywhere(wanted)
+        rebind_everywhere([swap for _, swap in swapped if late or (swap.shared and id(swap.old) not in fresh)])
         for item, swap in swapped:
             item.entry.copies.extend(swap.copies)
             item.entry.stale.extend(swap.stale)
@@ -466,8 +477,6 @@ class Engine:
                 if item.entry.state in ("applied", "pending"):
                     item.entry.state, item.entry.reason = state, reason
             swaps = [swap for _, swap in swapped]
-            for swap in swaps:
-                swap.restoring = True
             _follow(swaps)
             rebind_everywhere(swaps)
             pydantic_models.restore(members)
@@ -478,7 +487,8 @@ class Engine:
             answer for item in reverted for _, answer in self.plugins.each("ascend_overlay_reverted", entry=item.entry)
         ]
         if moved:
-            self._move(moved)
+            self._back(moved)
+            self._apply(moved, settings_module.current(), late=True)
         return [answer.error for answer in told if isinstance(answer, Failure)]
 
     def _revert_quietly(self, items: Sequence[Item], state: str, reason: str) -> None:
@@ -486,21 +496,21 @@ class Engine:
         for error in self._revert(items, state, reason):
             _warn(error)
 
-    def _patched_on(self, gone: set[int]) -> list[Item]:
-        """Return the patches of members that went to subclasses which do not stand for their base any more."""
+    def _patched_on(self, classes: set[int]) -> list[Item]:
+        """Return the patches of members of certain classes, given by id."""
         return [
             item
             for unit in self._units.values()
             for item in unit.items
-            if item.applied is not None and any(id(owner) in gone for owner, _ in _members([item.applied]))
+            if item.applied is not None and any(id(owner) in classes for owner, _ in _members([item.applied]))
         ]
 
-    def _move(self, items: Sequence[Item]) -> None:
+    def _back(self, items: Sequence[Item]) -> None:
+        """Take `items` back so that they can be applied again."""
         reasons = [item.entry.reason for item in items]
         self._revert_quietly(items, "pending", "")
         for item, reason in zip(items, reasons, strict=True):
             item.entry.reason = reason
-        self._apply(items, settings_module.current(), late=True)
 
     def _skip_unit(self, unit: Unit, reason: str, *, state: str = "skipped") -> None:
         for item in unit.items:
@@ -517,11 +527,7 @@ class Engine:
         self._write()
 
     def _back_to_pending(self, items: Sequence[Item], module: str) -> None:
-        others = [item for item in items if item.entry.state == "applied"]
-        reasons = [item.entry.reason for item in others]
-        self._revert_quietly(others, "pending", "")
-        for item, reason in zip(others, reasons, strict=True):
-            item.entry.reason = reason
+        self._back([item for item in items if item.entry.state == "applied"])
         if any(item.entry.state == "pending" for item in items):
             with self._state:
                 self._watched.add(module)
@@ -688,6 +694,10 @@ def _copy_of(item: Item) -> Entry:
         if index + 1 < len(wrappers):
             entry.notes.append(f"inside {wrappers[index + 1].whose}")
     return entry
+
+
+def _turn(item: Item) -> tuple[int, int]:
+    return item.patch.phase, item.unit.rank
 
 
 def _members(results: Iterable[Applied]) -> list[pydantic_models.Member]:

@@ -94,7 +94,7 @@ class _AliasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             real = sys.modules.pop(alias, None)
             parent, _, child = alias.rpartition(".")
             holder = sys.modules.get(parent)
-            if holder is None or vars(holder).get(child) is not real or before is real:
+            if holder is None or vars(holder).get(child) is not real:
                 continue
             if before is MISSING:
                 delattr(holder, child)

@@ -40,7 +40,6 @@ class Subclass(Patch):
         place = self.resolve(module, context)
         original = place.raw
         self._check(original, implementation)
-        self._check_members(original, implementation, context)
         storage, seam = _seam(place.owner, place.name, original)
         slot = context.slots.at(storage)
         refuse_second(slot, self.target, context)
@@ -76,16 +75,6 @@ class Subclass(Patch):
                 raise TargetError(
                     f"{self.target}.{name} calls super({original.__name__}, self); with the name re-bound it would "
                     f"call itself for ever. Replace that method instead."
-                )
-
-    def _check_members(self, original: type, implementation: type, context: Context) -> None:
-        for slot in context.slots:
-            storage = slot.storage
-            if isinstance(storage, Attribute) and storage.owner is original and storage.name in vars(implementation):
-                raise ConflictError(
-                    f"the target {self.target} gets the subclass {shown(implementation)}, whose {storage.name!r} hides "
-                    f"what another overlay made of {self.target}.{storage.name}; leave one of them out, or let that "
-                    f"overlay come after."
                 )
 
     def describe(self) -> str:

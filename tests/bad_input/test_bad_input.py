@@ -222,6 +222,16 @@ def test_disable_with_a_live_engine(offer: Any, monkeypatch: pytest.MonkeyPatch)
     assert [entry.state for entry in ascend_overlay.ledger()] == ["reverted"]
 
 
+def test_engine_that_is_garbage_does_not_count(offer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "_ENGINES", (("vllm.engine", "LLMEngine"),))
+    offer(wrapping("vllm.layers:RMSNorm.forward"))
+    ascend_overlay.enable()
+    engine = importlib.import_module("vllm.engine").LLMEngine()
+    engine.itself = engine
+    del engine
+    ascend_overlay.disable()
+
+
 def test_disable_with_a_live_engine_by_force(offer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "_ENGINES", (("vllm.engine", "LLMEngine"),))
     offer(wrapping("vllm.layers:RMSNorm.forward"))

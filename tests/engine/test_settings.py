@@ -52,6 +52,11 @@ def test_joined_settings_select_what_either_selects(one: Settings, two: Settings
         assert selects(one.joined(two), probe) == (selects(one, probe) or selects(two, probe)), probe
 
 
+def test_joined_settings_block_only_what_both_block() -> None:
+    one, two = Settings(blocked=("a", "b")), Settings(blocked=("b", "c"))
+    assert one.joined(two).blocked == ("b",)
+
+
 @given(any_settings(), several)
 def test_settings_without_some(settings: Settings, gone: tuple[str, ...]) -> None:
     left = settings.without(gone)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import pickle
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import ascend_overlay
 from ascend_overlay import Overlay
-from ascend_overlay.errors import ConflictError, TargetError
+from ascend_overlay.errors import TargetError
 
 LIB = """
     class Meta(type):
@@ -205,14 +206,32 @@ def test_member_of_a_replaced_class_is_patched_where_it_counts(overlay: Overlay,
     assert type(lib.Thing.make()) is lib.Thing
 
 
-def test_subclass_that_hides_a_patched_member_is_a_conflict(overlay: Overlay, offer: Any) -> None:
+@pytest.mark.parametrize("order", [("one", "two"), ("two", "one")])
+def test_member_that_the_subclass_overrides_is_patched_on_the_subclass(
+    overlay: Overlay, offer: Any, order: tuple[str, str]
+) -> None:
     two = Overlay("two", reason="a test")
-    two.wrap("lib:Thing.run")(lambda wrapped, instance, args, kwargs: wrapped())
+    two.wrap("lib:Thing.run")(lambda wrapped, instance, args, kwargs: f"<{wrapped()}>")
     offer(two)
-    importlib.import_module("lib")
-    ascend_overlay.enable(only=["two"])
-    with pytest.raises(ConflictError, match="'run' hides"):
-        ascend_overlay.enable(only=["one"])
+    lib = importlib.import_module("lib")
+    for name in order:
+        ascend_overlay.enable(only=[name])
+    assert lib.Thing().run() == "<ours over stock>"
+    ascend_overlay.disable(only=["one"])
+    assert lib.Thing().run() == "<stock>"
+
+
+def test_replaced_member_stays_replaced_however_often_the_class_comes_and_goes(overlay: Overlay, offer: Any) -> None:
+    two = Overlay("two", reason="a test")
+    two.wrap("lib:Thing.make")(lambda wrapped, instance, args, kwargs: ("wrapped", wrapped()))
+    overlay.replace("lib:Thing.make")(lambda cls: "replaced")
+    offer(two)
+    lib = importlib.import_module("lib")
+    for _ in range(3):
+        ascend_overlay.enable()
+        assert lib.Thing.make() == ("wrapped", "replaced")
+        ascend_overlay.disable(only=["one"])
+        assert lib.Thing.make()[0] == "wrapped" and type(lib.Thing.make()[1]) is lib.Thing
 
 
 @pytest.mark.parametrize(
@@ -256,6 +275,24 @@ def test_class_that_names_itself_in_super_is_refused(offer: Any, site: Any) -> N
     offer(overlay)
     with pytest.raises(TargetError, match=r"calls super\(Thing, self\).*Replace that method"):
         ascend_overlay.enable()
+
+
+def test_who_uses_the_subclass_by_its_own_name_keeps_it(overlay: Overlay, site: Any) -> None:
+    site.write(
+        {
+            "ours.py": OURS + "    ALL = [Ours]\n    TABLE = {'ours': Ours}\n    def build(cls=Ours): return cls()\n",
+            "fan.py": "from ours import Ours\nclass Fan:\n    Ours = Ours\n",
+        }
+    )
+    lib, fan = importlib.import_module("lib"), importlib.import_module("fan")
+    ours = sys.modules["ours"]
+    theirs = SimpleNamespace(cls=ours.Ours)
+    ascend_overlay.enable()
+    assert lib.Thing is theirs.cls
+    ascend_overlay.disable()
+    assert lib.Thing is not theirs.cls
+    for held in (ours.Ours, fan.Ours, fan.Fan.Ours, ours.ALL[0], ours.TABLE["ours"], type(ours.build())):
+        assert held is theirs.cls
 
 
 def test_implementation_of_the_same_name(offer: Any, site: Any) -> None:

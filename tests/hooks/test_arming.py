@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ascend_overlay.hooks import autoload
+from ascend_overlay.hooks import activation, autoload
 from ascend_overlay.process import startup_folder
 
 PLUGIN = """
@@ -106,6 +106,16 @@ for _ in range(2):
 print([name for name in sys.modules if name == "ascend_overlay.engine"])
 """
     assert python("-c", code, env=armed).stdout == "No module named 'vllm'\n" * 2 + "[]\n"
+
+
+def test_trigger_waits_on_where_no_vllm_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[int] = []
+    monkeypatch.setattr(activation, "start", lambda: started.append(1))
+    monkeypatch.setattr(sys, "meta_path", [])
+    monkeypatch.delitem(sys.modules, "vllm", raising=False)
+    activation.arm()
+    assert activation._trigger.find_spec("vllm") is None
+    assert sys.meta_path == [activation._trigger] and not started
 
 
 def test_error_is_raised_again_when_the_program_tries_again(python: Any, armed: dict[str, str]) -> None:
