@@ -19,6 +19,8 @@ from typing import Any
 
 from ascend_overlay import holders
 
+_DEPTH = 5
+"""How deep a copy can be inside immutable containers: a tuple in a tuple, and so on."""
 _SHARED_CONSTANTS = (type(None), bool, int, float, complex, str, bytes, tuple, frozenset)
 
 
@@ -82,7 +84,9 @@ def names_used(implementation: Any) -> frozenset[str]:
 def rebind_everywhere(swaps: Sequence[Swap]) -> None:
     """Re-bind every copy in the process that can be re-bound, and describe the rest as stale."""
     with unfrozen():
-        while swaps:
+        for _ in range(_DEPTH):
+            if not swaps:
+                return
             swaps = _Sweep(swaps).run()
 
 
@@ -113,7 +117,8 @@ class _Sweep:
         olds = [swaps[0].old for swaps in self.by_id.values()]
         own = {id(olds), *(id(vars(swap)) for swaps in self.by_id.values() for swap in swaps)}
         found = [referrer for referrer in gc.get_referrers(*olds) if id(referrer) not in own]
-        self.names = holders.Names(found, own)
+        owners = [swap.owner for swaps in self.by_id.values() for swap in swaps]
+        self.names = holders.Names(found, own, [owner for owner in owners if isinstance(owner, type)])
         for referrer in found:
             if not isinstance(referrer, Swap):
                 self._visit(referrer)

@@ -406,8 +406,9 @@ class Engine:
     def _rebind(self, items: Sequence[Item], *, late: bool) -> None:
         started = time.perf_counter()
         swapped = [(item, swap) for item in items for swap in (item.applied.swaps if item.applied is not None else ())]
-        _follow([swap for _, swap in swapped])
+        # Nobody has a copy of what was made a moment ago.
         fresh = {id(swap.new) for _, swap in swapped}
+        _follow([swap for _, swap in swapped])
         # A module that was imported just now has seldom given anything away, and looking for it takes a while.
         rebind_everywhere([swap for _, swap in swapped if late or (swap.shared and id(swap.old) not in fresh)])
         for item, swap in swapped:

@@ -15,15 +15,26 @@ _SILENT = ("builtins", "typing", "types", "weakref", "abc", "_abc", "inspect", "
 
 
 class Names:
-    """Finds what the containers among `found` belong to: a module, a class, a function, an object."""
+    """Finds what the containers among `found` belong to: a module, a class, a function, an object.
 
-    def __init__(self, found: list[Any], own: set[int]) -> None:
+    Args:
+        found: the containers.
+        own: ids of what belongs to the search itself.
+        classes: classes whose namespaces are likely to be among the containers.
+    """
+
+    def __init__(self, found: list[Any], own: set[int], classes: list[type]) -> None:
         self._modules = {
             id(vars(module)): module for module in list(sys.modules.values()) if isinstance(module, types.ModuleType)
         }
         self._owners: dict[int, list[Any]] = {}
-        skip = {*own, id(found), id(self._owners)}
-        wanted = [item for item in found if self._is_nameless(item)]
+        for cls in classes:
+            for part in gc.get_referents(cls):
+                if isinstance(part, dict):
+                    self._owners[id(part)] = [cls]
+        skip = {*own, id(found), id(classes), id(self._owners), *(id(owners) for owners in self._owners.values())}
+        # Each pass takes longer, the more it looks for.
+        wanted = [item for item in found if self._is_nameless(item) and id(item) not in self._owners]
         for _ in range(_LEVELS):
             if not wanted:
                 return
