@@ -11,8 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ascend_overlay.api import disable, enable, enabled, ledger, note, register
     from ascend_overlay.conditions import Condition
-    from ascend_overlay.engine import disable, enable, enabled, ledger, note, register
     from ascend_overlay.overlay import Overlay
     from ascend_overlay.patches.base import ref
 
@@ -34,13 +34,13 @@ __all__ = [
 _HOMES = {
     "Condition": "conditions",
     "Overlay": "overlay",
-    "disable": "engine",
-    "enable": "engine",
-    "enabled": "engine",
-    "ledger": "engine",
-    "note": "engine",
+    "disable": "api",
+    "enable": "api",
+    "enabled": "api",
+    "ledger": "api",
+    "note": "api",
     "ref": "patches.base",
-    "register": "engine",
+    "register": "api",
 }
 
 

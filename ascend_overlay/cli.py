@@ -87,13 +87,13 @@ def run(command: tuple[str, ...], **options: Any) -> None:
 
     For example: ascend-overlay run vllm serve MODEL
     """
-    from ascend_overlay import engine
+    from ascend_overlay import api
 
     settings = _settings(**options)
     if not settings.load:
         # A wrong name is better told here than in the middle of an import of vLLM. Modules to load are for the command
         # to find, whose search path is its own.
-        engine.check_settings(settings)
+        api.check_settings(settings)
     environment = os.environ | settings.to_env()
     environment["PYTHONPATH"] = process.prepended(environment.get("PYTHONPATH", ""), process.startup_folder())
     # Nothing flushes this once another program has taken the place of this one.
@@ -122,14 +122,14 @@ def autoload(action: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_command(as_json: bool, **options: Any) -> None:
     """Show what would be enabled in this environment. Imports no vLLM."""
-    from ascend_overlay import engine
+    from ascend_overlay import api
 
     settings = _settings(**options)
-    engine.enable_for_listing(settings)
+    api.enable_for_listing(settings)
     if as_json:
-        click.echo(engine.ledger().to_json())
+        click.echo(api.ledger().to_json())
     else:
-        _show([engine.ledger()])
+        _show([api.ledger()])
 
 
 @main.command("ledger")

@@ -68,7 +68,7 @@ def start() -> None:
     from ascend_overlay.settings import requested
 
     if requested():
-        from ascend_overlay.engine import enable_from_environment
+        from ascend_overlay.api import enable_from_environment
 
         enable_from_environment()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ascend_overlay import Overlay
-from ascend_overlay.engine import enter_role
+from ascend_overlay.api import enter_role
 
 overlay = Overlay(
     "roles",

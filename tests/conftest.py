@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 import ascend_overlay
-from ascend_overlay import Overlay
-from ascend_overlay import engine as engine_module
+from ascend_overlay import Overlay, api
 from ascend_overlay import settings as settings_module
 from ascend_overlay.engine import Engine
 from ascend_overlay.hooks import hookimpl, manager
@@ -87,7 +86,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
 
     wrapt.register_post_import_hook(lambda module: None, "a_module_that_nobody_imports")
     fresh = Engine()
-    monkeypatch.setattr(engine_module, "_engine", fresh)
+    monkeypatch.setattr(api, "_engine", fresh)
     modules, finders = set(sys.modules), list(sys.meta_path)
     yield fresh
     ascend_overlay.disable(force=True)

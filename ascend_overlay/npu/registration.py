@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ascend_overlay import engine, settings, versions
+from ascend_overlay import api, settings, versions
 from ascend_overlay.errors import ConflictError, PluginError, TargetError, did_you_mean
 from ascend_overlay.npu import availability, tracing
 from ascend_overlay.npu.kernel import ReferenceKernel
@@ -50,9 +50,7 @@ class _Registry:
                 f"{contributor} declares {kernel.schema!r}. torch_npu has one; leave the plugin out that is wrong."
             )
         if known[0] is not kernel:
-            engine.note(
-                "", f"npu::{kernel.name}: the reference kernel of {known[1]} is used, not that of {contributor}"
-            )
+            api.note("", f"npu::{kernel.name}: the reference kernel of {known[1]} is used, not that of {contributor}")
         return False
 
     def place(self, kernel: ReferenceKernel) -> None:
@@ -65,7 +63,7 @@ class _Registry:
             self.defined.append(kernel.name)
         elif genuine != torch._C.parse_schema(name + kernel.schema.removeprefix(kernel.name)):
             version = versions.installed("torch_npu")
-            engine.note("", f"{name}: torch_npu {version} has another schema, {genuine}; it runs without a CPU kernel")
+            api.note("", f"{name}: torch_npu {version} has another schema, {genuine}; it runs without a CPU kernel")
             return
         if not torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU"):
             self.on_cpu.append(kernel.name)
@@ -129,7 +127,7 @@ def _import_genuine() -> None:
 
 def _contributions() -> list[tuple[ReferenceKernel, str]]:
     found = [(kernel, _OURS) for kernel in KERNELS]
-    for contributor, answer in engine.reference_kernels():
+    for contributor, answer in api.reference_kernels():
         if not isinstance(answer, ReferenceKernel):
             raise PluginError(f"{contributor} contributes {answer!r}, which is not a ReferenceKernel.")
         found.append((answer, contributor))

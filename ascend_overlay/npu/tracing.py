@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ascend_overlay import engine, settings
+from ascend_overlay import api, settings
 
 _DEVICES = ("CPU", "PrivateUse1")
 _DELAY = 0.5
@@ -107,7 +107,7 @@ def _write() -> None:
     global _writing
     with _lock:
         _writing = None
-    engine.write_ledger()
+    api.write_ledger()
 
 
 def _after_fork() -> None:

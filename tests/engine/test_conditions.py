@@ -11,8 +11,8 @@ import pytest
 
 import ascend_overlay
 from ascend_overlay import Overlay
+from ascend_overlay.api import enter_role
 from ascend_overlay.conditions import Condition, distribution, env, platform, predicate, role
-from ascend_overlay.engine import enter_role
 from ascend_overlay.errors import ConfigError
 
 YES, NO = predicate(lambda: True, "it is so"), predicate(lambda: False, "it is not so")

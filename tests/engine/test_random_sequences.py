@@ -23,8 +23,7 @@ from hypothesis.stateful import (
 )
 
 import ascend_overlay
-from ascend_overlay import Overlay, importing
-from ascend_overlay import engine as engine_module
+from ascend_overlay import Overlay, api, importing
 from ascend_overlay.engine import Engine
 from ascend_overlay.hooks import hookimpl
 
@@ -85,8 +84,8 @@ class Sequences(RuleBasedStateMachine):
             )
         sys.path.insert(0, str(self.folder))
         importlib.invalidate_caches()
-        self.before = engine_module._engine
-        engine_module._engine = Engine()
+        self.before = api._engine
+        api._engine = Engine()
         self.declared: dict[str, list[tuple[str, str]]] = {}
         self.enabled: list[str] = []
         self.stock: Any = None
@@ -103,7 +102,7 @@ class Sequences(RuleBasedStateMachine):
             del sys.modules[name]
         sys.path.remove(str(self.folder))
         shutil.rmtree(self.folder)
-        engine_module._engine = self.before
+        api._engine = self.before
 
     @precondition(lambda self: len(self.declared) < 5)
     @rule(patches=st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 20)), min_size=1, max_size=2))

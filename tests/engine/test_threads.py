@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import ascend_overlay
-from ascend_overlay import Overlay
+from ascend_overlay import Overlay, api
 from ascend_overlay import engine as engine_module
 from ascend_overlay.errors import ActivationError, OverlayError
 from ascend_overlay.hooks import activation
@@ -166,7 +166,7 @@ def test_failure_in_a_module_that_is_waited_for_takes_everything_back(offer: Any
         except OverlayError as error:
             errors.append(str(error))
     assert len(errors) == 1 and "slow:missing" in errors[0]
-    assert engine_module._engine._units.keys() <= {"one"}
+    assert api._engine._units.keys() <= {"one"}
     assert [entry.state for entry in ascend_overlay.ledger()] == ["failed"]
 
 

@@ -1,0 +1,159 @@
+"""The public face: what a program, a plugin and the ways in call."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ascend_overlay import settings as settings_module
+from ascend_overlay.engine import Engine
+from ascend_overlay.hooks.manager import Failure
+from ascend_overlay.records import Ledger
+from ascend_overlay.settings import Settings
+
+_engine = Engine()
+
+
+def enable(
+    *,
+    only: Iterable[str] | None = None,
+    exclude: Iterable[str] | None = None,
+    strict: bool | None = None,
+    plugins: Iterable[str] | None = None,
+    load: Iterable[str] | None = None,
+    prefer: Mapping[str, str] | None = None,
+    ledger: str | os.PathLike[str] | None = None,
+    trace: bool | None = None,
+    propagate: bool = True,
+) -> None:
+    """Enable overlays in this process and in those that it will start.
+
+    May be called before or after vLLM was imported, from any thread, any number of times: what is enabled already stays
+    as it is. What is not given is taken from the environment (docs/configuration.md).
+
+    Args:
+        only: names of the overlays to enable; default: all that fit this environment.
+        exclude: names of overlays to leave out.
+        strict: False turns errors of overlays and plugins into warnings and ledger entries.
+        plugins: allow-list of third-party plugins.
+        load: modules to register as plugins.
+        prefer: target -> overlay that wins a conflict on it.
+        ledger: folder for one ledger file per process.
+        trace: count the calls of NPU operators.
+        propagate: False leaves os.environ alone, so that child processes run without overlays.
+
+    Raises:
+        OverlayError: an overlay, plugin or setting cannot be used; nothing of this call stays behind.
+    """
+    settings = _engine.settings(
+        only=only,
+        exclude=exclude,
+        strict=strict,
+        plugins=plugins,
+        load=load,
+        prefer=prefer,
+        ledger=ledger,
+        trace=trace,
+    )
+    _engine.enable(settings, propagate=propagate)
+
+
+def enable_from_environment() -> None:
+    """Enable what the environment asks for; the one door of all automatic ways in.
+
+    Called inside the import of vLLM. If another thread is in enable() at that moment, it may itself be waiting for that
+    import: waiting for it in turn would never end, and it patches modules late just as well.
+    """
+    _engine.enable_automatically()
+
+
+def enable_for_listing(settings: Settings) -> None:
+    """Enable in this process alone and without a ledger file, to show what would happen."""
+    _engine.enable(dataclasses.replace(settings, ledger=None), propagate=False)
+
+
+def check_settings(settings: Settings) -> None:
+    """See that the plugins load and the overlays that `settings` name exist, without enabling anything.
+
+    Raises:
+        OverlayError: not so.
+    """
+    _engine.check(settings)
+
+
+def disable(*, only: Iterable[str] | None = None, force: bool = False) -> None:
+    """Take overlays back: what they touched is again the very object that was there before.
+
+    Args:
+        only: names of the overlays to take back; default: all.
+        force: do so even while a vLLM engine is alive in this process.
+
+    Raises:
+        ActivationError: a vLLM engine is alive.
+        ConfigError: there is no overlay of such a name.
+    """
+    _engine.switch_off(only, force=force)
+
+
+@contextlib.contextmanager
+def enabled(**arguments: Any) -> Iterator[None]:
+    """Enable overlays for the length of a with-block; takes the arguments of enable().
+
+    What was enabled before the block stays enabled after it.
+    """
+    before = settings_module.in_force()
+    propagate = arguments.pop("propagate", True)
+    names = _engine.enable(_engine.settings(**arguments), propagate=propagate)
+    try:
+        yield
+    finally:
+        _engine.disable(names, force=True, settings=before)
+
+
+def ledger() -> Ledger:
+    """Return the ledger of this process: iterable, printable as a table, convertible to JSON."""
+    return _engine.ledger()
+
+
+def write_ledger() -> None:
+    """Write the ledger file of this process now, if there is a ledger folder."""
+    _engine.write()
+
+
+def reference_kernels() -> Iterator[tuple[str, Any]]:
+    """Ask all plugins for their reference kernels; yield each with the words that name its contributor.
+
+    Raises:
+        PluginError: a plugin raises.
+    """
+    for origin, answer in _engine.plugins.each("ascend_overlay_kernels"):
+        if isinstance(answer, Failure):
+            raise answer.error
+        for kernel in answer or ():
+            yield str(origin), kernel
+
+
+def note(overlay: str, text: str) -> None:
+    """Add a remark to the ledger of this process, on behalf of the overlay named `overlay`."""
+    _engine.note(overlay, text)
+
+
+def register(plugin: object, name: str | None = None) -> None:
+    """Register a plugin object in this process only.
+
+    Child processes do not get it; a plugin that must reach them is installed with an entry point, or is an importable
+    module named by `load=`.
+
+    Raises:
+        PluginError: it does not fit the hooks.
+    """
+    origin = _engine.plugins.register(plugin, name)
+    _engine.note("", f"{origin} was registered by hand, so processes started from here do not have it")
+
+
+def enter_role(name: str) -> None:
+    """Note that this process plays a further role of vLLM (see ascend_overlay.process.ROLES)."""
+    _engine.enter_role(name)
