@@ -116,7 +116,7 @@ class _Sweep:
         """Re-bind; return the swaps of immutable holders that were built anew, for whoever holds those."""
         olds = [swaps[0].old for swaps in self.by_id.values()]
         own = {id(olds), *(id(vars(swap)) for swaps in self.by_id.values() for swap in swaps)}
-        found = [referrer for referrer in gc.get_referrers(*olds) if id(referrer) not in own]
+        found = [referrer for referrer in holders.referrers(olds) if id(referrer) not in own]
         owners = [swap.owner for swaps in self.by_id.values() for swap in swaps]
         self.names = holders.Names(found, own, [owner for owner in owners if isinstance(owner, type)])
         for referrer in found:

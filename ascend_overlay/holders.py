@@ -11,7 +11,24 @@ from typing import Any
 
 _PLAIN = (dict, list, set, frozenset, tuple, collections.deque, types.CellType, functools.partial)
 _LEVELS = 3
+_FEW = 100
+"""Up to so many objects, gc.get_referrers() is faster than a walk over the heap in Python."""
 _SILENT = ("builtins", "typing", "types", "weakref", "abc", "_abc", "inspect", "ast")
+
+
+def referrers(objects: list[Any]) -> list[Any]:
+    """Return what the garbage collector knows to refer to any of `objects`.
+
+    gc.get_referrers() compares every reference of the heap with every object: fast for a few, minutes for thousands.
+    """
+    if len(objects) <= _FEW:
+        return gc.get_referrers(*objects)
+    wanted = {id(item) for item in objects}
+    return [
+        found
+        for found in gc.get_objects()
+        if found is not objects and not wanted.isdisjoint(map(id, gc.get_referents(found)))
+    ]
 
 
 class Names:
@@ -40,7 +57,7 @@ class Names:
                 return
             ids = {id(item) for item in wanted}
             skip |= {id(wanted), id(ids)}
-            above = [item for item in gc.get_referrers(*wanted) if id(item) not in skip]
+            above = [item for item in referrers(wanted) if id(item) not in skip]
             skip.add(id(above))
             for owner in above:
                 if isinstance(owner, types.FrameType):
