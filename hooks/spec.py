@@ -15,6 +15,7 @@ from ascend_overlay.hooks.markers import hookspec
 if TYPE_CHECKING:
     from ascend_overlay.overlay import Overlay
     from ascend_overlay.records import Entry
+    from ascend_overlay.verify.case import LayerCase, OperatorCase
 
 
 @hookspec
@@ -64,4 +65,12 @@ def ascend_overlay_kernels() -> Iterable[Any]:  # type: ignore[empty-body]
     """Contribute reference kernels (`ascend_overlay.npu.ReferenceKernel`) for NPU operators.
 
     Called when `ascend_overlay.npu` is first imported. A name that exists already with another schema is an error.
+    """
+
+
+@hookspec
+def ascend_overlay_cases() -> Iterable[OperatorCase | LayerCase]:  # type: ignore[empty-body]
+    """Contribute comparisons to `ascend-overlay verify`: calls of NPU operators, and layers under an overlay.
+
+    Called by that command alone, with torch imported and vLLM installed.
     """

@@ -10,6 +10,7 @@ from ascend_overlay.hooks.markers import hookimpl
 
 if TYPE_CHECKING:
     from ascend_overlay.overlay import Overlay
+    from ascend_overlay.verify.case import LayerCase, OperatorCase
 
 MODULES = (
     "roles",
@@ -28,3 +29,12 @@ MODULES = (
 def ascend_overlay_overlays() -> Iterable[Overlay]:
     """Return the overlay that each module declares."""
     return [importlib.import_module(f"{__name__}.{module}").overlay for module in MODULES]
+
+
+@hookimpl
+def ascend_overlay_cases() -> Iterable[OperatorCase | LayerCase]:
+    """Return the comparisons of the reference kernels and of the layers."""
+    from ascend_overlay.npu import cases as operators
+    from ascend_overlay.overlays import cases as layers
+
+    return [*operators.cases(), *layers.cases()]

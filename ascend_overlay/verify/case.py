@@ -1,0 +1,61 @@
+"""What is compared with what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorCase:
+    """One call of an operator of torch_npu, and what it is to compute.
+
+    Attributes:
+        operator: its name without the namespace: "npu_swiglu".
+        label: what is special about this call, in a few words: "one token", "grouped, 3 of 8 experts empty".
+        dtype: dtype that the row of the table is about: "bfloat16".
+        arguments: makes the arguments, positional and by keyword, as CPU tensors; the same at every call.
+        baseline: takes those arguments and returns what the operator is to return, in its order; for an operator that
+            writes to its arguments, the written arguments follow. Written without the operator, and in more precision.
+        against: what the baseline is: "vllm.ir rms_norm" where vLLM has an implementation of its own, else "formula".
+        rtol: allowed difference, relative to the baseline's element.
+        atol: allowed difference beside that. An integer result may be off by `atol` whole units.
+    """
+
+    operator: str
+    label: str
+    dtype: str
+    arguments: Callable[[], Arguments]
+    baseline: Callable[..., Any]
+    against: str
+    rtol: float
+    atol: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerCase:
+    """A layer of vLLM that is run twice: as it is, and under an overlay.
+
+    Attributes:
+        layer: the class, or the method of vLLM, as a target: "vllm.model_executor.layers.activation:SiluAndMul".
+        label: what is special about this run.
+        dtype: dtype that the row of the table is about.
+        overlay: the overlay that is enabled for the second run.
+        run: builds the layer and calls it, within vLLM's default configuration; returns a tensor or several. Numbers,
+            weights included, come from a fixed seed. It imports what it needs of vLLM itself.
+        operators: operators of torch_npu that the second run must call, and the first must not.
+        rtol: allowed difference, relative to vLLM's element.
+        atol: allowed difference beside that.
+    """
+
+    layer: str
+    label: str
+    dtype: str
+    overlay: str
+    run: Callable[[], Any]
+    operators: tuple[str, ...]
+    rtol: float
+    atol: float
