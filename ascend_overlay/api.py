@@ -27,6 +27,7 @@ def enable(
     prefer: Mapping[str, str] | None = None,
     ledger: str | os.PathLike[str] | None = None,
     trace: bool | None = None,
+    weight_nz: str | None = None,
     propagate: bool = True,
 ) -> None:
     """Enable overlays in this process and in those that it will start.
@@ -43,6 +44,7 @@ def enable(
         prefer: target -> overlay that wins a conflict on it.
         ledger: folder for one ledger file per process.
         trace: count the calls of NPU operators.
+        weight_nz: which weights are put into the layout FRACTAL_NZ after loading: "off", "quantized" or "all".
         propagate: False leaves os.environ alone, so that child processes run without overlays.
 
     Raises:
@@ -57,6 +59,7 @@ def enable(
         prefer=prefer,
         ledger=ledger,
         trace=trace,
+        weight_nz=weight_nz,
     )
     _engine.enable(settings, propagate=propagate)
 

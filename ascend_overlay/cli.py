@@ -12,7 +12,7 @@ import click
 
 from ascend_overlay import __version__, process
 from ascend_overlay.errors import OverlayError
-from ascend_overlay.settings import Settings, preferences
+from ascend_overlay.settings import WEIGHT_NZ, Settings, preferences
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,6 +47,7 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--prefer", metavar="TARGET=OVERLAY,...", help="Who wins a conflict on a target."),
             click.option("--ledger", metavar="DIR", type=click.Path(), help="Write one ledger file per process."),
             click.option("--trace/--no-trace", default=None, help="Count the calls of NPU operators."),
+            click.option("--weight-nz", type=click.Choice(WEIGHT_NZ), help="Which weights get the layout FRACTAL_NZ."),
         ]
     ):
         command = option(command)
@@ -62,6 +63,7 @@ def _settings(
     prefer: str | None,
     ledger: str | None,
     trace: bool | None,
+    weight_nz: str | None,
 ) -> Settings:
     return Settings.from_env().updated(
         only=_names(only),
@@ -72,6 +74,7 @@ def _settings(
         prefer=None if prefer is None else preferences(prefer, whose="--prefer"),
         ledger=ledger,
         trace=trace,
+        weight_nz=weight_nz,
     )
 
 

@@ -15,6 +15,9 @@ PREFIX = "ASCEND_OVERLAY"
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"", "0", "false", "no", "off"}
 
+WEIGHT_NZ = ("off", "quantized", "all")
+"""What `weight_nz` takes; see ascend_overlay.npu.layout."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -30,6 +33,7 @@ class Settings:
         prefer: target -> name of the overlay that wins a conflict on it.
         ledger: folder that gets one ledger file per process.
         trace: count the calls of NPU operators.
+        weight_nz: which weights are put into the layout FRACTAL_NZ after loading: "off", "quantized" or "all".
     """
 
     only: tuple[str, ...] = ()
@@ -41,6 +45,7 @@ class Settings:
     prefer: Mapping[str, str] = field(default_factory=dict)
     ledger: str | None = None
     trace: bool = False
+    weight_nz: str = "quantized"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -67,6 +72,7 @@ class Settings:
             prefer=preferences(env.get(f"{PREFIX}_PREFER", ""), whose=f"{PREFIX}_PREFER"),
             ledger=env.get(f"{PREFIX}_LEDGER") or None,
             trace=_flag(env, f"{PREFIX}_TRACE", default=False),
+            weight_nz=_weight_nz(env.get(f"{PREFIX}_WEIGHT_NZ") or "quantized", whose=f"{PREFIX}_WEIGHT_NZ"),
         )
 
     def to_env(self) -> dict[str, str]:
@@ -85,6 +91,8 @@ class Settings:
             env[f"{PREFIX}_LEDGER"] = os.path.abspath(self.ledger)
         if self.trace:
             env[f"{PREFIX}_TRACE"] = "1"
+        if self.weight_nz != "quantized":
+            env[f"{PREFIX}_WEIGHT_NZ"] = self.weight_nz
         return env
 
     def updated(
@@ -98,6 +106,7 @@ class Settings:
         prefer: Mapping[str, str] | None = None,
         ledger: str | os.PathLike[str] | None = None,
         trace: bool | None = None,
+        weight_nz: str | None = None,
     ) -> Settings:
         """Return a copy with the given values; None leaves a value as it is."""
         result = self
@@ -117,6 +126,8 @@ class Settings:
             result = replace(result, strict=strict)
         if trace is not None:
             result = replace(result, trace=trace)
+        if weight_nz is not None:
+            result = replace(result, weight_nz=_weight_nz(weight_nz, whose="weight_nz"))
         return result
 
     def joined(self, earlier: Settings) -> Settings:
@@ -221,6 +232,12 @@ def preferences(text: str, *, whose: str) -> dict[str, str]:
             raise ConfigError(f"{whose} has the entry {entry!r}; each entry is TARGET=OVERLAY.")
         found[target] = overlay
     return found
+
+
+def _weight_nz(text: str, *, whose: str) -> str:
+    if text not in WEIGHT_NZ:
+        raise ConfigError(f"{whose} is {text!r}; it takes {', '.join(WEIGHT_NZ)}.")
+    return text
 
 
 def _sequence(name: str, value: Iterable[str]) -> tuple[str, ...]:

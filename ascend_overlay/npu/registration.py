@@ -54,7 +54,7 @@ class _Registry:
         return False
 
     def place(self, kernel: ReferenceKernel) -> None:
-        """Register what torch_npu does not: schema and fake kernel, or the CPU kernel alone."""
+        """Register what torch_npu does not: schema, fake kernel, CPU kernel."""
         name = f"npu::{kernel.name}"
         genuine = _schema_of(kernel.name)
         if genuine is None:
@@ -65,6 +65,9 @@ class _Registry:
             version = versions.installed("torch_npu")
             api.note("", f"{name}: torch_npu {version} has another schema, {genuine}; it runs without a CPU kernel")
             return
+        elif not torch._C._dispatch_has_kernel_for_dispatch_key(name, "Meta"):
+            # Without one, no graph that calls the operator can be traced.
+            torch.library.register_fake(name, kernel.fake, lib=self._schemas)
         if not torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU"):
             self.on_cpu.append(kernel.name)
 
@@ -88,9 +91,9 @@ _registry = _Registry()
 def load(*operators: str) -> None:
     """Make ``torch.ops.npu`` callable on this machine, and see that it has the `operators`.
 
-    Where torch_npu is present, its registrations stay as they are, and operators without a CPU kernel get ours. Where
-    it is not, schema, CPU kernel and fake kernel of every reference kernel are ours. Plugins are asked for their
-    kernels each time. May be called any number of times, from any thread.
+    Where torch_npu is present, its registrations stay as they are, and operators without a CPU kernel or without a meta
+    kernel get ours. Where it is not, schema, CPU kernel and fake kernel of every reference kernel are ours. Plugins are
+    asked for their kernels each time. May be called any number of times, from any thread.
 
     Args:
         operators: names without the namespace; their calls are counted where counting is on (tracing.py).

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import ascend_overlay
 from ascend_overlay import Overlay
 from ascend_overlay.errors import ConfigError
-from ascend_overlay.settings import Settings, requested
+from ascend_overlay.settings import WEIGHT_NZ, Settings, requested
 
 names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True).filter(lambda name: name not in ("on", "yes", "true"))
 several = st.lists(names, unique=True, max_size=3).map(tuple)
@@ -32,6 +32,7 @@ def any_settings(draw: st.DrawFn) -> Settings:
         prefer=draw(st.dictionaries(names.map(lambda name: f"pkg.mod:{name}['k']"), names, max_size=2)),
         ledger=draw(st.none() | names.map(lambda name: f"/somewhere/{name}")),
         trace=draw(st.booleans()),
+        weight_nz=draw(st.sampled_from(WEIGHT_NZ)),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from genuine_names import NO_META
 from torch_npu_wheel import import_torch_npu
 
 import_torch_npu()
@@ -29,6 +30,7 @@ def arguments(name: str, device: str = "cpu", dtype: Any = torch.bfloat16) -> tu
         "npu_rms_norm": ((random(2, 5, 32), random(32), 1e-5), {}),
         "npu_add_rms_norm": ((random(5, 32), packed[:5, :32], random(32), 1e-5), {}),
         "npu_swiglu": ((random(5, 3, 32),), {}),
+        "npu_format_cast": ((random(32, 48), 29), {}),
         "npu_mrope": (
             (positions, packed[:, :192], packed[:, 192:], random(9, 64), 64),
             {"mrope_section": [0, 0, 0], "rotary_mode": "interleave"},
@@ -71,7 +73,10 @@ def main() -> None:
             "genuine schema": str(getattr(torch.ops.npu, kernel.name).default._schema),
             "our schema": str(torch._C.parse_schema(f"npu::{kernel.schema}")),
             "cpu before": torch._C._dispatch_has_kernel_for_dispatch_key(qualified, "CPU"),
-            "genuine meta": look(getattr(torch.ops.npu, kernel.name)(*positional, **named)),
+            "meta before": torch._C._dispatch_has_kernel_for_dispatch_key(qualified, "Meta"),
+            "genuine meta": None
+            if kernel.name in NO_META
+            else look(getattr(torch.ops.npu, kernel.name)(*positional, **named)),
             "our fake": look(kernel.fake(*positional, **named)),
         }
     npu.load(*npu.kernels())

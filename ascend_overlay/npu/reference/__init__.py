@@ -8,6 +8,11 @@ that what runs on a laptop is not refused by the hardware.
 from __future__ import annotations
 
 from ascend_overlay.npu.kernel import ReferenceKernel
-from ascend_overlay.npu.reference import activation, normalization, rotary
+from ascend_overlay.npu.reference import activation, layout, normalization, rotary
 
-KERNELS: tuple[ReferenceKernel, ...] = (*normalization.KERNELS, *activation.KERNELS, *rotary.KERNELS)
+KERNELS: tuple[ReferenceKernel, ...] = (
+    *normalization.KERNELS,
+    *activation.KERNELS,
+    *rotary.KERNELS,
+    *layout.KERNELS,
+)
