@@ -21,6 +21,8 @@ MODULES = (
     "layernorm",
     "activation",
     "rotary",
+    "embedding",
+    "linear",
     "models.deepseek_v2",
 )
 

@@ -34,6 +34,25 @@ def configured(custom_ops: str = "all", max_model_len: int = 64) -> Iterator[Any
         yield config
 
 
+@contextlib.contextmanager
+def one_rank() -> Iterator[None]:
+    """Have vLLM's parallel groups, with this process alone in each."""
+    import tempfile
+
+    from vllm.config import VllmConfig, set_current_vllm_config
+    from vllm.distributed import parallel_state
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with set_current_vllm_config(VllmConfig()):
+                parallel_state.init_distributed_environment(1, 0, f"file://{folder}/rendezvous", 0, "gloo")
+                parallel_state.initialize_model_parallel(1, 1)
+            yield
+        finally:
+            parallel_state.destroy_model_parallel()
+            parallel_state.destroy_distributed_environment()
+
+
 def dtype_of(name: str) -> Any:
     """Return the torch dtype `name`."""
     import torch
