@@ -132,11 +132,22 @@ def reference_kernels() -> Iterator[tuple[str, Any]]:
     Raises:
         PluginError: a plugin raises.
     """
-    for origin, answer in _engine.plugins.each("ascend_overlay_kernels"):
+    for origin, answer in contributions("ascend_overlay_kernels"):
+        for kernel in answer:
+            yield origin, kernel
+
+
+def contributions(hook: str) -> Iterator[tuple[str, Any]]:
+    """Ask all plugins what they contribute by `hook`; yield the words that name each, and its answer.
+
+    Raises:
+        PluginError: a plugin raises.
+    """
+    for origin, answer in _engine.plugins.each(hook):
         if isinstance(answer, Failure):
             raise answer.error
-        for kernel in answer or ():
-            yield str(origin), kernel
+        if answer is not None:
+            yield str(origin), answer
 
 
 def note(overlay: str, text: str) -> None:

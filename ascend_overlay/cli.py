@@ -158,6 +158,21 @@ def ledger_command(folder: Path, each: bool, as_json: bool) -> None:
         processes.show(ledgers, _console())
 
 
+@main.command()
+@click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print the tables of docs/coverage.md.")
+def coverage(folder: Path | None, as_json: bool, as_markdown: bool) -> None:
+    """Show which layers and operators of vLLM the overlays serve, and why not. Imports no vLLM.
+
+    FOLDER is the source of a vLLM (site-packages/vllm, a checkout's vllm); default: the installed one. The status is 1
+    where there is a layer that nobody has looked at, as after a bump.
+    """
+    from ascend_overlay.coverage import command
+
+    sys.exit(command.run(folder, as_json=as_json, as_markdown=as_markdown, console=_console()))
+
+
 @main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def demo(arguments: tuple[str, ...]) -> None:

@@ -7,7 +7,7 @@ plugin and its distribution; with ``strict=False`` it is a warning and the other
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ascend_overlay.hooks.markers import hookspec
@@ -73,4 +73,13 @@ def ascend_overlay_cases() -> Iterable[OperatorCase | LayerCase]:  # type: ignor
     """Contribute comparisons to `ascend-overlay verify`: calls of NPU operators, and layers under an overlay.
 
     Called by that command alone, with torch imported and vLLM installed.
+    """
+
+
+@hookspec
+def ascend_overlay_left_to_vllm() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Say why layers or operators of vLLM have no overlay, for `ascend-overlay coverage`.
+
+    Called by that command alone. Maps targets ("package.module:Class"), or shell patterns of targets, to a reason; the
+    longest pattern that fits wins.
     """

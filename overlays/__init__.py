@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from ascend_overlay.hooks.markers import hookimpl
@@ -40,3 +40,11 @@ def ascend_overlay_cases() -> Iterable[OperatorCase | LayerCase]:
     from ascend_overlay.overlays import cases as layers
 
     return [*operators.cases(), *layers.cases()]
+
+
+@hookimpl
+def ascend_overlay_left_to_vllm() -> Mapping[str, str]:
+    """Return why layers have no overlay here."""
+    from ascend_overlay.overlays.left_to_vllm import REASONS
+
+    return REASONS

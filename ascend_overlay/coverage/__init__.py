@@ -1,0 +1,1 @@
+"""Which layers and operators of the installed vLLM an overlay serves, and why not: `ascend-overlay coverage`."""

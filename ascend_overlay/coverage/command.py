@@ -1,0 +1,55 @@
+"""`ascend-overlay coverage`."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import json
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from ascend_overlay import api, versions
+from ascend_overlay.coverage import report
+from ascend_overlay.coverage.scan import scan
+from ascend_overlay.coverage.served import UNKNOWN, Row, rows
+from ascend_overlay.errors import TargetError
+from ascend_overlay.settings import Settings
+from ascend_overlay.verify.case import LayerCase
+
+
+def coverage(folder: Path | None) -> list[Row]:
+    """Return a row for each layer and operator of the vLLM in `folder`; default: of the installed one.
+
+    Raises:
+        TargetError: there is no vLLM.
+        PluginError: a plugin raises.
+    """
+    api.check_settings(Settings.from_env())
+    overlays = [overlay for _, answer in api.contributions("ascend_overlay_overlays") for overlay in answer]
+    cases = [case for _, answer in api.contributions("ascend_overlay_cases") for case in answer]
+    reasons: dict[str, str] = {}
+    for _, answer in api.contributions("ascend_overlay_left_to_vllm"):
+        reasons.update(answer)
+    layers = scan(folder or _installed())
+    return rows(layers, overlays, [case for case in cases if isinstance(case, LayerCase)], reasons)
+
+
+def run(folder: Path | None, *, as_json: bool, as_markdown: bool, console: Console) -> int:
+    """Print the coverage; return 1 where there is a layer that nobody has looked at."""
+    found = coverage(folder)
+    if as_json:
+        click.echo(json.dumps([row.to_dict() for row in found], indent=2))
+    elif as_markdown:
+        click.echo("\n".join(report.markdown(found)).lstrip())
+    else:
+        version = "" if folder else versions.installed("vllm") or ""
+        report.show(found, version or str(folder), console)
+    return int(any(row.state == UNKNOWN for row in found))
+
+
+def _installed() -> Path:
+    spec = importlib.machinery.PathFinder.find_spec("vllm")
+    if spec is None or not spec.submodule_search_locations:
+        raise TargetError("vLLM is not installed here; install it, or name the folder of a vLLM.")
+    return Path(next(iter(spec.submodule_search_locations)))

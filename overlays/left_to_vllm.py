@@ -1,0 +1,36 @@
+"""Layers that no overlay serves, and why: the reasons in docs/coverage.md."""
+
+from __future__ import annotations
+
+_ATEN = "made of PyTorch's own operators, which torch_npu implements"
+_OTHER_DEVICE = "kernels of another device; not used on an NPU"
+_NO_OPERATOR = "torch_npu has no operator for it; vLLM's PyTorch implementation runs"
+_RECURRENT = "a recurrent state with kernels of its own: torch_npu 2.13 has operators for parts of it, no overlay yet"
+
+REASONS = {
+    "vllm.model_executor.layers.linear:*": f"{_ATEN}; the overlay linear casts its weight's layout",
+    "vllm.model_executor.layers.logits_processor:LogitsProcessor": _ATEN,
+    "vllm.model_executor.layers.vocab_parallel_embedding:ParallelLMHead": _ATEN,
+    "vllm.model_executor.layers.fused_moe.router.gate_linear:GateLinear": _ATEN,
+    "vllm.model_executor.layers.conv:*": _ATEN,
+    "vllm.model_executor.layers.fusion.mm_input_norm:FusedMMInputNorm": _ATEN,
+    "vllm.model_executor.layers.activation:*": _NO_OPERATOR,
+    "vllm.model_executor.layers.layernorm:LayerNorm": _ATEN,
+    "vllm.model_executor.layers.minimax_rms_norm.*": f"{_NO_OPERATOR}: its mean runs over all ranks",
+    "vllm.model_executor.layers.mhc:*": f"{_NO_OPERATOR} (hyper-connections)",
+    "vllm.model_executor.layers.quantization.input_quant_fp8:QuantFP8": "fp8: not one of the overlays' schemes",
+    "vllm.model_executor.layers.attention.mla_attention:_DecodeConcatQuantFP8": "fp8: not one of the overlays' schemes",
+    "vllm.model_executor.layers.hpc.*": _OTHER_DEVICE,
+    "vllm.model_executor.layers.rocm_*": _OTHER_DEVICE,
+    "vllm.model_executor.layers.sparse_attn_indexer:SparseAttnIndexer": (
+        "sparse attention: needs npu_lightning_indexer and npu_sparse_flash_attention, no overlay yet"
+    ),
+    "vllm.model_executor.layers.mamba.*": _RECURRENT,
+    "vllm.model_executor.models.bailing_moe_v3:BailingMoeV3KimiDeltaAttention": _RECURRENT,
+    "vllm.models.*:*LinearAttention": _RECURRENT,
+    "vllm.model_executor.models.deepencoder*": "the encoder of one model; vLLM's own runs",
+    "vllm.model_executor.models.nemotron:NemotronLayerNorm1P": _ATEN,
+    "vllm.models.*.amd.*": _OTHER_DEVICE,
+    "vllm.models.*.nvidia.*": _OTHER_DEVICE,
+    "vllm.third_party.*": _NO_OPERATOR,
+}

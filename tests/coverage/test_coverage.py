@@ -1,0 +1,150 @@
+"""Which layers a vLLM has is read from its source, and each is served, inherited, left with a reason, or stands out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ascend_overlay import Overlay
+from ascend_overlay.coverage.scan import Layer, scan
+from ascend_overlay.coverage.served import INHERITED, LEFT, SERVED, UNKNOWN, rows
+from ascend_overlay.errors import TargetError
+from ascend_overlay.verify.case import LayerCase
+
+SOURCE = {
+    "vllm/__init__.py": "",
+    "vllm/model_executor/__init__.py": "",
+    "vllm/model_executor/custom_op.py": "class CustomOp: ...\nclass PluggableLayer: ...\n",
+    "vllm/layers/__init__.py": "from .norm import Norm as TheNorm\n",
+    "vllm/layers/norm.py": """
+        from vllm.model_executor.custom_op import CustomOp
+
+        @CustomOp.register("norm")
+        class Norm(CustomOp):
+            def forward_native(self, x): ...
+
+        class Plain: ...
+        """,
+    "vllm/models/__init__.py": "",
+    "vllm/models/one.py": """
+        from ..layers import TheNorm
+        from vllm.model_executor.custom_op import CustomOp, PluggableLayer
+        from elsewhere import CustomOp as NotOurs
+
+        class OwnNorm(TheNorm):
+            def forward(self, x): ...
+
+        class ScaledNorm(TheNorm):
+            def scale(self): ...
+
+        @PluggableLayer.register("mixer")
+        class Mixer(PluggableLayer): ...
+
+        class Stranger(NotOurs): ...
+        """,
+    "vllm/ir/ops/__init__.py": "",
+    "vllm/ir/ops/norms.py": """
+        @register_op
+        def rms(x): ...
+
+        @register_op(allow_inplace=True)
+        def add_rms(x, y): ...
+
+        def helper(x): ...
+        """,
+}
+
+
+@pytest.fixture
+def vllm(site: Any) -> Path:
+    """The source of a small vLLM."""
+    site.write(SOURCE)
+    return Path(site.folder) / "vllm"
+
+
+def test_classes_are_found_through_names_and_re_exports(vllm: Path) -> None:
+    found = {layer.target: layer for layer in scan(vllm)}
+    assert set(found) == {
+        "vllm.layers.norm:Norm",
+        "vllm.models.one:OwnNorm",
+        "vllm.models.one:ScaledNorm",
+        "vllm.models.one:Mixer",
+        "vllm.ir.ops:rms",
+        "vllm.ir.ops:add_rms",
+    }
+    assert found["vllm.layers.norm:Norm"] == Layer("vllm.layers.norm:Norm", "CustomOp", (), "norm", True)
+    assert found["vllm.models.one:ScaledNorm"].bases == ("vllm.layers.norm:Norm",)
+    assert found["vllm.models.one:Mixer"].kind == "PluggableLayer"
+    assert found["vllm.models.one:Mixer"].registered == "mixer"
+
+
+def test_modules_that_import_one_another_come_to_an_end(site: Any) -> None:
+    site.write(
+        {"vllm/a.py": "from vllm.b import CustomOp\nclass A(CustomOp): ...", "vllm/b.py": "from vllm.a import *"}
+    )
+    site.write({"vllm/c.py": "from vllm.d import CustomOp\n", "vllm/d.py": "from vllm.c import CustomOp\n"})
+    site.write({"vllm/e.py": "from vllm.c import CustomOp\nclass E(CustomOp): ...\n"})
+    with pytest.raises(TargetError, match="no class derived from"):
+        scan(Path(site.folder) / "vllm")
+
+
+def _states(vllm: Path, overlay: Overlay, cases: list[LayerCase], reasons: dict[str, str]) -> dict[str, Any]:
+    return {row.layer.name: row for row in rows(scan(vllm), [overlay], cases, reasons)}
+
+
+def test_each_layer_has_one_of_four_states(vllm: Path) -> None:
+    overlay = Overlay("norms", reason="a test")
+    overlay.subclass("vllm.layers.norm:Norm", "mine:Norm")
+    found = _states(vllm, overlay, [], {"vllm.models.*": "too general", "vllm.models.one:M*": "nobody asked"})
+    assert found["Norm"].state == SERVED
+    assert found["Norm"].overlays == ("norms",)
+    assert found["Mixer"].state == LEFT
+    assert found["Mixer"].about == "nobody asked", "the longest pattern that fits wins"
+    assert found["OwnNorm"].about == "too general"
+    found = _states(vllm, overlay, [], {})
+    assert found["ScaledNorm"].state == INHERITED
+    assert found["ScaledNorm"].overlays == ("norms",)
+    assert found["OwnNorm"].state == LEFT
+    assert "forward method of its own" in found["OwnNorm"].about
+    assert found["Mixer"].state == UNKNOWN
+    assert found["rms"].state == UNKNOWN
+
+
+def test_a_patch_of_a_method_and_a_case_count_too(vllm: Path) -> None:
+    overlay = Overlay("norms", reason="a test")
+    overlay.wrap("vllm.models.one:Mixer.mix", "mine:mix")
+    overlay.kernel("rms", "mine:rms")
+    case = LayerCase(
+        layer="vllm.layers.norm:Norm",
+        label="",
+        dtype="float32",
+        overlay="norms",
+        run=list,
+        operators=(),
+        rtol=0.0,
+        atol=0.0,
+    )
+    found = _states(vllm, overlay, [case], {})
+    assert found["Mixer"].state == SERVED
+    assert found["rms"].state == SERVED
+    assert found["Norm"].about == "through what it calls"
+    assert found["add_rms"].state == UNKNOWN
+
+
+def test_the_command_ends_badly_where_nobody_has_looked(vllm: Path, python: Any) -> None:
+    pytest.importorskip("torch")
+    done = python.command("coverage", str(vllm), check=False)
+    assert done.returncode == 1
+    assert "not looked at" in done.stdout
+    done = python.command("coverage", str(vllm), "--json", check=False)
+    assert {row["state"] for row in json.loads(done.stdout)} >= {UNKNOWN}
+
+
+def test_a_folder_that_is_no_vllm_is_said_to_be_none(tmp_path: Path, python: Any) -> None:
+    pytest.importorskip("torch")
+    done = python.command("coverage", str(tmp_path), check=False)
+    assert done.returncode == 1
+    assert f"is defined below {tmp_path}; name the folder of a vLLM" in done.stderr
