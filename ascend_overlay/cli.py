@@ -182,6 +182,34 @@ def demo(arguments: tuple[str, ...]) -> None:
     sys.exit(demo_main(list(arguments)))
 
 
+@main.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--scheme", required=True, metavar="w8a8|w8a8_dynamic|w8a16", help="What weights and inputs become.")
+@click.option("--calibrate", metavar="FILE", type=click.Path(path_type=Path), help="Prompts to observe, for w8a8.")
+@click.option("--keep", metavar="PATTERN", multiple=True, help="Leave these layers in float: '*.down_proj'.")
+@click.option("--dry-run", is_flag=True, help="Show what would be quantized, and write nothing.")
+def quantize(model: Path, out: Path, scheme: str, calibrate: Path | None, keep: tuple[str, ...], dry_run: bool) -> None:
+    """Quantize the model in the folder MODEL to int8, and write it to the folder OUT.
+
+    OUT is a checkpoint in ModelSlim's format, which vLLM serves with the overlays: ascend-overlay run vllm serve OUT.
+    A run that was interrupted goes on where it ended if it is given once more. Nothing is ever overwritten.
+    """
+    from ascend_overlay.quantize import run as quantization
+    from ascend_overlay.quantize import show
+
+    console = _console()
+    if dry_run:
+        show.plan(console, quantization.plan(model, scheme, keep))
+        return
+    watcher = show.Shown(console)
+    try:
+        found = quantization.quantize(model, out, scheme, calibrate=calibrate, keep=keep, watcher=watcher)
+    finally:
+        watcher.close()
+    show.report(console, found)
+
+
 def _show(ledgers: Iterable[Ledger]) -> None:
     from ascend_overlay.report import table
 

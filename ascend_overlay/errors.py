@@ -15,6 +15,7 @@ __all__ = [
     "ConflictError",
     "OverlayError",
     "PluginError",
+    "QuantizeError",
     "SignatureError",
     "TargetError",
     "VersionError",
@@ -47,6 +48,10 @@ class PluginError(OverlayError):
 
 class ConfigError(OverlayError):
     """A setting or argument names something that does not exist or cannot be used."""
+
+
+class QuantizeError(OverlayError):
+    """A model cannot be quantized in the way asked for, or not to the place asked for."""
 
 
 class ActivationError(OverlayError):
