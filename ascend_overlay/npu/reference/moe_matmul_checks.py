@@ -1,0 +1,251 @@
+"""What npu_grouped_matmul takes, as torch_npu documents it for groups given by a tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ascend_overlay.npu.reference.checks import FLOATS, refuse
+
+NAME = "npu_grouped_matmul"
+Tensors = Sequence[Tensor]
+
+# The numbers that torch gives its dtypes, which stand for them where a schema says int.
+_DTYPES = {1: torch.int8, 3: torch.int32, 5: torch.float16, 6: torch.float32, 15: torch.bfloat16}
+_ABSENT = (
+    "offset",
+    "activation_input",
+    "activation_quant_scale",
+    "activation_quant_offset",
+    "x_dtype",
+    "weight_dtype",
+    "scale_dtype",
+    "per_token_scale_dtype",
+)
+_BIAS = {torch.float16: torch.float16, torch.bfloat16: torch.float32, torch.float32: torch.float32}
+_KINDS = (
+    *((dtype, dtype, "float") for dtype in FLOATS),
+    (torch.int8, torch.int8, "int8"),
+    (torch.float16, torch.int8, "int8 weight"),
+    (torch.bfloat16, torch.int8, "int8 weight"),
+)
+_BY_SCALE = {torch.bfloat16: torch.bfloat16, torch.float32: torch.float16, torch.int64: torch.int8}
+
+
+@dataclass(frozen=True)
+class Call:
+    """The arguments of one call that is in order.
+
+    Attributes:
+        kind: "float", "int8" or "int8 weight".
+        dtype: of the result.
+        n: columns of the result, where it is one tensor.
+    """
+
+    kind: str
+    x: Tensors
+    weight: Tensors
+    bias: Tensors | None
+    scale: Tensors | None
+    antiquant_scale: Tensors | None
+    antiquant_offset: Tensors | None
+    per_token_scale: Tensors | None
+    group_list: Tensor | None
+    group_list_type: int
+    group_type: int
+    act_type: int
+    dtype: torch.dtype
+    n: int
+
+    @property
+    def groups(self) -> int:
+        """The number of groups."""
+        return self.weight[0].shape[0] if self.stacked else len(self.weight)
+
+    @property
+    def stacked(self) -> bool:
+        """Tell whether the weights of all groups are one tensor."""
+        return len(self.weight) == 1 and self.weight[0].dim() == 3
+
+    def of_group(self, tensors: Tensors, i: int) -> Tensor:
+        """Return the part of group i."""
+        return tensors[0][i] if self.stacked else tensors[i]
+
+
+def dtype_of(output: Any, default: torch.dtype) -> torch.dtype:
+    """Return the dtype that `output`, a dtype, its number or None, stands for."""
+    if output is None:
+        return default
+    dtype = output if isinstance(output, torch.dtype) else _DTYPES.get(output)
+    if dtype not in _DTYPES.values():
+        refuse(NAME, f"output_dtype is {output}; it takes float16, bfloat16, float32, int32 or None.")
+    return dtype
+
+
+def check(x: Tensors, weight: Tensors, options: Mapping[str, Any]) -> Call:
+    """Return the arguments as a Call.
+
+    Raises:
+        RuntimeError: the NPU does not take them, or they have no reference kernel.
+    """
+    for name in _ABSENT:
+        if options.get(name) is not None:
+            refuse(NAME, f"there is {name}; it takes none, or the reference kernel has none of the packed dtypes.")
+    if not x or not weight:
+        refuse(NAME, f"there are {len(x)} tensors and {len(weight)} weights; it takes one at least.")
+    kind = _kind(x, weight)
+    call = Call(
+        kind=kind,
+        x=x,
+        weight=weight,
+        bias=options.get("bias"),
+        scale=options.get("scale"),
+        antiquant_scale=options.get("antiquant_scale"),
+        antiquant_offset=options.get("antiquant_offset"),
+        per_token_scale=options.get("per_token_scale"),
+        group_list=options.get("group_list"),
+        group_list_type=options.get("group_list_type", 0) or 0,
+        group_type=_group_type(options.get("group_type")),
+        act_type=options.get("act_type", 0) or 0,
+        dtype=dtype_of(options.get("output_dtype"), x[0].dtype),
+        n=weight[0].shape[-1],
+    )
+    _check_shapes(call, options.get("split_item", 0) or 0)
+    _check_dtypes(call)
+    return call
+
+
+def group_sizes(call: Call, rows: int) -> list[int]:
+    """Return how many rows each group has.
+
+    Raises:
+        RuntimeError: group_list is wrong.
+    """
+    if call.group_list is None:
+        return [tensor.shape[0] for tensor in call.x]
+    numbers: list[int] = call.group_list.tolist()
+    sizes = numbers
+    if call.group_list_type == 0:
+        sizes = [end - start for start, end in zip([0, *numbers], numbers, strict=False)]
+    if min(sizes) < 0 or sum(sizes) > rows:
+        held = "ends" if call.group_list_type == 0 else "sizes"
+        refuse(NAME, f"group_list holds the {held} {numbers} for {rows} rows; no group may be negative or go beyond.")
+    return sizes
+
+
+def _kind(x: Tensors, weight: Tensors) -> str:
+    dtypes = {tensor.dtype for tensor in x}, {tensor.dtype for tensor in weight}
+    kinds = [kind for left, right, kind in _KINDS if dtypes == ({left}, {right})]
+    if not kinds:
+        names = [" and ".join(sorted(map(str, found))) for found in dtypes]
+        taken = "float16, bfloat16, float32 or int8 for both, or an int8 weight with float16 or bfloat16"
+        refuse(NAME, f"x is {names[0]} and weight {names[1]}; the reference kernel takes {taken}.")
+    return kinds[0]
+
+
+def _group_type(value: int | None) -> int:
+    if value not in (-1, 0):
+        refuse(NAME, f"group_type is {value}; it takes 0 for groups of rows and -1 for no groups.")
+    return value
+
+
+def _check_shapes(call: Call, split_item: int) -> None:
+    for option, value, taken in (
+        ("split_item", split_item, (2, 3) if call.group_type == 0 else (0, 1)),
+        ("group_list_type", call.group_list_type, (0, 1)),
+        ("act_type", call.act_type, (0, 1, 2, 4, 5)),
+    ):
+        if value not in taken:
+            at = f" with group_type {call.group_type}" if option == "split_item" else ""
+            refuse(NAME, f"{option} is {value}; it takes {' or '.join(map(str, taken))}{at}.")
+    if call.group_type == -1:
+        _check_ungrouped(call)
+    else:
+        _check_grouped(call)
+    for name in ("bias", "scale", "antiquant_scale", "antiquant_offset"):
+        tensors = getattr(call, name)
+        if tensors is None:
+            continue
+        wanted = [(weight.shape[0], weight.shape[2]) if call.stacked else (weight.shape[1],) for weight in call.weight]
+        if [tuple(tensor.shape) for tensor in tensors] != wanted:
+            refuse(NAME, f"{name} has the shapes {[tuple(t.shape) for t in tensors]}; it takes {wanted}.")
+    if call.per_token_scale is not None:
+        wanted = [tuple(tensor.shape[:-1]) for tensor in call.x]
+        if [tuple(tensor.shape) for tensor in call.per_token_scale] != wanted:
+            found = [tuple(tensor.shape) for tensor in call.per_token_scale]
+            refuse(NAME, f"per_token_scale has the shapes {found}; it takes {wanted}.")
+
+
+def _check_ungrouped(call: Call) -> None:
+    if len(call.x) != len(call.weight) or call.group_list is not None:
+        found = f"{len(call.x)} tensors, {len(call.weight)} weights"
+        refuse(NAME, f"there are {found}; without groups it takes as many of each, and no group_list.")
+    for tensor, weight in zip(call.x, call.weight, strict=True):
+        if not 2 <= tensor.dim() <= 6 or weight.dim() != 2 or tensor.shape[-1] != weight.shape[0]:
+            _refuse_product(tensor, weight)
+
+
+def _check_grouped(call: Call) -> None:
+    if len({weight.shape[-1] for weight in call.weight}) > 1:
+        refuse(NAME, "the weights differ in their last dimension; for one result it takes equal ones.")
+    for weight in call.weight:
+        if weight.dim() != (3 if call.stacked else 2):
+            refuse(NAME, "weight is one tensor of 3 dimensions, or as many of 2 as there are groups.")
+    inner = [tensor.shape[-1] for tensor in call.x]
+    wanted = [weight.shape[-2] for weight in call.weight]
+    for tensor in call.x:
+        if tensor.dim() != 2 or set(inner) != set(wanted):
+            _refuse_product(tensor, call.weight[0])
+    if call.group_list is None:
+        if len(call.x) == 1 or len(call.x) != len(call.weight):
+            refuse(NAME, "there is no group_list; rows of one tensor are not grouped without.")
+        return
+    found = call.group_list
+    if found.dtype != torch.int64 or tuple(found.shape) != (call.groups,):
+        described = f"{found.dtype} of the shape {tuple(found.shape)}"
+        refuse(NAME, f"group_list is {described}; it takes int64 with one element for each of {call.groups} groups.")
+    rows = [tensor.shape[0] for tensor in call.x]
+    if len(rows) > 1 and group_sizes(call, sum(rows)) != rows:
+        refuse(NAME, "group_list differs from the numbers of rows of the tensors.")
+
+
+def _refuse_product(x: Tensor, weight: Tensor) -> None:
+    refuse(NAME, f"x of the shape {tuple(x.shape)} has no product with a weight of the shape {tuple(weight.shape)}.")
+
+
+def _check_dtypes(call: Call) -> None:
+    given = {
+        name: {tensor.dtype for tensor in tensors}
+        for name in ("bias", "scale", "antiquant_scale", "antiquant_offset", "per_token_scale")
+        if (tensors := getattr(call, name)) is not None
+    }
+    x = call.x[0].dtype
+    wanted: dict[str, tuple[torch.dtype, ...]] = {}
+    results: tuple[torch.dtype | None, ...] = (x,)
+    if call.kind == "int8":
+        wanted = {"bias": (torch.int32,), "scale": tuple(_BY_SCALE), "per_token_scale": (torch.float32,)}
+        results = tuple(_BY_SCALE.get(dtype) for dtype in given.get("scale", ())) or (torch.int32,)
+    elif call.kind == "float":
+        wanted = {"bias": (_BIAS[x],)}
+    else:
+        wanted = {"bias": (_BIAS[x],), "antiquant_scale": (x,), "antiquant_offset": (x,)}
+        if not {"antiquant_scale", "antiquant_offset"} <= given.keys():
+            refuse(NAME, "an int8 weight with x of another dtype takes an antiquant_scale and an antiquant_offset.")
+    for name, dtypes in given.items():
+        if name not in wanted:
+            refuse(NAME, f"there is {name}; with x of {x} and weight of {call.weight[0].dtype} it takes none.")
+        if not dtypes <= set(wanted[name]) or len(dtypes) > 1:
+            listed = " or ".join(map(str, wanted[name]))
+            refuse(NAME, f"{name} is {', '.join(map(str, dtypes))}; with x of {x} it takes {listed}.")
+    if call.dtype not in results:
+        by = f", scale of {next(iter(given['scale']))}" if "scale" in given else ""
+        refuse(NAME, f"output_dtype is {call.dtype}; with x of {x}{by} it takes {results[0]}.")
+    tokens = "per_token_scale" in given
+    if tokens and ("scale" not in given or torch.int64 in given["scale"]):
+        refuse(NAME, "per_token_scale takes a scale of bfloat16 or float32 beside it.")
+    if call.act_type and not tokens:
+        refuse(NAME, "act_type takes a per_token_scale beside it.")
