@@ -26,6 +26,8 @@ def arguments(name: str, device: str = "cpu", dtype: Any = torch.bfloat16) -> tu
 
     positions = torch.arange(6, device=device)
     packed = random(6, 4 * 64)
+    experts = (torch.arange(18, device=device) % 7).reshape(6, 3).to(torch.int32)
+    rows = torch.arange(18, device=device).flip(0).to(torch.int32)
     return {
         "npu_rms_norm": ((random(2, 5, 32), random(32), 1e-5), {}),
         "npu_add_rms_norm": ((random(5, 32), packed[:5, :32], random(32), 1e-5), {}),
@@ -37,12 +39,37 @@ def arguments(name: str, device: str = "cpu", dtype: Any = torch.bfloat16) -> tu
         ),
         "npu_rotary_mul": ((random(1, 6, 2, 32), random(1, 6, 1, 32), random(1, 6, 1, 32), "interleave"), {}),
         "npu_interleave_rope": ((random(6, 2, 1, 64), random(6, 1, 1, 64), random(6, 1, 1, 64)), {}),
+        "npu_moe_gating_top_k": (
+            (random(6, 16), 3),
+            {"bias": random(16), "k_group": 2, "group_count": 4, "group_select_mode": 1, "norm_type": 1},
+        ),
+        "npu_moe_gating_top_k_softmax": ((random(2, 6, 16), None, 3), {}),
+        "npu_moe_init_routing_v2": (
+            (random(6, 32), experts),
+            {
+                "expert_num": 8,
+                "expert_tokens_num_type": 1,
+                "expert_tokens_num_flag": True,
+                "quant_mode": 1,
+                "active_expert_range": [1, 6],
+            },
+        ),
+        "npu_moe_token_unpermute": ((random(18, 32), rows, random(6, 3)), {}),
+        "npu_grouped_matmul": (
+            ([random(18, 32)], [random(7, 32, 16)]),
+            {
+                "split_item": 2,
+                "group_type": 0,
+                "group_list": torch.tensor([3, 3, 3, 3, 2, 2, 2], device=device),
+                "group_list_type": 1,
+            },
+        ),
     }[name]
 
 
 def listed(result: Any) -> list[Any]:
     """Return the tensors of a result."""
-    return list(result) if isinstance(result, tuple) else [result]
+    return list(result) if isinstance(result, (tuple, list)) else [result]
 
 
 def look(result: Any) -> list[Any]:

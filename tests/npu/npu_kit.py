@@ -59,4 +59,4 @@ def assert_compiles(function: Callable[..., Any], *arguments: Any) -> None:
 
 
 def _listed(result: Any) -> list[Any]:
-    return list(result) if isinstance(result, tuple) else [result]
+    return list(result) if isinstance(result, (tuple, list)) else [result]

@@ -106,7 +106,7 @@ def npu_moe_gating_top_k(
 
 def _largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     # Not topk(), which says nothing of the order of equal elements.
-    values, indices = scores.sort(-1, descending=True, stable=True)
+    values, indices = scores.sort(dim=-1, descending=True, stable=True)
     return values[..., :k].contiguous(), indices[..., :k].contiguous()
 
 
