@@ -33,6 +33,14 @@ def arguments(name: str, device: str = "cpu", dtype: Any = torch.bfloat16) -> tu
         "npu_add_rms_norm": ((random(5, 32), packed[:5, :32], random(32), 1e-5), {}),
         "npu_swiglu": ((random(5, 3, 32),), {}),
         "npu_format_cast": ((random(32, 48), 29), {}),
+        "npu_clipped_swiglu": (
+            (random(5, 3, 32),),
+            {"alpha": 1.0, "limit": 0.5, "bias": 0.0, "interleaved": False},
+        ),
+        "npu_gelu": ((random(5, 32).t(),), {"approximate": "tanh"}),
+        "npu_fast_gelu": ((random(5, 32),), {}),
+        "npu_geglu": ((random(5, 3, 32), -1, 0, True), {}),
+        "npu_gemma_rms_norm": ((random(2, 5, 32), random(32), 1e-5), {}),
         "npu_mrope": (
             (positions, packed[:, :192], packed[:, 192:], random(9, 64), 64),
             {"mrope_section": [0, 0, 0], "rotary_mode": "interleave"},

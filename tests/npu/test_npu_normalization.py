@@ -1,4 +1,4 @@
-"""npu_rms_norm and npu_add_rms_norm compute what torch_npu documents."""
+"""npu_rms_norm, npu_add_rms_norm and npu_gemma_rms_norm compute what torch_npu documents."""
 
 from __future__ import annotations
 
@@ -99,3 +99,34 @@ def test_add_rms_norm_takes_one_dtype_and_one_shape() -> None:
         OPERATORS.npu_add_rms_norm(x, x, torch.ones(8))
     with pytest.raises(RuntimeError, match="must be equal"):
         OPERATORS.npu_add_rms_norm(x, x[:1], torch.ones(8, dtype=torch.bfloat16))
+
+
+@given(shape=_SHAPES, dtype=st.sampled_from(DTYPES), scale=st.sampled_from([1e-3, 1.0, 30.0]))
+def test_gemma_rms_norm_is_the_formula_rounded_once(shape: tuple[int, ...], dtype: Any, scale: float) -> None:
+    x, gamma = tensor(1, *shape, dtype=dtype, scale=scale), tensor(2, shape[-1], dtype=dtype)
+    y, rstd = OPERATORS.npu_gemma_rms_norm(x, gamma, 1e-5)
+    exact_y, exact_rstd = _exact(x, 1 + gamma.double(), 1e-5, 1)
+    assert (y.dtype, rstd.dtype, rstd.shape) == (dtype, torch.float32, (*shape[:-1], 1))
+    assert_rounded_once(y, exact_y, exact_y.abs() + x.double().abs() * exact_rstd)
+    assert_rounded_once(rstd, exact_rstd)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_torch_accepts_gemma_rms_norm(dtype: Any) -> None:
+    x, gamma = tensor(1, 6, 4, 32, dtype=dtype), tensor(2, 32, dtype=dtype)
+    assert_checked_by_torch(OPERATORS.npu_gemma_rms_norm, x, gamma, 1e-6)
+    assert_compiles(lambda x, g: OPERATORS.npu_gemma_rms_norm(x, g, 1e-6), x, gamma)
+
+
+@pytest.mark.parametrize(
+    ("x", "gamma", "message"),
+    [
+        (torch.ones(2, 8), torch.ones(7), "trailing dimensions"),
+        (torch.ones(2, 8, dtype=torch.bfloat16), torch.ones(8), "one dtype"),
+        (torch.ones(8, 2).t(), torch.ones(8), "not contiguous"),
+        (torch.ones(0, 8), torch.ones(8), "without an element"),
+    ],
+)
+def test_what_the_npu_refuses_of_gemma_rms_norm_is_refused(x: Any, gamma: Any, message: str) -> None:
+    with pytest.raises(RuntimeError, match=message):
+        OPERATORS.npu_gemma_rms_norm(x, gamma)

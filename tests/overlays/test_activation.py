@@ -1,7 +1,8 @@
-"""SiluAndMul runs on npu_swiglu, whichever method vLLM picks, and so does what is derived from it."""
+"""Activations run on NPU operators, whichever method vLLM picks, and so does what is derived from them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,42 +14,105 @@ pytestmark = pytest.mark.vllm
 
 ONLY = ["activation"]
 
+LAYERS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    # case -> class, operator, arguments of the class
+    "silu and mul": ("SiluAndMul", "npu_swiglu", {"compile_native": False}),
+    "clamped": ("SiluAndMulWithClamp", "npu_clipped_swiglu", {"swiglu_limit": 1.5, "compile_native": False}),
+    "clamped, alpha and beta": (
+        "SiluAndMulWithClamp",
+        "npu_clipped_swiglu",
+        {"swiglu_limit": 0.7, "alpha": 1.702, "beta": 1.0, "compile_native": False},
+    ),
+    "swiglu oai": ("SwigluOAIAndMul", "npu_clipped_swiglu", {}),
+    "swiglu oai, alpha and limit": ("SwigluOAIAndMul", "npu_clipped_swiglu", {"alpha": 1.1, "limit": 0.9}),
+    "gelu and mul": ("GeluAndMul", "npu_geglu", {}),
+    "gelu and mul, tanh": ("GeluAndMul", "npu_geglu", {"approximate": "tanh"}),
+    "gelu": ("GELU", "npu_gelu", {}),
+    "gelu, tanh": ("GELUTanh", "npu_gelu", {}),
+    "new gelu": ("NewGELU", "npu_gelu", {}),
+    "fast gelu": ("FastGELU", "npu_gelu", {}),
+    "quick gelu": ("QuickGELU", "npu_fast_gelu", {}),
+}
+
 
 @pytest.fixture(autouse=True)
 def vllm_loaded() -> None:
     pytest.importorskip("vllm.model_executor.layers.activation")
 
 
-@pytest.mark.parametrize("custom_ops", DISPATCH)
-@pytest.mark.parametrize("shape", [(5, 48), (2, 3, 16), (0, 8)])
-@pytest.mark.parametrize("name", DTYPES)
-def test_the_npu_operator_computes_it(name: str, shape: tuple[int, ...], custom_ops: str) -> None:
-    from vllm.model_executor.layers.activation import SiluAndMul
+def _layer(case: str) -> Any:
+    from vllm.model_executor.layers import activation
 
+    name, _, arguments = LAYERS[case]
+    return getattr(activation, name)(**arguments)
+
+
+def _terms(x: Any, exact: Any) -> Any:
+    """Return the size of what makes up a result: GELU subtracts from one what is nearly one."""
+    gate = x.float().abs().amax(dim=-1, keepdim=True)
+    return exact.abs() + 0.05 * gate * (1 + gate) if exact.shape != x.shape else exact.abs() + 0.05 * x.float().abs()
+
+
+@pytest.mark.parametrize("custom_ops", DISPATCH)
+@pytest.mark.parametrize("shape", [(5, 48), (2, 3, 30), (0, 8)])
+@pytest.mark.parametrize("name", DTYPES)
+@pytest.mark.parametrize("case", LAYERS)
+def test_the_npu_operator_computes_it(case: str, name: str, shape: tuple[int, ...], custom_ops: str) -> None:
     x = tensor(1, *shape, dtype=dtype_of(name))
     with configured(custom_ops):
-        exact = SiluAndMul(compile_native=False).forward_native(x.float())
+        stock = _layer(case)
+        exact = stock.forward_native(x.float())
+    before = x.clone()
     with ascend_overlay.enabled(only=ONLY, trace=True), configured(custom_ops):
-        layer = SiluAndMul(compile_native=False)
+        layer = _layer(case)
+        assert isinstance(layer, type(stock))
         assert layer._forward_method.__name__ == DISPATCH[custom_ops]
-        assert_rounded_once(layer(x), exact)
-        assert_rounded_once(layer.forward_oot(x), exact)
-        assert_rounded_once(type(layer).forward_native(x), exact)
-        assert calls() == {"npu_swiglu": 3}
+        for result in (layer(x), layer.forward_oot(x), layer.forward_cpu(x)):
+            assert result.dtype == x.dtype
+            assert_rounded_once(result, exact, terms=_terms(x, exact))
+        assert calls() == {LAYERS[case][1]: 3}
+    assert (x == before).all()
 
 
-def test_compiled_it_is_one_graph(request: pytest.FixtureRequest) -> None:
-    import torch
+@pytest.mark.parametrize("case", LAYERS)
+def test_a_strided_input(case: str) -> None:
+    wide = tensor(1, 5, 64, dtype=dtype_of("bfloat16"))
+    with ascend_overlay.enabled(only=ONLY), configured():
+        layer = _layer(case)
+        assert (layer(wide[:, 8:40]) == layer(wide[:, 8:40].contiguous())).all()
+
+
+def test_a_single_row() -> None:
+    """npu_clipped_swiglu takes two dimensions at least."""
+    x = tensor(1, 8, dtype=dtype_of("float32"))
+    with ascend_overlay.enabled(only=ONLY), configured():
+        for case in ("clamped", "swiglu oai"):
+            layer = _layer(case)
+            assert layer(x).shape == (4,)
+            assert (layer(x) == layer(x.unsqueeze(0))[0]).all()
+
+
+def test_silu_and_mul_on_the_class() -> None:
     from vllm.model_executor.layers.activation import SiluAndMul
+
+    x = tensor(1, 5, 48, dtype=dtype_of("bfloat16"))
+    with ascend_overlay.enabled(only=ONLY, trace=True), configured():
+        layer = SiluAndMul(compile_native=False)
+        assert (type(layer).forward_native(x) == layer(x)).all()
+
+
+@pytest.mark.parametrize("case", LAYERS)
+def test_compiled_it_is_one_graph(case: str) -> None:
+    import torch
 
     x = tensor(1, 5, 48, dtype=torch.bfloat16)
     with ascend_overlay.enabled(only=ONLY, trace=True), configured("none"):
-        layer = SiluAndMul(compile_native=False)
+        layer = _layer(case)
         torch._dynamo.reset()
-        compiled = torch.compile(layer, fullgraph=True, backend="inductor")
+        compiled: Callable[..., Any] = torch.compile(layer, fullgraph=True, dynamic=True, backend="inductor")
         assert torch.equal(compiled(x), layer(x))
-        compiled(x)
-        assert calls() == {"npu_swiglu": 3}
+        assert torch.equal(compiled(x[:3]), layer(x[:3]))
+        assert calls() == {LAYERS[case][1]: 4}
 
 
 def test_a_layer_that_vllm_compiles_by_itself() -> None:
@@ -64,23 +128,40 @@ def test_a_layer_that_vllm_compiles_by_itself() -> None:
         assert calls() == {"npu_swiglu": 2}
 
 
-def test_derived_classes_follow_before_and_after() -> None:
-    from vllm.model_executor.layers.activation import SiluAndMul
+@pytest.mark.parametrize("case", LAYERS)
+def test_derived_classes_follow_before_and_after(case: str) -> None:
+    from vllm.model_executor.layers import activation
 
-    class Before(SiluAndMul):
+    name, operator, arguments = LAYERS[case]
+    base: Any = getattr(activation, name)
+
+    class Before(base):
         pass
 
     x = tensor(1, 5, 48, dtype=dtype_of("bfloat16"))
     with ascend_overlay.enabled(only=ONLY, trace=True):
 
-        class After(SiluAndMul):
+        class After(base):
             pass
 
         with configured():
             for count, cls in enumerate((Before, After), 1):
-                cls()(x)
-                assert calls() == {"npu_swiglu": count}
-    assert Before.__bases__ == After.__bases__ == (SiluAndMul,)
+                cls(**arguments)(x)
+                assert calls() == {operator: count}
+    assert Before.__bases__ == After.__bases__ == (base,)
+
+
+def test_layers_by_name_are_not_those_that_were_built_before() -> None:
+    from vllm.model_executor.layers.activation import get_act_and_mul_fn, get_act_fn
+
+    with configured():
+        stock = get_act_fn("gelu_new"), get_act_and_mul_fn("geglu"), get_act_fn("quick_gelu")
+        with ascend_overlay.enabled(only=ONLY):
+            ours = get_act_fn("gelu_new"), get_act_and_mul_fn("geglu"), get_act_fn("quick_gelu")
+            assert [type(layer).__name__ for layer in ours] == ["AscendNewGELU", "AscendGeluAndMul", "AscendQuickGELU"]
+            assert get_act_fn("gelu_new") is ours[0]
+        again = get_act_fn("gelu_new"), get_act_and_mul_fn("geglu"), get_act_fn("quick_gelu")
+    assert all(now is then for now, then in zip(again, stock, strict=True))
 
 
 def test_afterwards_nothing_is_left() -> None:

@@ -8,11 +8,21 @@ that what runs on a laptop is not refused by the hardware.
 from __future__ import annotations
 
 from ascend_overlay.npu.kernel import ReferenceKernel
-from ascend_overlay.npu.reference import activation, layout, moe_gating, moe_matmul, moe_routing, normalization, rotary
+from ascend_overlay.npu.reference import (
+    activation,
+    gelu,
+    layout,
+    moe_gating,
+    moe_matmul,
+    moe_routing,
+    normalization,
+    rotary,
+)
 
 KERNELS: tuple[ReferenceKernel, ...] = (
     *normalization.KERNELS,
     *activation.KERNELS,
+    *gelu.KERNELS,
     *rotary.KERNELS,
     *layout.KERNELS,
     *moe_gating.KERNELS,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -22,19 +24,79 @@ def npu_swiglu(input: Tensor, dim: int = -1) -> Tensor:
     Raises:
         RuntimeError: a shape or dtype that the NPU does not take.
     """
-    _check(input, dim)
+    _check("npu_swiglu", input, dim)
     a, b = input.chunk(2, dim)
     a = a.float()
     return (a * torch.sigmoid(a) * b.float()).to(input.dtype).contiguous()
 
 
-def _check(input: Tensor, dim: int) -> None:
-    dimensions("npu_swiglu", "input", input, range(1, 9))
-    float_tensor("npu_swiglu", "input", input)
-    if not -input.dim() <= dim < input.dim():
-        refuse("npu_swiglu", f"dim is {dim}, but input has {input.dim()} dimensions.")
-    if input.shape[dim] % 2:
-        refuse("npu_swiglu", f"dimension {dim} of input has {input.shape[dim]} elements; it takes an even number.")
+def npu_clipped_swiglu(
+    x: Tensor,
+    *,
+    group_index: Tensor | None = None,
+    dim: int = -1,
+    alpha: float = 1.702,
+    limit: float = 7.0,
+    bias: float = 1.0,
+    interleaved: bool = True,
+) -> Tensor:
+    """Return ``a * sigmoid(alpha * a) * (b + bias)``, with a at most `limit` and b between `-limit` and `limit`.
+
+    Args:
+        x: 2 to 8 dimensions, an even number of elements along `dim`, contiguous; float16, bfloat16 or float32.
+        group_index: (num_groups,) int64, rows of each group. A row is what the dimensions before `dim` index; the rows
+            after the last group are not computed: here they become zeros, on an NPU they may be anything. None: all.
+        dim: the dimension that is split; the dimensions after it go with it.
+        alpha: steepness of the sigmoid.
+        limit: where the values are clipped.
+        bias: added to the second part.
+        interleaved: a and b are the even and the odd elements of a row; else its halves.
+
+    Returns:
+        dtype of `x`; its shape with half of `dim`.
+
+    Raises:
+        RuntimeError: a shape, layout or dtype that the NPU does not take.
+    """
+    operator = "npu_clipped_swiglu"
+    dimensions(operator, "x", x, range(2, 9))
+    _check(operator, x, dim, name="x")
+    if not x.is_contiguous():
+        refuse(operator, "x is not contiguous.")
+    if group_index is not None and (group_index.dim() != 1 or group_index.dtype != torch.int64):
+        refuse(operator, f"group_index is {group_index.dtype} of {group_index.dim()} dimensions; it takes int64 of 1.")
+    shape = list(x.shape)
+    rows = x.reshape(math.prod(shape[: dim % x.dim()]), math.prod(shape[dim % x.dim() :])).float()
+    a, b = (rows[:, ::2], rows[:, 1::2]) if interleaved else rows.chunk(2, dim=1)
+    a = a.clamp(max=limit)
+    y = a * torch.sigmoid(alpha * a) * (b.clamp(-limit, limit) + bias)
+    if group_index is not None:
+        computed = torch.arange(len(rows), device=x.device).unsqueeze(1) < group_index.sum()
+        y = torch.where(computed, y, 0.0)
+    shape[dim] //= 2
+    return y.to(x.dtype).reshape(shape)
+
+
+def _check(operator: str, x: Tensor, dim: int, name: str = "input") -> None:
+    dimensions(operator, name, x, range(1, 9))
+    float_tensor(operator, name, x)
+    if not -x.dim() <= dim < x.dim():
+        refuse(operator, f"dim is {dim}, but {name} has {x.dim()} dimensions.")
+    if x.shape[dim] % 2:
+        refuse(operator, f"dimension {dim} of {name} has {x.shape[dim]} elements; it takes an even number.")
+
+
+def _fake_clipped(
+    x: Tensor,
+    *,
+    group_index: Tensor | None = None,
+    dim: int = -1,
+    alpha: float = 1.702,
+    limit: float = 7.0,
+    bias: float = 1.0,
+    interleaved: bool = True,
+) -> Tensor:
+    return _fake(x, dim)
 
 
 def _fake(input: Tensor, dim: int = -1) -> Tensor:
@@ -48,6 +110,15 @@ KERNELS = (
         schema="npu_swiglu(Tensor input, int dim=-1) -> Tensor",
         cpu=npu_swiglu,
         fake=_fake,
+        source="torch_npu 2.13 (schema, meta kernel, documentation inside the wheel)",
+    ),
+    ReferenceKernel(
+        schema=(
+            "npu_clipped_swiglu(Tensor x, *, Tensor? group_index=None, int dim=-1, float alpha=1.702, float limit=7., "
+            "float bias=1., bool interleaved=True) -> Tensor"
+        ),
+        cpu=npu_clipped_swiglu,
+        fake=_fake_clipped,
         source="torch_npu 2.13 (schema, meta kernel, documentation inside the wheel)",
     ),
 )

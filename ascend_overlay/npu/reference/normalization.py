@@ -60,6 +60,31 @@ def npu_add_rms_norm(x1: Tensor, x2: Tensor, gamma: Tensor, epsilon: float = 1e-
     return y, rstd, total.to(x1.dtype)
 
 
+def npu_gemma_rms_norm(input: Tensor, gamma: Tensor, epsilon: float = 1e-6) -> tuple[Tensor, Tensor]:
+    """Return (y, rstd): rstd as `npu_rms_norm` computes it, and ``y = input * rstd * (1 + gamma)``.
+
+    Args:
+        input: 1 to 8 dimensions, contiguous, at least one element; float16, bfloat16 or float32.
+        gamma: shape ``input.shape[n:]``, contiguous; dtype of `input`. One is added in float32.
+        epsilon: added under the root.
+
+    Returns:
+        y: shape and dtype of `input`.
+        rstd: float32; shape of `input` with 1 for each normalized dimension.
+
+    Raises:
+        RuntimeError: a shape, layout or dtype that the NPU does not take.
+    """
+    operator = "npu_gemma_rms_norm"
+    same_dtype(operator, input=input, gamma=gamma)
+    _check(operator, input, gamma)
+    if not input.is_contiguous() or not gamma.is_contiguous():
+        refuse(operator, "input or gamma is not contiguous.")
+    if not input.numel():
+        refuse(operator, f"input has the shape {tuple(input.shape)}, without an element.")
+    return _normalize(input.float(), 1.0 + gamma.float(), epsilon, input.dtype)
+
+
 def _check(operator: str, x: Tensor, gamma: Tensor) -> None:
     dimensions(operator, "the input", x, range(1, 9))
     if x.dtype not in FLOATS:
@@ -100,5 +125,11 @@ KERNELS = (
         cpu=npu_add_rms_norm,
         fake=_fake_add_rms_norm,
         source="torch_npu 2.13 (schema, meta kernel), CANN aclnnAddRmsNorm (formula, dtypes, shape of rstd)",
+    ),
+    ReferenceKernel(
+        schema="npu_gemma_rms_norm(Tensor input, Tensor gamma, float epsilon=1e-06) -> (Tensor, Tensor)",
+        cpu=npu_gemma_rms_norm,
+        fake=_fake_rms_norm,
+        source="torch_npu 2.13 (schema, meta kernel, documentation inside the wheel), CANN aclnnGemmaRmsNorm (formula)",
     ),
 )
