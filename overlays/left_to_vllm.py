@@ -14,7 +14,17 @@ REASONS = {
     "vllm.model_executor.layers.fused_moe.router.gate_linear:GateLinear": _ATEN,
     "vllm.model_executor.layers.conv:*": _ATEN,
     "vllm.model_executor.layers.fusion.mm_input_norm:FusedMMInputNorm": _ATEN,
-    "vllm.model_executor.layers.activation:*": _NO_OPERATOR,
+    "vllm.model_executor.layers.activation:FatreluAndMul": _ATEN,
+    "vllm.model_executor.layers.activation:GeluAndMulSparse": _NO_OPERATOR,
+    "vllm.model_executor.layers.activation:MulAndSilu": (
+        "npu_swiglu activates the first half, this the second: a copy to exchange them costs more than it saves"
+    ),
+    "vllm.model_executor.layers.activation:ReLUSquaredActivation": _ATEN,
+    "vllm.model_executor.layers.activation:SituAndMul": _NO_OPERATOR,
+    "vllm.model_executor.layers.activation:SwigluStepAndMul": (
+        "npu_clipped_swiglu clips before the activation, this after it; vLLM's PyTorch implementation runs"
+    ),
+    "vllm.model_executor.layers.activation:XIELU": _NO_OPERATOR,
     "vllm.model_executor.layers.layernorm:LayerNorm": _ATEN,
     "vllm.model_executor.layers.minimax_rms_norm.*": f"{_NO_OPERATOR}: its mean runs over all ranks",
     "vllm.model_executor.layers.mhc:*": f"{_NO_OPERATOR} (hyper-connections)",

@@ -104,7 +104,8 @@ def test_the_layer_overlays_run_beside_it(wheel: Wheel) -> None:
     assert found["platform"] == "cpu"
     assert found["torch_npu"].startswith(VERSION)
     assert found["states"] == ["applied"]
-    assert found["counts"] == {"npu_add_rms_norm": 1, "npu_mrope": 1, "npu_rms_norm": 1, "npu_swiglu": 1}
+    counts = {name: count for name, count in found["counts"].items() if count}
+    assert counts == {"npu_add_rms_norm": 1, "npu_mrope": 1, "npu_rms_norm": 1, "npu_swiglu": 1}
     x, ones = found["x"], torch.ones(64, dtype=torch.bfloat16)
     plain, with_residual, total = found["norm"]
     y, _, s = normalization.npu_add_rms_norm(x, x, ones, 1e-6)

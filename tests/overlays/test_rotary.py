@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from typing import Any
 
 import pytest
@@ -298,5 +299,4 @@ def test_enabled_before_vllm_its_classes_are_replaced_while_they_are_imported(py
         env={"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"},
         timeout=180,
     )
-    states = done.stdout.splitlines()[-1]
-    assert states == str(["applied"] * 10).replace("'", '"')
+    assert set(json.loads(done.stdout.splitlines()[-1])) == {"applied"}
