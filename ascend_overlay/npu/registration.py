@@ -13,7 +13,7 @@ import torch
 
 from ascend_overlay import api, settings, versions
 from ascend_overlay.errors import ConflictError, PluginError, TargetError, did_you_mean
-from ascend_overlay.npu import availability, tracing
+from ascend_overlay.npu import agreement, availability, tracing
 from ascend_overlay.npu.kernel import ReferenceKernel
 from ascend_overlay.npu.reference import KERNELS
 
@@ -61,9 +61,9 @@ class _Registry:
             self._schemas.define(kernel.schema, tags=(torch.Tag.pt2_compliant_tag,))
             torch.library.register_fake(name, kernel.fake, lib=self._schemas)
             self.defined.append(kernel.name)
-        elif genuine != torch._C.parse_schema(name + kernel.schema.removeprefix(kernel.name)):
+        elif reason := agreement.unusable(kernel.schema, str(genuine)):
             version = versions.installed("torch_npu")
-            api.note("", f"{name}: torch_npu {version} has another schema, {genuine}; it runs without a CPU kernel")
+            api.note("", f"{name}: the operator of torch_npu {version} {reason}; it runs without a CPU kernel")
             return
         elif not torch._C._dispatch_has_kernel_for_dispatch_key(name, "Meta"):
             # Without one, no graph that calls the operator can be traced.
@@ -95,14 +95,19 @@ def load(*operators: str) -> None:
     kernel get ours. Where it is not, schema, CPU kernel and fake kernel of every reference kernel are ours. Plugins are
     asked for their kernels each time. May be called any number of times, from any thread.
 
+    Releases of torch_npu differ. Where the schema of one of the `operators` is not that of our reference kernel, the
+    source of the calling module is read, and a call in it that this release would refuse is refused here.
+
     Args:
         operators: names without the namespace; their calls are counted where counting is on (tracing.py).
 
     Raises:
         ConflictError: a plugin declares another schema for an operator that is known.
         PluginError: a plugin raises, or contributes something else than a ReferenceKernel.
-        TargetError: an operator exists neither in torch_npu nor as a reference kernel.
+        TargetError: an operator exists neither in torch_npu nor as a reference kernel, or torch_npu is there and does
+            not have it, or has it without an argument that the calling module passes.
     """
+    caller = sys._getframe(1).f_globals
     # Not under the lock: both may import, and whoever imports may be waiting for the lock.
     _import_genuine()
     contributions = _contributions()
@@ -113,7 +118,7 @@ def load(*operators: str) -> None:
         if added:
             _registry.implement()
         for name in operators:
-            _require(name)
+            _require(name, caller)
         tracing.expect(operators)
 
 
@@ -144,16 +149,19 @@ def _schema_of(name: str) -> torch.FunctionSchema | None:
     return overloads[0] if overloads else None
 
 
-def _require(name: str) -> None:
-    if _schema_of(name) is not None:
-        return
-    version = versions.installed("torch_npu")
-    where = f"torch_npu {version}" if "torch_npu" in sys.modules else "the reference kernels"
-    hint = did_you_mean(name, _registry.kernels)
-    raise TargetError(
-        f"there is no operator npu::{name} in {where}.{hint} Install a torch_npu that has it, or contribute a "
-        f"reference kernel with the hook ascend_overlay_kernels."
-    )
+def _require(name: str, caller: Mapping[str, Any]) -> None:
+    schema = _schema_of(name)
+    genuine = "torch_npu" in sys.modules
+    known = _registry.kernels.get(name)
+    if schema is None:
+        where = f"torch_npu {versions.installed('torch_npu')}" if genuine else "the reference kernels"
+        hint = did_you_mean(name, _registry.kernels)
+        raise TargetError(
+            f"there is no operator npu::{name} in {where}.{hint} Install a torch_npu that has it, or contribute a "
+            f"reference kernel with the hook ascend_overlay_kernels."
+        )
+    if genuine and known is not None:
+        agreement.demand(known[0].schema, None if name in _registry.defined else str(schema), caller)
 
 
 def _settings_changed() -> None:
