@@ -11,6 +11,7 @@ from typing import Any
 from ascend_overlay import settings as settings_module
 from ascend_overlay.engine import Engine
 from ascend_overlay.hooks.manager import Failure
+from ascend_overlay.overlay import Overlay
 from ascend_overlay.records import Ledger
 from ascend_overlay.settings import Settings
 
@@ -148,6 +149,24 @@ def contributions(hook: str) -> Iterator[tuple[str, Any]]:
             raise answer.error
         if answer is not None:
             yield str(origin), answer
+
+
+def cases() -> Iterator[tuple[str, Any]]:
+    """Ask all plugins for their comparisons; yield each with the words that name its contributor.
+
+    Raises:
+        PluginError: a plugin raises.
+    """
+    for origin, answer in _engine.plugins.each("ascend_overlay_cases"):
+        if isinstance(answer, Failure):
+            raise answer.error
+        for case in answer or ():
+            yield str(origin), case
+
+
+def overlays() -> Mapping[str, Overlay]:
+    """Return the overlays that plugins contribute, by name; known once settings were checked or overlays enabled."""
+    return _engine.overlays
 
 
 def note(overlay: str, text: str) -> None:

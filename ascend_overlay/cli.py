@@ -14,6 +14,8 @@ from ascend_overlay import __version__, process
 from ascend_overlay.errors import OverlayError
 from ascend_overlay.settings import WEIGHT_NZ, Settings, preferences
 
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -208,6 +210,26 @@ def quantize(model: Path, out: Path, scheme: str, calibrate: Path | None, keep: 
     finally:
         watcher.close()
     show.report(console, found)
+
+
+@main.command()
+@click.option("--only", metavar="NAME,...", help="Compare these operators, layers, or overlays' layers only.")
+@click.option("--dtype", metavar="DTYPE,...", help="Compare in these dtypes only.")
+@click.option("--quick", is_flag=True, help="Compare one case of each operator or layer and dtype.")
+@click.option("--torch-npu", metavar="RELEASE|WHEEL", help="Ask this torch_npu; a release is downloaded by pip.")
+@click.option("--json", "json_file", metavar="FILE", type=_FILE, help="Write everything to FILE.")
+def verify(only: str | None, dtype: str | None, quick: bool, torch_npu: str | None, json_file: Path | None) -> None:
+    """Compare NPU operators and overlaid layers with what they stand in for.
+
+    Operators: each reference kernel with its formula or vLLM's own kernel; schema and result with the genuine
+    torch_npu; on a machine with an NPU, its kernels with the reference kernels. Layers: each in stock vLLM and under
+    its overlay. The exit status is 0 only if everything agrees.
+    """
+    from ascend_overlay.verify import command
+
+    names = {"only": tuple(_names(only) or ()), "dtypes": tuple(_names(dtype) or ())}
+    if not command.run(_console(), quick=quick, torch_npu=torch_npu, json=json_file, **names):
+        sys.exit(1)
 
 
 def _show(ledgers: Iterable[Ledger]) -> None:

@@ -92,6 +92,11 @@ class Engine:
         finally:
             self._serial.release()
 
+    @property
+    def overlays(self) -> dict[str, Overlay]:
+        """The overlays that were contributed, by name."""
+        return {name: overlay for name, (overlay, _) in self._overlays.items()}
+
     def settings(self, **arguments: Any) -> Settings:
         """Return the settings of the environment, as it was before any enable(), with `arguments` over them."""
         return Settings.from_env(self._propagation.original()).updated(**arguments)
@@ -151,11 +156,10 @@ class Engine:
         self.plugins.load(settings)
         self._collect_overlays()
         self._report_plugins(settings)
-        overlays = {name: overlay for name, (overlay, _) in self._overlays.items()}
-        return [name for name in plan.select(overlays, settings) if name not in self._units]
+        return [name for name in plan.select(self.overlays, settings) if name not in self._units]
 
     def _enable_new(self, names: list[str], settings: Settings) -> list[str]:
-        ranks = plan.ranks({name: overlay for name, (overlay, _) in self._overlays.items()})
+        ranks = plan.ranks(self.overlays)
         units = [plan.unit_of(*self._overlays[name], ranks[name]) for name in names]
         if problem := plan.missing_vllm(units):
             self._complain(VersionError(problem), settings)

@@ -139,6 +139,18 @@ def exists(module: str) -> bool:
     return _first_missing(module)[0] is None
 
 
+def source_of(module: str) -> str | None:
+    """Return the path of the Python file of `module`, without importing anything; None where there is none."""
+    package = module.rpartition(".")[0]
+    missing, search = _first_missing(package) if package else (None, None)
+    if missing is not None:
+        return None
+    loaded = getattr(sys.modules.get(module), "__spec__", None)
+    spec = loaded or _find_spec(module, search)
+    origin = spec.origin if spec is not None else None
+    return origin if origin is not None and origin.endswith(".py") else None
+
+
 def _first_missing(module: str) -> tuple[str | None, list[str] | None]:
     """Return the first package on the way to `module` that is not there, and where it was looked for."""
     search: list[str] | None = None

@@ -54,8 +54,10 @@ def uses(source: str, module: str = "") -> Uses:
         if not isinstance(node, ast.Call):
             continue
         path = _path(node.func, aliases)
-        if path[-2:] == ("npu", "load") or path == ("load",):
-            loads += [item.value for item in node.args if isinstance(item, ast.Constant) and isinstance(item.value, str)]
+        if path[-2:] == ("npu", "load"):
+            loads += [
+                item.value for item in node.args if isinstance(item, ast.Constant) and isinstance(item.value, str)
+            ]
         elif operator := _operator(path):
             keywords = frozenset(keyword.arg for keyword in node.keywords if keyword.arg is not None)
             starred = any(isinstance(item, ast.Starred) for item in node.args)

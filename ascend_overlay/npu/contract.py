@@ -23,8 +23,8 @@ class Difference:
         text: what, with the other schema as the subject: "has no argument 'rotate'".
         argument: the argument of ours that it is about; None if every call is concerned.
         breaks: a call that passes the argument (or any call, without one) is refused there or means something else.
-        passable: a function written for our schema can all the same be called with what the other schema hands on, which
-            leaves out trailing arguments that have their defaults.
+        passable: a function written for our schema can be called with what the other schema hands on, which leaves out
+            arguments that have their defaults.
     """
 
     text: str

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from genuine_names import NO_META
 from npu_kit import torch
-from torch_npu_wheel import VERSION, Wheel
+from torch_npu_wheel import VERSION, fetched, prepared
 
 from ascend_overlay.npu.reference import KERNELS, activation, normalization, rotary
 
@@ -22,22 +24,21 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Wheel:
-    """The wheel, ready to be imported."""
-    wheel = Wheel(tmp_path_factory.mktemp("torch_npu"))
-    wheel.fetch()
-    assert wheel.build_stand_ins() > 0
-    return wheel
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Any]]:
+    """Run a script of this folder with the genuine torch_npu; returns what it saved."""
+    folder = tmp_path_factory.mktemp("torch_npu")
+    with prepared(fetched()) as variables:
+        yield functools.partial(_run, folder, variables)
 
 
-def _run(wheel: Wheel, script: str) -> Any:
-    result = wheel.folder / f"{script}.pt"
+def _run(folder: Path, variables: dict[str, str], script: str) -> Any:
+    result = folder / f"{script}.pt"
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ASCEND")}
     offline = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
     done = subprocess.run(
         [sys.executable, str(HERE / f"{script}.py"), str(result)],
-        env=clean | wheel.environment | offline,
-        cwd=wheel.folder,
+        env=clean | variables | offline,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=600,
@@ -48,9 +49,9 @@ def _run(wheel: Wheel, script: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def genuine(wheel: Wheel) -> Any:
+def genuine(wheel: Any) -> Any:
     """What genuine_operators.py found."""
-    return _run(wheel, "genuine_operators")
+    return wheel("genuine_operators")
 
 
 def test_it_is_the_release_that_the_schemas_are_from(genuine: Any) -> None:
@@ -99,8 +100,8 @@ def test_afterwards_the_genuine_npu_kernel_is_back(genuine: Any) -> None:
     assert genuine["error without counting"] == genuine["operators"]["npu_swiglu"]["error on NPU"]
 
 
-def test_the_layer_overlays_run_beside_it(wheel: Wheel) -> None:
-    found = _run(wheel, "genuine_layers")
+def test_the_layer_overlays_run_beside_it(wheel: Any) -> None:
+    found = wheel("genuine_layers")
     assert found["platform"] == "cpu"
     assert found["torch_npu"].startswith(VERSION)
     assert found["states"] == ["applied"]

@@ -1,0 +1,129 @@
+"""Running layers of vLLM twice: as they are, and under an overlay."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ascend_overlay import api
+from ascend_overlay import settings as settings_module
+from ascend_overlay.errors import OverlayError, VersionError
+from ascend_overlay.npu import tracing
+from ascend_overlay.npu.genuine.meta import flat
+from ascend_overlay.verify.case import LayerCase
+from ascend_overlay.verify.numbers import compare
+from ascend_overlay.verify.outcome import Outcome
+
+
+def run(cases: Sequence[LayerCase]) -> Iterator[Outcome]:
+    """Run each case in stock vLLM, then those of each overlay under that overlay, and compare."""
+    outcomes = [outcome_of(case) for case in cases]
+    stock: list[Any] = []
+    with _traced(), configured():
+        for case, outcome in zip(cases, outcomes, strict=True):
+            stock.append(_run(case, outcome, "stock vLLM"))
+            if called := _called():
+                outcome.problems.append(f"stock vLLM called {', '.join(called)}: an overlay is in force already")
+    for overlay in dict.fromkeys(case.overlay for case in cases):
+        mine = [index for index, case in enumerate(cases) if case.overlay == overlay]
+        try:
+            with api.enabled(only=[overlay], trace=True, propagate=False):
+                if reason := _ruled_out(overlay):
+                    raise VersionError(reason)
+                with configured():
+                    for index in mine:
+                        _compare(cases[index], outcomes[index], stock[index])
+        except VersionError as error:
+            for index in mine:
+                outcomes[index].skipped = str(error)
+        except OverlayError as error:
+            for index in mine:
+                outcomes[index].problems.append(f"the overlay {overlay!r} cannot be enabled: {error}")
+        yield from (outcomes[index] for index in mine)
+
+
+@contextlib.contextmanager
+def configured() -> Iterator[None]:
+    """Set vLLM's default configuration, with its kernels in their order, and groups of one process."""
+    from types import SimpleNamespace
+
+    from vllm.config import VllmConfig, set_current_vllm_config
+
+    config = VllmConfig()
+    with set_current_vllm_config(config), config.kernel_config.ir_op_priority.set_priority():
+        _groups_of_one()
+        # Some rotary embeddings ask for it.
+        config.model_config = SimpleNamespace(max_model_len=4096)  # type: ignore[assignment, unused-ignore]
+        yield
+
+
+def _groups_of_one() -> None:
+    """Set up vLLM's groups of processes, where nobody has; they stay for the rest of this process."""
+    from vllm.distributed import parallel_state
+
+    if not parallel_state.model_parallel_is_initialized():
+        folder = tempfile.mkdtemp(prefix="ascend-overlay-verify-")
+        parallel_state.init_distributed_environment(1, 0, f"file://{folder}/rendezvous", 0, "gloo")
+        parallel_state.ensure_model_parallel_initialized(1, 1)
+
+
+def outcome_of(case: LayerCase) -> Outcome:
+    """Return what a case begins with."""
+    name = case.layer.rpartition(":")[2]
+    return Outcome(
+        "layer", name, case.label, case.dtype, "vLLM's own", case.overlay, case.rtol, case.atol, torch_npu=""
+    )
+
+
+def _run(case: LayerCase, outcome: Outcome, where: str) -> Any:
+    tracing.reset()
+    try:
+        return flat(case.run())
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        outcome.problems.append(f"it raises in {where}: {type(error).__name__}: {text}")
+        return None
+
+
+def _compare(case: LayerCase, outcome: Outcome, stock: Any) -> None:
+    overlaid = _run(case, outcome, f"the overlay {case.overlay!r}")
+    called = _called()
+    outcome.torch_npu = ", ".join(called) or "no operator"
+    if missing := [name for name in case.operators if name not in called]:
+        outcome.problems.append(f"it did not call {', '.join(missing)} but {outcome.torch_npu}")
+    if stock is None or overlaid is None:
+        return
+    for one, other in zip(stock, overlaid, strict=False):
+        if isinstance(one, Tensor) and isinstance(other, Tensor) and one.dtype != other.dtype:
+            outcome.problems.append(f"it returns {other.dtype}, stock vLLM {one.dtype}")
+    outcome.numbers = compare(overlaid, stock, rtol=case.rtol, atol=case.atol)
+    if outcome.numbers.problem:
+        outcome.problems.append(outcome.numbers.problem)
+
+
+def _called() -> list[str]:
+    return [name for name, count in tracing.counts().items() if count]
+
+
+def _ruled_out(overlay: str) -> str | None:
+    """Return why nothing of the overlay applies here, or None."""
+    entries = api.ledger().of(overlay)
+    if any(entry.state != "skipped" for entry in entries) or not entries:
+        return None
+    return entries[0].reason
+
+
+@contextlib.contextmanager
+def _traced() -> Iterator[None]:
+    """Count the calls of NPU operators without any overlay."""
+    before = settings_module.in_force()
+    settings_module.use(dataclasses.replace(settings_module.current(), trace=True))
+    try:
+        yield
+    finally:
+        settings_module.use(before)

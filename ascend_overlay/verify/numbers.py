@@ -1,0 +1,105 @@
+"""Comparing what came out with what should have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """How far results are from what they are compared with.
+
+    Attributes:
+        elements: how many numbers were compared.
+        largest: the largest difference.
+        mean: the mean difference.
+        used: the largest share of its tolerance that a number uses; above 1 it is off.
+        problem: what is wrong, as a phrase; empty where nothing is.
+    """
+
+    elements: int
+    largest: float
+    mean: float
+    used: float
+    problem: str = ""
+
+
+def compare(got: Sequence[Any], wanted: Sequence[Any], *, rtol: float, atol: float) -> Numbers:
+    """Compare tensors, one by one, by ``|got - wanted| <= atol + rtol * |wanted|``.
+
+    A NaN agrees with a NaN only, and an infinity with itself. For integers `rtol` does not count. None among `got`
+    stands for an optional result that is not there; None among `wanted` for one whose numbers are not specified.
+
+    Args:
+        got: tensors of any dtype.
+        wanted: tensors of the same shapes, in any precision.
+        rtol: allowed difference, relative to `wanted`.
+        atol: allowed difference beside that.
+    """
+    if len(got) != len(wanted):
+        return _wrong(f"{len(got)} results, not {len(wanted)}")
+    elements, total = 0, 0.0
+    largest = used = 0.0
+    problem = ""
+    for place, (result, target) in enumerate(zip(got, wanted, strict=True)):
+        which = f"result {place + 1}: " if len(got) > 1 else ""
+        if target is None:
+            continue
+        if result is None:
+            return _wrong(f"{which}nothing, not a tensor of shape {tuple(target.shape)}")
+        if result.shape != target.shape:
+            return _wrong(f"{which}shape {tuple(result.shape)}, not {tuple(target.shape)}")
+        if not result.numel():
+            continue
+        difference, allowed = _difference(result, target, rtol, atol)
+        elements += difference.numel()
+        total += float(difference.sum())
+        largest = max(largest, float(difference.max()))
+        share = torch.where(difference == 0, 0.0, difference / allowed)
+        used = max(used, float(share.max()))
+        if not problem and used > 1:
+            problem = which + _worst(result, target, share)
+    return Numbers(elements, largest, total / elements if elements else 0.0, used, problem)
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    """Tell whether two tensors have the same shape, dtype and numbers, NaN included."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    equal = one == other
+    return bool((equal | ((one != one) & (other != other))).all())
+
+
+def _difference(result: Tensor, target: Tensor, rtol: float, atol: float) -> tuple[Tensor, Tensor]:
+    """Return the differences, and what is allowed of each; a mismatch of NaN or infinity is infinitely far."""
+    if not result.is_floating_point():
+        rtol = 0.0
+    if result.is_floating_point() or target.is_floating_point():
+        a, b = result.detach().double(), target.detach().double()
+    else:
+        # float64 does not tell large integers apart.
+        a, b = result.long(), target.long()
+    difference = (a - b).abs().double()
+    if not (bool(torch.isfinite(a).all()) and bool(torch.isfinite(b).all())):
+        agree = (a == b) | (torch.isnan(a) & torch.isnan(b))
+        difference = torch.where(agree, 0.0, torch.where(torch.isfinite(a) & torch.isfinite(b), difference, math.inf))
+    size = torch.where(torch.isfinite(b), b.abs().double(), 0.0)
+    return difference, atol + rtol * size
+
+
+def _worst(result: Tensor, target: Tensor, share: Tensor) -> str:
+    index = int(share.argmax())
+    place = [int(part) for part in torch.unravel_index(torch.tensor(index), share.shape)]
+    off = int((share > 1).sum())
+    value, wanted = result.flatten()[index].item(), target.flatten()[index].item()
+    return f"{off} of {share.numel()} numbers off, most at {place}: {value:.7g}, not {wanted:.7g}"
+
+
+def _wrong(problem: str) -> Numbers:
+    return Numbers(0, math.inf, math.inf, math.inf, problem)

@@ -1,0 +1,110 @@
+"""Holding schemas and results against torch_npu: the genuine one where it can be had, else what is recorded of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ascend_overlay.errors import ConfigError
+from ascend_overlay.npu import contract, schemas
+from ascend_overlay.npu.genuine import meta
+from ascend_overlay.npu.genuine import schemas as genuine
+from ascend_overlay.npu.genuine.meta import Answer
+from ascend_overlay.npu.genuine.source import TorchNpu
+from ascend_overlay.npu.kernel import ReferenceKernel
+from ascend_overlay.verify.operators import Run
+
+HOW = "pass --torch-npu 2.13.0 (pip downloads it), or the path of its wheel"
+"""How to have the meta kernels asked, for those who read that they were not."""
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What was found.
+
+    Attributes:
+        who: who was asked, in words.
+        asked: whether meta kernels were asked.
+        remark: why they were not, as a sentence.
+        problems: sentences on operators whose schema is not that of torch_npu.
+        meta: operators with a meta kernel that answered, or has one; those without are the rest.
+    """
+
+    who: str
+    asked: bool
+    remark: str = ""
+    problems: tuple[str, ...] = ()
+    meta: frozenset[str] = field(default_factory=frozenset)
+
+
+def rule(torch_npu: TorchNpu | None, kernels: Mapping[str, ReferenceKernel], runs: Sequence[Run]) -> Ruling:
+    """Compare schemas and the results of `runs`; what torch_npu says goes into their outcomes.
+
+    Args:
+        torch_npu: the genuine one, or None.
+        kernels: the reference kernels, by operator.
+        runs: cases after their run on the CPU.
+    """
+    if torch_npu is None:
+        home = schemas.releases()[schemas.HOME]
+        problems = _schemas(schemas.HOME, kernels, home.schemas, known_only=True)
+        return Ruling(
+            f"torch_npu {home.version}, as recorded",
+            False,
+            f"torch_npu's meta kernels were not asked; {HOW}.",
+            problems,
+        )
+    found, with_meta = genuine.read(torch_npu.folder)
+    problems = _schemas(torch_npu.version, kernels, found, known_only=False)
+    if reason := torch_npu.misfit():
+        return Ruling(str(torch_npu), False, reason, problems, with_meta)
+    testimony = meta.ask(torch_npu, list(kernels), [run.call for run in runs])
+    if len(testimony.answers) != len(runs):
+        raise ConfigError(f"{torch_npu} gave {len(testimony.answers)} answers to {len(runs)} calls.")
+    for run, answer in zip(runs, testimony.answers, strict=True):
+        _judge(run, answer)
+    return Ruling(str(torch_npu), True, "", problems, with_meta)
+
+
+def _judge(run: Run, answer: Answer) -> None:
+    outcome = run.outcome
+    if answer.no_meta:
+        outcome.torch_npu = "no meta kernel"
+    elif answer.results is None:
+        outcome.torch_npu = "refused"
+        outcome.problems.append(f"torch_npu refuses the call: {answer.refusal}")
+    elif run.returned is None:
+        outcome.torch_npu = "accepted"
+    elif list(map(str, answer.results)) == list(map(str, run.returned)):
+        outcome.torch_npu = "same"
+    else:
+        outcome.torch_npu = "differs"
+        theirs, ours = (", ".join(map(str, results)) for results in (answer.results, run.returned))
+        outcome.problems.append(f"torch_npu's meta kernel returns {theirs}; the reference kernel {ours}")
+
+
+def _schemas(
+    version: str,
+    kernels: Mapping[str, ReferenceKernel],
+    theirs: Mapping[str, str | None],
+    *,
+    known_only: bool,
+) -> tuple[str, ...]:
+    """Return a sentence for each kernel whose schema is not torch_npu's."""
+    return tuple(_complaints(version, kernels.values(), theirs, known_only=known_only))
+
+
+def _complaints(
+    version: str, kernels: Iterable[ReferenceKernel], theirs: Mapping[str, str | None], *, known_only: bool
+) -> Iterable[str]:
+    for kernel in kernels:
+        schema = theirs.get(kernel.name)
+        if schema is None:
+            # Of a kernel that a plugin brings, nothing is recorded.
+            if not known_only or kernel.name in theirs:
+                yield f"npu::{kernel.name}: torch_npu {version} has no such operator."
+            continue
+        found = contract.differences(kernel.schema, schema)
+        if found:
+            texts = "; it ".join(difference.text for difference in found)
+            yield f"npu::{kernel.name}: the operator of torch_npu {version} {texts}."
