@@ -20,7 +20,7 @@ DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16}
 _LARGEST_BIAS = 2**30
 """What |round(b / deq_scale)| may be; leaves room for the products in the 32-bit sum."""
 
-_WIDER = 1.02
+_WIDER = 1.03
 """How much wider than needed the steps of an input may be for the sake of an exact reciprocal."""
 
 
@@ -97,9 +97,9 @@ def scale_floor(bias: Tensor, input_scale: Tensor) -> Tensor:
 def input_scale_and_offset(smallest: float, largest: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return (s_x, o_x), shapes (1,), dtypes `dtype` and int8, for inputs from `smallest` to `largest`.
 
-    The NPU multiplies by the reciprocal of s_x in the dtype of the model. Of the representable scales that are up to
-    2 % above the smallest possible, it is the one whose reciprocal is most nearly exact: rounding that of any other
-    would make all outputs of the layer too large or too small by up to 0.4 %.
+    The NPU multiplies by the reciprocal of s_x, rounded to the dtype of the model, which in bfloat16 makes all outputs
+    of a layer too large or too small by up to 0.4 %, 0.14 % on average. Of the scales up to 3 % above the smallest
+    possible, s_x is the one whose reciprocal is most nearly exact; 0.03 % is left on average.
     """
     low, high = min(smallest, 0.0), max(largest, 0.0)
     if high == low:

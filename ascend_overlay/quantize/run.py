@@ -160,7 +160,9 @@ def quantize(
             ready = {shard for shard in source.shards if done.verified(out, shard)}
         missing = [shard for shard in source.shards if shard not in ready]
         state.check_space(out, sum(made.job.size(shard) for shard in missing) + _SMALL_FILES)
-        done.finished = done.finished and not missing
+        if missing:
+            # Without it nobody takes the folder for a model. It is there if a file of a complete one was damaged.
+            (out / _CONFIG).unlink(missing_ok=True)
         done.save(out)
         if texts and done.observed is None:
             _calibrate(made, done, texts, watcher)
@@ -174,8 +176,6 @@ def quantize(
                 _write(job, shard, out, done, watcher.tensor)
             watcher.shard(shard, shard not in ready)
         left = _finish(job, scheme, out)
-        done.finished = True
-        done.save(out)
     worst = max((record["error"], record["worst"]) for record in done.shards.values())
     return Report(made, out, worst[0], worst[1], done.calibration, len(ready), left)
 
@@ -213,7 +213,7 @@ def _write(job: Job, shard: str, out: Path, done: state.State, progress: Callabl
 def _finish(job: Job, scheme: str, out: Path) -> tuple[str, ...]:
     """Write what belongs to the weights, copy the rest, and return what is not copied.
 
-    config.json comes last: as long as it is absent, nobody takes the folder for a model.
+    config.json comes last, since the folder is a model with it.
     """
     source = job.checkpoint
     description: dict[str, object] = {"version": "1.0.0", "model_quant_type": SCHEMES[scheme], "group_size": 0}

@@ -28,14 +28,12 @@ class State:
         observed: smallest and largest input of each layer in W8A8, by the name of its weight; None before calibration.
         calibration: what was calibrated with, in numbers.
         shards: what was written, by file name: sha256, size, largest relative error and the weight that has it.
-        finished: whether everything is written.
     """
 
     options: dict[str, Any]
     observed: dict[str, tuple[float, float]] | None = None
     calibration: dict[str, int] = field(default_factory=dict)
     shards: dict[str, dict[str, Any]] = field(default_factory=dict)
-    finished: bool = False
 
     def save(self, folder: Path) -> None:
         """Write it to `folder`."""
