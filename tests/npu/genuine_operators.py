@@ -72,12 +72,50 @@ def arguments(name: str, device: str = "cpu", dtype: Any = torch.bfloat16) -> tu
                 "group_list_type": 1,
             },
         ),
+        "npu_fused_infer_attention_score": (
+            (random(2, 5, 64), random(2, 7, 32), random(2, 7, 32)),
+            {"num_heads": 4, "num_key_value_heads": 2, "scale": 0.25, "softmax_lse_flag": True},
+        ),
+        "npu_fused_infer_attention_score_v2": (
+            (random(6, 4, 16), random(3, 128, 32), random(3, 128, 32)),
+            {
+                "atten_mask": torch.ones(2048, 2048, dtype=torch.bool, device=device).triu(1),
+                "actual_seq_qlen": [2, 6],
+                "actual_seq_kvlen": [129, 4],
+                "block_table": torch.tensor([[2, 0], [1, 0]], dtype=torch.int32, device=device),
+                "num_query_heads": 4,
+                "num_key_value_heads": 2,
+                "softmax_scale": 0.25,
+                "input_layout": "TND_NTD",
+                "sparse_mode": 3,
+                "block_size": 128,
+            },
+        ),
+        "npu_scatter_pa_kv_cache": (
+            (random(6, 2, 32), random(6, 2, 16), random(3, 4, 2, 32), random(3, 4, 2, 16), 11 - positions),
+            {"cache_mode": "Norm"},
+        ),
+        "npu_scatter_pa_kv_cache_functional": (
+            (random(6, 2, 32), random(6, 2, 16), random(3, 4, 2, 32), random(3, 4, 2, 16), 11 - positions),
+            {"cache_mode": "Norm"},
+        ),
     }[name]
 
 
 def listed(result: Any) -> list[Any]:
     """Return the tensors of a result."""
+    if result is None:
+        return []
     return list(result) if isinstance(result, (tuple, list)) else [result]
+
+
+def run(function: Any, name: str) -> list[Any]:
+    """Call `function` with arguments for the operator `name`; return its results, then what it wrote to."""
+    positional, named = arguments(name)
+    results = listed(function(*positional, **named))
+    declared = getattr(torch.ops.npu, name).default._schema.arguments
+    given = dict(zip([argument.name for argument in declared], positional, strict=False)) | named
+    return results + [given[argument.name] for argument in declared if argument.is_write]
 
 
 def look(result: Any) -> list[Any]:
@@ -120,13 +158,13 @@ def main() -> None:
     for kernel in KERNELS:
         operator = getattr(torch.ops.npu, kernel.name)
         entry = found["operators"][kernel.name]
-        positional, named = arguments(kernel.name)
-        entry["got"] = listed(operator(*positional, **named))
-        entry["by name"] = listed(getattr(torch_npu, kernel.name)(*positional, **named))
-        entry["wanted"] = listed(kernel.cpu(*positional, **named))
+        entry["got"] = run(operator, kernel.name)
+        entry["by name"] = run(getattr(torch_npu, kernel.name), kernel.name)
+        entry["wanted"] = run(kernel.cpu, kernel.name)
         torch._dynamo.reset()
-        call = torch.compile(lambda *a, op=operator, k=named: op(*a, **k), fullgraph=True, backend="inductor")
-        entry["compiled"] = listed(call(*positional))
+        call = torch.compile(lambda *a, op=operator, **k: op(*a, **k), fullgraph=True, backend="inductor")
+        entry["compiled"] = run(call, kernel.name)
+        positional, named = arguments(kernel.name)
         entry["checks"] = torch.library.opcheck(
             operator.default,
             positional,

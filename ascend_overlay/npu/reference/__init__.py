@@ -10,6 +10,7 @@ from __future__ import annotations
 from ascend_overlay.npu.kernel import ReferenceKernel
 from ascend_overlay.npu.reference import (
     activation,
+    attention,
     gelu,
     layout,
     moe_gating,
@@ -28,4 +29,5 @@ KERNELS: tuple[ReferenceKernel, ...] = (
     *moe_gating.KERNELS,
     *moe_routing.KERNELS,
     *moe_matmul.KERNELS,
+    *attention.KERNELS,
 )

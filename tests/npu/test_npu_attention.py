@@ -1,0 +1,345 @@
+"""npu_fused_infer_attention_score, both versions, computes what torch_npu documents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from npu_kit import OPERATORS, assert_checked_by_torch, assert_compiles, assert_rounded_once, tensor, torch
+
+FIRST, SECOND = OPERATORS.npu_fused_infer_attention_score, OPERATORS.npu_fused_infer_attention_score_v2
+TRIANGLE = torch.ones(2048, 2048, dtype=torch.bool).triu(1)
+LAYOUTS = ["BSH", "BSND", "BNSD", "BNSD_BSND", "BSH_NBSD", "BSND_NBSD", "BNSD_NBSD", "TND", "TND_NTD", "NTD_TND"]
+
+
+@dataclass
+class Problem:
+    """Sequences of queries and keys, each (tokens, heads, size), and what each query sees."""
+
+    queries: list[int]
+    keys: list[int]
+    heads: int = 4
+    kv_heads: int = 2
+    size: int = 16
+    value_size: int = 16
+    rope: int = 0
+    dtype: Any = torch.bfloat16
+    seed: int = 1
+    block: int = 128
+    before: int | None = None
+    after: int | None = None
+    from_the_right: bool = True
+    masks: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.scale = 1 / (self.size + self.rope) ** 0.5
+
+        def make(seed: int, lengths: list[int], heads: int, size: int) -> list[Any]:
+            return [
+                tensor(self.seed * 9 + seed + 99 * i, n, heads, size, dtype=self.dtype) for i, n in enumerate(lengths)
+            ]
+
+        self.q, self.q_rope = (make(s, self.queries, self.heads, d) for s, d in ((1, self.size), (2, self.rope)))
+        self.k, self.k_rope = (make(s, self.keys, self.kv_heads, d) for s, d in ((3, self.size), (4, self.rope)))
+        self.v = make(5, self.keys, self.kv_heads, self.value_size)
+
+    def exact(self, sink: Any = None) -> tuple[list[Any], list[Any], list[Any]]:
+        """Return, a sequence each, the result, the lse (tokens, heads), and the size of what adds up, in float64."""
+        found = []
+        for i, (n, m) in enumerate(zip(self.queries, self.keys, strict=True)):
+            q = torch.cat((self.q[i], self.q_rope[i]), -1).double().transpose(0, 1)
+            k = torch.cat((self.k[i], self.k_rope[i]), -1).double().repeat_interleave(self.heads // self.kv_heads, 1)
+            v = self.v[i].double().repeat_interleave(self.heads // self.kv_heads, 1).transpose(0, 1)
+            scores = self.scale * q @ k.permute(1, 2, 0)
+            shift = m - n if self.from_the_right else 0
+            for row in range(n):
+                for column in range(m):
+                    late = self.after is not None and column > row + shift + self.after
+                    early = self.before is not None and column < row + shift - self.before
+                    if late or early or (self.masks and bool(self.masks[i][row, column])):
+                        scores[:, row, column] = -torch.inf
+            exponentials = scores.exp()
+            total = exponentials.sum(-1, keepdim=True)
+            divisor = total if sink is None else total + sink.double().exp().view(-1, 1, 1)
+            weights = torch.where(total > 0, exponentials / divisor, 0.0)
+            found.append([(weights @ x).transpose(0, 1) for x in (v, v.abs())])
+            found[-1].insert(1, total.squeeze(-1).log().transpose(0, 1))
+        out, lse, size = (list(parts) for parts in zip(*found, strict=True))
+        return out, lse, size
+
+    def arranged(self, layout: str, parts: list[Any], longest: int) -> Any:
+        """Return `parts` in `layout`, padded with numbers that nobody must look at."""
+        if "T" in layout:
+            packed = torch.cat(parts)
+            return packed.transpose(0, 1).contiguous() if layout == "NTD" else packed
+        padded = torch.full((len(parts), longest, *parts[0].shape[1:]), 77.0, dtype=self.dtype)
+        for i, part in enumerate(parts):
+            padded[i, : len(part)] = part
+        if layout == "BSH":
+            return padded.flatten(2)
+        return padded.transpose(1, 2).contiguous() if layout == "BNSD" else padded
+
+    def paged(self, parts: list[Any], by_head: bool) -> tuple[Any, Any]:
+        """Return a cache of shuffled blocks, NaN where nothing was written, and the block table."""
+        counts = [-(-m // self.block) for m in self.keys]
+        order = torch.randperm(sum(counts) + 2, generator=torch.Generator().manual_seed(self.seed)).tolist()
+        cache = torch.full((len(order), self.block, *parts[0].shape[1:]), torch.nan, dtype=self.dtype)
+        table = torch.zeros(len(parts), max(counts, default=0) + 1, dtype=torch.int32)
+        for i, part in enumerate(parts):
+            for j in range(counts[i]):
+                table[i, j] = order.pop()
+                piece = part[j * self.block : (j + 1) * self.block]
+                cache[table[i, j], : len(piece)] = piece
+        return cache.transpose(1, 2).contiguous() if by_head else cache.flatten(2), table
+
+    def call(
+        self, layout: str, sparse_mode: int = 0, *, cache: str = "", version: int = 2, lse: bool = False, **more: Any
+    ) -> tuple[Any, Any]:
+        """Call the operator; `cache`: "" for none, "tokens" or "heads" for what follows the blocks."""
+        arguments, keywords = self.arguments(layout, sparse_mode, cache, version, lse)
+        return (SECOND if version == 2 else FIRST)(*arguments, **keywords | more)
+
+    def arguments(
+        self, layout: str, sparse_mode: int = 0, cache: str = "", version: int = 2, lse: bool = False
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Return the arguments of `call`."""
+        given = layout.split("_")[0]
+        longest, most = max(self.queries), max(self.keys)
+        ropes = {}
+        if cache:
+            key, table = self.paged(self.k, cache == "heads")
+            value, _ = self.paged(self.v, cache == "heads")
+            ropes["key_rope"], _ = self.paged(self.k_rope, cache == "heads")
+        else:
+            key, value, ropes["key_rope"] = (self.arranged(given, x, most) for x in (self.k, self.v, self.k_rope))
+        ends = torch.tensor(self.queries).cumsum(0).tolist(), torch.tensor(self.keys).cumsum(0).tolist()
+        packed = "T" in given
+        ropes["query_rope"] = self.arranged(given, self.q_rope, longest)
+        lengths = (ends[0] if packed else self.queries, ends[1] if packed and not cache else self.keys)
+        names = ("actual_seq_qlen", "actual_seq_kvlen", "num_query_heads", "softmax_scale", "return_softmax_lse")
+        if version == 1:
+            names = ("actual_seq_lengths", "actual_seq_lengths_kv", "num_heads", "scale", "softmax_lse_flag")
+        keywords = dict(zip(names, (*lengths, self.heads, self.scale, lse), strict=True))
+        keywords |= {"num_key_value_heads": self.kv_heads, "input_layout": layout, "sparse_mode": sparse_mode}
+        if cache:
+            keywords |= {"block_table": table, "block_size": self.block}
+        if sparse_mode in (2, 3, 4):
+            keywords["atten_mask"] = TRIANGLE
+        if sparse_mode == 4:
+            keywords |= {"pre_tokens": self.before, "next_tokens": self.after}
+        return [self.arranged(given, self.q, longest), key, value], keywords | (ropes if self.rope else {})
+
+    def check(self, got: Any, layout: str, sink: Any = None) -> None:
+        """See that `got` is the formula, rounded once."""
+        result, lse = got
+        out, sums, size = self.exact(sink)
+        assert result.dtype == self.dtype
+        assert result.is_contiguous()
+        returned = layout.split("_")[-1]
+        if "T" in returned:
+            rows = result.transpose(0, 1) if returned == "NTD" else result
+            pieces = rows.split(self.queries)
+        else:
+            if returned == "BSH":
+                result = result.unflatten(2, (self.heads, self.value_size))
+            order = {"BSH": (0, 1, 2, 3), "BSND": (0, 1, 2, 3), "BNSD": (0, 2, 1, 3), "NBSD": (1, 2, 0, 3)}[returned]
+            pieces = [row[:n] for row, n in zip(result.permute(order), self.queries, strict=True)]
+        for piece, exact, terms in zip(pieces, out, size, strict=True):
+            assert_rounded_once(piece, exact, 4 * terms)
+        assert lse.dtype == torch.float32
+        if lse.numel():
+            if "T" in layout:
+                parts = list(lse.squeeze(-1).split(self.queries))
+            else:
+                parts = [x[:, :n, 0].T for x, n in zip(lse, self.queries, strict=True)]
+            for part, exact in zip(parts, sums, strict=True):
+                torch.testing.assert_close(part.double(), exact, rtol=1e-5, atol=1e-5)
+
+
+_LENGTHS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 300)), min_size=1, max_size=5)
+_HEADS = st.sampled_from([(1, 1), (4, 2), (6, 1), (2, 2)])
+_DTYPES = st.sampled_from([torch.bfloat16, torch.float16])
+
+
+@given(
+    layout=st.sampled_from(LAYOUTS),
+    lengths=_LENGTHS,
+    heads=_HEADS,
+    sizes=st.sampled_from([(16, 16, 0), (48, 32, 0), (32, 32, 16)]),
+    dtype=_DTYPES,
+    cache=st.sampled_from(["", "tokens", "heads"]),
+    causal=st.booleans(),
+    version=st.sampled_from([1, 2]),
+    lse=st.booleans(),
+)
+def test_attention_is_the_formula_rounded_once(
+    layout: str,
+    lengths: list[tuple[int, int]],
+    heads: tuple[int, int],
+    sizes: tuple[int, int, int],
+    dtype: Any,
+    cache: str,
+    causal: bool,
+    version: int,
+    lse: bool,
+) -> None:
+    if cache == "heads" and layout.startswith("BS"):
+        cache = "tokens"
+    # A query alone in a layout with S is not masked.
+    causal = causal and ("T" in layout or max(n for n, _ in lengths) > 1)
+    problem = Problem(
+        [n for n, _ in lengths],
+        [m for _, m in lengths],
+        *heads,
+        *sizes,
+        dtype=dtype,
+        after=0 if causal else None,
+    )
+    if max(problem.queries) == 0:
+        return
+    problem.check(problem.call(layout, 3 if causal else 0, cache=cache, version=version, lse=lse), layout)
+
+
+@given(
+    layout=st.sampled_from(["TND", "BSND", "BNSD"]),
+    lengths=_LENGTHS,
+    before=st.integers(0, 200),
+    after=st.integers(0, 4),
+    cache=st.sampled_from(["", "tokens"]),
+)
+def test_a_band_ends_at_the_last_query_and_key(
+    layout: str, lengths: list[tuple[int, int]], before: int, after: int, cache: str
+) -> None:
+    problem = Problem([n for n, _ in lengths], [m for _, m in lengths], before=before, after=after)
+    if max(problem.queries) > 1 or (layout == "TND" and max(problem.queries) == 1):
+        problem.check(problem.call(layout, 4, cache=cache, lse=True), layout)
+
+
+def test_a_single_query_has_no_band_where_the_layout_has_s() -> None:
+    problem = Problem([1, 1], [5, 3])
+    problem.before, problem.after = 1, 0
+    got = problem.call("BSND", 4)
+    problem.before = problem.after = None
+    problem.check(got, "BSND")
+
+
+def test_left_up_causal_starts_at_the_first_query_and_key() -> None:
+    problem = Problem([4, 2], [6, 3], after=0, from_the_right=False)
+    problem.check(problem.call("BSND", 2, lse=True), "BSND")
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int8, torch.uint8])
+@pytest.mark.parametrize("mode", [0, 1])
+def test_a_whole_mask_says_what_is_hidden(mode: int, dtype: Any) -> None:
+    problem = Problem([4, 3], [6, 5])
+    mask = tensor(3, 2, 1, 4, 6) > 0
+    mask[0, 0, 1] = True
+    problem.masks = [mask[0, 0], mask[1, 0]]
+    problem.check(problem.call("BNSD", mode, atten_mask=mask.to(dtype), lse=True), "BNSD")
+    problem.masks = [mask[0, 0]] * 2
+    for shape in ((4, 6), (1, 4, 6), (1, 1, 4, 6)):
+        problem.check(problem.call("BSND", mode, atten_mask=mask[0, 0].to(dtype).view(shape)), "BSND")
+
+
+def test_a_whole_mask_of_single_queries_is_a_row_a_sequence() -> None:
+    problem = Problem([1, 1, 1], [6, 5, 1])
+    mask = tensor(3, 3, 6) > 0
+    problem.masks = [row.view(1, 6) for row in mask]
+    problem.check(problem.call("BSH", atten_mask=mask), "BSH")
+
+
+def test_pre_and_next_tokens_count_from_the_left_beside_a_whole_mask() -> None:
+    problem = Problem([4, 3], [6, 5], before=1, after=2, from_the_right=False)
+    mask = torch.zeros(4, 6, dtype=torch.bool)
+    problem.check(problem.call("BSND", 0, atten_mask=mask, pre_tokens=1, next_tokens=2), "BSND")
+    problem.before = problem.after = None
+    problem.check(problem.call("BSND", 0, pre_tokens=1, next_tokens=2), "BSND")
+
+
+@pytest.mark.parametrize("layout", ["TND", "NTD_TND"])
+def test_a_sink_takes_its_share(layout: str) -> None:
+    problem = Problem([3, 1], [5, 140], after=0)
+    sink = tensor(7, 4, dtype=torch.bfloat16)
+    problem.check(problem.call(layout, 3, cache="tokens", learnable_sink=sink), layout, sink)
+
+
+def test_many_sequences_that_decode_are_one_batch() -> None:
+    problem = Problem([1] * 33, [1 + 7 * i for i in range(33)], heads=8, kv_heads=2, size=64, value_size=64)
+    problem.check(problem.call("TND", cache="tokens"), "TND")
+
+
+def test_prompts_are_computed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ascend_overlay.npu.reference.attention import softmax
+
+    monkeypatch.setattr(softmax, "_MOST_SCORES", 64)
+    monkeypatch.setattr(softmax, "_MOST_ELEMENTS", 64)
+    problem = Problem([7, 5, 7], [9, 5, 9], before=3, after=0)
+    problem.check(problem.call("TND", 4, lse=True), "TND")
+
+
+def test_latent_attention_reads_one_cache_as_keys_and_as_values() -> None:
+    problem = Problem([2, 1], [20, 130], heads=8, kv_heads=1, size=512, value_size=512, rope=64, after=0)
+    problem.v = problem.k
+    arguments, keywords = problem.arguments("TND_NTD", 3, cache="tokens")
+    problem.check(SECOND(arguments[0], arguments[1], arguments[1], **keywords), "TND_NTD")
+
+
+def test_no_keys_and_no_queries() -> None:
+    for queries, keys in (([2, 0], [0, 0]), ([0, 3], [4, 0])):
+        problem = Problem(queries, keys)
+        problem.check(problem.call("TND", lse=True), "TND")
+    out, lse = SECOND(torch.empty(0, 4, 16, dtype=torch.float16), *[torch.empty(0, 4, 16, dtype=torch.float16)] * 2,
+                      actual_seq_qlen=[], actual_seq_kvlen=[], num_query_heads=4, input_layout="TND")  # fmt: skip
+    assert (out.shape, lse.shape) == ((0, 4, 16), (0,))
+
+
+@pytest.mark.parametrize("layout", ["TND", "BNSD_BSND", "BSH_NBSD"])
+def test_torch_accepts_the_operators(layout: str) -> None:
+    problem = Problem([3, 2], [3, 130], after=0)
+    for version, operator in ((1, FIRST), (2, SECOND)):
+        arguments, keywords = problem.arguments(layout, 3, "tokens", version, lse=True)
+        assert_checked_by_torch(operator, *arguments, **keywords)
+        assert_compiles(lambda q, k, v, op=operator, more=keywords: op(q, k, v, **more), *arguments)
+
+
+def _refused(problem: Problem, layout: str, mode: int = 0, cache: str = "", **more: Any) -> str:
+    with pytest.raises(RuntimeError) as raised:
+        problem.call(layout, mode, cache=cache, **more)
+    return str(raised.value)
+
+
+def test_what_the_npu_refuses_is_refused() -> None:
+    problem = Problem([2, 1], [3, 4])
+    assert "it takes BSH, BSND" in _refused(problem, "SBH")
+    assert "float32" in _refused(Problem([2], [3], dtype=torch.float32), "TND")
+    assert "multiple of 16" in _refused(Problem([2], [3], size=24), "TND")
+    assert "at most 64 times" in _refused(Problem([2], [3], heads=3), "TND")
+    assert "takes 0 without, 3 and 4 with it" in _refused(problem, "TND", 2)
+    assert "takes 0 without, 3 and 4 with it" in _refused(problem, "TND", 0, atten_mask=TRIANGLE)
+    assert "takes (2048, 2048)" in _refused(problem, "TND", 3, atten_mask=TRIANGLE[:1024, :1024].contiguous())
+    assert "1 above the diagonal" in _refused(problem, "TND", 3, atten_mask=~TRIANGLE)
+    assert "takes bool, int8 or uint8" in _refused(problem, "TND", 3, atten_mask=TRIANGLE.float())
+    assert "takes the whole mask" in _refused(problem, "BSND", 1)
+    assert "block_size is 16, but" in _refused(problem, "TND", cache="tokens", block_size=16)
+    assert "for several queries it takes 128" in _refused(Problem([2], [3], block=64), "TND", cache="tokens")
+    assert "multiples of 16" in _refused(Problem([1], [3], block=24), "TND", cache="tokens")
+    assert "of int32" in _refused(problem, "TND", cache="tokens", block_table=torch.zeros(2, 2, dtype=torch.int64))
+    assert "missing; with block_table" in _refused(problem, "TND", cache="tokens", actual_seq_kvlen=None)
+    assert "from 0 to 256" in _refused(problem, "TND", cache="tokens", actual_seq_kvlen=[257, 1])
+    assert "missing; the layout TND" in _refused(problem, "TND", actual_seq_qlen=None)
+    assert "the last sequence ends where the tensor does" in _refused(problem, "TND", actual_seq_qlen=[1, 2])
+    assert "do not fall" in _refused(problem, "TND", actual_seq_qlen=[4, 3])
+    assert "from 0 to 2" in _refused(problem, "BSND", actual_seq_qlen=[3, 1])
+    assert "does not compute pse_shift" in _refused(problem, "BSND", pse_shift=tensor(1, 2, 4, 2, 4))
+    assert "go together" in _refused(problem, "BSND", query_rope=tensor(1, 2, 2, 4, 16))
+    sink = tensor(1, 4, dtype=torch.bfloat16)
+    assert "TND and NTD_TND" in _refused(problem, "BSND", learnable_sink=sink)
+    assert "softmax_lse" in _refused(problem, "TND", learnable_sink=sink, lse=True)
+    assert "of bfloat16" in _refused(problem, "TND", learnable_sink=sink.float())
+    arguments, keywords = problem.arguments("TND")
+    strided = arguments[0].repeat(1, 1, 2)[..., :16]
+    with pytest.raises(RuntimeError, match="query is not contiguous"):
+        SECOND(strided, *arguments[1:], **keywords)
