@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from genuine_names import NO_META
+from genuine_names import NO_META, UNDECLARED_WRITES
 from torch_npu_wheel import import_torch_npu
 
 import_torch_npu()
@@ -17,12 +17,20 @@ from ascend_overlay import npu  # noqa: E402
 from ascend_overlay.npu import registration, tracing  # noqa: E402
 from ascend_overlay.npu.reference import KERNELS  # noqa: E402
 
+CHECKS = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
+
 
 def arguments(name: str, device: str = "cpu", dtype: Any = torch.bfloat16) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return arguments for the operator `name`."""
 
     def random(*shape: int) -> Any:
         return torch.randn(shape, generator=torch.Generator().manual_seed(len(shape))).to(device, dtype)
+
+    def integers(*values: Any) -> Any:
+        return torch.tensor(values, device=device, dtype=torch.int32)
+
+    def caches(blocks: int) -> tuple[Any, Any]:
+        return random(blocks, 16, 1, 64), random(blocks, 16, 1, 512)
 
     positions = torch.arange(6, device=device)
     packed = random(6, 4 * 64)
@@ -99,6 +107,23 @@ def arguments(name: str, device: str = "cpu", dtype: Any = torch.bfloat16) -> tu
             (random(6, 2, 32), random(6, 2, 16), random(3, 4, 2, 32), random(3, 4, 2, 16), 11 - positions),
             {"cache_mode": "Norm"},
         ),
+        "npu_kv_rmsnorm_rope_cache": (
+            (random(6, 1, 1, 576), random(512), *[random(6, 1, 1, 64)] * 2, positions, *caches(2)),
+            {"epsilon": 1e-6, "cache_mode": "PA", "is_output_kv": True},
+        ),
+        "npu_gather_pa_kv_cache": (
+            (*caches(3), integers([2, 0], [1, 2]), integers(0, 5, 23), random(23, 1, 64), random(23, 1, 512)),
+            {"seq_offset": integers(16, 0), "is_seq_lens_cumsum": True},
+        ),
+        "npu_gather_pa_kv_cache_functional": (
+            (*caches(3), integers([2, 0], [1, 2]), integers(0, 5, 23), random(23, 1, 64), random(23, 1, 512)),
+            {"seq_offset": integers(16, 0), "is_seq_lens_cumsum": True},
+        ),
+        "npu_transpose_batchmatmul": ((random(4, 6, 128), random(4, 128, 128)), {"perm_y": [1, 0, 2]}),
+        "npu_attention_update": (
+            ([random(6).float(), random(6).float()], [random(6, 16), random(6, 16)], 1),
+            {},
+        ),
     }[name]
 
 
@@ -169,7 +194,7 @@ def main() -> None:
             operator.default,
             positional,
             named,
-            test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_dynamic"),
+            test_utils=CHECKS[-1:] if kernel.name in UNDECLARED_WRITES else CHECKS,
         )
     with ascend_overlay.enabled(only=["roles"], trace=True):
         for kernel in KERNELS:

@@ -11,12 +11,16 @@ from ascend_overlay.npu.kernel import ReferenceKernel
 from ascend_overlay.npu.reference import (
     activation,
     attention,
+    attention_update,
+    batch_matmul,
     gelu,
+    latent_cache,
     layout,
     moe_gating,
     moe_matmul,
     moe_routing,
     normalization,
+    paged_gather,
     rotary,
 )
 
@@ -30,4 +34,8 @@ KERNELS: tuple[ReferenceKernel, ...] = (
     *moe_routing.KERNELS,
     *moe_matmul.KERNELS,
     *attention.KERNELS,
+    *latent_cache.KERNELS,
+    *paged_gather.KERNELS,
+    *batch_matmul.KERNELS,
+    *attention_update.KERNELS,
 )
