@@ -32,6 +32,10 @@ def arguments(name: str, device: str = "cpu", dtype: Any = torch.bfloat16) -> tu
     def caches(blocks: int) -> tuple[Any, Any]:
         return random(blocks, 16, 1, 64), random(blocks, 16, 1, 512)
 
+    def int8(*shape: int) -> Any:
+        generator = torch.Generator().manual_seed(len(shape))
+        return torch.randint(-128, 128, shape, generator=generator, dtype=torch.int8).to(device)
+
     positions = torch.arange(6, device=device)
     packed = random(6, 4 * 64)
     experts = (torch.arange(18, device=device) % 7).reshape(6, 3).to(torch.int32)
@@ -49,6 +53,17 @@ def arguments(name: str, device: str = "cpu", dtype: Any = torch.bfloat16) -> tu
         "npu_fast_gelu": ((random(5, 32),), {}),
         "npu_geglu": ((random(5, 3, 32), -1, 0, True), {}),
         "npu_gemma_rms_norm": ((random(2, 5, 32), random(32), 1e-5), {}),
+        "npu_quantize": ((random(5, 32), random(32), random(32), torch.qint8, -1, False), {}),
+        "npu_dynamic_quant": ((random(5, 32),), {"smooth_scales": random(32), "dst_type": torch.int8}),
+        "npu_trans_quant_param": ((random(48).float(), random(1).float()), {}),
+        "npu_quant_matmul": (
+            (int8(5, 64), int8(64, 48), random(48).float()),
+            {"pertoken_scale": random(5).float(), "bias": random(48), "output_dtype": dtype},
+        ),
+        "npu_weight_quant_batchmatmul": (
+            (random(5, 64), int8(48, 64).t(), random(48), random(48)),
+            {"bias": random(48).float()},
+        ),
         "npu_mrope": (
             (positions, packed[:, :192], packed[:, 192:], random(9, 64), 64),
             {"mrope_section": [0, 0, 0], "rotary_mode": "interleave"},

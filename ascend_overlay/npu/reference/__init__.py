@@ -21,6 +21,8 @@ from ascend_overlay.npu.reference import (
     moe_routing,
     normalization,
     paged_gather,
+    quantization,
+    quantized_matmul,
     rotary,
 )
 
@@ -38,4 +40,6 @@ KERNELS: tuple[ReferenceKernel, ...] = (
     *paged_gather.KERNELS,
     *batch_matmul.KERNELS,
     *attention_update.KERNELS,
+    *quantization.KERNELS,
+    *quantized_matmul.KERNELS,
 )
