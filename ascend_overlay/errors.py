@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "ActivationError",
+    "CheckpointError",
     "ConfigError",
     "ConflictError",
     "OverlayError",
@@ -48,6 +49,10 @@ class PluginError(OverlayError):
 
 class ConfigError(OverlayError):
     """A setting or argument names something that does not exist or cannot be used."""
+
+
+class CheckpointError(OverlayError):
+    """A quantized checkpoint cannot be loaded, or is not what its description says."""
 
 
 class QuantizeError(OverlayError):

@@ -14,6 +14,7 @@ from ascend_overlay.hooks.markers import hookspec
 
 if TYPE_CHECKING:
     from ascend_overlay.overlay import Overlay
+    from ascend_overlay.quantization.scheme import ExpertsScheme, LinearScheme
     from ascend_overlay.records import Entry
     from ascend_overlay.verify.case import LayerCase, OperatorCase
 
@@ -65,6 +66,15 @@ def ascend_overlay_kernels() -> Iterable[Any]:  # type: ignore[empty-body]
     """Contribute reference kernels (`ascend_overlay.npu.ReferenceKernel`) for NPU operators.
 
     Called when `ascend_overlay.npu` is first imported. A name that exists already with another schema is an error.
+    """
+
+
+@hookspec
+def ascend_overlay_quantization_schemes() -> Iterable[LinearScheme | ExpertsScheme]:  # type: ignore[empty-body]
+    """Contribute quantization schemes (`ascend_overlay.quantization`) for checkpoints in ModelSlim's format.
+
+    Called while the layers of such a model are built, with torch and vLLM imported. Two schemes of one type for one
+    kind of layer are an error that names both plugins.
     """
 
 

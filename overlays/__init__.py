@@ -10,6 +10,7 @@ from ascend_overlay.hooks.markers import hookimpl
 
 if TYPE_CHECKING:
     from ascend_overlay.overlay import Overlay
+    from ascend_overlay.quantization.scheme import ExpertsScheme, LinearScheme
     from ascend_overlay.verify.case import LayerCase, OperatorCase
 
 MODULES = (
@@ -31,6 +32,14 @@ MODULES = (
 def ascend_overlay_overlays() -> Iterable[Overlay]:
     """Return the overlay that each module declares."""
     return [importlib.import_module(f"{__name__}.{module}").overlay for module in MODULES]
+
+
+@hookimpl
+def ascend_overlay_quantization_schemes() -> Iterable[LinearScheme | ExpertsScheme]:
+    """Return the quantization schemes of the overlay `quantization`."""
+    from ascend_overlay.overlays.quantization.schemes import SCHEMES
+
+    return SCHEMES
 
 
 @hookimpl

@@ -6,7 +6,8 @@ import torch
 
 from ascend_overlay.npu.reference.checks import refuse
 
-# PyTorch turns a dtype into the number of its scalar type where a schema says int.
+# PyTorch turns a dtype into the number of its scalar type where a schema says int. A kernel that is called as the
+# Python function that it is gets the dtype itself.
 _BY_NUMBER = {
     0: torch.uint8,
     1: torch.int8,
@@ -23,7 +24,7 @@ _BY_NUMBER = {
 
 
 def dtype_argument(
-    operator: str, name: str, number: int | None, allowed: tuple[torch.dtype, ...], default: torch.dtype
+    operator: str, name: str, number: int | torch.dtype | None, allowed: tuple[torch.dtype, ...], default: torch.dtype
 ) -> torch.dtype:
     """Return the dtype that the argument `name` of `operator` says.
 
@@ -32,7 +33,7 @@ def dtype_argument(
     """
     if number is None:
         return default
-    dtype = _BY_NUMBER.get(number)
+    dtype = number if isinstance(number, torch.dtype) else _BY_NUMBER.get(number)
     if dtype not in allowed:
         listed = ", ".join(map(str, allowed))
         refuse(operator, f"{name} is {dtype or number}; without an NPU it takes {listed}.")

@@ -1,0 +1,70 @@
+"""The quantization schemes that plugins contribute."""
+
+from __future__ import annotations
+
+from typing import overload
+
+from ascend_overlay import api
+from ascend_overlay.errors import CheckpointError, ConflictError, PluginError, did_you_mean
+from ascend_overlay.quantization.scheme import ExpertsScheme, LinearScheme
+
+Scheme = LinearScheme | ExpertsScheme
+
+
+_HOOK = "ascend_overlay_quantization_schemes"
+
+
+def schemes() -> dict[tuple[type, str], Scheme]:
+    """Ask all plugins; return the schemes by their kind, LinearScheme or ExpertsScheme, and their type.
+
+    Raises:
+        ConflictError: two plugins contribute one type.
+        PluginError: a plugin raises, or contributes something else.
+    """
+    found: dict[tuple[type, str], tuple[Scheme, str]] = {}
+    for contributor, scheme in ((who, one) for who, answer in api.contributions(_HOOK) for one in answer):
+        if not isinstance(scheme, LinearScheme | ExpertsScheme):
+            raise PluginError(
+                f"{contributor} contributes {scheme!r} as a quantization scheme; it must be an instance of a subclass "
+                f"of LinearScheme, or an ExpertsScheme."
+            )
+        kind = LinearScheme if isinstance(scheme, LinearScheme) else ExpertsScheme
+        other = found.get((kind, scheme.type))
+        if other is not None and other[0] is not scheme:
+            raise ConflictError(
+                f"{other[1]} and {contributor} both contribute the quantization scheme {scheme.type!r} for "
+                f"{_layers(kind)}. Leave one of the plugins out (ASCEND_OVERLAY_PLUGINS), or let it use another name."
+            )
+        found[kind, scheme.type] = (scheme, contributor)
+    return {key: scheme for key, (scheme, _) in found.items()}
+
+
+@overload
+def find(kind: type[LinearScheme], type_: str, where: str) -> LinearScheme: ...
+@overload
+def find(kind: type[ExpertsScheme], type_: str, where: str) -> ExpertsScheme: ...
+def find(kind: type[LinearScheme] | type[ExpertsScheme], type_: str, where: str) -> Scheme:
+    """Return the scheme of a type.
+
+    Args:
+        kind: LinearScheme or ExpertsScheme.
+        type_: the type's name in quant_model_description.json.
+        where: the tensor that has this type, for the error.
+
+    Raises:
+        CheckpointError: there is no such scheme.
+    """
+    known = schemes()
+    scheme = known.get((kind, type_))
+    if scheme is not None:
+        return scheme
+    names = sorted(name for a_kind, name in known if a_kind is kind)
+    raise CheckpointError(
+        f"quant_model_description.json says that {where} is {type_!r}, and there is no such quantization scheme for "
+        f"{_layers(kind)}.{did_you_mean(type_, names)} There are: {', '.join(names) or 'none'}. Install a plugin that "
+        f"contributes it (hook {_HOOK}), or quantize the model in another way."
+    )
+
+
+def _layers(kind: type) -> str:
+    return "linear layers" if kind is LinearScheme else "routed experts"

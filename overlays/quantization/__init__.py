@@ -1,0 +1,23 @@
+"""Checkpoints in ModelSlim's format: the quantization method `ascend`."""
+
+from __future__ import annotations
+
+from ascend_overlay import Overlay
+from ascend_overlay.conditions import distribution
+
+_PACKAGE = "ascend_overlay.overlays.quantization"
+
+overlay = Overlay(
+    "quantization",
+    vllm=">=0.32,<0.33",
+    reason=(
+        "vLLM does not read ModelSlim's quant_model_description.json, and looks for a quantization method in "
+        "config.json only, where ModelSlim writes nothing"
+    ),
+    upstream=None,
+    when=~distribution("vllm-ascend"),
+)
+
+overlay.quantization("ascend", f"{_PACKAGE}.config:AscendQuantizationConfig")
+# The first that asks for the method, in the one process that makes the configuration; all others get it from there.
+overlay.wrap("vllm.config.model:ModelConfig._verify_quantization", f"{_PACKAGE}.detection:verify_quantization")
