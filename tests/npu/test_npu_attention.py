@@ -287,6 +287,30 @@ def test_latent_attention_reads_one_cache_as_keys_and_as_values() -> None:
     problem.check(SECOND(arguments[0], arguments[1], arguments[1], **keywords), "TND_NTD")
 
 
+def _latent(queries: list[int], heads: int = 8, **more: Any) -> Problem:
+    keys = [n + 20 for n in queries]
+    return Problem(
+        queries, keys, **{"kv_heads": 1, "size": 512, "value_size": 512, "rope": 64, "after": 0} | more, heads=heads
+    )
+
+
+@pytest.mark.parametrize("queries", [[1, 1], [16, 1]])
+def test_latent_attention_has_up_to_128_heads_and_16_queries(queries: list[int]) -> None:
+    problem = _latent(queries, 128)
+    problem.check(problem.call("TND", 3 if max(queries) > 1 else 0, cache="tokens"), "TND")
+
+
+def test_what_the_npu_refuses_of_latent_attention_is_refused() -> None:
+    one, several = _latent([1, 1]), _latent([2, 1])
+    assert "it takes 1, 2, 4 and so on up to 128" in _refused(_latent([1], 12), "TND", cache="tokens")
+    assert "it takes 1, 2, 4 and so on up to 128" in _refused(_latent([1], kv_heads=2), "TND", cache="tokens")
+    assert "its own have 64" in _refused(_latent([1], rope=32), "TND", cache="tokens")
+    assert "in a paged cache" in _refused(one, "TND")
+    assert "it has at most 16" in _refused(_latent([17]), "TND", 3, cache="tokens")
+    assert "0 without it for single queries" in _refused(several, "TND", cache="tokens")
+    assert "0 without it for single queries" in _refused(one, "TND", 3, cache="tokens")
+
+
 def test_no_keys_and_no_queries() -> None:
     for queries, keys in (([2, 0], [0, 0]), ([0, 3], [4, 0])):
         problem = Problem(queries, keys)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ascend_overlay.npu.reference.attention import layouts
+from ascend_overlay.npu.reference.attention import latent, layouts
 from ascend_overlay.npu.reference.attention.band import band_of, check_compressed_mask, full_mask
 from ascend_overlay.npu.reference.attention.softmax import Attention, Store
 from ascend_overlay.npu.reference.attention.stores import Packed, Paged
@@ -73,6 +73,18 @@ class Call:
         given, returned = layouts.parse(self.operator, self.input_layout, self.query)
         batch, length, heads, _ = layouts.sizes(given, self.query.shape, self.heads)
         starts, queries, keys = self._lengths(given)
+        if self.query_rope is not None and self._latent(given):
+            latent.check(
+                self.operator,
+                heads=self.heads,
+                kv_heads=self._kv_heads,
+                rope=self.query_rope,
+                rope_heads=self.heads if given == "BSH" else 1,
+                block_table=self.block_table,
+                queries=queries,
+                sparse_mode=self.sparse_mode,
+                mask=self.atten_mask,
+            )
         mask = self._mask(given, queries, keys)
         # A single query sees every key, where it is one by the layout and has no rope.
         single = not layouts.packed(given) and length == 1 and self.query_rope is None
@@ -238,7 +250,7 @@ class Call:
         if heads != self.heads:
             refuse(self.operator, f"query has {heads} heads, but the number of query heads is given as {self.heads}.")
         kv_heads = self._kv_heads
-        if self.heads % kv_heads or self.heads // kv_heads > 64:
+        if self.heads % kv_heads or (self.heads // kv_heads > 64 and not self._latent(layout)):
             text = f"there are {self.heads} heads of queries and {kv_heads} of keys"
             refuse(self.operator, f"{text}; the first is a multiple of the second, at most 64 times.")
         for name, width in (("query", size), ("value", self._value_size(layout))):
@@ -250,6 +262,10 @@ class Call:
         if self.block_table is not None and self.key.dim() == 4 and layout in ("BSH", "BSND"):
             text = f"the cache has 4 dimensions, and the layout is {self.input_layout}"
             refuse(self.operator, f"{text}; BSH and BSND take a cache (blocks, block size, N * D).")
+
+    def _latent(self, layout: str) -> bool:
+        size = layouts.sizes(layout, self.query.shape, self.heads)[3]
+        return self.query_rope is not None and size == latent.SIZE
 
     def _check_sink(self, layout: str) -> None:
         sink = self.learnable_sink
