@@ -58,20 +58,21 @@ def main(specification: str) -> None:
         "device": str(llm.llm_engine.vllm_config.device_config.device_type),
         # The engine of the overlays is there exactly where they were switched on.
         "overlaid": "ascend_overlay.engine" in sys.modules,
-        "outputs": [_output(output) for output in outputs],
+        "outputs": [output(found) for found in outputs],
     }
     with _phase(folder, "shut down"):
         llm.llm_engine.engine_core.shutdown()
     (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
 
 
-def _output(output: Any) -> dict[str, Any]:
-    completion = output.outputs[0]
+def output(found: Any) -> dict[str, Any]:
+    """Return one output of vLLM as plain data."""
+    completion = found.outputs[0]
     return {
-        "prompt": output.prompt,
-        "prompt_tokens": list(output.prompt_token_ids),
+        "prompt": found.prompt,
+        "prompt_tokens": list(found.prompt_token_ids),
         # The first token of a prompt has nothing to be predicted from.
-        "prompt_logprobs": [_logprobs(position) for position in (output.prompt_logprobs or [])[1:]],
+        "prompt_logprobs": [_logprobs(position) for position in (found.prompt_logprobs or [])[1:]],
         "text": completion.text,
         "tokens": list(completion.token_ids),
         "logprobs": [_logprobs(position) for position in completion.logprobs or []],

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ascend_overlay.demo import tiny
+from ascend_overlay.demo.tiny import checkpoint
 
 numpy = pytest.importorskip("numpy")
 pytest.importorskip("tokenizers")
@@ -70,7 +71,7 @@ def test_rounding_to_bfloat16_is_that_of_torch(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     values = numpy.array([1.0, 1.00390625, 1.01171875, -3.1415927, 1e-30, 65504.0, 0.0], dtype="<f4")
     expected = torch.from_numpy(values.copy()).bfloat16().view(torch.int16).numpy().tobytes()
-    assert tiny._bfloat16(values) == expected
+    assert checkpoint.bfloat16(values) == expected
 
 
 def test_each_token_brings_its_own_experts(tmp_path: Path) -> None:

@@ -1,0 +1,131 @@
+"""Runs tiny models after each other, all in this one process: `python zoo_worker.py SPEC.json`.
+
+The same script serves stock and overlaid vLLM; what it knows of overlays is how to read their counters where they are
+there. Each run leaves `NAME.json` in the folder that the specification names: outputs and figures, or the error.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+
+def main(specification: str) -> None:
+    """Run what the JSON file `specification` asks for: see zoo_kit.Zoo."""
+    spec = json.loads(Path(specification).read_text(encoding="utf-8"))
+    prepare()
+    for run in spec["runs"]:
+        before = counters()
+        started = time.perf_counter()
+        try:
+            found = generate(spec, run)
+        except Exception:
+            found = {"error": traceback.format_exc()}
+        found |= {"seconds": time.perf_counter() - started, **since(before)}
+        path = Path(spec["folder"]) / f"{run['name']}.json"
+        path.with_suffix(".tmp").write_text(json.dumps(found), encoding="utf-8")
+        path.with_suffix(".tmp").rename(path)
+        gc.collect()
+
+
+def prepare() -> None:
+    """Make vLLM fit for several engines in one process."""
+    from vllm.model_executor.models import registry
+
+    # vLLM looks at a model class in a process of its own, in order not to touch an accelerator in this one. There is
+    # none, and that process would take longer than everything else about a tiny model.
+    registry._run_in_subprocess = lambda function: function()
+
+
+def load(model: str, *, dtype: str, mode: str, parallel: int = 1, **more: Any) -> Any:
+    """Return an engine for a tiny model, in this process."""
+    import torch
+    from vllm import LLM, envs
+
+    # vLLM stops reading the environment when the first engine is up.
+    envs.disable_envs_cache()
+    # Its own switch for tests: torch.compile makes the graphs, and they are run without Inductor.
+    os.environ["VLLM_CPU_CI_ENV"] = str(int(mode == "traced"))
+    # Helper functions of vLLM are compiled even with enforce_eager; that takes longer than the rest of the run.
+    torch._dynamo.config.disable = mode == "eager"
+    torch._dynamo.reset()
+    if parallel > 1:
+        more |= {"tensor_parallel_size": parallel, "distributed_executor_backend": "external_launcher"}
+    return LLM(
+        model,
+        dtype=dtype,
+        enforce_eager=mode == "eager",
+        max_model_len=256,
+        max_num_seqs=8,
+        kv_cache_memory_bytes=64 << 20,
+        disable_log_stats=True,
+        **more,
+    )
+
+
+def generate(spec: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
+    """Return the outputs of one run: of the prompts, and of those that begin like one of them."""
+    from vllm import SamplingParams
+
+    from ascend_overlay.demo.worker import output
+
+    llm = load(
+        run["model"],
+        dtype=run["dtype"],
+        mode=run["mode"],
+        parallel=run["parallel"],
+        max_logprobs=spec["likeliest"],
+        # Less than the longest prompt, so that it is read in parts, while others are already answered.
+        max_num_batched_tokens=64,
+        enable_prefix_caching=True,
+    )
+    try:
+        wanted = SamplingParams(temperature=0.0, max_tokens=spec["tokens"], ignore_eos=True, logprobs=spec["likeliest"])
+        everything = wanted.clone()
+        everything.prompt_logprobs = spec["likeliest"]
+        outputs = llm.generate(spec["prompts"], everything, use_tqdm=False)
+        again = llm.generate(spec["again"], wanted, use_tqdm=False)
+        return {
+            "overlaid": "ascend_overlay.engine" in sys.modules,
+            "outputs": [output(found) for found in outputs],
+            "again": [output(found) for found in again],
+            "cached": [found.num_cached_tokens for found in again],
+            "attention": sorted({type(layer).__name__ for layer in implementations(llm)}),
+        }
+    finally:
+        llm.llm_engine.engine_core.shutdown()
+
+
+def implementations(llm: Any) -> list[Any]:
+    """Return what computes the attention of each layer."""
+    context = llm.llm_engine.vllm_config.compilation_config.static_forward_context
+    return [layer.impl for layer in context.values() if hasattr(layer, "impl")]
+
+
+def counters() -> dict[str, Any]:
+    """Return how often each NPU operator ran so far, and what the overlays noted."""
+    tracing = sys.modules.get("ascend_overlay.npu.tracing")
+    if tracing is None:
+        return {"operators": {}, "notes": []}
+    import ascend_overlay
+
+    return {"operators": tracing.counts(), "notes": [text for _, text in ascend_overlay.ledger().notes]}
+
+
+def since(before: dict[str, Any]) -> dict[str, Any]:
+    """Return what happened to the counters since then; an operator that did not run is in it with 0."""
+    now = counters()
+    return {
+        "operators": {name: count - before["operators"].get(name, 0) for name, count in now["operators"].items()},
+        "notes": [text for text in now["notes"] if text not in before["notes"]],
+    }
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
