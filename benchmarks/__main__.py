@@ -11,10 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import calls, engine, idle, imports, rebinding
+from benchmarks import calls, decode, engine, idle, imports, rebinding
 from benchmarks.measure import Result
 
-BENCHMARKS = {module.NAME: module for module in (idle, imports, calls, rebinding, engine)}
+BENCHMARKS = {module.NAME: module for module in (idle, imports, calls, rebinding, engine, decode)}
 
 
 def main() -> int:

@@ -7,11 +7,9 @@ ascend_overlay.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +19,7 @@ from typing import Any
 
 from ascend_overlay.demo.tiny import make_deepseek_v2
 from ascend_overlay.process import startup_folder
+from benchmarks.conversation import Conversation, say
 from benchmarks.measure import Result, clean_environment, in_turns, ratios, summary
 
 NAME = "engine"
@@ -111,59 +110,36 @@ class _Engine:
         if (selection := SELECTIONS[name]) is not None:
             path.insert(0, startup_folder())
             variables["ASCEND_OVERLAY"] = selection
-        self.log = (folder / "log.txt").open("w")
-        self.process = subprocess.Popen(
+        self._process = Conversation(
             [sys.executable, "-m", "benchmarks.engine", str(model), "compiled" if compiled else "eager"],
-            env=clean_environment(PYTHONPATH=os.pathsep.join(path), **variables),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.log,
-            text=True,
-            # A process group of its own, to be stopped and continued as a whole.
-            start_new_session=True,
+            clean_environment(PYTHONPATH=os.pathsep.join(path), **variables),
+            folder / "log.txt",
         )
 
     def wait(self) -> None:
         """Wait until the engine is up, and put it to sleep: workers of vLLM wait by asking again and again."""
-        self._read()
-        os.killpg(self.process.pid, signal.SIGSTOP)
+        self._process.answer()
+        self._process.signal(signal.SIGSTOP)
 
     def generate(self) -> float:
         """Generate once; return the seconds that it took."""
-        assert self.process.stdin is not None
-        os.killpg(self.process.pid, signal.SIGCONT)
-        self.process.stdin.write("generate\n")
-        self.process.stdin.flush()
-        seconds = float(self._read())
-        os.killpg(self.process.pid, signal.SIGSTOP)
+        self._process.signal(signal.SIGCONT)
+        self._process.tell("generate")
+        seconds = float(self._process.answer())
+        self._process.signal(signal.SIGSTOP)
         return seconds
 
     def modules(self) -> dict[str, list[str]]:
         """Return the names of the modules that each process has loaded."""
-        os.killpg(self.process.pid, signal.SIGCONT)
+        self._process.signal(signal.SIGCONT)
         (self.folder / "now").touch()
         time.sleep(2)
         return {path.stem: json.loads(path.read_text()) for path in self.folder.glob("*.json")}
 
     def stop(self) -> None:
         """End the engine and all its processes."""
-        assert self.process.stdin is not None
-        os.killpg(self.process.pid, signal.SIGCONT)
-        self.process.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(60)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self.log.close()
-
-    def _read(self) -> str:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.startswith("benchmark "):
-                return line.split()[1]
-        self.log.flush()
-        raise RuntimeError(f"the engine ended early:\n{(self.folder / 'log.txt').read_text()[-4000:]}")
+        self._process.signal(signal.SIGCONT)
+        self._process.end()
 
 
 def _install_witness(folder: Path) -> Path:
@@ -191,11 +167,11 @@ def main(model: str, mode: str) -> None:
     )
     wanted = SamplingParams(temperature=0.0, max_tokens=TOKENS, ignore_eos=True, detokenize=False)
     prompts: Any = [{"prompt_token_ids": list(range(10 + number, 26 + number))} for number in range(PROMPTS)]
-    print("\nbenchmark ready", flush=True)
+    say("ready")
     for _ in sys.stdin:
         started = time.perf_counter()
         llm.generate(prompts, wanted, use_tqdm=False)
-        print(f"\nbenchmark {time.perf_counter() - started}", flush=True)
+        say(time.perf_counter() - started)
     llm.llm_engine.engine_core.shutdown()
 
 

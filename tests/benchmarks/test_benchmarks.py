@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,14 +16,19 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def measure() -> Any:
+def benchmarks() -> Any:
+    """The package, which is not installed."""
     sys.path.insert(0, str(ROOT))
     try:
-        from benchmarks import measure
-
-        yield measure
+        yield importlib.import_module("benchmarks")
     finally:
         sys.path.remove(str(ROOT))
+
+
+@pytest.fixture(scope="module")
+def measure(benchmarks: Any) -> Any:
+    """Its module of samples and what to make of them."""
+    return importlib.import_module("benchmarks.measure")
 
 
 def test_candidates_take_turns_in_alternating_order(measure: Any) -> None:
@@ -54,7 +61,7 @@ def test_a_goal_is_missed_when_the_difference_is_larger_than_the_spread(
 def test_an_unknown_benchmark_is_named(tmp_path: Path) -> None:
     done = _run("nothing")
     assert done.returncode == 2
-    assert "there is no benchmark 'nothing'; there are: idle, import, calls, rebinding, engine" in done.stderr
+    assert "there is no benchmark 'nothing'; there are: idle, import, calls, rebinding, engine, decode" in done.stderr
 
 
 @pytest.mark.vllm
@@ -67,6 +74,40 @@ def test_one_benchmark_to_json(tmp_path: Path) -> None:
     assert kinds == {"replace", "subclass", "attribute", "add", "wrap", "kernel"}
     assert record["machine"]["vllm"]
     assert all(result["value"] > 0 and result["runs"] > 1 for result in record["results"])
+
+
+ANSWERING = """
+import sys
+for line in sys.stdin:
+    print("noise", end="")
+    print(f"\\nbenchmark {line.strip()} again", flush=True)
+    if line == "end\\n":
+        sys.exit("it had enough")
+"""
+
+
+def test_a_conversation(benchmarks: Any, tmp_path: Path) -> None:
+    conversation = importlib.import_module("benchmarks.conversation").Conversation
+    process = conversation([sys.executable, "-c", ANSWERING], os.environ, tmp_path / "log.txt")
+    try:
+        for word in ("one", "end"):
+            process.tell(word)
+            assert process.answer() == f"{word} again"
+        with pytest.raises(RuntimeError, match="ended early:\nit had enough"):
+            process.answer()
+    finally:
+        process.end()
+
+
+@pytest.mark.e2e
+def test_decoding_is_measured_model_by_model(benchmarks: Any) -> None:
+    decode = importlib.import_module("benchmarks.decode")
+    results = list(decode.run(quick=True, families=["llama3", "qwen3_moe"], rounds=2))
+    assert [result.what.split(", ")[1:3] for result in results] == [["eager", "llama3"], ["eager", "qwen3_moe"]]
+    for result in results:
+        assert (result.goal, result.unit, result.runs) == (1.5, "ratio", 2)
+        assert 0.1 < result.value < 10
+        assert result.details["stock, tokens/s"] > 0
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from zoo_kit import ALL, MODES, SPREAD, TOKENS, TOLERANCES, Run, Zoo, params
+from zoo_kit import ALL, SPREAD, TOKENS, TOLERANCES, Run, Zoo, params
 from zoo_operators import OPERATORS
 
 from ascend_overlay.demo.compare import Difference, compare
@@ -75,7 +75,3 @@ def test_no_patch_failed(zoo: Zoo, run: Run) -> None:
     for ledger in zoo.ledgers():
         assert [(entry.target, entry.reason) for entry in ledger if entry.state == "failed"] == []
         assert any(entry.state == "applied" for entry in ledger)
-
-
-def test_modes_are_in_order() -> None:
-    assert sorted(MODES, key=MODES.__getitem__) == ["eager", "traced", "compiled"]

@@ -3,6 +3,9 @@
 One process runs all of the stock models after each other, another one all of the overlaid ones, at the same time; two
 more run the overlaid ones that are spread over two processes. So each model costs seconds, where an engine started for
 it alone costs most of a minute. What runs is what the selected tests ask for.
+
+To add a model: a maker in ascend_overlay.demo.tiny and a line in its FAMILIES, what it is able to show in mistakes.py,
+and what it must call in zoo_operators.py.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from ascend_overlay.demo import runs, tiny
+from ascend_overlay.demo import in_process, tiny
 from ascend_overlay.records import Ledger, read_folder
 
 TOLERANCES = {"bfloat16": 0.3, "float16": 0.05, "float32": 0.005}
@@ -54,8 +57,7 @@ class Run:
     """One model, run in one way.
 
     Attributes:
-        mode: "eager"; "traced": with torch.compile, whose graphs are run as they are; "compiled": with Inductor. They
-            run in this order, since vLLM's helpers are compiled for good once anything is.
+        mode: one of ascend_overlay.demo.in_process.MODES.
         family: which of ascend_overlay.demo.tiny.FAMILIES.
         dtype: what it computes in.
         parallel: over how many processes it is spread.
@@ -78,10 +80,7 @@ class Run:
         return Run(self.mode, self.family, self.dtype)
 
 
-MODES = {"eager": 0, "traced": 1, "compiled": 2}
-ALL = [Run("eager", family, dtype) for family in tiny.FAMILIES for dtype in TOLERANCES] + [
-    Run(mode, family, dtype) for mode in ("traced", "compiled") for family in tiny.FAMILIES for dtype in TOLERANCES
-]
+ALL = [Run(mode, family, dtype) for mode in in_process.MODES for family in tiny.FAMILIES for dtype in TOLERANCES]
 SPREAD = [Run("eager", family, dtype, parallel=2) for family in tiny.FAMILIES for dtype in TOLERANCES]
 
 # deepseek_v2 is compiled in tests/e2e/test_compile.py.
@@ -153,9 +152,8 @@ class Zoo:
             command = [sys.executable, "-c", _COMMAND, "run", "--trace", "--ledger", str(folder / "ledger"), *command]
         ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(parallel)}
         ranks |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        return _Process(
-            command, environment(folder, overlaid=name == "overlaid", **(ranks if port else {})), folder, len(chosen)
-        )
+        env = in_process.environment(folder / "cache", overlaid=name == "overlaid") | (ranks if port else {})
+        return _Process(command, env, folder, len(chosen))
 
     @staticmethod
     def _finish(processes: Sequence[_Process]) -> None:
@@ -165,20 +163,6 @@ class Zoo:
         finally:
             for process in processes:
                 process.end()
-
-
-def environment(folder: Path, *, overlaid: bool, **more: str) -> dict[str, str]:
-    """Return the environment of a process that runs engines within itself and keeps its caches in `folder`."""
-    found = runs.environment(folder / "cache", overlaid=overlaid, compiled=True)
-    # It counts in GiB, and clearing one takes longer than all the rest.
-    del found["VLLM_CPU_KVCACHE_SPACE"]
-    return found | {
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        # Otherwise each process of a model that is spread would want cores of its own.
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "OMP_NUM_THREADS": "1",
-        **more,
-    }
 
 
 class _Process:
@@ -201,7 +185,7 @@ class _Process:
 
 
 def _order(run: Run) -> tuple[int, str, str]:
-    return MODES[run.mode], run.family, run.dtype
+    return in_process.MODES.index(run.mode), run.family, run.dtype
 
 
 def _place(name: str, parallel: int, rank: int) -> str:

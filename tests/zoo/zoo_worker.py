@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import sys
 import time
 import traceback
 from pathlib import Path
 from typing import Any
 
+from ascend_overlay.demo import in_process
+from ascend_overlay.demo.worker import output
+
 
 def main(specification: str) -> None:
     """Run what the JSON file `specification` asks for: see zoo_kit.Zoo."""
     spec = json.loads(Path(specification).read_text(encoding="utf-8"))
-    prepare()
+    in_process.prepare()
     for run in spec["runs"]:
         before = counters()
         started = time.perf_counter()
@@ -34,48 +36,11 @@ def main(specification: str) -> None:
         gc.collect()
 
 
-def prepare() -> None:
-    """Make vLLM fit for several engines in one process."""
-    from vllm.model_executor.models import registry
-
-    # vLLM looks at a model class in a process of its own, in order not to touch an accelerator in this one. There is
-    # none, and that process would take longer than everything else about a tiny model.
-    registry._run_in_subprocess = lambda function: function()
-
-
-def load(model: str, *, dtype: str, mode: str, parallel: int = 1, **more: Any) -> Any:
-    """Return an engine for a tiny model, in this process."""
-    import torch
-    from vllm import LLM, envs
-
-    # vLLM stops reading the environment when the first engine is up.
-    envs.disable_envs_cache()
-    # Its own switch for tests: torch.compile makes the graphs, and they are run without Inductor.
-    os.environ["VLLM_CPU_CI_ENV"] = str(int(mode == "traced"))
-    # Helper functions of vLLM are compiled even with enforce_eager; that takes longer than the rest of the run.
-    torch._dynamo.config.disable = mode == "eager"
-    torch._dynamo.reset()
-    if parallel > 1:
-        more |= {"tensor_parallel_size": parallel, "distributed_executor_backend": "external_launcher"}
-    return LLM(
-        model,
-        dtype=dtype,
-        enforce_eager=mode == "eager",
-        max_model_len=256,
-        max_num_seqs=8,
-        kv_cache_memory_bytes=64 << 20,
-        disable_log_stats=True,
-        **more,
-    )
-
-
 def generate(spec: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
     """Return the outputs of one run: of the prompts, and of those that begin like one of them."""
     from vllm import SamplingParams
 
-    from ascend_overlay.demo.worker import output
-
-    llm = load(
+    llm = in_process.engine(
         run["model"],
         dtype=run["dtype"],
         mode=run["mode"],
@@ -99,7 +64,7 @@ def generate(spec: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
             "attention": sorted({type(layer).__name__ for layer in implementations(llm)}),
         }
     finally:
-        llm.llm_engine.engine_core.shutdown()
+        in_process.shut_down(llm)
 
 
 def implementations(llm: Any) -> list[Any]:

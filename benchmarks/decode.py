@@ -1,0 +1,106 @@
+"""Every tiny model in stock and in overlaid vLLM: how much longer decoding takes through the reference kernels.
+
+Two processes hold a model each, one stock and one overlaid, generate in turns, and go on to the next model.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ascend_overlay.demo import in_process, tiny
+from ascend_overlay.process import startup_folder
+from benchmarks.conversation import Conversation, say
+from benchmarks.measure import Result, in_turns, ratios, summary
+
+NAME = "decode"
+GOAL = 1.5
+PROMPTS = 4
+TOKENS = 64
+READ = 16
+
+
+def run(*, quick: bool, families: Sequence[str] = tuple(tiny.FAMILIES), rounds: int | None = None) -> Iterator[Result]:
+    """Let each model generate in turns with its like, eager and (not quick) compiled."""
+    rounds = rounds or (7 if quick else 21)
+    with tempfile.TemporaryDirectory() as folder:
+        models = {family: tiny.FAMILIES[family](Path(folder, "models", family)) for family in families}
+        processes = {name: _start(Path(folder, name), overlaid=name == "overlaid") for name in ("stock", "overlaid")}
+        try:
+            for mode in (in_process.EAGER,) if quick else (in_process.EAGER, in_process.COMPILED):
+                for family, model in models.items():
+                    yield _compare(processes, family, str(model), mode, rounds)
+        finally:
+            for process in processes.values():
+                process.end()
+
+
+def _compare(processes: dict[str, Conversation], family: str, model: str, mode: str, rounds: int) -> Result:
+    for process in processes.values():
+        process.tell(json.dumps({"model": model, "mode": mode}))
+    for process in processes.values():
+        process.answer()
+
+    def generate(process: Conversation) -> float:
+        process.tell("generate")
+        return float(process.answer())
+
+    samples = in_turns(
+        {name: lambda process=process: generate(process) for name, process in processes.items()},  # type: ignore[misc]
+        rounds,
+        warm_up=2,
+    )
+    values = summary(ratios(samples["overlaid"], samples["stock"]))
+    details = {f"{name}, tokens/s": PROMPTS * TOKENS / summary(found)[0] for name, found in samples.items()}
+    return Result(NAME, f"decode time, {mode}, {family}, overlaid over stock", *values, "ratio", GOAL, rounds, details)
+
+
+def _start(folder: Path, *, overlaid: bool) -> Conversation:
+    folder.mkdir()
+    env = in_process.environment(folder / "cache", overlaid=overlaid)
+    path = [str(Path(__file__).parent.parent)]
+    if overlaid:
+        path.insert(0, startup_folder())
+        env["ASCEND_OVERLAY"] = "1"
+    env |= {"PYTHONPATH": os.pathsep.join(path), "VLLM_LOGGING_LEVEL": "ERROR"}
+    return Conversation([sys.executable, "-m", "benchmarks.decode"], env, folder / "log.txt")
+
+
+def main() -> None:
+    """Load the model that a line of standard input asks for, or generate."""
+    from vllm import SamplingParams
+
+    in_process.prepare()
+    wanted = SamplingParams(temperature=0.0, max_tokens=TOKENS, ignore_eos=True, detokenize=False)
+    prompts: Any = [{"prompt_token_ids": list(range(10 + number, 10 + number + READ))} for number in range(PROMPTS)]
+    llm: Any = None
+    for line in sys.stdin:
+        if line.strip() == "generate":
+            started = time.perf_counter()
+            llm.generate(prompts, wanted, use_tqdm=False)
+            say(time.perf_counter() - started)
+            continue
+        asked = json.loads(line)
+        if llm is not None:
+            in_process.shut_down(llm)
+            llm = None
+            gc.collect()
+        llm = in_process.engine(
+            asked["model"],
+            dtype="bfloat16",
+            mode=asked["mode"],
+            skip_tokenizer_init=True,
+            enable_prefix_caching=False,
+        )
+        say("ready")
+
+
+if __name__ == "__main__":
+    main()
