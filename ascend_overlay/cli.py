@@ -200,7 +200,7 @@ def quantize(model: Path, out: Path, scheme: str, calibrate: Path | None, keep: 
     from ascend_overlay.quantize import run as quantization
     from ascend_overlay.quantize import show
 
-    console = _console()
+    console = _console(highlight=False)
     if dry_run:
         show.plan(console, quantization.plan(model, scheme, keep))
         return
@@ -240,8 +240,8 @@ def _show(ledgers: Iterable[Ledger]) -> None:
         table.show(ledger, console)
 
 
-def _console() -> Console:
+def _console(*, highlight: bool = True) -> Console:
     from rich.console import Console
 
     # A pipe has no width; the 80 columns that rich assumes are too few for targets.
-    return Console() if sys.stdout.isatty() else Console(width=120)
+    return Console(width=None if sys.stdout.isatty() else 120, highlight=highlight)

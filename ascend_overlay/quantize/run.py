@@ -192,7 +192,7 @@ def _prompts(scheme: str, calibrate: Path | None) -> list[str | list[int]] | Non
 
 def _calibrate(made: Plan, done: state.State, texts: list[str | list[int]], watcher: Watcher) -> None:
     weights = [name for name, choice in made.choices.items() if choice.type == "W8A8"]
-    with watcher.phase(f"run {len(texts)} prompts through the model in vLLM"):
+    with watcher.phase(f"run {len(texts)} prompt{'s' * (len(texts) > 1)} through the model in vLLM"):
         found = calibration.observe(made.checkpoint, weights, texts)
     done.observed = found.observed
     done.calibration = {"prompts": found.prompts, "tokens": found.tokens, "cut": found.cut}

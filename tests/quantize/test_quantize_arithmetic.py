@@ -60,6 +60,12 @@ def test_sums_and_error_are_those_of_the_whole_weight(weight: torch.Tensor) -> N
     assert found.error == pytest.approx(expected, rel=1e-3, abs=1e-9)
 
 
+def test_weights_are_symmetric() -> None:
+    # The scale is 255 / 127, rounded to 2, so -255 is halfway between -127 and -128.
+    found = arithmetic.quantize_rows([torch.tensor([[-255.0, 255.0]])], torch.bfloat16)
+    assert found.weight.tolist() == [[-127, 127]]
+
+
 @given(weights())
 def test_blocks_change_nothing(weight: torch.Tensor) -> None:
     whole = arithmetic.quantize_rows([weight], weight.dtype)

@@ -76,6 +76,17 @@ def test_weights_alone(tmp_path: Path, scheme: str, kind: str, dtype: torch.dtyp
         assert description[name] == (kind if name.endswith(".bias") else "FLOAT")
 
 
+def test_a_model_in_float32_gets_the_scales_of_bfloat16(tmp_path: Path, prompts: Path) -> None:
+    before = kit.llama(torch.float32)
+    model = kit.write(tmp_path / "model", before, torch_dtype="float32")
+    quantize(model, tmp_path / "out", "w8a8", calibrate=prompts)
+    after = kit.load(tmp_path / "out")
+    assert after["model.norm.weight"].dtype == torch.float32
+    assert after[f"{Q}.weight_scale"].dtype == after[f"{Q}.input_scale"].dtype == torch.bfloat16
+    expected = arithmetic.quantize_rows([before[f"{Q}.weight"]], torch.bfloat16)
+    assert torch.equal(after[f"{Q}.weight"], expected.weight)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_static_inputs(tmp_path: Path, prompts: Path, dtype: torch.dtype) -> None:
     before = kit.llama(dtype, bias=True)
@@ -231,6 +242,11 @@ def test_a_file_that_was_damaged_since_is_written_again(model: Path, tmp_path: P
         path.unlink()
     else:
         path.write_bytes(data if damage == "changed" else data[:-10])
+    (out / f"{path.name}.partial").write_bytes(b"of a run that was killed")
+    with pytest.raises(KeyboardInterrupt):
+        quantize(model, out, "w8a8_dynamic", watcher=kit.Interrupted(1))
+    assert not (out / "config.json").exists(), "it is no model until all its files are whole"
+    (out / "left.partial").touch()
     watcher = kit.Counting()
     quantize(model, out, "w8a8_dynamic", watcher=watcher)
     assert watcher.written == [path.name]
