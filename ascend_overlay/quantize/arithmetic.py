@@ -63,11 +63,11 @@ def quantize_rows(blocks: Iterable[Tensor], dtype: torch.dtype, floor: Tensor | 
         scale = weight_scales(largest, dtype, None if floor is None else floor[row : row + len(values)])
         steps = scale.float().unsqueeze(1)
         rounded = (values / steps).round_().clamp_(-127, 127)
-        wrong += float((rounded * steps - values).square_().sum(dtype=torch.float64))
-        whole += float(values.square().sum(dtype=torch.float64))
+        whole += float(torch.linalg.vector_norm(values)) ** 2
         weights.append(rounded.to(torch.int8))
         scales.append(scale)
-        sums.append(weights[-1].sum(dim=1, dtype=torch.int64))
+        sums.append(weights[-1].sum(dim=1, dtype=torch.int32).to(torch.int64))
+        wrong += float(torch.linalg.vector_norm(rounded.mul_(steps).sub_(values))) ** 2
         row += len(values)
     return Quantized(torch.cat(weights), torch.cat(scales), torch.cat(sums), (wrong / whole) ** 0.5 if whole else 0.0)
 

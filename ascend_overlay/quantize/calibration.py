@@ -81,7 +81,7 @@ def observe(checkpoint: Checkpoint, weights: Sequence[str], prompts: Sequence[st
 
 def _merged(ranges: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
     """Give the members of a group one range, should vLLM not fuse them for this model."""
-    merged = {}
+    merged: dict[str, tuple[float, float]] = {}
     for members in groups(ranges).values():
         low = min(ranges[name][0] for name in members)
         high = max(ranges[name][1] for name in members)

@@ -44,7 +44,7 @@ class State:
         record, path = self.shards.get(shard), folder / shard
         if record is None or not path.exists() or path.stat().st_size != record["size"]:
             return False
-        return files.sha256(path) == record["sha256"]
+        return files.sha256(path) == str(record["sha256"])
 
 
 def options(checkpoint: Checkpoint, scheme: str, keep: tuple[str, ...], calibration: Path | None) -> dict[str, Any]:

@@ -137,4 +137,4 @@ def _copy(entry: Entry, file: IO[bytes]) -> None:
 def _bytes(tensor: torch.Tensor) -> memoryview:
     import torch
 
-    return memoryview(tensor.contiguous().view(torch.uint8).numpy()).cast("B")
+    return tensor.contiguous().view(torch.uint8).numpy().data
