@@ -24,6 +24,7 @@ MODULES = (
     "rotary",
     "embedding",
     "linear",
+    "quantization",
     "models.deepseek_v2",
 )
 

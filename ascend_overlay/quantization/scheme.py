@@ -49,6 +49,7 @@ class Linear:
 
     Attributes:
         name: its name in the model: "model.layers.0.self_attn.qkv_proj".
+        projections: the modules of the checkpoint that it consists of: "model.layers.0.self_attn.q_proj" and so on.
         inputs: number of inputs on this rank.
         outputs: number of outputs on this rank, for each projection.
         dtype: dtype of the activations.
@@ -58,6 +59,7 @@ class Linear:
     """
 
     name: str
+    projections: tuple[str, ...]
     inputs: int
     outputs: tuple[int, ...]
     dtype: torch.dtype

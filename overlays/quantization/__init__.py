@@ -21,3 +21,8 @@ overlay = Overlay(
 overlay.quantization("ascend", f"{_PACKAGE}.config:AscendQuantizationConfig")
 # The first that asks for the method, in the one process that makes the configuration; all others get it from there.
 overlay.wrap("vllm.config.model:ModelConfig._verify_quantization", f"{_PACKAGE}.detection:verify_quantization")
+overlay.wrap(
+    "vllm.config.vllm:VllmConfig.compute_hash",
+    f"{_PACKAGE}.detection:compute_hash",
+    reason="in the key of its compile cache, vLLM takes the name of a method for all there is to know of it",
+)

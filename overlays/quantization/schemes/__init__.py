@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from ascend_overlay.overlays.quantization.schemes.w8a8 import W8A8
+from ascend_overlay.overlays.quantization.schemes.w8a8_dynamic import W8A8Dynamic
+from ascend_overlay.overlays.quantization.schemes.w8a16 import W8A16
 from ascend_overlay.quantization import ExpertsScheme, LinearScheme
 
-SCHEMES: tuple[LinearScheme | ExpertsScheme, ...] = ()
+SCHEMES: tuple[LinearScheme | ExpertsScheme, ...] = (W8A8(), W8A8Dynamic(), W8A16())

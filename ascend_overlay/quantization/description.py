@@ -1,0 +1,124 @@
+"""quant_model_description.json: what ModelSlim says about each tensor of a checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ascend_overlay.errors import CheckpointError
+
+FILE = "quant_model_description.json"
+FLOAT = "FLOAT"
+"""Type of a tensor that is not quantized."""
+
+_VARIANTS = "quant_model_description_*.json"
+_WEIGHTS = (".weight", ".weight_packed")
+
+
+@dataclass(frozen=True)
+class Description:
+    """The types of the weights of a checkpoint.
+
+    Attributes:
+        source: the file that it was read from.
+        weights: name of a module -> type of its weight, sorted by name.
+        settings: what the file says beside tensors.
+        norm_biases: names of tensors that are a bias of a norm.
+        digest: hash of all this.
+    """
+
+    source: str
+    weights: Mapping[str, str]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    norm_biases: tuple[str, ...] = ()
+    digest: str = ""
+    _names: list[str] = field(default_factory=list, repr=False)
+
+    def below(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """Yield name and type of each module inside the module `prefix`."""
+        start = f"{prefix}."
+        for name in self._names[bisect_left(self._names, start) :]:
+            if not name.startswith(start):
+                return
+            yield name, self.weights[name]
+
+    def renamed(self, rename: Callable[[str], str | None]) -> Description:
+        """Return the description with the names of tensors changed by `rename`, which may drop some (None)."""
+        weights = {}
+        for module, type_ in self.weights.items():
+            name = rename(f"{module}.weight")
+            if name is not None:
+                weights[name.removesuffix(".weight")] = type_
+        biases = tuple(name for old in self.norm_biases if (name := rename(old)) is not None)
+        return _description(self.source, weights, dict(self.settings), biases, self.digest)
+
+
+def locate(folder: Path) -> Path | None:
+    """Return the description in a model's folder, if there is one.
+
+    Older releases of ModelSlim put the type into the name: quant_model_description_w8a8.json.
+
+    Raises:
+        CheckpointError: there are several.
+    """
+    if (path := folder / FILE).is_file():
+        return path
+    variants = sorted(folder.glob(_VARIANTS))
+    if len(variants) > 1:
+        listed = ", ".join(path.name for path in variants)
+        raise CheckpointError(f"{folder} has several descriptions: {listed}. Rename the right one to {FILE}.")
+    return variants[0] if variants else None
+
+
+def read(path: Path) -> Description:
+    """Read a description.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is not one.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as JSON: {error}. Copy or download it again, or quantize the model again."
+        ) from error
+    return parse(data, str(path))
+
+
+def parse(data: object, source: str) -> Description:
+    """Return what the content of a description says.
+
+    Raises:
+        CheckpointError: it is not one.
+    """
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{source} does not hold a JSON object, so it is no description of a checkpoint.")
+    weights: dict[str, str] = {}
+    settings: dict[str, Any] = {}
+    biases = []
+    for name, type_ in data.items():
+        ending = next((ending for ending in _WEIGHTS if name.endswith(ending)), None)
+        if ending is not None and not isinstance(type_, str):
+            raise CheckpointError(f"{source} gives {name} the type {type_!r}, which is not a string.")
+        if ending is not None:
+            weights[name.removesuffix(ending)] = type_
+        elif name.endswith(".bias") and "norm" in name.split(".")[-2]:
+            biases.append(name)
+        elif "." not in name or not isinstance(type_, str) or name.endswith("quant_type"):
+            settings[name] = type_
+    if not weights:
+        raise CheckpointError(f"{source} gives no type for any weight, so it is no description of a checkpoint.")
+    digest = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+    return _description(source, weights, settings, tuple(biases), digest)
+
+
+def _description(
+    source: str, weights: dict[str, str], settings: dict[str, Any], biases: tuple[str, ...], digest: str
+) -> Description:
+    names = sorted(weights)
+    return Description(source, {name: weights[name] for name in names}, settings, biases, digest, names)

@@ -1,0 +1,207 @@
+"""The quantization method `ascend`: which layer is loaded and computed in which way."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from vllm.model_executor.layers.fused_moe import RoutedExperts
+from vllm.model_executor.layers.linear import LinearBase, UnquantizedLinearMethod
+from vllm.model_executor.layers.quantization.base_config import QuantizationConfig, QuantizeMethodBase
+from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
+
+from ascend_overlay import settings
+from ascend_overlay.errors import CheckpointError, did_you_mean
+from ascend_overlay.overlays.quantization import detection, unsupported
+from ascend_overlay.overlays.quantization.linear import AscendLinearMethod
+from ascend_overlay.quantization import ExpertsScheme, LinearScheme, find
+from ascend_overlay.quantization.description import FLOAT, Description
+
+
+class AscendQuantizationConfig(QuantizationConfig):  # type: ignore[misc, unused-ignore]
+    """What quant_model_description.json says, layer by layer.
+
+    Made once, in the process that reads the configuration; the engine and the workers get it with that.
+
+    Attributes:
+        description: what the file says, with the names that the modules have in vLLM.
+        packed_modules_mapping: name of a fused module -> names of the modules that it consists of in the checkpoint;
+            vLLM puts in that of the model.
+    """
+
+    packed_modules_mapping: dict[str, list[str]]
+
+    def __init__(self, description: Description | None = None) -> None:
+        super().__init__()
+        self.description = description
+        self.weights_were_loaded = False
+
+    def __repr__(self) -> str:
+        return f"AscendQuantizationConfig({self.description.source if self.description else None!r})"
+
+    def get_name(self) -> str:
+        """Return "ascend"."""
+        return detection.METHOD
+
+    def get_supported_act_dtypes(self) -> list[torch.dtype]:
+        """Return the dtypes that the quantized products of the NPU give."""
+        return [torch.bfloat16, torch.float16]
+
+    @classmethod
+    def get_min_capability(cls) -> int:
+        """Return -1: this number is about GPUs."""
+        return -1
+
+    @staticmethod
+    def get_config_filenames() -> list[str]:
+        """Return nothing: the description is read in `maybe_update_config`, whose errors can say more."""
+        return []
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> AscendQuantizationConfig:
+        """Return a config without a description; what is in config.json has no use here."""
+        return cls()
+
+    @classmethod
+    def override_quantization_method(
+        cls, hf_quant_cfg: dict[str, Any], user_quant: str | None, hf_config: Any = None
+    ) -> str | None:
+        """Take a model whose config.json has a quantization_config that names no method.
+
+        ModelSlim leaves such ones behind that were in the config.json of the model before.
+        """
+        if hf_quant_cfg.get("quant_method"):
+            return None
+        if user_quant == detection.METHOD:
+            return detection.METHOD
+        folder = getattr(hf_config, "name_or_path", None)
+        found = detection.find(folder, None) if user_quant is None and folder else None
+        return detection.METHOD if found else None
+
+    def maybe_update_config(self, model_name: str, hf_config: Any = None, revision: str | None = None) -> None:
+        """Read the description.
+
+        Raises:
+            CheckpointError: there is none, or it says something that this method cannot do.
+        """
+        self.description = detection.load(model_name, revision)
+        unsupported.refuse(self.description, hf_config)
+
+    def apply_vllm_mapper(self, hf_to_vllm_mapper: Any) -> None:
+        """Give the modules the names that they have in vLLM."""
+        if self.description is not None:
+            self.description = self.description.renamed(hf_to_vllm_mapper.map_name)
+
+    def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> QuantizeMethodBase | None:
+        """Return how `layer` is loaded and computed; None for vLLM's own way.
+
+        Args:
+            layer: a layer that is being built.
+            prefix: its name in the model.
+
+        Raises:
+            CheckpointError: the description does not say what the layer is, or what nothing here can do.
+        """
+        if isinstance(layer, LinearBase):
+            type_, tensor = self._of_linear(layer, prefix)
+            if type_ == FLOAT:
+                return UnquantizedLinearMethod()
+            return AscendLinearMethod(find(LinearScheme, type_, tensor), prefix, self)
+        if isinstance(layer, RoutedExperts):
+            type_, tensor = self._of_experts(prefix)
+            return None if type_ == FLOAT else find(ExpertsScheme, type_, tensor).method(layer, prefix)
+        if isinstance(layer, VocabParallelEmbedding):
+            # Not in the checkpoint if it is tied to the embedding.
+            type_ = self._weights.get(prefix, FLOAT)
+            if type_ == FLOAT:
+                return None
+            if not isinstance(layer, ParallelLMHead):
+                raise CheckpointError(
+                    f"{self.source} says that {prefix}.weight is {type_!r}. There are no quantized embeddings; leave "
+                    f"the embedding in float when you quantize the model."
+                )
+            return AscendLinearMethod(find(LinearScheme, type_, f"{prefix}.weight"), prefix, self)
+        return None
+
+    def shards(self, prefix: str) -> list[str]:
+        """Return the modules of the checkpoint that the layer `prefix` consists of: itself, or several if it is fused.
+
+        Raises:
+            CheckpointError: the description has neither.
+        """
+        parent, dot, last = prefix.rpartition(".")
+        parts = [f"{parent}{dot}{part}" for part in self.packed_modules_mapping.get(last, ())]
+        if parts and any(part in self._weights for part in parts):
+            return parts
+        return [prefix]
+
+    def _of_linear(self, layer: LinearBase, prefix: str) -> tuple[str, str]:
+        """Return the type of a linear layer, and a tensor of the checkpoint that has it."""
+        shards = self.shards(prefix)
+        absent = [shard for shard in shards if shard not in self._weights]
+        if absent:
+            return self._undescribed(layer, prefix, absent)
+        return self._common({shard: self._weights[shard] for shard in shards}, prefix)
+
+    def _of_experts(self, prefix: str) -> tuple[str, str]:
+        """Return the type of the routed experts, and a tensor of the checkpoint that has it."""
+        # vLLM calls the layer that holds the experts of mlp.experts so.
+        inside = prefix.removesuffix(".routed_experts")
+        found = dict(self._described.below(inside))
+        if not found:
+            raise CheckpointError(
+                f"{self.source} has no entry for any weight of {inside}, the routed experts of the model. The "
+                f"description belongs to another model, or vLLM knows the experts under another name."
+            )
+        return self._common(found, inside)
+
+    def _common(self, types: dict[str, str], prefix: str) -> tuple[str, str]:
+        if len(set(types.values())) > 1:
+            by_type: dict[str, list[str]] = {}
+            for name, type_ in types.items():
+                by_type.setdefault(type_, []).append(f"{name}.weight")
+            listed = "; ".join(f"{type_!r}: {_some(names)}" for type_, names in by_type.items())
+            raise CheckpointError(
+                f"vLLM computes {prefix} in one product, and {self.source} gives its parts different types "
+                f"({listed}). Quantize them alike."
+            )
+        name, type_ = next(iter(types.items()))
+        return type_, f"{name}.weight"
+
+    def _undescribed(self, layer: torch.nn.Module, prefix: str, absent: list[str]) -> tuple[str, str]:
+        names = _some([f"{shard}.weight" for shard in absent])
+        hint = did_you_mean(f"{absent[0]}.weight", (f"{name}.weight" for name in self._weights))
+        text = (
+            f"{self.source} has no entry for {names}, which the layer {prefix!r} ({type(layer).__name__}) is loaded "
+            f"from.{hint} A description lists every weight, those in float as 'FLOAT': add the entry, or quantize the "
+            f"model again."
+        )
+        if settings.current().strict:
+            raise CheckpointError(text)
+        warnings.warn(f"{text} It is taken as 'FLOAT'.", RuntimeWarning, stacklevel=2)
+        return FLOAT, names
+
+    @property
+    def _described(self) -> Description:
+        if self.description is None:
+            raise CheckpointError(
+                "the quantization method 'ascend' was given no description. It is read by VllmConfig; build the layer "
+                "within a configuration that was made for the model."
+            )
+        return self.description
+
+    @property
+    def _weights(self) -> Mapping[str, str]:
+        return self._described.weights
+
+    @property
+    def source(self) -> str:
+        """The file that the description was read from."""
+        return self._described.source
+
+
+def _some(names: list[str], limit: int = 3) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -1,0 +1,148 @@
+"""W8A8: int8 weights by channel, int8 inputs with one scale and offset per layer, found by calibration.
+
+    x_q = clamp(round(x / s_x) + o_x, -128, 127)
+    y = (x_q @ W + quant_bias) * deq_scale,  deq_scale = s_x * s_w,  quant_bias = round(b / deq_scale) - o_x * sum_k W
+
+The layer's own bias b is in quant_bias already.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ascend_overlay import npu
+from ascend_overlay.errors import CheckpointError
+from ascend_overlay.npu.layout import cast_weight
+from ascend_overlay.overlays.quantization.schemes import parts
+from ascend_overlay.quantization import CheckpointTensor, Linear, LinearScheme
+
+npu.load("npu_quantize", "npu_quant_matmul", "npu_trans_quant_param")
+
+
+class W8A8(LinearScheme):
+    """Static quantization; see the module for the arithmetic.
+
+    What a processed layer has:
+
+    - weight: (inputs, outputs) int8
+    - input_scale_reciprocal, input_offset: (1,), in the dtype of the activations, as npu_quantize demands
+    - deq_scale: (outputs,); float32, and for float16 the int64 of npu_trans_quant_param
+    - quant_bias: (outputs,) int32, or None where another rank adds it
+    """
+
+    type = "W8A8"
+
+    def tensors(self, linear: Linear) -> list[CheckpointTensor]:
+        """Return weight, input_scale, input_offset, and what can be computed of each other."""
+        outputs = (sum(linear.outputs),)
+        return [
+            parts.weight(linear),
+            CheckpointTensor(name="input_scale", shape=(1,), dtype=torch.float32),
+            CheckpointTensor(name="input_offset", shape=(1,), dtype=torch.float32, accepts=(torch.int8, torch.int32)),
+            CheckpointTensor(
+                name="deq_scale",
+                shape=outputs,
+                dtype=torch.float32,
+                output_dim=0,
+                accepts=(torch.int64,),
+                read=_carried,
+                optional=True,
+            ),
+            CheckpointTensor(name="quant_bias", shape=outputs, dtype=torch.int32, output_dim=0, optional=True),
+            parts.per_channel(linear, "weight_scale", optional=True),
+            parts.per_channel(linear, "weight_offset", optional=True),
+        ]
+
+    def process(self, layer: Any, linear: Linear) -> None:
+        """Compute what the checkpoint does not have, and lay out what it has."""
+        parts.see_symmetric(layer, linear)
+        scale = _common(layer, "input_scale", linear)
+        offset = _common(layer, "input_offset", linear)
+        parts.see_scales("input_scale", scale, linear, smallest=torch.finfo(torch.bfloat16).tiny)
+        if offset != offset.round().clamp(-128, 127):
+            raise CheckpointError(
+                f"input_offset of {linear.projections[0]} is {offset.item()} in the checkpoint; it must be a whole "
+                f"number from -128 to 127. Quantize the model again."
+            )
+        deq_scale = self._deq_scale(layer, linear, scale)
+        parts.see_scales("deq_scale", deq_scale, linear)
+        bias = self._bias(layer, linear, offset, deq_scale)
+        if getattr(layer, "skip_bias_add", False) and getattr(layer, "bias", None) is not None:
+            # Whoever gets the bias from the layer, to add it later, would add it twice.
+            layer.bias.data.zero_()
+        parts.put_weight(layer, lambda rows: cast_weight(rows.t().contiguous()))
+        parts.put(layer, "input_scale_reciprocal", (1 / scale).to(linear.dtype))
+        parts.put(layer, "input_offset", offset.to(linear.dtype))
+        if linear.dtype == torch.float16:
+            deq_scale = torch.ops.npu.npu_trans_quant_param(deq_scale)
+        parts.put(layer, "deq_scale", deq_scale)
+        if bias is not None:
+            parts.put(layer, "quant_bias", bias)
+        else:
+            layer.quant_bias = None
+        del layer.input_scale, layer.weight_scale
+
+    def apply(self, layer: Any, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the outputs; `bias` is in quant_bias already."""
+        quantized = torch.ops.npu.npu_quantize(
+            x, layer.input_scale_reciprocal, layer.input_offset, torch.qint8, -1, False
+        )
+
+        def multiply(weight: Tensor, place: slice) -> Tensor:
+            product: Tensor = torch.ops.npu.npu_quant_matmul(
+                quantized,
+                weight,
+                layer.deq_scale[place],
+                bias=None if layer.quant_bias is None else layer.quant_bias[place],
+                output_dtype=x.dtype,
+            )
+            return product
+
+        return parts.products(layer, layer.deq_scale.shape[0], multiply)
+
+    def _deq_scale(self, layer: Any, linear: Linear, scale: Tensor) -> Tensor:
+        if "deq_scale" not in linear.absent:
+            return layer.deq_scale.data  # type: ignore[no-any-return]
+        if "weight_scale" in linear.absent:
+            name = linear.projections[0]
+            raise CheckpointError(
+                f"the checkpoint has neither {name}.deq_scale nor {name}.weight_scale, of which the other could be "
+                f"computed. Its safetensors files are incomplete; copy or download them again."
+            )
+        return scale * layer.weight_scale.data.flatten()
+
+    def _bias(self, layer: Any, linear: Linear, offset: Tensor, deq_scale: Tensor) -> Tensor | None:
+        if "quant_bias" not in linear.absent:
+            return layer.quant_bias.data if linear.adds_bias else None
+        # What the offset adds is taken away again by each rank for its own inputs, which together is the same.
+        added = offset.int() * layer.weight.data.sum(1, dtype=torch.int32)
+        own = getattr(layer, "bias", None)
+        if own is None or not linear.adds_bias:
+            return -added
+        return (own.data.double() / deq_scale.double()).round().int() - added
+
+
+def _carried(scale: Tensor) -> Tensor:
+    """Return the float32 numbers whose bits are the low halves of `scale`."""
+    return scale.contiguous().view(torch.int32)[..., ::2].contiguous().view(torch.float32)
+
+
+def _common(layer: Any, name: str, linear: Linear) -> Tensor:
+    """Return the one value (1,) that all projections of a layer have.
+
+    Raises:
+        CheckpointError: they have different ones.
+    """
+    values: Tensor = getattr(layer, name).data
+    if (values != values[0]).any():
+        listed = ", ".join(
+            f"{module}.{name} = {value:g}" for module, value in zip(linear.projections, values.tolist(), strict=False)
+        )
+        raise CheckpointError(
+            f"vLLM computes {linear.name} in one product with one {name}, and the checkpoint has different ones "
+            f"({listed}). Calibrate them together."
+        )
+    return values[:1].clone()

@@ -1,0 +1,65 @@
+"""W8A8_DYNAMIC: int8 weights by channel, int8 inputs with a scale for each token, found as it comes.
+
+x_q, s_x = round(x / s_x), max|x| / 127
+y = (x_q @ W) * s_w * s_x + b
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ascend_overlay import npu
+from ascend_overlay.npu.layout import cast_weight
+from ascend_overlay.overlays.quantization.schemes import parts
+from ascend_overlay.quantization import CheckpointTensor, Linear, LinearScheme
+
+npu.load("npu_dynamic_quant", "npu_quant_matmul")
+
+
+class W8A8Dynamic(LinearScheme):
+    """Dynamic quantization; see the module for the arithmetic.
+
+    What a processed layer has:
+
+    - weight: (inputs, outputs) int8
+    - weight_scale: (outputs,) float32
+    """
+
+    type = "W8A8_DYNAMIC"
+
+    def tensors(self, linear: Linear) -> list[CheckpointTensor]:
+        """Return weight, weight_scale and weight_offset."""
+        return [
+            parts.weight(linear),
+            parts.per_channel(linear, "weight_scale"),
+            parts.per_channel(linear, "weight_offset", optional=True),
+        ]
+
+    def process(self, layer: Any, linear: Linear) -> None:
+        """Lay out the weight."""
+        parts.see_symmetric(layer, linear)
+        parts.see_scales("weight_scale", layer.weight_scale.data, linear)
+        parts.put_weight(layer, lambda rows: cast_weight(rows.t().contiguous()))
+        parts.put(layer, "weight_scale", layer.weight_scale.data.flatten())
+
+    def apply(self, layer: Any, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the outputs."""
+        # The scales of the tokens go along one dimension.
+        quantized, scale = torch.ops.npu.npu_dynamic_quant(x.reshape(-1, x.shape[-1]))
+        outputs = layer.weight_scale.shape[0]
+
+        def multiply(weight: Tensor, place: slice) -> Tensor:
+            product: Tensor = torch.ops.npu.npu_quant_matmul(
+                quantized,
+                weight,
+                layer.weight_scale[place],
+                pertoken_scale=scale,
+                bias=None if bias is None else bias[place],
+                output_dtype=x.dtype,
+            )
+            return product
+
+        return parts.products(layer, outputs, multiply).reshape(*x.shape[:-1], outputs)
