@@ -11,6 +11,8 @@ _MODULE = "ascend_overlay.overlays.layers.rotary"
 overlay = Overlay(
     "rotary",
     vllm=">=0.32,<0.33",
+    # Before, npu_mrope has no cache_mode.
+    torch_npu=">=2.10",
     reason="vLLM has no NPU kernel for its rotary embeddings",
     upstream=None,
     when=~distribution("vllm-ascend"),

@@ -63,6 +63,7 @@ def uses(source: str, module: str = "") -> Uses:
             starred = any(isinstance(item, ast.Starred) for item in node.args)
             unpacks = starred or any(keyword.arg is None for keyword in node.keywords)
             calls.append(Call(operator, len(node.args), keywords, unpacks, node.lineno))
+    calls.sort(key=lambda call: call.line)
     return Uses(tuple(calls), tuple(dict.fromkeys(loads)), _imports(tree, module))
 
 

@@ -22,13 +22,15 @@ class Difference:
     Attributes:
         text: what, with the other schema as the subject: "has no argument 'rotate'".
         argument: the argument of ours that it is about; None if every call is concerned.
-        breaks: a call that passes the argument (or any call, without one) is refused there or means something else.
+        passed: the calls that pass the argument are concerned; False: those that do not.
+        breaks: a call that is concerned is refused there, or means something else.
         passable: a function written for our schema can be called with what the other schema hands on, which leaves out
             arguments that have their defaults.
     """
 
     text: str
     argument: str | None = None
+    passed: bool = True
     breaks: bool = True
     passable: bool = False
 
@@ -69,11 +71,12 @@ def refusal(ours: str, theirs: str, call: Call | None = None) -> str | None:
         What is wrong with the other schema, as the rest of a sentence that begins with its operator.
     """
     passed = passed_arguments(ours, call) if call is not None else frozenset()
-    found = [
-        difference.text
-        for difference in differences(ours, theirs)
-        if difference.breaks and (difference.argument is None or difference.argument in passed)
-    ]
+    found = []
+    for difference in differences(ours, theirs):
+        name = difference.argument
+        concerned = name is None or (call is not None and (name in passed) == difference.passed)
+        if difference.breaks and concerned:
+            found.append(difference.text)
     return "; it ".join(found) or None
 
 
@@ -104,16 +107,17 @@ def _compare(ours: Any, theirs: Any) -> Iterator[Difference]:
         elif not argument.kwarg_only and places.get(argument.name) != place:
             where = "by keyword only" if argument.name not in places else f"in place {places[argument.name] + 1}"
             yield Difference(f"takes {argument.name!r} {where}, not in place {place + 1}", concerned)
+        elif argument.kwarg_only and not other.kwarg_only:
+            yield Difference(f"takes {argument.name!r} by position, too", breaks=False)
         elif not _accepts(other.type, argument.type):
             yield Difference(f"takes {argument.name!r} as {other.type}, not as {argument.type}", concerned)
         elif required and other.has_default_value():
-            yield Difference(f"has a default for {argument.name!r}", breaks=False, passable=False)
+            yield Difference(f"has a default for {argument.name!r}", breaks=False)
         elif not required and not other.has_default_value():
-            yield Difference(f"requires {argument.name!r}")
+            yield Difference(f"requires {argument.name!r}", argument.name, passed=False)
         elif not required and other.default_value != argument.default_value:
-            # A call that does not pass it means something else.
             defaults = f"{other.default_value!r}, not {argument.default_value!r}"
-            yield Difference(f"has {defaults}, as the default of {argument.name!r}")
+            yield Difference(f"has {defaults}, as the default of {argument.name!r}", argument.name, passed=False)
         elif _written(other) != _written(argument):
             verb = "writes to" if _written(other) else "does not write to"
             yield Difference(f"{verb} {argument.name!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import logging
 import os
 import platform
 import time
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from ascend_overlay.verify.referee import Ruling
 
 _QUIET = {
-    "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "HF_HUB_OFFLINE": "1",
@@ -56,19 +56,19 @@ def run(
     if json is not None:
         _probe(json)
     prepare()
-    from ascend_overlay.npu import registration
     from ascend_overlay.npu.genuine import source
-    from ascend_overlay.settings import Settings
-    from ascend_overlay.verify import gather, report
 
     started = time.perf_counter()
     with _status(console) as say:
-        if torch_npu is not None:
-            say("fetching torch_npu")
+        say("looking for torch_npu")
         referee = source.find(torch_npu)
+        # Not before: what follows imports torch, and an answer to a wrong argument need not wait for that.
+        from ascend_overlay.npu import registration
+        from ascend_overlay.verify import gather, report
+
         say("gathering the cases")
         registration.load()
-        everything = gather.gather(Settings.from_env())
+        everything = gather.gather(settings.Settings.from_env())
         found = gather.selected(everything, only=only, dtypes=dtypes, quick=quick)
         outcomes, ruling = _operators(found, referee, say)
         outcomes += _layers(found, say)
@@ -86,6 +86,9 @@ def prepare() -> None:
     os.environ.pop(settings.PREFIX, None)
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    if "VLLM_LOGGING_LEVEL" not in os.environ:
+        # vLLM configures its logging when an engine starts, which none does here.
+        logging.getLogger("vllm").setLevel(logging.ERROR)
     if availability.torch_npu_installed() and not availability.cann_found():
         os.environ.setdefault(availability.AUTOLOAD, "0")
     if versions.installed("torch") is None:

@@ -49,12 +49,12 @@ def run(cases: Sequence[LayerCase]) -> Iterator[Outcome]:
 
 @contextlib.contextmanager
 def configured() -> Iterator[None]:
-    """Set vLLM's default configuration, with its kernels in their order, and groups of one process."""
+    """Set vLLM's configuration for eager execution, with its kernels in their order, and groups of one process."""
     from types import SimpleNamespace
 
-    from vllm.config import VllmConfig, set_current_vllm_config
+    from vllm.config import CompilationConfig, CompilationMode, VllmConfig, set_current_vllm_config
 
-    config = VllmConfig()
+    config = VllmConfig(compilation_config=CompilationConfig(mode=CompilationMode.NONE, custom_ops=["all"]))
     with set_current_vllm_config(config), config.kernel_config.ir_op_priority.set_priority():
         _groups_of_one()
         # Some rotary embeddings ask for it.

@@ -58,10 +58,10 @@ def rule(torch_npu: TorchNpu | None, kernels: Mapping[str, ReferenceKernel], run
     problems = _schemas(torch_npu.version, kernels, found, known_only=False)
     if reason := torch_npu.misfit():
         return Ruling(str(torch_npu), False, reason, problems, with_meta)
-    testimony = meta.ask(torch_npu, list(kernels), [run.call for run in runs])
-    if len(testimony.answers) != len(runs):
-        raise ConfigError(f"{torch_npu} gave {len(testimony.answers)} answers to {len(runs)} calls.")
-    for run, answer in zip(runs, testimony.answers, strict=True):
+    statement = meta.ask(torch_npu, list(kernels), [run.call for run in runs])
+    if len(statement.answers) != len(runs):
+        raise ConfigError(f"{torch_npu} gave {len(statement.answers)} answers to {len(runs)} calls.")
+    for run, answer in zip(runs, statement.answers, strict=True):
         _judge(run, answer)
     return Ruling(str(torch_npu), True, "", problems, with_meta)
 

@@ -57,28 +57,30 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Testimony:
+class Statement:
     """What a torch_npu says.
 
     Attributes:
         version: as it calls itself.
         schemas: operator -> its schema without the namespace, as torch prints it; None where there is none.
+        meta: those of the operators that have a meta kernel.
         answers: one for each call, in their order.
     """
 
     version: str
     schemas: dict[str, str | None] = field(default_factory=dict)
+    meta: frozenset[str] = frozenset()
     answers: tuple[Answer, ...] = ()
 
 
-def ask(torch_npu: TorchNpu, operators: Sequence[str], calls: Sequence[Call]) -> Testimony:
+def ask(torch_npu: TorchNpu, operators: Sequence[str], calls: Sequence[Call]) -> Statement:
     """Return the schemas of `operators` and the answers of the meta kernels to `calls`.
 
     Raises:
         ConfigError: torch_npu cannot be imported here.
     """
-    testimony: Testimony = process.ask(torch_npu, __name__, (list(operators), list(calls)))
-    return testimony
+    statement: Statement = process.ask(torch_npu, __name__, (list(operators), list(calls)))
+    return statement
 
 
 def described(value: Any) -> Any:
@@ -104,7 +106,7 @@ def _made(value: Any) -> Any:
     return value
 
 
-def _answer(request: tuple[list[str], list[Call]]) -> Testimony:
+def _answer(request: tuple[list[str], list[Call]]) -> Statement:
     import torch
     import torch_npu
 
@@ -114,7 +116,9 @@ def _answer(request: tuple[list[str], list[Call]]) -> Testimony:
         operator = getattr(torch.ops.npu, name, None)
         default = getattr(operator, "default", None)
         schemas[name] = None if default is None else str(default._schema).removeprefix("npu::")
-    return Testimony(torch_npu.__version__, schemas, tuple(_called(call) for call in calls))
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    meta = frozenset(name for name, schema in schemas.items() if schema and has_kernel(f"npu::{name}", "Meta"))
+    return Statement(torch_npu.__version__, schemas, meta, tuple(_called(call) for call in calls))
 
 
 def _called(call: Call) -> Answer:

@@ -13,17 +13,21 @@ from pathlib import Path
 from packaging.utils import parse_wheel_filename
 
 from ascend_overlay.errors import OverlayError
-from ascend_overlay.npu import registration, schemas
+from ascend_overlay.npu import schemas
 from ascend_overlay.npu.genuine import schemas as genuine
 from ascend_overlay.npu.genuine import source
+from ascend_overlay.npu.reference import KERNELS
 
 
-def record(wheel: Path) -> schemas.Release:
-    """Return what is to be recorded of a wheel: the operators of all reference kernels."""
-    registration.load()
-    found, meta = genuine.read(wheel)
-    names = sorted(registration.kernels())
-    version = str(parse_wheel_filename(wheel.name)[1])
+def record(version: str, place: Path) -> schemas.Release:
+    """Return what is to be recorded of a release: the operators of all reference kernels.
+
+    Args:
+        version: the release.
+        place: its wheel, or the folder that the wheel is unpacked in.
+    """
+    found, meta = genuine.read(place)
+    names = sorted(kernel.name for kernel in KERNELS)
     return schemas.Release(version, {name: found.get(name) for name in names}, meta & frozenset(names))
 
 
@@ -32,7 +36,7 @@ def main(wanted: list[str]) -> int:
     for name in wanted or list(schemas.releases()):
         with tempfile.TemporaryDirectory() as scratch:
             wheel = Path(name) if name.endswith(".whl") else source.download(name, Path(scratch))
-            release = record(wheel)
+            release = record(str(parse_wheel_filename(wheel.name)[1]), wheel)
         path = schemas.path_of(release.version)
         path.write_text(schemas.text_of(release), encoding="utf-8")
         there = sum(schema is not None for schema in release.schemas.values())

@@ -1,0 +1,205 @@
+"""The command: what it gathers, prints and writes, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from verify_kit import console, layer, operator, printed, swiglu, writer
+
+from ascend_overlay import Overlay
+from ascend_overlay import settings as settings_module
+from ascend_overlay.errors import ConfigError, PluginError
+from ascend_overlay.npu.genuine import source
+from ascend_overlay.verify import command, layers, usage
+
+LIB = "import torch\ndef gate(x):\n    a, b = x.chunk(2, -1)\n    return torch.nn.functional.silu(a) * b\n"
+GATE = """
+import torch
+from ascend_overlay import Overlay, npu
+npu.load("npu_swiglu")
+gate = Overlay("gate", reason="a test")
+gate.replace("lib:gate", "gate_overlay:swiglu")
+def swiglu(x):
+    return torch.ops.npu.npu_swiglu(x)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _surroundings(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.vllm("0.32.0")
+    site.write({"lib.py": LIB, "gate_overlay.py": GATE})
+    monkeypatch.setattr(layers, "configured", contextlib.nullcontext)
+    monkeypatch.setattr(source, "find", lambda wanted: None)
+    usage._uses.cache_clear()
+    for name in (*command._QUIET, settings_module.PREFIX):
+        monkeypatch.setenv(name, "")
+
+
+@pytest.fixture
+def verify(offer: Any, tmp_path: Path) -> Any:
+    """Run the command with some cases, and the overlay "gate"; returns (all is well, what it printed, the JSON)."""
+
+    def run(*cases: Any, **options: Any) -> tuple[bool, str, Any]:
+        import gate_overlay
+
+        offer(gate_overlay.gate, cases=lambda: list(cases))
+        to, file = console(), tmp_path / "out.json"
+        ok = command.run(to, json=file, **options)
+        return ok, " ".join(printed(to).split()), json.loads(file.read_text())
+
+    return run
+
+
+def test_all_is_well(verify: Any) -> None:
+    ok, text, data = verify(operator(), operator(label="again"), layer())
+    assert ok and data["ok"]
+    assert "npu_swiglu float32 2 " in text and " not checked ok" in text
+    assert "gate float32 1 " in text and " npu_swiglu ok" in text
+    assert "torch_npu's meta kernels were not asked; pass --torch-npu" in text
+    assert text.endswith("All 3 cases passed.")
+    assert [case["kind"] for case in data["cases"]] == ["operator", "operator", "layer"]
+    assert data["cases"][0]["verdict"] == "ok" and 0 < data["cases"][0]["tolerance used"] < 1
+    assert data["torch_npu"]["meta kernels asked"] is False
+
+
+def test_a_wrong_number_fails_with_its_label(verify: Any) -> None:
+    wrong = operator(label="the odd one", baseline=lambda x: swiglu(x) + 1)
+    ok, text, data = verify(operator(), wrong, layer())
+    assert not ok and not data["ok"]
+    assert "FAIL npu_swiglu, float32, the odd one (against formula): 12 of 12 numbers off" in text
+    assert text.endswith("1 of 3 cases failed.")
+    assert [case["verdict"] for case in data["cases"]] == ["ok", "FAIL", "ok"]
+    assert data["cases"][1]["max error"] == pytest.approx(1.0)
+
+
+def test_many_failures_of_one_row_are_not_all_listed(verify: Any) -> None:
+    ok, text, _ = verify(*(operator(label=f"case {n}", baseline=lambda x: swiglu(x) + 1) for n in range(8)), layer())
+    assert not ok and text.count("(against formula)") == 5 and "and 3 more cases of this row" in text
+
+
+def test_an_infinite_error_is_valid_json(verify: Any) -> None:
+    ok, _, data = verify(operator(baseline=lambda x: swiglu(x) * float("nan")))
+    assert not ok and data["cases"][0]["max error"] == "inf"
+
+
+def test_an_operator_without_a_case_fails(verify: Any) -> None:
+    ok, text, data = verify(writer(), layer())
+    assert not ok
+    sentence = "the overlay 'gate' loads npu::npu_swiglu, but there is no case of that operator."
+    assert f"FAIL {sentence}" in text and data["missing"] == [sentence]
+    assert text.endswith("0 of 2 cases failed, and 1 other problem.")
+
+
+def test_a_selection_is_not_blamed_for_what_it_leaves_out(verify: Any) -> None:
+    ok, _, data = verify(writer(), layer(), only=["gate"])
+    assert ok and len(data["cases"]) == 1 and data["torch_npu"] is None
+
+
+def test_selections(verify: Any) -> None:
+    cases = [operator(), operator(dtype="float16"), operator(dtype="float16", label="again"), writer(), layer()]
+
+    def labels(**options: Any) -> list[tuple[str, str, str]]:
+        _, _, data = verify(*cases, **options)
+        return [(case["name"], case["dtype"], case["label"]) for case in data["cases"]]
+
+    assert labels(quick=True) == [
+        ("npu_swiglu", "float32", "3 tokens"),
+        ("npu_swiglu", "float16", "3 tokens"),
+        ("test_writer", "float32", "writes"),
+        ("gate", "float32", "3 tokens"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "count"), [({"only": ["npu_swiglu"]}, 2), ({"dtypes": ["float16"]}, 1), ({"only": ["lib:gate"]}, 1)]
+)
+def test_what_is_named_is_compared(verify: Any, options: Any, count: int) -> None:
+    _, _, data = verify(operator(), operator(dtype="float16"), layer(), **options)
+    assert len(data["cases"]) == count
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"only": ["npu_swigul"]}, r"no cases of 'npu_swigul'\. Did you mean 'npu_swiglu'"),
+        ({"dtypes": ["float8"]}, r"no cases of the dtype 'float8'; there are some of: float32\."),
+    ],
+)
+def test_what_nobody_has_is_refused(verify: Any, options: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        verify(operator(), **options)
+
+
+def test_what_is_no_case_is_refused(verify: Any) -> None:
+    with pytest.raises(PluginError, match="neither an OperatorCase nor a LayerCase"):
+        verify("npu_swiglu")
+
+
+def test_skipped_layers_are_no_failure_and_said(verify: Any, site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command.versions, "installed", lambda name: None if name == "vllm" else "2.13.0")
+    ok, text, data = verify(operator(), layer())
+    assert ok and data["cases"][1]["verdict"] == "skipped"
+    assert "skipped layers need vLLM" in text and text.endswith("All 1 cases passed. 1 were skipped.")
+
+
+def test_a_device_adds_its_rows(verify: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ascend_overlay.verify import operators
+
+    device = operators.Device(
+        "npu", lambda tensor: tensor.clone(), lambda name, *a, **k: operators._call(name, *a, **k) * 1.1
+    )
+    monkeypatch.setattr(operators, "npu_device", lambda: device)
+    ok, text, data = verify(operator())
+    assert not ok and [case["kind"] for case in data["cases"]] == ["operator", "NPU"]
+    assert "Operators, on the NPU npu_swiglu float32 1" in text
+    assert "(against reference kernel)" in text
+
+
+def test_overlays_that_are_on_are_refused(offer: Any) -> None:
+    import ascend_overlay
+
+    offer(Overlay("one", reason="a test"))
+    ascend_overlay.enable(only=["one"], propagate=False)
+    with pytest.raises(ConfigError, match="overlays are enabled in this process"):
+        command.run(console())
+
+
+def test_a_file_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--json another file"):
+        command.run(console(), json=tmp_path / "nowhere" / "out.json")
+
+
+PLUGIN = """
+import torch
+from ascend_overlay import Overlay
+from ascend_overlay.hooks import hookimpl
+from ascend_overlay.verify import OperatorCase
+@hookimpl
+def ascend_overlay_cases():
+    def case(label, error):
+        return OperatorCase(
+            operator="npu_swiglu", label=label, dtype="float64", arguments=lambda: ((torch.ones(1, 4),), {}),
+            baseline=lambda x: x[:, :2] * x[:, 2:] * 0.7310586 + error, against="formula", rtol=1e-6, atol=0.0)
+    return [case("right", 0), case("wrong", 1)]
+"""
+
+
+def test_the_command_compares_what_a_plugin_brings(python: Any, site: Any) -> None:
+    site.write({"plug.py": PLUGIN})
+    options = ("--only", "npu_swiglu", "--dtype", "float64", "--json", "out.json")
+    environment = {"ASCEND_OVERLAY_LOAD": "plug", "ASCEND_OVERLAY": "1"}
+    done = python.command("verify", *options, env=environment, check=False, timeout=200)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr and done.stdout.rstrip().endswith("1 of 2 cases failed.")
+    cases = json.loads((python.folder / "out.json").read_text())["cases"]
+    assert [(case["label"], case["verdict"]) for case in cases] == [("right", "ok"), ("wrong", "FAIL")]
+
+
+def test_a_wrong_name_ends_the_command(python: Any) -> None:
+    done = python.command("verify", "--torch-npu", "newest", check=False, timeout=200)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("Error: 'newest' is neither a release of torch_npu")

@@ -1,0 +1,123 @@
+"""Layer cases: a module of the tests stands for vLLM, and an overlay replaces its function."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+from verify_kit import layer, torch
+
+import ascend_overlay
+from ascend_overlay import Overlay
+from ascend_overlay.conditions import predicate
+from ascend_overlay.verify import layers
+
+LIB = """
+import torch
+def gate(x):
+    a, b = x.chunk(2, -1)
+    return torch.nn.functional.silu(a) * b
+"""
+
+
+@pytest.fixture(autouse=True)
+def _library(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.vllm("0.32.0")
+    site.write({"lib.py": LIB})
+    monkeypatch.setattr(layers, "configured", contextlib.nullcontext)
+
+
+@pytest.fixture
+def overlay(offer: Any) -> Any:
+    """Offer an overlay that replaces lib.gate by a function."""
+
+    def make(function: Any, **options: Any) -> Overlay:
+        gate = Overlay("gate", reason="a test", **options)
+        gate.replace("lib:gate")(function)
+        offer(gate)
+        return gate
+
+    return make
+
+
+def npu_gate(x: Any) -> Any:
+    return torch.ops.npu.npu_swiglu(x)
+
+
+def test_a_layer_that_agrees(overlay: Any) -> None:
+    overlay(npu_gate)
+    (outcome,) = layers.run([layer()])
+    assert outcome.problems == [] and outcome.torch_npu == "npu_swiglu"
+    assert (outcome.name, outcome.against, outcome.overlay) == ("gate", "vLLM's own", "gate")
+    assert outcome.numbers is not None and outcome.numbers.used < 1
+    assert [entry.state for entry in ascend_overlay.ledger().of("gate")] == ["reverted"]
+
+
+def no_operator(x: Any) -> Any:
+    a, b = x.chunk(2, -1)
+    return torch.nn.functional.silu(a) * b
+
+
+def wrong(x: Any) -> Any:
+    return torch.ops.npu.npu_swiglu(x) * 1.01
+
+
+def other_dtype(x: Any) -> Any:
+    return torch.ops.npu.npu_swiglu(x).double()
+
+
+def raising(x: Any) -> Any:
+    raise ValueError("not today")
+
+
+@pytest.mark.parametrize(
+    ("function", "problem"),
+    [
+        (no_operator, "it did not call npu_swiglu but no operator"),
+        (wrong, "numbers off"),
+        (other_dtype, "it returns torch.float64, stock vLLM torch.float32"),
+        (raising, "it raises in the overlay 'gate': ValueError: not today"),
+    ],
+)
+def test_a_layer_that_does_not(overlay: Any, function: Any, problem: str) -> None:
+    overlay(function)
+    (outcome,) = layers.run([layer()])
+    assert outcome.verdict == "FAIL" and problem in outcome.problems[0]
+
+
+def test_a_case_that_stock_vllm_does_not_run(overlay: Any) -> None:
+    overlay(npu_gate)
+    (outcome,) = layers.run([layer(run=lambda: 1 / 0)])
+    assert "it raises in stock vLLM: ZeroDivisionError" in outcome.problems[0]
+
+
+def test_stock_vllm_that_calls_an_operator_is_not_stock(overlay: Any) -> None:
+    overlay(npu_gate)
+    (outcome,) = layers.run([layer(run=lambda: torch.ops.npu.npu_swiglu(torch.ones(2, 8)))])
+    assert "stock vLLM called npu_swiglu" in outcome.problems[0]
+
+
+def test_an_overlay_that_does_not_apply_here_is_skipped(overlay: Any) -> None:
+    overlay(npu_gate, when=predicate(lambda: False, "the moon is full"))
+    (outcome,) = layers.run([layer()])
+    assert outcome.verdict == "skipped" and "the moon is full" in outcome.skipped
+
+
+def test_an_overlay_for_another_vllm_is_skipped(overlay: Any) -> None:
+    overlay(npu_gate, vllm=">=99")
+    (outcome,) = layers.run([layer()])
+    assert outcome.verdict == "skipped" and ">=99" in outcome.skipped
+
+
+def test_an_overlay_that_cannot_be_enabled_fails(overlay: Any) -> None:
+    overlay(lambda: None)
+    (outcome,) = layers.run([layer()])
+    assert "the overlay 'gate' cannot be enabled: " in outcome.problems[0]
+
+
+def test_an_overlay_that_does_not_exist_fails(overlay: Any) -> None:
+    overlay(npu_gate)
+    outcomes = list(layers.run([layer(overlay="gaet"), layer()]))
+    assert [outcome.ok for outcome in outcomes] == [False, True]
+    assert "Did you mean 'gate'" in outcomes[0].problems[0]
