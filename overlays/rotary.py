@@ -1,4 +1,4 @@
-"""Rotary position embeddings through npu_mrope."""
+"""Rotary position embeddings through npu_mrope and npu_rotary_mul."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ overlay = Overlay(
     when=~distribution("vllm-ascend"),
 )
 
+# Vision encoders turn their heads with it, and so do the embeddings of Bailing, Ernie 4.5 and Pangu, which derive from
+# MRotaryEmbedding and mix the angles in a way of their own.
+overlay.subclass(f"{_VLLM}.common:ApplyRotaryEmb", f"{_MODULE}.applying:AscendApplyRotaryEmb")
 # The linear, NTK, dynamic NTK, Llama-3, YaRN and Gemma-4 embeddings are derived from RotaryEmbedding and differ in the
 # angles only, so they follow. Classes with a rotation of their own keep it, and the ledger names them.
 overlay.subclass(f"{_VLLM}.base:RotaryEmbedding", f"{_MODULE}.plain:AscendRotaryEmbedding")
@@ -29,6 +32,10 @@ overlay.subclass(f"{_VLLM}.mrope:MRotaryEmbedding", f"{_MODULE}.multimodal:Ascen
 overlay.subclass(
     f"{_VLLM}.phi3_long_rope_scaled_rope:Phi3LongRoPEScaledRotaryEmbedding",
     f"{_MODULE}.phi3:AscendPhi3LongRoPEScaledRotaryEmbedding",
+)
+overlay.subclass(
+    f"{_VLLM}.llama4_vision_rope:Llama4VisionRotaryEmbedding",
+    f"{_MODULE}.llama4_vision:AscendLlama4VisionRotaryEmbedding",
 )
 # get_rope() hands out layers that it has built before; those of vLLM and those of this overlay are not to be mixed.
 overlay.attribute(f"{_VLLM}:_ROPE_DICT", {})

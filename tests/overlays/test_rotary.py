@@ -1,8 +1,9 @@
-"""vLLM's rotary embeddings run on npu_mrope: every class that differs from RotaryEmbedding in its angles only."""
+"""vLLM's rotary embeddings run on npu_mrope, and on npu_rotary_mul where npu_mrope does not take them."""
 
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from layer_kit import DISPATCH, DTYPES, assert_rounded_once, calls, configured, dtype_of, tensor
 
 import ascend_overlay
+from ascend_overlay.npu import tracing
 
 pytestmark = pytest.mark.vllm
 
@@ -32,6 +34,12 @@ ROPES: dict[str, tuple[str, dict[str, Any]]] = {
     "plain, neighbours": ("RotaryEmbedding", {"is_neox_style": False}),
     "half of the head": ("RotaryEmbedding", _scaled("default", partial_rotary_factor=0.5)),
     "half, neighbours": ("RotaryEmbedding", {"is_neox_style": False, **_scaled("default", partial_rotary_factor=0.5)}),
+    "quarter of the head": ("RotaryEmbedding", _scaled("default", partial_rotary_factor=0.25)),
+    "quarter, neighbours": (
+        "RotaryEmbedding",
+        {"is_neox_style": False, **_scaled("default", partial_rotary_factor=0.25)},
+    ),
+    "24 elements": ("LinearScalingRotaryEmbedding", _scaled("linear", factor=2.0, partial_rotary_factor=0.375)),
     "linear": ("LinearScalingRotaryEmbedding", _scaled("linear", factor=2.0)),
     "ntk": ("NTKScalingRotaryEmbedding", _scaled("ntk", factor=2.0)),
     "ntk, mixed": ("NTKScalingRotaryEmbedding", _scaled("ntk", factor=2.0, mixed_b=0.6)),
@@ -56,6 +64,10 @@ ROPES: dict[str, tuple[str, dict[str, Any]]] = {
         "DeepseekScalingRotaryEmbedding",
         _scaled("deepseek_yarn", factor=4.0, original_max_position_embeddings=16, partial_rotary_factor=0.5),
     ),
+    "deepseek, quarter": (
+        "DeepseekScalingRotaryEmbedding",
+        _scaled("deepseek_yarn", factor=4.0, original_max_position_embeddings=16, partial_rotary_factor=0.25),
+    ),
     "multimodal, text": ("MRotaryEmbedding", _scaled("default", mrope_section=[8, 12, 12])),
     "multimodal": ("MRotaryEmbedding", _scaled("default", mrope_section=[8, 12, 12])),
     "multimodal, neighbours": (
@@ -66,6 +78,26 @@ ROPES: dict[str, tuple[str, dict[str, Any]]] = {
         "MRotaryEmbedding",
         _scaled("default", mrope_section=[12, 10, 10], mrope_interleaved=True),
     ),
+    "multimodal, alternating, unequal": (
+        "MRotaryEmbedding",
+        _scaled("default", mrope_section=[8, 14, 10], mrope_interleaved=True),
+    ),
+    "multimodal, quarter": (
+        "MRotaryEmbedding",
+        _scaled("default", mrope_section=[2, 3, 3], partial_rotary_factor=0.25),
+    ),
+    "multimodal, text, quarter": (
+        "MRotaryEmbedding",
+        _scaled("default", mrope_section=[2, 3, 3], partial_rotary_factor=0.25),
+    ),
+    "multimodal, bailing": (
+        "BailingMRotaryEmbedding",
+        {"is_neox_style": False, **_scaled("bailing_mrope", mrope_section=[8, 12, 12])},
+    ),
+    "multimodal, pangu": (
+        "MRotaryEmbeddingInterleaved",
+        _scaled("openpangu", mrope_section=[8, 12, 12], mrope_interleaved=True),
+    ),
     "multimodal, yarn": (
         "MRotaryEmbedding",
         _scaled("yarn", factor=4.0, original_max_position_embeddings=16, mrope_section=[8, 12, 12]),
@@ -74,24 +106,44 @@ ROPES: dict[str, tuple[str, dict[str, Any]]] = {
         "Phi3LongRoPEScaledRotaryEmbedding",
         _scaled("longrope", short_factor=[1.0] * 32, long_factor=[2.0] * 32, original_max_position_embeddings=64),
     ),
+    "phi 3, quarter": (
+        "Phi3LongRoPEScaledRotaryEmbedding",
+        _scaled(
+            "longrope",
+            short_factor=[1.0] * 8,
+            long_factor=[2.0] * 8,
+            original_max_position_embeddings=32,
+            partial_rotary_factor=0.25,
+        ),
+    ),
     "phi 3, long": (
         "Phi3LongRoPEScaledRotaryEmbedding",
         _scaled("longrope", short_factor=[1.0] * 32, long_factor=[2.0] * 32, original_max_position_embeddings=32),
     ),
 }
 
+BY_PAIRS = ("quarter", "24 elements", "unequal", "bailing", "pangu")
+"""Parts of the names of the cases that npu_mrope does not take, or not in half precision."""
+
 THEIR_OWN = {
-    # Rotations that npu_mrope does not compute: they stay vLLM's, and the ledger says so where they derive from a class
-    # that does not.
+    # They keep their forward method, and the ledger says so where they derive from a class that does not. The heads of
+    # Bailing, Ernie and Pangu are turned by npu_rotary_mul all the same: they call ApplyRotaryEmb.
     "BailingMRotaryEmbedding",
     "DeepseekV4ScalingRotaryEmbedding",
     "DualChunkRotaryEmbedding",
     "Ernie4_5_VLRotaryEmbedding",
     "FourierRotaryEmbedding",
-    "Llama4VisionRotaryEmbedding",
     "MRotaryEmbeddingInterleaved",
     "RotaryEmbeddingBase",
 }
+
+
+def _operators(case: str, dtype: Any) -> dict[str, int]:
+    """Return the operators that run for query and key."""
+    fits_in_float32 = "quarter" in case and str(dtype) == "torch.float32"
+    if any(part in case for part in BY_PAIRS) and not fits_in_float32:
+        return {"npu_rotary_mul": 2}
+    return {"npu_mrope": 1}
 
 
 def _rope(case: str, dtype: Any) -> Any:
@@ -116,31 +168,38 @@ def _arguments(case: str, dtype: Any) -> tuple[Any, Any, Any]:
 
 
 def _forward_in_float32(layer: Any, positions: Any, query: Any, key: Any) -> tuple[Any, Any]:
-    native = getattr(layer, "forward_native", layer.forward)
+    native = layer.forward if "forward" in vars(type(layer)) else layer.forward_native
     rotated: tuple[Any, Any] = native(positions, query.float(), key.float())
     return rotated
 
 
-@pytest.mark.parametrize("custom_ops", DISPATCH)
-@pytest.mark.parametrize("name", DTYPES)
 @pytest.mark.parametrize("case", ROPES)
-def test_npu_mrope_rotates(case: str, name: str, custom_ops: str) -> None:
-    dtype = dtype_of(name)
-    positions, query, key = _arguments(case, dtype)
-    with configured(custom_ops):
-        stock = _rope(case, dtype)
-        assert type(stock).__name__ == ROPES[case][0]
-        exact = _forward_in_float32(stock, positions, query, key)
-    before = query.clone(), key.clone()
-    with ascend_overlay.enabled(only=ONLY, trace=True), configured(custom_ops):
-        layer = _rope(case, dtype)
-        assert isinstance(layer, type(stock))
-        got = layer(positions, query, key)
-        assert calls() == {"npu_mrope": 1}
+def test_the_npu_operators_rotate(case: str) -> None:
+    exact = {}
+    for name in DTYPES:
+        with configured():
+            stock = _rope(case, dtype_of(name))
+            assert type(stock).__name__ == ROPES[case][0]
+            exact[name] = _forward_in_float32(stock, *_arguments(case, dtype_of(name)))
+    # Enabling takes longer than all of these.
+    with ascend_overlay.enabled(only=ONLY, trace=True):
+        for name, custom_ops in itertools.product(DTYPES, DISPATCH):
+            with configured(custom_ops):
+                _check(case, dtype_of(name), exact[name], type(stock))
         assert not ascend_overlay.ledger().notes
-        if hasattr(layer, "forward_oot"):
-            again = layer.forward_oot(positions, query, key)
-            assert [(ours == theirs).all() for ours, theirs in zip(got, again, strict=True)] == [True, True]
+
+
+def _check(case: str, dtype: Any, exact: Any, cls: type) -> None:
+    positions, query, key = _arguments(case, dtype)
+    before = query.clone(), key.clone()
+    layer = _rope(case, dtype)
+    assert isinstance(layer, cls)
+    tracing.reset()
+    got = layer(positions, query, key)
+    assert calls() == _operators(case, dtype)
+    if "forward" not in vars(type(layer)):
+        again = layer.forward_oot(positions, query, key)
+        assert [(ours == theirs).all() for ours, theirs in zip(got, again, strict=True)] == [True, True]
     for ours, theirs, given, kept in zip(got, exact, (query, key), before, strict=True):
         assert ours.dtype == dtype
         assert_rounded_once(ours, theirs, terms=4 * given.float().abs().amax(dim=-1, keepdim=True).expand_as(given))
@@ -159,10 +218,12 @@ def test_every_class_of_vllm_is_accounted_for() -> None:
         for name, cls in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             if cls.__module__ == module.name and issubclass(cls, torch.nn.Module) and "Rotary" in name:
                 found.add(name)
-    assert found - {"ApplyRotaryEmb"} == {cls for cls, _ in ROPES.values()} | THEIR_OWN
+    assert found - {"ApplyRotaryEmb"} == {cls for cls, _ in ROPES.values()} | THEIR_OWN | {
+        "Llama4VisionRotaryEmbedding"
+    }
 
 
-@pytest.mark.parametrize("case", ["plain", "llama 3", "deepseek"])
+@pytest.mark.parametrize("case", ["plain", "llama 3", "deepseek", "24 elements"])
 def test_a_query_without_a_key(case: str) -> None:
     dtype = dtype_of("bfloat16")
     positions, query, key = _arguments(case, dtype)
@@ -177,7 +238,7 @@ def test_a_query_without_a_key(case: str) -> None:
 def test_offsets_move_the_positions() -> None:
     dtype = dtype_of("bfloat16")
     with ascend_overlay.enabled(only=ONLY), configured():
-        for case in ("deepseek", "phi 3, short"):
+        for case in ("deepseek", "phi 3, short", "deepseek, quarter"):
             positions, query, key = _arguments(case, dtype)
             layer = _rope(case, dtype)
             offsets = positions.new_full(positions.shape, 2)
@@ -187,14 +248,15 @@ def test_offsets_move_the_positions() -> None:
                 assert (got == wanted).all()
 
 
+@pytest.mark.parametrize("case", ["plain", "24 elements"])
 @pytest.mark.parametrize("shape", [(2, 3, 3 * HEAD), (6, 3, HEAD)])
-def test_batches_and_heads_in_dimensions_of_their_own(shape: tuple[int, ...]) -> None:
+def test_batches_and_heads_in_dimensions_of_their_own(case: str, shape: tuple[int, ...]) -> None:
     import torch
 
     query, key = tensor(1, *shape, dtype=torch.bfloat16), tensor(2, *shape, dtype=torch.bfloat16)
     positions = torch.arange(6).view(shape[0], -1) if shape[0] == 2 else torch.arange(6)
     with ascend_overlay.enabled(only=ONLY), configured():
-        layer = _rope("plain", torch.bfloat16)
+        layer = _rope(case, torch.bfloat16)
         got = layer(positions, query, key)
         flat = layer(torch.arange(6), query.reshape(6, -1), key.reshape(6, -1))
     for ours, wanted in zip(got, flat, strict=True):
@@ -202,7 +264,9 @@ def test_batches_and_heads_in_dimensions_of_their_own(shape: tuple[int, ...]) ->
         assert torch.equal(ours.reshape(6, -1), wanted)
 
 
-@pytest.mark.parametrize("case", ["plain", "llama 3", "deepseek", "multimodal", "phi 3, long"])
+@pytest.mark.parametrize(
+    "case", ["plain", "llama 3", "deepseek", "multimodal", "phi 3, long", "24 elements", "multimodal, bailing"]
+)
 def test_compiled_it_is_one_graph(case: str) -> None:
     import torch
 
@@ -217,39 +281,74 @@ def test_compiled_it_is_one_graph(case: str) -> None:
         fewer = [compiled(positions[..., :4], query[:4], key[:4]), layer(positions[..., :4], query[:4], key[:4])]
         for ours, theirs in zip(*fewer, strict=True):
             assert torch.equal(ours, theirs)
-        assert calls() == {"npu_mrope": 4}
-
-
-LEFT = {
-    "too few elements": (_scaled("default", partial_rotary_factor=0.25), "RotaryEmbedding with 16 of 64"),
-    "unequal alternating sections": (
-        _scaled("default", mrope_section=[8, 14, 10], mrope_interleaved=True),
-        "alternating sections",
-    ),
-}
+        assert calls() == {name: 4 * count for name, count in _operators(case, torch.bfloat16).items()}
 
 
 @pytest.mark.parametrize("custom_ops", DISPATCH)
-@pytest.mark.parametrize("case", LEFT)
-def test_what_npu_mrope_does_not_take_stays_vllms_and_is_noted(
-    case: str, custom_ops: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_no_operator_takes_stays_vllms_and_is_noted(custom_ops: str) -> None:
     import torch
+    from vllm.model_executor.layers.rotary_embedding import RotaryEmbedding
 
-    arguments, note = LEFT[case]
-    monkeypatch.setitem(ROPES, "multimodal, left" if "sections" in case else "left", ("", arguments))
-    name = "multimodal, left" if "sections" in case else "left"
-    positions, query, key = _arguments(name, torch.bfloat16)
+    positions, query, key = (
+        torch.arange(3),
+        tensor(1, 3, 960, dtype=torch.bfloat16),
+        tensor(2, 3, 960, dtype=torch.bfloat16),
+    )
+    arguments = (960, 912, 64, 10000.0, True, torch.bfloat16)
     with configured(custom_ops):
-        wanted = _rope(name, torch.bfloat16)(positions, query.clone(), key.clone())
-    notes = len(ascend_overlay.ledger().notes)
+        wanted = RotaryEmbedding(*arguments)(positions, query.clone(), key.clone())
     with ascend_overlay.enabled(only=ONLY, trace=True), configured(custom_ops):
-        got = _rope(name, torch.bfloat16)(positions, query.clone(), key.clone())
+        got = RotaryEmbedding(*arguments)(positions, query.clone(), key.clone())
         assert calls() == {}
         assert [torch.equal(ours, theirs) for ours, theirs in zip(got, wanted, strict=True)] == [True, True]
-        texts = [text for overlay, text in ascend_overlay.ledger().notes if overlay == "rotary"]
-        assert any(note in text and "stays vLLM's" in text for text in texts)
-    assert notes <= len(ascend_overlay.ledger().notes)
+        (text,) = [text for overlay, text in ascend_overlay.ledger().notes if overlay == "rotary"]
+        assert "RotaryEmbedding with 912 of 960 elements" in text
+        assert "stays vLLM's: npu_rotary_mul takes even numbers below 896" in text
+
+
+@pytest.mark.parametrize("name", ["bfloat16"])
+def test_ernie_turns_its_heads_with_npu_rotary_mul(name: str) -> None:
+    from vllm.model_executor.layers.rotary_embedding.ernie45_vl_rope import Ernie4_5_VLRotaryEmbedding
+
+    dtype = dtype_of(name)
+    positions, query, key = _arguments("multimodal", dtype)
+    arguments = (HEAD, HEAD, 64, 10000.0, False, dtype, [12, 12, 8])
+    with configured():
+        exact = _forward_in_float32(Ernie4_5_VLRotaryEmbedding(*arguments), positions, query, key)
+    with ascend_overlay.enabled(only=ONLY, trace=True), configured():
+        # The method of an NPU's platform; that of the CPU passes an argument which this class does not take.
+        got = Ernie4_5_VLRotaryEmbedding(*arguments).forward_oot(positions, query, key)
+        assert calls() == {"npu_rotary_mul": 2}
+    for ours, theirs, given in zip(got, exact, (query, key), strict=True):
+        assert_rounded_once(ours, theirs, terms=4 * given.float().abs().amax(dim=-1, keepdim=True).expand_as(given))
+
+
+@pytest.mark.parametrize(("name", "custom_ops"), [("float32", "all"), ("float16", "none"), ("bfloat16", "all")])
+def test_llama_4_turns_the_heads_of_patches(name: str, custom_ops: str) -> None:
+    import torch
+    from vllm.model_executor.layers import rotary_embedding
+
+    dtype = dtype_of(name)
+    query, key = tensor(1, 2, 17, 3, HEAD, dtype=dtype), tensor(2, 2, 17, 3, HEAD, dtype=dtype)
+
+    def rope() -> Any:
+        rotary_embedding._ROPE_DICT.clear()
+        parameters = _scaled("mllama4", partial_rotary_factor=0.5)
+        return rotary_embedding.get_rope(HEAD, 16, is_neox_style=False, dtype=torch.complex64, **parameters)
+
+    with configured(custom_ops):
+        stock = rope()
+        exact = stock.forward_native(query.float(), key.float())
+    with ascend_overlay.enabled(only=ONLY, trace=True), configured(custom_ops):
+        layer = rope()
+        assert isinstance(layer, type(stock))
+        got = layer(query, key)
+        assert calls() == {"npu_rotary_mul": 2}
+        many = query[:1].expand(500, -1, -1, -1)
+        assert torch.equal(layer(many, many)[0][7], layer(query[:1], key[:1])[0][0])
+    for ours, theirs, given in zip(got, exact, (query, key), strict=True):
+        assert ours.dtype == dtype
+        assert_rounded_once(ours, theirs, terms=4 * given.float().abs().amax(dim=-1, keepdim=True).expand_as(given))
 
 
 def test_the_ledger_names_the_classes_that_keep_their_own() -> None:
@@ -258,7 +357,7 @@ def test_the_ledger_names_the_classes_that_keep_their_own() -> None:
     with ascend_overlay.enabled(only=ONLY):
         entries = [entry for entry in ascend_overlay.ledger() if entry.overlay == "rotary" and entry.state == "applied"]
     noted = {note.rsplit(".", 1)[-1].split()[0] for entry in entries for note in entry.notes}
-    related = THEIR_OWN - {"DualChunkRotaryEmbedding", "Llama4VisionRotaryEmbedding", "RotaryEmbeddingBase"}
+    related = THEIR_OWN - {"DualChunkRotaryEmbedding", "RotaryEmbeddingBase"}
     assert noted == related
 
 

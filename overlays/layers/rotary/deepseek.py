@@ -11,7 +11,7 @@ from ascend_overlay.overlays.layers.rotary.rotation import Rotated, note_left_to
 
 
 class AscendDeepseekScalingRotaryEmbedding(DeepseekScalingRotaryEmbedding):  # type: ignore[misc, unused-ignore]
-    """DeepSeek's YaRN embedding by npu_mrope; its pairs are neighbours and stay so."""
+    """DeepSeek's YaRN embedding; its pairs are neighbours and stay so."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

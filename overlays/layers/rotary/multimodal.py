@@ -7,20 +7,25 @@ from typing import Any
 from torch import Tensor
 from vllm.model_executor.layers.rotary_embedding.mrope import MRotaryEmbedding
 
-import ascend_overlay
-from ascend_overlay.overlays.layers.rotary.rotation import ONE_AXIS, Rotated, note_left_to_vllm, rotate, takes
+from ascend_overlay.overlays.layers.rotary.rotation import (
+    ONE_AXIS,
+    Rotated,
+    by_mrope,
+    note_left_to_vllm,
+    rotate,
+    takes,
+)
 
 
 class AscendMRotaryEmbedding(MRotaryEmbedding):  # type: ignore[misc, unused-ignore]
-    """MRotaryEmbedding by npu_mrope: angles from positions in time, height and width."""
+    """MRotaryEmbedding by npu_mrope: angles from positions in time, height and width.
+
+    npu_mrope takes no alternating sections of unequal parts for height and width; see `forward_native`.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         note_left_to_vllm(self)
-        if self.mrope_section and not self._takes_section():
-            kind = "alternating " if self.mrope_interleaved else ""
-            text = f"{type(self).__name__} with the {kind}sections {list(self.mrope_section)} stays vLLM's for images"
-            ascend_overlay.note("rotary", f"{text}: npu_mrope does not take them")
 
     def _takes_section(self) -> bool:
         section = list(self.mrope_section or ())
@@ -31,9 +36,11 @@ class AscendMRotaryEmbedding(MRotaryEmbedding):  # type: ignore[misc, unused-ign
     ) -> Rotated:
         """Rotate; see rotation.py for shapes. Like vLLM's, it does not use `offsets`."""
         axes = positions.dim() == 2
-        if not takes(query.dtype, self.rotary_dim, self.head_size) or (axes and not self._takes_section()):
-            left: Rotated = super().forward_native(positions, query, key, offsets)
-            return left
+        shape = (query.dtype, self.rotary_dim, self.head_size)
+        if not takes(*shape) or (axes and not (by_mrope(*shape) and self._takes_section())):
+            # vLLM mixes the angles of the axes, and turns the heads with its ApplyRotaryEmb, on npu_rotary_mul.
+            mixed: Rotated = super().forward_native(positions, query, key, offsets)
+            return mixed
         return rotate(
             positions,
             query,

@@ -11,7 +11,7 @@ from ascend_overlay.overlays.layers.rotary.rotation import Rotated, rotate, take
 class AscendPhi3LongRoPEScaledRotaryEmbedding(
     Phi3LongRoPEScaledRotaryEmbedding  # type: ignore[misc, unused-ignore]
 ):
-    """Phi-3's long rotary embedding by npu_mrope: one cache with the angles for short and for long contexts."""
+    """Phi-3's long rotary embedding: one cache with the angles for short and for long contexts."""
 
     def forward(
         self, positions: Tensor, query: Tensor, key: Tensor | None = None, offsets: Tensor | None = None

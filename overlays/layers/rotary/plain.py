@@ -11,7 +11,7 @@ from ascend_overlay.overlays.layers.rotary.rotation import Rotated, note_left_to
 
 
 class AscendRotaryEmbedding(RotaryEmbedding):  # type: ignore[misc, unused-ignore]
-    """RotaryEmbedding by npu_mrope, for either pairing of elements and for partial rotation."""
+    """RotaryEmbedding, for either pairing of elements and for partial rotation; see rotation.py."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -1,7 +1,7 @@
-"""Calling npu_mrope with the arguments of vLLM's rotary embeddings.
+"""Calling npu_mrope, and npu_rotary_mul where npu_mrope does not go, with the arguments of vLLM's rotary embeddings.
 
-npu_mrope limits the number of rotated elements a head; layers outside its limits stay with vLLM's own methods, and the
-ledger says which.
+npu_mrope looks up the angles itself, but the number of rotated elements a head must be a multiple of 32 (16 in
+float32). npu_rotary_mul takes any even number below 896; the angles are looked up before.
 """
 
 from __future__ import annotations
@@ -13,21 +13,27 @@ from torch import Tensor
 
 import ascend_overlay
 from ascend_overlay import npu
+from ascend_overlay.overlays.layers.rotary.turning import FLOATS, turn, turns
 
 npu.load("npu_mrope")
 
 Rotated = tuple[Tensor, Tensor | None]
 
 _STEPS = {torch.float32: 16, torch.bfloat16: 32, torch.float16: 32}
-"""Of what the number of rotated elements a head must be a multiple, by dtype."""
+"""Of what the number of rotated elements a head must be a multiple in npu_mrope, by dtype."""
 ONE_AXIS = [0, 0, 0]
 """The sections of positions that are not in time, height and width."""
 
 
-def takes(dtype: torch.dtype, rotary_dim: int, head_size: int) -> bool:
+def by_mrope(dtype: torch.dtype, rotary_dim: int, head_size: int) -> bool:
     """Tell whether npu_mrope rotates the first `rotary_dim` elements of heads of `head_size`."""
     step = _STEPS.get(dtype)
     return step is not None and rotary_dim % step == 0 and rotary_dim <= head_size
+
+
+def takes(dtype: torch.dtype, rotary_dim: int, head_size: int) -> bool:
+    """Tell whether `rotate` rotates the first `rotary_dim` elements of heads of `head_size`, for one axis."""
+    return by_mrope(dtype, rotary_dim, head_size) or (turns(dtype, rotary_dim) and rotary_dim <= head_size)
 
 
 def rotate(
@@ -50,7 +56,7 @@ def rotate(
         cos_sin_cache: (max_positions, rotary_dim); dtype of `query`.
         head_size: elements of a head.
         neox: pairs are halves apart; else they are neighbours.
-        section: the angles that belong to time, height and width.
+        section: the angles that belong to time, height and width; these need `by_mrope`.
         cache_mode: how these are arranged; see npu_mrope.
 
     Returns:
@@ -59,12 +65,18 @@ def rotate(
     if section is ONE_AXIS:
         positions = positions.flatten()
     flat_query = _rows(query, positions.shape[-1])
-    # npu_mrope always rotates two tensors.
-    flat_key = flat_query[:, :head_size] if key is None else _rows(key, positions.shape[-1])
+    flat_key = None if key is None else _rows(key, positions.shape[-1])
+    if not by_mrope(query.dtype, cos_sin_cache.shape[1], head_size):
+        cos, sin = cos_sin_cache.index_select(0, positions).chunk(2, dim=-1)
+        return tuple(  # type: ignore[return-value]
+            None if rows is None else turn(rows.unflatten(-1, (-1, head_size)), cos, sin, neox=neox).reshape(x.shape)
+            for rows, x in ((flat_query, query), (flat_key, key))
+        )
     new_query, new_key = torch.ops.npu.npu_mrope(
         positions,
         flat_query,
-        flat_key,
+        # npu_mrope always rotates two tensors.
+        flat_query[:, :head_size] if flat_key is None else flat_key,
         cos_sin_cache,
         head_size,
         mrope_section=section,
@@ -79,12 +91,12 @@ def _rows(x: Tensor, tokens: int) -> Tensor:
 
 
 def note_left_to_vllm(layer: Any) -> None:
-    """Say in the ledger that npu_mrope cannot compute `layer`, where it cannot."""
+    """Say in the ledger that no operator of torch_npu can compute `layer`, where none can."""
     if takes(layer.dtype, layer.rotary_dim, layer.head_size):
         return
-    limit = f"npu_mrope takes multiples of {_STEPS[layer.dtype]}" if layer.dtype in _STEPS else "npu_mrope does not"
+    limit = "takes even numbers below 896" if layer.dtype in FLOATS else f"does not take {layer.dtype}"
     ascend_overlay.note(
         "rotary",
         f"{type(layer).__name__} with {layer.rotary_dim} of {layer.head_size} elements rotated in {layer.dtype} stays "
-        f"vLLM's: {limit}",
+        f"vLLM's: npu_rotary_mul {limit}",
     )

@@ -1,0 +1,58 @@
+"""Turning pairs of elements by given angles, with npu_rotary_mul."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ascend_overlay import npu
+
+npu.load("npu_rotary_mul")
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+_ELEMENTS, _BATCH = 896, 1000
+"""What npu_rotary_mul stays below: rotated elements a head, and sequences times heads."""
+
+
+def turns(dtype: torch.dtype, rotary_dim: int) -> bool:
+    """Tell whether npu_rotary_mul rotates `rotary_dim` elements of this dtype."""
+    return dtype in FLOATS and rotary_dim % 2 == 0 and 0 < rotary_dim < _ELEMENTS
+
+
+def turn(x: Tensor, cos: Tensor, sin: Tensor, *, neox: bool) -> Tensor:
+    """Turn the pairs of the first elements of each head by the angle of its token.
+
+    Args:
+        x: ([batch,] num_tokens, num_heads, head_size); see `turns` for dtypes and sizes; batch * num_heads below 1000.
+        cos: (num_tokens, rotary_dim / 2), rotary_dim at most head_size; any floating dtype.
+        sin: likewise.
+        neox: the pairs are (i, i + rotary_dim / 2); else (2 i, 2 i + 1).
+
+    Returns:
+        A new tensor, shape and dtype of `x`.
+    """
+    rotary_dim = 2 * cos.shape[-1]
+    four = x if x.dim() == 4 else x.unsqueeze(0)
+    turned: Tensor = torch.ops.npu.npu_rotary_mul(
+        four[..., :rotary_dim],
+        _for_pairs(cos, x.dtype, neox),
+        _for_pairs(sin, x.dtype, neox),
+        "half" if neox else "interleave",
+    )
+    if rotary_dim < x.shape[-1]:
+        turned = torch.cat((turned, four[..., rotary_dim:]), dim=-1)
+    return turned if x.dim() == 4 else turned.squeeze(0)
+
+
+def fits(x: Tensor, cos: Tensor) -> bool:
+    """Tell whether `turn` takes these shapes."""
+    if x.dim() not in (3, 4) or cos.dim() != 2 or cos.shape[0] != x.shape[-3]:
+        return False
+    batch = x.shape[0] if x.dim() == 4 else 1
+    return batch * x.shape[-2] < _BATCH and 2 * cos.shape[-1] <= x.shape[-1]
+
+
+def _for_pairs(angles: Tensor, dtype: torch.dtype, neox: bool) -> Tensor:
+    """Give both elements of a pair their angle: (num_tokens, d / 2) -> (1, num_tokens, 1, d)."""
+    both = torch.cat((angles, angles), dim=-1) if neox else angles.repeat_interleave(2, dim=-1)
+    return both.to(dtype)[None, :, None, :]
