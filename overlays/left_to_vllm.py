@@ -26,6 +26,16 @@ REASONS = {
     ),
     "vllm.model_executor.layers.activation:XIELU": _NO_OPERATOR,
     "vllm.model_executor.layers.layernorm:LayerNorm": _ATEN,
+    "vllm.model_executor.layers.rotary_embedding.base:RotaryEmbeddingBase": "has no forward method",
+    "vllm.model_executor.layers.rotary_embedding.deepseek_scaling_rope:DeepseekV4ScalingRotaryEmbedding": (
+        "turns the last elements by angles in float32, either way round; for sparse attention, with no overlay yet"
+    ),
+    "vllm.model_executor.layers.rotary_embedding.dual_chunk_rope:DualChunkRotaryEmbedding": (
+        "makes its tables on a CUDA device, so it cannot be built on any other"
+    ),
+    "vllm.model_executor.layers.rotary_embedding.fope:FourierRotaryEmbedding": (
+        "angles of each head, learned; vLLM's PyTorch implementation runs"
+    ),
     "vllm.model_executor.layers.minimax_rms_norm.*": f"{_NO_OPERATOR}: its mean runs over all ranks",
     "vllm.model_executor.layers.mhc:*": f"{_NO_OPERATOR} (hyper-connections)",
     "vllm.model_executor.layers.quantization.input_quant_fp8:QuantFP8": "fp8: not one of the overlays' schemes",

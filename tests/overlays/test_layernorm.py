@@ -1,4 +1,4 @@
-"""RMSNorm runs on npu_rms_norm and npu_add_rms_norm, wherever vLLM's own layers norm."""
+"""RMSNorm and GemmaRMSNorm run on npu_rms_norm, npu_add_rms_norm and npu_gemma_rms_norm."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def _norm(kind: str, dtype: Any) -> Any:
         "without weight": lambda: RMSNorm(48, eps=1e-5, dtype=dtype, has_weight=False),
         "part of the row": lambda: RMSNorm(48, eps=1e-5, dtype=dtype, var_hidden_size=32),
         "GemmaRMSNorm": lambda: GemmaRMSNorm(48, eps=1e-5).to(dtype),
+        "GemmaRMSNorm, float32 weight": lambda: GemmaRMSNorm(48, eps=1e-5),
     }[kind]()
     if kind != "without weight":
         layer.weight.data.copy_(tensor(9, 48, dtype=dtype))
@@ -46,8 +47,9 @@ CASES = {
     # kind -> operators without and with residual
     "RMSNorm": ("npu_rms_norm", "npu_add_rms_norm"),
     "without weight": ("npu_rms_norm", "npu_add_rms_norm"),
-    # Its weight is float32, which npu_add_rms_norm does not take.
-    "GemmaRMSNorm": ("npu_rms_norm", "npu_rms_norm"),
+    "GemmaRMSNorm": ("npu_gemma_rms_norm", "npu_gemma_rms_norm"),
+    # npu_gemma_rms_norm takes a weight of the dtype of the input only, and so does npu_add_rms_norm.
+    "GemmaRMSNorm, float32 weight": ("npu_rms_norm", "npu_rms_norm"),
 }
 
 
@@ -65,15 +67,15 @@ def test_a_norm_is_computed_by_the_npu_operator(kind: str, name: str, with_resid
         assert config.kernel_config.ir_op_priority.rms_norm == ["ascend", "native"]
         got = _norm(kind, dtype)(*given)
         operator = CASES[kind][with_residual]
-        if kind == "GemmaRMSNorm" and with_residual and name == "float32":
-            operator = "npu_add_rms_norm"
+        if kind == "GemmaRMSNorm, float32 weight" and name == "float32":
+            operator = "npu_gemma_rms_norm"
         assert calls() == {operator: 1}
     if residual is None:
         assert_rounded_once(got, exact)
         return
     terms = (x.float().abs() + residual.float().abs()) * 4
     slack = 0.0
-    if operator == "npu_rms_norm":
+    if operator != "npu_add_rms_norm":
         # The sum is rounded before it is normalized.
         import torch
 
@@ -115,6 +117,19 @@ def test_a_compiled_norm_is_one_graph_with_the_operators_in_it(kind: str) -> Non
         got = compiled(x, residual)
         assert [torch.equal(ours, theirs) for ours, theirs in zip(got, wanted, strict=True)] == [True] * 3
         assert calls() == {name: 2 * count for name, count in before.items()}
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_strided_rows_and_no_rows(kind: str) -> None:
+    """Gemma's norms of query and key get slices of a projection."""
+    import torch
+
+    wide = tensor(1, 7, 3, 80, dtype=torch.bfloat16)
+    with ascend_overlay.enabled(only=ONLY), configured():
+        layer = _norm(kind, torch.bfloat16)
+        assert torch.equal(layer(wide[..., 16:64]), layer(wide[..., 16:64].contiguous()))
+        assert layer(wide[:0, :, :48]).shape == (0, 3, 48)
+        assert layer(wide[:0, 0, :48], wide[:0, 0, :48])[1].shape == (0, 48)
 
 
 def test_vllms_own_parity_bounds_hold() -> None:
