@@ -91,7 +91,6 @@ def _merged(ranges: dict[str, tuple[float, float]]) -> dict[str, tuple[float, fl
 
 def _environment() -> dict[str, str]:
     return {
-        "VLLM_CPU_KVCACHE_SPACE": "4",
         "VLLM_NO_USAGE_STATS": "1",
         "TOKENIZERS_PARALLELISM": "false",
         **os.environ,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,22 +37,24 @@ def _run(spec: dict[str, Any]) -> dict[str, Any]:
     from vllm import LLM, SamplingParams
     from vllm.transformers_utils.config import get_config
 
-    limit = _longest(get_config(spec["model"], trust_remote_code=False))
-    texts = any(isinstance(prompt, str) for prompt in spec["prompts"])
+    config = get_config(spec["model"], trust_remote_code=False)
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    prompts, cut = _tokens(spec["model"], spec["prompts"], text)
+    longest = max(map(len, prompts)) + 1
     llm = LLM(
         spec["model"],
         dtype=spec["dtype"],
-        max_model_len=limit,
-        max_num_seqs=4,
+        max_model_len=longest,
+        max_num_seqs=1,
+        kv_cache_memory_bytes=_cache_size(text, longest),
         enforce_eager=True,
-        # What is cached is not computed, so its inputs would not be seen again; that changes nothing but the counts.
+        # What is cached is not computed, and not observed.
         enable_prefix_caching=False,
-        skip_tokenizer_init=not texts,
+        skip_tokenizer_init=True,
         distributed_executor_backend="uni",
         disable_log_stats=True,
         load_format="safetensors",
     )
-    prompts, cut = _tokens(llm, spec["prompts"], limit - 1)
     # After the start, whose trial run is of made-up tokens.
     [ranges] = llm.apply_model(lambda model: _watch(model, spec["modules"]))
     wanted = SamplingParams(temperature=0.0, max_tokens=1, ignore_eos=True, detokenize=False)
@@ -60,6 +63,38 @@ def _run(spec: dict[str, Any]) -> dict[str, Any]:
     _check(observed)
     llm.llm_engine.engine_core.shutdown()
     return {"observed": observed, "tokens": sum(map(len, prompts)), "cut": cut}
+
+
+def _tokens(model: str, prompts: list[str | list[int]], config: Any) -> tuple[list[list[int]], int]:
+    """Return the prompts as tokens, no longer than the model and we allow, and how many of them were."""
+    from vllm.tokenizers import get_tokenizer
+
+    texts = any(isinstance(prompt, str) for prompt in prompts)
+    encode = get_tokenizer(model).encode if texts else list
+    tokens = [encode(prompt) if isinstance(prompt, str) else prompt for prompt in prompts]
+    for number, found in enumerate(tokens, start=1):
+        if max(found, default=0) >= config.vocab_size:
+            raise _ObservationError(
+                f"prompt {number} of the calibration file has the token {max(found)}, and the model knows "
+                f"{config.vocab_size}. Make the file with the tokenizer of this model."
+            )
+    limit = min(_LONGEST, int(getattr(config, "max_position_embeddings", None) or _LONGEST) - 1)
+    return [found[:limit] for found in tokens if found], sum(len(found) > limit for found in tokens)
+
+
+def _cache_size(config: Any, tokens: int) -> int | None:
+    """Return the bytes that one prompt needs in the KV cache, rather too many; None if they are not known.
+
+    vLLM takes most of the memory otherwise, and on a CPU clears it.
+    """
+    heads = getattr(config, "num_attention_heads", None)
+    layers = getattr(config, "num_hidden_layers", None)
+    if not heads or not layers or "VLLM_CPU_KVCACHE_SPACE" in os.environ:
+        return None
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    width = 2 * (getattr(config, "num_key_value_heads", None) or heads) * size
+    width = max(width, getattr(config, "kv_lora_rank", None) or 0) + 2 * (getattr(config, "qk_rope_head_dim", 0) or 0)
+    return (64 << 20) + 2 * 2 * layers * width * (tokens + 256)
 
 
 class _Range:
@@ -113,25 +148,6 @@ def _places(name: str, packed: dict[str, list[str]]) -> list[str]:
     parent, _, last = name.rpartition(".")
     fused = [whole for whole, parts in packed.items() if last in parts]
     return [name, *(f"{parent}.{whole}" for whole in fused)]
-
-
-def _tokens(llm: Any, prompts: list[str | list[int]], limit: int) -> tuple[list[list[int]], int]:
-    """Return the prompts as tokens, at most `limit` each, and how many of them were longer."""
-    encode = llm.get_tokenizer().encode if any(isinstance(prompt, str) for prompt in prompts) else None
-    tokens = [encode(prompt) if encode and isinstance(prompt, str) else list(prompt) for prompt in prompts]
-    vocabulary = llm.llm_engine.model_config.get_vocab_size()
-    for number, found in enumerate(tokens, start=1):
-        if any(token >= vocabulary for token in found):
-            raise _ObservationError(
-                f"prompt {number} of the calibration file has the token {max(found)}, and the model knows {vocabulary} "
-                "tokens. Make the file with the tokenizer of this model."
-            )
-    return [found[:limit] for found in tokens if found], sum(len(found) > limit for found in tokens)
-
-
-def _longest(config: Any) -> int:
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    return min(_LONGEST, int(getattr(text, "max_position_embeddings", None) or _LONGEST))
 
 
 def _check(observed: dict[str, tuple[float, float]]) -> None:
