@@ -26,3 +26,8 @@ overlay.wrap(
     f"{_PACKAGE}.detection:compute_hash",
     reason="in the key of its compile cache, vLLM takes the name of a method for all there is to know of it",
 )
+overlay.wrap(
+    "vllm.model_executor.model_loader.utils:initialize_model",
+    f"{_PACKAGE}.norm_bias:initialize_model",
+    reason="vLLM's RMSNorm has no bias, and does not know its name, so it is given one when the model is built",
+)

@@ -1,0 +1,84 @@
+"""The biases that ModelSlim's suppression of outliers gives to RMSNorm.
+
+It shifts the inputs of quantized layers so that they lie evenly around zero: the norm before adds a bias, and the
+layers behind it take away what that does. vLLM's RMSNorm has no bias; some of its models say so when one comes, others
+drop every bias that they have no parameter for without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from vllm.model_executor.layers.layernorm import RMSNorm
+
+import ascend_overlay
+from ascend_overlay.errors import CheckpointError
+from ascend_overlay.quantization.description import Description
+
+_INSIDE = "kv_a_layernorm.bias"
+
+
+def initialize_model(wrapped: Callable[..., nn.Module], instance: Any, args: tuple[Any, ...], kwargs: Any) -> nn.Module:
+    """Give the norms of a new model the biases that its description lists."""
+    model = wrapped(*args, **kwargs)
+    config = args[0] if args else kwargs["vllm_config"]
+    description = getattr(config.quant_config, "description", None)
+    # A part of a larger model is built by a call of its own, within that of the whole.
+    if isinstance(description, Description) and not kwargs.get("prefix"):
+        give(model, description)
+    return model
+
+
+def give(model: nn.Module, description: Description) -> None:
+    """Add a parameter `bias` to each RMSNorm of `model` for which `description` lists one.
+
+    Raises:
+        CheckpointError: the bias is that of a norm that cannot have one.
+    """
+    given = 0
+    for name in description.norm_biases:
+        module = _submodule(model, name.rpartition(".")[0])
+        if module is None or getattr(module, "bias", None) is not None:
+            continue  # on another rank of the pipeline, or a norm that has a bias anyway
+        if not isinstance(module, RMSNorm) or name.endswith(_INSIDE):
+            raise CheckpointError(
+                f"{description.source} lists {name}, and the {type(module).__name__} of this model cannot add a bias "
+                f"there. Quantize the model without the suppression of outliers, or so that it leaves this norm alone."
+            )
+        module.register_parameter("bias", nn.Parameter(torch.zeros_like(module.weight), requires_grad=False))
+        module.__class__ = _biased(type(module))
+        given += 1
+    if given:
+        ascend_overlay.note("quantization", f"{given} norms add a bias, since {description.source} lists one for each")
+
+
+class _AddsBias:
+    """Goes before a class of norms."""
+
+    bias: Tensor
+
+    def forward(self, x: Tensor, residual: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Return the norm of `x`, plus `bias`; with `residual` also the sum, without it."""
+        result = super().forward(x, residual, *args, **kwargs)  # type: ignore[misc]
+        if isinstance(result, tuple):
+            return result[0] + self.bias.to(result[0].dtype), *result[1:]
+        return result + self.bias.to(result.dtype)
+
+
+_classes: dict[type, type] = {}
+
+
+def _biased(norm: type) -> type:
+    if norm not in _classes:
+        _classes[norm] = type(f"{norm.__name__}WithBias", (_AddsBias, norm), {"__module__": norm.__module__})
+    return _classes[norm]
+
+
+def _submodule(model: nn.Module, name: str) -> nn.Module | None:
+    try:
+        return model.get_submodule(name)
+    except AttributeError:
+        return None
