@@ -12,6 +12,7 @@ from vllm.model_executor.layers.linear import LinearBase, UnquantizedLinearMetho
 from vllm.model_executor.layers.quantization.base_config import QuantizationConfig, QuantizeMethodBase
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 
+import ascend_overlay.overlays.quantization.schemes  # noqa: F401  (an operator that is missing is missed with this)
 from ascend_overlay import settings
 from ascend_overlay.errors import CheckpointError, did_you_mean
 from ascend_overlay.overlays.quantization import detection, unsupported
