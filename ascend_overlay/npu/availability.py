@@ -19,7 +19,10 @@ _TOOLKITS = ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME")
 
 def torch_npu_installed() -> bool:
     """Tell whether torch_npu can be found."""
-    return "torch_npu" in sys.modules or importlib.util.find_spec("torch_npu") is not None
+    if "torch_npu" in sys.modules:
+        # None in its place keeps it from being imported.
+        return sys.modules["torch_npu"] is not None
+    return importlib.util.find_spec("torch_npu") is not None
 
 
 def cann_found() -> bool:
@@ -47,8 +50,9 @@ def diagnosis() -> str | None:
     return (
         f"{named} is installed, but CANN is not found ({_LIBRARY} is neither in LD_LIBRARY_PATH nor below "
         f"{' or '.join(_TOOLKITS)}). PyTorch loads torch_npu when it is imported, so `import torch` fails here. On a "
-        f"machine with an NPU, source CANN's set_env.sh first; on one without, set {AUTOLOAD}=0, and the reference "
-        f"kernels take the place of the NPU's, or uninstall torch_npu."
+        f"machine with an NPU, source CANN's set_env.sh first; on one without, uninstall torch_npu, and the reference "
+        f"kernels take the place of the NPU's. Or set {AUTOLOAD}=0, which is enough for torch, but not for vLLM: "
+        f"transformers imports torch_npu wherever it finds it."
     )
 
 

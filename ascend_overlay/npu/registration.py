@@ -151,7 +151,7 @@ def _schema_of(name: str) -> torch.FunctionSchema | None:
 
 def _require(name: str, caller: Mapping[str, Any]) -> None:
     schema = _schema_of(name)
-    genuine = "torch_npu" in sys.modules
+    genuine = sys.modules.get("torch_npu") is not None
     known = _registry.kernels.get(name)
     if schema is None:
         where = f"torch_npu {versions.installed('torch_npu')}" if genuine else "the reference kernels"

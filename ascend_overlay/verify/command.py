@@ -6,6 +6,7 @@ import json as json_module
 import logging
 import os
 import platform
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -90,7 +91,9 @@ def prepare() -> None:
         # vLLM configures its logging when an engine starts, which none does here.
         logging.getLogger("vllm").setLevel(logging.ERROR)
     if availability.torch_npu_installed() and not availability.cann_found():
-        os.environ.setdefault(availability.AUTOLOAD, "0")
+        # Neither torch nor transformers, which vLLM needs, could be imported beside it. It is asked in another process.
+        os.environ[availability.AUTOLOAD] = "0"
+        sys.modules["torch_npu"] = None  # type: ignore[assignment]
     if versions.installed("torch") is None:
         raise ConfigError("torch is not installed; the reference kernels need it: pip install 'ascend_overlay[cpu]'.")
 

@@ -63,7 +63,7 @@ def selected(found: Gathered, *, only: Sequence[str], dtypes: Sequence[str], qui
     for name in only:
         if name not in names:
             raise ConfigError(f"there are no cases of {name!r}.{did_you_mean(name, names)}")
-    known = {case.dtype for case in (*found.operators, *found.layers)}
+    known = {case.dtype for case in found.operators} | {case.dtype for case in found.layers}
     for dtype in dtypes:
         if dtype not in known:
             listed = ", ".join(sorted(known)) or "none"

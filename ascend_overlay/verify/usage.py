@@ -67,11 +67,9 @@ def _modules(overlay: Overlay) -> Iterator[str]:
 def _named(value: Any, overlay: Overlay) -> Iterator[str]:
     if isinstance(value, Ref):
         yield value.text.partition(":")[0]
-    elif isinstance(value, str):
-        module = value.partition(":")[0]
-        if _belongs(module, overlay):
-            yield module
-    elif isinstance(module := getattr(value, "__module__", None), str) and _belongs(module, overlay):
+        return
+    module = value.partition(":")[0] if isinstance(value, str) else getattr(value, "__module__", None)
+    if isinstance(module, str) and _belongs(module, overlay):
         yield module
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from verify_kit import console, layer, operator, printed, swiglu, writer
 from ascend_overlay import Overlay
 from ascend_overlay import settings as settings_module
 from ascend_overlay.errors import ConfigError, PluginError
+from ascend_overlay.npu import availability
 from ascend_overlay.npu.genuine import source
 from ascend_overlay.verify import command, layers, usage
 
@@ -166,6 +169,18 @@ def test_overlays_that_are_on_are_refused(offer: Any) -> None:
     ascend_overlay.enable(only=["one"], propagate=False)
     with pytest.raises(ConfigError, match="overlays are enabled in this process"):
         command.run(console())
+
+
+def test_a_torch_npu_that_cannot_be_imported_is_kept_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch_npu", None)
+    monkeypatch.setenv(availability.AUTOLOAD, "1")
+    with monkeypatch.context() as patch:
+        patch.setattr(availability, "torch_npu_installed", lambda: True)
+        patch.setattr(availability, "cann_found", lambda: False)
+        del sys.modules["torch_npu"]
+        command.prepare()
+    assert sys.modules["torch_npu"] is None and os.environ[availability.AUTOLOAD] == "0"
+    assert not availability.torch_npu_installed()
 
 
 def test_a_file_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
