@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,13 @@ from npu_kit import OPERATORS, assert_checked_by_torch, assert_compiles, assert_
 FIRST, SECOND = OPERATORS.npu_fused_infer_attention_score, OPERATORS.npu_fused_infer_attention_score_v2
 TRIANGLE = torch.ones(2048, 2048, dtype=torch.bool).triu(1)
 LAYOUTS = ["BSH", "BSND", "BNSD", "BNSD_BSND", "BSH_NBSD", "BSND_NBSD", "BNSD_NBSD", "TND", "TND_NTD", "NTD_TND"]
+
+
+@pytest.fixture
+def default_dtype() -> Iterator[Any]:
+    """PyTorch's default dtype, to be set; models are built under another one than float32."""
+    yield torch.set_default_dtype
+    torch.set_default_dtype(torch.float32)
 
 
 @dataclass
@@ -285,6 +293,12 @@ def test_latent_attention_reads_one_cache_as_keys_and_as_values() -> None:
     problem.v = problem.k
     arguments, keywords = problem.arguments("TND_NTD", 3, cache="tokens")
     problem.check(SECOND(arguments[0], arguments[1], arguments[1], **keywords), "TND_NTD")
+
+
+def test_the_arithmetic_is_float32_whatever_the_default_is(default_dtype: Any) -> None:
+    problem = Problem([3, 1], [9, 5], after=0)
+    default_dtype(torch.bfloat16)
+    problem.check(problem.call("TND", 3, lse=True), "TND")
 
 
 def _latent(queries: list[int], heads: int = 8, **more: Any) -> Problem:

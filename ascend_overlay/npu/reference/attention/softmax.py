@@ -58,8 +58,9 @@ class Attention:
             size: elements of a value's head.
         """
         rows, heads = self.parts[0][0].shape[:2]
-        out = torch.zeros(rows, heads, size)
-        lse = torch.full((rows, heads), -torch.inf) if self.with_lse else torch.empty(0)
+        out = torch.zeros(rows, heads, size, dtype=torch.float32)
+        shape = (rows, heads) if self.with_lse else (0,)
+        lse = torch.full(shape, -torch.inf, dtype=torch.float32)
         limits = [self.band.limits(*lengths) for lengths in zip(queries, keys, strict=True)]
         for batch in self._batches(queries, limits):
             first, span = torch.tensor([limits[i] for i in batch]).unbind(1)
@@ -109,7 +110,7 @@ class Attention:
         for begin in range(0, queries, step):
             count = min(step, queries - begin)
             tokens = (starts.unsqueeze(1) + torch.arange(begin, begin + count)).flatten()
-            scores = torch.zeros(())
+            scores = torch.zeros((), dtype=torch.float32)
             for i, (rows, _) in enumerate(self.parts):
                 # (b, count, kv heads, heads of each, D) -> (b * kv heads, heads of each * count, D)
                 taken = rows.index_select(0, tokens).float().mul_(self.scale)
