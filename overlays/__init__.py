@@ -25,6 +25,7 @@ MODULES = (
     "embedding",
     "linear",
     "quantization",
+    "mla",
     "models.deepseek_v2",
 )
 
