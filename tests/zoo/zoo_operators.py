@@ -7,6 +7,13 @@ _NORMS = ("npu_rms_norm", "npu_add_rms_norm")
 _GEMMA_NORMS = ("npu_gemma_rms_norm",)
 _MLP = ("npu_swiglu",)
 _GEMMA_MLP = ("npu_geglu",)
+_LATENT = (
+    "npu_interleave_rope",
+    "npu_kv_rmsnorm_rope_cache",
+    "npu_fused_infer_attention_score",
+    "npu_gather_pa_kv_cache",
+    "npu_attention_update",
+)
 
 OPERATORS: dict[str, tuple[str, ...]] = {
     "llama3": (*_NORMS, *_ROPE, *_MLP),
@@ -14,7 +21,14 @@ OPERATORS: dict[str, tuple[str, ...]] = {
     "qwen3_moe": (*_NORMS, *_ROPE),
     "gemma2": (*_GEMMA_NORMS, *_ROPE, *_GEMMA_MLP),
     "gemma3": (*_GEMMA_NORMS, *_ROPE, *_GEMMA_MLP),
-    "deepseek_v2": (*_NORMS, *_ROPE, *_MLP),
-    "deepseek_v3": (*_NORMS, *_ROPE, *_MLP),
+    "deepseek_v2": (*_NORMS, *_MLP, *_LATENT),
+    "deepseek_v3": (*_NORMS, *_MLP, *_LATENT),
 }
 """By family of ascend_overlay.demo.tiny: what fails to run is a layer that went by its overlay."""
+
+
+def operators(family: str, dtype: str) -> tuple[str, ...]:
+    """Return what a model has to call in this dtype: attention stays vLLM's in float32, which no NPU takes."""
+    if dtype == "float32" and family.startswith("deepseek"):
+        return (*(name for name in OPERATORS[family] if name not in _LATENT), *_ROPE)
+    return OPERATORS[family]

@@ -73,7 +73,7 @@ def why_not(config: Any, selected: Any) -> str | None:
         return "what moves a KV cache by blocks would move parts of others: latents and rotated keys lie apart"
     if cache.user_specified_block_size and cache.block_size not in BLOCK_SIZES:
         return f"the block size is {cache.block_size}; npu_fused_infer_attention_score takes 16 and 128"
-    return None if model is None else _why_not_model(model)
+    return None if model is None else _why_not_model(model) or _why_not_dtype(model.dtype, cache.cache_dtype)
 
 
 def _why_not_model(model: Any) -> str | None:
@@ -101,12 +101,16 @@ def _why_not_this(config: Any, heads: int | None) -> str | None:
         return "sparse attention needs npu_lightning_indexer and npu_sparse_flash_attention"
     if config.has_sliding_window or config.use_non_causal or config.has_sink:
         return "sliding windows, sinks and attention to later tokens are not served"
-    if str(config.dtype) not in _DTYPES:
-        return f"npu_fused_infer_attention_score takes float16 and bfloat16, not {config.dtype}"
-    if config.kv_cache_dtype not in (None, "auto", str(config.dtype).removeprefix("torch.")):
-        return f"the KV cache is {config.kv_cache_dtype}; quantized caches are not served"
     if config.head_size != KEY:
         return f"the latent cache has {config.head_size} elements a token; the operators take {KEY}"
     if heads is not None and heads > _MOST_HEADS:
         return f"a rank has {heads} heads; npu_fused_infer_attention_score takes {_MOST_HEADS}"
+    return _why_not_dtype(config.dtype, config.kv_cache_dtype)
+
+
+def _why_not_dtype(dtype: Any, cache: str | None) -> str | None:
+    if str(dtype) not in _DTYPES:
+        return f"npu_fused_infer_attention_score takes float16 and bfloat16, not {dtype}"
+    if cache not in (None, "auto", str(dtype).removeprefix("torch.")):
+        return f"the KV cache is {cache}; quantized caches are not served"
     return None
