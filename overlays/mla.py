@@ -11,6 +11,8 @@ _MODULE = "ascend_overlay.overlays.layers.mla"
 overlay = Overlay(
     "mla",
     vllm=">=0.32,<0.33",
+    # Before, there is no npu_gather_pa_kv_cache.
+    torch_npu=">=2.10",
     reason="vLLM has no backend for multi-head latent attention on NPU operators; sparse attention stays vLLM's",
     upstream=None,
     when=~distribution("vllm-ascend"),
