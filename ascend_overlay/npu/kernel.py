@@ -23,6 +23,8 @@ class ReferenceKernel:
             share no memory with the arguments, in the shapes, dtypes and strides that `fake` announces.
         fake: the same for tensors without data: returns empty tensors of the right shape, dtype and strides.
         source: where the semantics come from.
+        undeclared_writes: arguments that the operator writes to, and may return, although torch_npu's schema does not
+            say so. Such an operator is safe outside of graphs only: call it inside an operator that is opaque to them.
 
     Raises:
         ConfigError: `schema` is not the schema of an operator.
@@ -32,6 +34,7 @@ class ReferenceKernel:
     cpu: Callable[..., Any]
     fake: Callable[..., Any]
     source: str
+    undeclared_writes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not _SCHEMA.fullmatch(self.schema):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ascend_overlay.npu import registration
 from ascend_overlay.npu.genuine import meta
 from ascend_overlay.npu.genuine.meta import Call, Shape, flat
 from ascend_overlay.verify.case import Arguments, OperatorCase
@@ -118,7 +119,8 @@ def run_on(device: Device, done: Run) -> Outcome:
 
 
 def _call(operator: str, *positional: Any, **named: Any) -> Any:
-    return getattr(torch.ops.npu, operator)(*positional, **named)
+    returned = getattr(torch.ops.npu, operator)(*positional, **named)
+    return () if returned is None else returned
 
 
 def _described(operator: str, positional: tuple[Any, ...], named: dict[str, Any]) -> Call:
@@ -131,8 +133,11 @@ def _described(operator: str, positional: tuple[Any, ...], named: dict[str, Any]
 
 def _bound(operator: str, positional: tuple[Any, ...], named: dict[str, Any]) -> Iterator[tuple[str, bool, Any]]:
     """Yield each passed argument: its name, whether the operator writes to it, and its value."""
+    kernel = registration.kernels().get(operator)
+    undeclared = () if kernel is None else kernel.undeclared_writes
     for place, argument in enumerate(getattr(torch.ops.npu, operator).default._schema.arguments):
-        written = argument.alias_info is not None and argument.alias_info.is_write
+        declared = argument.alias_info is not None and argument.alias_info.is_write
+        written = declared or argument.name in undeclared
         if place < len(positional):
             yield argument.name, written, positional[place]
         elif argument.name in named:
@@ -150,7 +155,7 @@ def _written(operator: str, positional: tuple[Any, ...], named: dict[str, Any]) 
 
 
 def _touched(case: OperatorCase, used: Arguments) -> Iterator[str]:
-    """Yield a phrase for each argument that was written to although the schema does not say so."""
+    """Yield a phrase for each argument that was written to although nothing says so."""
     pristine = {name: value for name, _, value in _bound(case.operator, *case.arguments())}
     for name, written, value in _bound(case.operator, *used):
         if written:

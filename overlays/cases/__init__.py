@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ascend_overlay.verify.case import LayerCase
 
-GROUPS = ("activation", "layernorm", "rotary", "embedding", "quantization")
+GROUPS = ("activation", "layernorm", "rotary", "embedding", "quantization", "latent")
 """Modules of this package; each has ``cases()``."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from genuine_names import NO_META, UNDECLARED_WRITES
+from genuine_names import NO_META
 from torch_npu_wheel import import_torch_npu
 
 import_torch_npu()
@@ -209,7 +209,7 @@ def main() -> None:
             operator.default,
             positional,
             named,
-            test_utils=CHECKS[-1:] if kernel.name in UNDECLARED_WRITES else CHECKS,
+            test_utils=CHECKS[-1:] if kernel.undeclared_writes else CHECKS,
         )
     with ascend_overlay.enabled(only=["roles"], trace=True):
         for kernel in KERNELS:

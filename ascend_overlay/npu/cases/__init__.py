@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ascend_overlay.verify.case import OperatorCase
 
-GROUPS = ("activation", "normalization", "rotary", "layout", "quantization")
+GROUPS = ("activation", "normalization", "rotary", "layout", "quantization", "latent")
 """Modules of this package; each has ``cases()``."""
 
 

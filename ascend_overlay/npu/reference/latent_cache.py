@@ -156,5 +156,6 @@ KERNELS = (
             "torch_npu 2.13 (schema, meta kernel), torch_npu's API reference of npu_kv_rmsnorm_rope_cache (formula, "
             "sizes, cache modes), CANN aclnnKvRmsNormRopeCache"
         ),
+        undeclared_writes=("k_cache", "ckv_cache"),
     ),
 )
