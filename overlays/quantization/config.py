@@ -7,16 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from vllm.model_executor.layers.fused_moe import RoutedExperts
-from vllm.model_executor.layers.linear import LinearBase, UnquantizedLinearMethod
 from vllm.model_executor.layers.quantization.base_config import QuantizationConfig, QuantizeMethodBase
-from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 
 import ascend_overlay.overlays.quantization.schemes  # noqa: F401  (an operator that is missing is missed with this)
 from ascend_overlay import settings
 from ascend_overlay.errors import CheckpointError, did_you_mean
 from ascend_overlay.overlays.quantization import detection, unsupported
-from ascend_overlay.overlays.quantization.linear import AscendLinearMethod
 from ascend_overlay.quantization import ExpertsScheme, LinearScheme, find
 from ascend_overlay.quantization.description import FLOAT, Description
 
@@ -105,6 +101,13 @@ class AscendQuantizationConfig(QuantizationConfig):  # type: ignore[misc, unused
         Raises:
             CheckpointError: the description does not say what the layer is, or what nothing here can do.
         """
+        # At module level they would be imported with vLLM's list of methods, which is before what they need themselves.
+        from vllm.model_executor.layers.fused_moe import RoutedExperts
+        from vllm.model_executor.layers.linear import LinearBase, UnquantizedLinearMethod
+        from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
+
+        from ascend_overlay.overlays.quantization.linear import AscendLinearMethod
+
         if isinstance(layer, LinearBase):
             type_, tensor = self._of_linear(layer, prefix)
             if type_ == FLOAT:
@@ -138,7 +141,7 @@ class AscendQuantizationConfig(QuantizationConfig):  # type: ignore[misc, unused
             return parts
         return [prefix]
 
-    def _of_linear(self, layer: LinearBase, prefix: str) -> tuple[str, str]:
+    def _of_linear(self, layer: torch.nn.Module, prefix: str) -> tuple[str, str]:
         """Return the type of a linear layer, and a tensor of the checkpoint that has it."""
         shards = self.shards(prefix)
         absent = [shard for shard in shards if shard not in self._weights]
