@@ -18,7 +18,7 @@ The built-in schemes are contributed in the same way. Importing this package imp
 
 from __future__ import annotations
 
-from ascend_overlay.quantization.registry import find, schemes
+from ascend_overlay.quantization.registry import find_experts, find_linear, schemes
 from ascend_overlay.quantization.scheme import CheckpointTensor, ExpertsScheme, Linear, LinearScheme
 
-__all__ = ["CheckpointTensor", "ExpertsScheme", "Linear", "LinearScheme", "find", "schemes"]
+__all__ = ["CheckpointTensor", "ExpertsScheme", "Linear", "LinearScheme", "find_experts", "find_linear", "schemes"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import overload
-
 from ascend_overlay import api
 from ascend_overlay.errors import CheckpointError, ConflictError, PluginError, did_you_mean
 from ascend_overlay.quantization.scheme import ExpertsScheme, LinearScheme
@@ -39,21 +37,29 @@ def schemes() -> dict[tuple[type, str], Scheme]:
     return {key: scheme for key, (scheme, _) in found.items()}
 
 
-@overload
-def find(kind: type[LinearScheme], type_: str, where: str) -> LinearScheme: ...
-@overload
-def find(kind: type[ExpertsScheme], type_: str, where: str) -> ExpertsScheme: ...
-def find(kind: type[LinearScheme] | type[ExpertsScheme], type_: str, where: str) -> Scheme:
-    """Return the scheme of a type.
+def find_linear(type_: str, where: str) -> LinearScheme:
+    """Return the scheme for linear layers of a type.
 
     Args:
-        kind: LinearScheme or ExpertsScheme.
         type_: the type's name in quant_model_description.json.
         where: the tensor that has this type, for the error.
 
     Raises:
         CheckpointError: there is no such scheme.
     """
+    scheme = _find(LinearScheme, type_, where)
+    assert isinstance(scheme, LinearScheme)
+    return scheme
+
+
+def find_experts(type_: str, where: str) -> ExpertsScheme:
+    """Return the scheme for routed experts of a type; see `find_linear`."""
+    scheme = _find(ExpertsScheme, type_, where)
+    assert isinstance(scheme, ExpertsScheme)
+    return scheme
+
+
+def _find(kind: type, type_: str, where: str) -> Scheme:
     known = schemes()
     scheme = known.get((kind, type_))
     if scheme is not None:

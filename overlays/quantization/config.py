@@ -13,7 +13,7 @@ import ascend_overlay.overlays.quantization.schemes  # noqa: F401  (an operator 
 from ascend_overlay import settings
 from ascend_overlay.errors import CheckpointError, did_you_mean
 from ascend_overlay.overlays.quantization import detection, unsupported
-from ascend_overlay.quantization import ExpertsScheme, LinearScheme, find
+from ascend_overlay.quantization import find_experts, find_linear
 from ascend_overlay.quantization.description import FLOAT, Description
 
 
@@ -112,10 +112,10 @@ class AscendQuantizationConfig(QuantizationConfig):  # type: ignore[misc, unused
             type_, tensor = self._of_linear(layer, prefix)
             if type_ == FLOAT:
                 return UnquantizedLinearMethod()
-            return AscendLinearMethod(find(LinearScheme, type_, tensor), prefix, self)
+            return AscendLinearMethod(find_linear(type_, tensor), prefix, self)
         if isinstance(layer, RoutedExperts):
             type_, tensor = self._of_experts(prefix)
-            return None if type_ == FLOAT else find(ExpertsScheme, type_, tensor).method(layer, prefix)
+            return None if type_ == FLOAT else find_experts(type_, tensor).method(layer, prefix)
         if isinstance(layer, VocabParallelEmbedding):
             # Not in the checkpoint if it is tied to the embedding.
             type_ = self._weights.get(prefix, FLOAT)
@@ -126,7 +126,7 @@ class AscendQuantizationConfig(QuantizationConfig):  # type: ignore[misc, unused
                     f"{self.source} says that {prefix}.weight is {type_!r}. There are no quantized embeddings; leave "
                     f"the embedding in float when you quantize the model."
                 )
-            return AscendLinearMethod(find(LinearScheme, type_, f"{prefix}.weight"), prefix, self)
+            return AscendLinearMethod(find_linear(type_, f"{prefix}.weight"), prefix, self)
         return None
 
     def shards(self, prefix: str) -> list[str]:

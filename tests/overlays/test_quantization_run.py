@@ -11,7 +11,7 @@ import pytest
 from model_runs import run
 
 from ascend_overlay.demo.tiny import make_llama
-from ascend_overlay.report.processes import read_folder
+from ascend_overlay.records import read_folder
 
 torch = pytest.importorskip("torch")
 
@@ -30,6 +30,9 @@ TYPES = {
     "mlp.down_proj": "W8A8_DYNAMIC",
 }
 
+SHIFT = torch.linspace(-1, 1, 128).bfloat16().float()
+"""What a suppression of outliers would shift the inputs of the first layer by."""
+
 
 def _quantize(model: Path, folder: Path) -> Path:
     from safetensors.torch import load_file, save_file
@@ -42,8 +45,13 @@ def _quantize(model: Path, folder: Path) -> Path:
         # The last layer stays in float, as the norms, the embedding and the output layer do.
         if type_ == "FLOAT" or ".layers.1." in name:
             checkpoint.put(module, "FLOAT", {last: tensor})
+        elif type_ == "W8A8":
+            # The norm before shifts its outputs, and these layers take away what that does.
+            checkpoint.add(module, type_, tensor.float(), -(tensor.float() @ SHIFT))
+            del checkpoint.tensors[f"{module}.bias"], checkpoint.types[f"{module}.bias"]
         else:
             checkpoint.add(module, type_, tensor.float())
+    checkpoint.put("model.layers.0.input_layernorm", "FLOAT", {"bias": SHIFT.bfloat16()})
     save_file(checkpoint.tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "quant_model_description.json").write_text(json.dumps(checkpoint.types))
     return folder

@@ -9,7 +9,15 @@ import pytest
 
 from ascend_overlay.engine import Engine
 from ascend_overlay.errors import CheckpointError, ConflictError, PluginError
-from ascend_overlay.quantization import CheckpointTensor, ExpertsScheme, Linear, LinearScheme, find, schemes
+from ascend_overlay.quantization import (
+    CheckpointTensor,
+    ExpertsScheme,
+    Linear,
+    LinearScheme,
+    find_experts,
+    find_linear,
+    schemes,
+)
 
 
 class _Scheme(LinearScheme):
@@ -45,21 +53,21 @@ def test_a_type_is_found_for_its_kind_of_layer(contribute: Callable[..., None]) 
     linear, experts = _Scheme(), ExpertsScheme("W8A8", lambda layer, prefix: None)
     contribute("one", linear)
     contribute("other", experts)
-    assert find(LinearScheme, "W8A8", "x.weight") is linear
-    assert find(ExpertsScheme, "W8A8", "x.weight") is experts
+    assert find_linear("W8A8", "x.weight") is linear
+    assert find_experts("W8A8", "x.weight") is experts
     assert len(schemes()) == 2
 
 
 def test_a_type_that_nothing_knows_is_an_error_with_what_there_is(contribute: Callable[..., None]) -> None:
     contribute("one", _Scheme("W8A8"), _Scheme("W8A16"))
     with pytest.raises(CheckpointError) as caught:
-        find(LinearScheme, "W8A18", "model.layers.0.mlp.up_proj.weight")
+        find_linear("W8A18", "model.layers.0.mlp.up_proj.weight")
     text = str(caught.value)
     assert "says that model.layers.0.mlp.up_proj.weight is 'W8A18'" in text
     assert "Did you mean 'W8A8' or 'W8A16'?" in text
     assert "There are: W8A16, W8A8. Install a plugin that contributes it" in text
     with pytest.raises(CheckpointError, match=r"for routed experts\. There are: none"):
-        find(ExpertsScheme, "W8A8", "x.weight")
+        find_experts("W8A8", "x.weight")
 
 
 def test_a_second_scheme_of_a_type_is_a_conflict_that_names_both(contribute: Callable[..., None]) -> None:

@@ -29,7 +29,7 @@ def integer_product(a: Tensor, b: Tensor) -> Tensor:
 
 def product_in_float32(a: Tensor, b: Tensor) -> Tensor:
     """Return what `integer_product` does, by products of float32 matrices that are exact by their size."""
-    shape = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    shape = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])  # type: ignore[no-untyped-call, unused-ignore]
     total = torch.zeros((*shape, a.shape[-2], b.shape[-1]), dtype=torch.int32)
     for start in range(0, a.shape[-1], _EXACT):
         end = start + _EXACT

@@ -185,12 +185,12 @@ def _check_quantize(
         shapes = f"scales has the shape {tuple(scales.shape)} for an input of {tuple(input.shape)}"
         refuse(operator, f"{shapes}; it takes one element, or {input.shape[along]} along the dimension {along}.")
     if zero_points is not None:
-        kinds = _ZERO_POINTS if div_mode else (scales.dtype,)
-        if zero_points.shape != scales.shape or zero_points.dtype not in kinds:
+        points = _ZERO_POINTS if div_mode else (scales.dtype,)
+        if zero_points.shape != scales.shape or zero_points.dtype not in points:
             refuse(
                 operator,
                 f"zero_points is {zero_points.dtype} of the shape {tuple(zero_points.shape)}; it takes the shape of "
-                f"scales, {tuple(scales.shape)}, and {' or '.join(map(str, kinds))}.",
+                f"scales, {tuple(scales.shape)}, and {' or '.join(map(str, points))}.",
             )
     kinds = (torch.qint8, torch.quint8, torch.int32) if div_mode else (torch.qint8,)
     chosen = dtype_argument(operator, "dtype", dtype, kinds, torch.qint8)
@@ -218,7 +218,7 @@ def _check_dynamic_quant(
         return
     if smooth_scales.dtype != input.dtype:
         refuse(operator, f"smooth_scales is {smooth_scales.dtype}; it takes that of the input, {input.dtype}.")
-    wanted = (input.shape[-1],)
+    wanted: tuple[int, ...] = (input.shape[-1],)
     if group_index is not None:
         if group_index.dtype != torch.int32 or group_index.dim() != 1 or not len(group_index):
             refuse(
@@ -248,7 +248,7 @@ def _check_trans_quant_param(scale: Tensor, offset: Tensor | None, round_mode: i
         refuse(operator, f"offset has the shape {tuple(offset.shape)}; for a scale of (1, n) it takes the same.")
     if scale.dim() != offset.dim() or (scale.numel() != offset.numel() and 1 not in (scale.numel(), offset.numel())):
         refuse(operator, f"offset has {offset.numel()} elements for {scale.numel()} of scale; it takes 1 or as many.")
-    return torch.broadcast_shapes(scale.shape, offset.shape)
+    return scale.shape if scale.numel() > 1 else offset.shape
 
 
 def _fake_quantize(

@@ -201,7 +201,7 @@ def _check_quant_matmul(
     if not x1.numel() or not x2.numel():
         refuse(operator, f"x1 is {tuple(x1.shape)} and x2 {tuple(x2.shape)}; it takes no empty matrix.")
     try:
-        batch = torch.broadcast_shapes(x1.shape[:-2], x2.shape[:-2])
+        batch = torch.broadcast_shapes(x1.shape[:-2], x2.shape[:-2])  # type: ignore[no-untyped-call, unused-ignore]
     except RuntimeError:
         refuse(operator, f"the leading dimensions of x1 {tuple(x1.shape)} and x2 {tuple(x2.shape)} do not broadcast.")
     m, n = x1.shape[-2], x2.shape[-1]

@@ -105,24 +105,29 @@ class W8A8(LinearScheme):
 
     def _deq_scale(self, layer: Any, linear: Linear, scale: Tensor) -> Tensor:
         if "deq_scale" not in linear.absent:
-            return layer.deq_scale.data  # type: ignore[no-any-return]
+            loaded: Tensor = layer.deq_scale.data
+            return loaded
         if "weight_scale" in linear.absent:
             name = linear.projections[0]
             raise CheckpointError(
                 f"the checkpoint has neither {name}.deq_scale nor {name}.weight_scale, of which the other could be "
                 f"computed. Its safetensors files are incomplete; copy or download them again."
             )
-        return scale * layer.weight_scale.data.flatten()
+        computed: Tensor = scale * layer.weight_scale.data.flatten()
+        return computed
 
     def _bias(self, layer: Any, linear: Linear, offset: Tensor, deq_scale: Tensor) -> Tensor | None:
         if "quant_bias" not in linear.absent:
-            return layer.quant_bias.data if linear.adds_bias else None
+            loaded: Tensor = layer.quant_bias.data
+            return loaded if linear.adds_bias else None
         # What the offset adds is taken away again by each rank for its own inputs, which together is the same.
-        added = offset.int() * layer.weight.data.sum(1, dtype=torch.int32)
+        added: Tensor = offset.int() * layer.weight.data.sum(1, dtype=torch.int32)
         own = getattr(layer, "bias", None)
         if own is None or not linear.adds_bias:
             return -added
-        return (own.data.double() / deq_scale.double()).round().int() - added
+        # A channel without weights may have the scale 0, and then has no bias in units of it.
+        units: Tensor = (own.data.double() / deq_scale.double()).nan_to_num(0.0, 0.0, 0.0).round()
+        return units.clamp(-(2**30), 2**30).int() - added
 
 
 def _carried(scale: Tensor) -> Tensor:
