@@ -147,20 +147,23 @@ def npu_weight_quant_batchmatmul(
     """
     extras = (quant_scale, quant_offset, weight_dtype)
     _check_weight_quant(x, weight, antiquant_scale, antiquant_offset, bias, antiquant_group_size, extras)
-    rows = None
-    if antiquant_group_size:
-        rows = torch.arange(weight.shape[0]) // antiquant_group_size
     left, n = x.float(), weight.shape[1]
     result = left.new_empty(x.shape[0], n)
+    # Without offsets, a scale of a channel can as well come after the product, which has fewer elements.
+    scaled_later = antiquant_offset is None and not antiquant_group_size
+    rows = torch.arange(weight.shape[0]) // antiquant_group_size if antiquant_group_size else None
     # In float32, a weight is four times as large; of what is in the cache, that costs little.
     width = max(1, _BLOCK // weight.shape[0])
     for start in range(0, n, width):
         block = slice(start, start + width)
         dequantized = weight[:, block].float()
-        if antiquant_offset is not None:
-            dequantized += _columns(antiquant_offset, block, rows)
-        dequantized *= _columns(antiquant_scale, block, rows)
+        if not scaled_later:
+            if antiquant_offset is not None:
+                dequantized += _columns(antiquant_offset, block, rows)
+            dequantized *= _columns(antiquant_scale, block, rows)
         torch.mm(left, dequantized, out=result[:, block])
+    if scaled_later:
+        result *= antiquant_scale.float().flatten()
     if bias is not None:
         result += bias.float()
     return result.to(x.dtype)
