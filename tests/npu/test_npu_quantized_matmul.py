@@ -47,12 +47,12 @@ def test_int32_results_are_exact(m: int, k: int, n: int, extreme: int | None, tr
 
 @pytest.mark.parametrize("product", [integers.integer_product, integers.product_in_float32])
 def test_the_longest_products_are_exact(product: Any) -> None:
-    """float32 alone counts in ones up to 2**24 only, which 1025 products of -128 with itself exceed."""
-    for k in (1024, 1025, 65535):
-        x, w = torch.full((2, k), -128, dtype=torch.int8), torch.full((k, 3), -128, dtype=torch.int8)
-        w[0, 0] = -127
-        exact = x.long() @ w.long()
-        assert torch.equal(product(x, w).long(), exact)
+    """float32 alone counts in ones up to 2**24 only, which 1041 squares of 127 exceed."""
+    for k in (1024, 1025, 4096, 65535):
+        for left, right in ((127, 127), (-128, 127), (-128, -128)):
+            x, w = torch.full((2, k), left, dtype=torch.int8), torch.full((k, 3), right, dtype=torch.int8)
+            w[0, 0] = 1
+            assert torch.equal(product(x, w).long(), x.long() @ w.long())
     x, w = _int8(1, 3, 4000), _int8(2, 4000, 5)
     assert torch.equal(product(x, w).long(), x.long() @ w.long())
 
