@@ -75,9 +75,7 @@ def _groups_of_one() -> None:
 def outcome_of(case: LayerCase) -> Outcome:
     """Return what a case begins with."""
     name = case.layer.rpartition(":")[2]
-    return Outcome(
-        "layer", name, case.label, case.dtype, "vLLM's own", case.overlay, case.rtol, case.atol, torch_npu=""
-    )
+    return Outcome("layer", name, case.label, case.dtype, "vLLM's own", case.overlay, case.rtol, case.atol)
 
 
 def _run(case: LayerCase, outcome: Outcome, where: str) -> Any:
@@ -92,10 +90,10 @@ def _run(case: LayerCase, outcome: Outcome, where: str) -> Any:
 
 def _compare(case: LayerCase, outcome: Outcome, stock: Any) -> None:
     overlaid = _run(case, outcome, f"the overlay {case.overlay!r}")
-    called = _called()
-    outcome.torch_npu = ", ".join(called) or "no operator"
-    if missing := [name for name in case.operators if name not in called]:
-        outcome.problems.append(f"it did not call {', '.join(missing)} but {outcome.torch_npu}")
+    outcome.called = tuple(_called())
+    if missing := [name for name in case.operators if name not in outcome.called]:
+        called = ", ".join(outcome.called) or "no operator"
+        outcome.problems.append(f"it did not call {', '.join(missing)} but {called}")
     if stock is None or overlaid is None:
         return
     for one, other in zip(stock, overlaid, strict=False):

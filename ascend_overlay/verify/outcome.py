@@ -28,8 +28,9 @@ class Outcome:
         numbers: the differences; None if it did not come to that.
         problems: why it fails, as phrases.
         skipped: why it was not compared, as a phrase; empty if it was.
-        torch_npu: what the meta kernel of torch_npu says: "same", "no meta kernel", "refused", "differs", or why it was
-            not asked; for a layer, the operators that it called.
+        torch_npu: what the meta kernel of torch_npu says: "same", "no meta", "refused", "differs", or "accepted"
+            where the reference kernel raised; "not checked" where it was not asked.
+        called: the operators that a layer called under its overlay.
     """
 
     kind: Kind
@@ -44,6 +45,7 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
     skipped: str = ""
     torch_npu: str = "not checked"
+    called: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -73,7 +75,8 @@ class Outcome:
             "max error": _plain(numbers.largest) if numbers else None,
             "mean error": _plain(numbers.mean) if numbers else None,
             "tolerance used": _plain(numbers.used) if numbers else None,
-            "torch_npu": self.torch_npu,
+            "torch_npu": self.torch_npu if self.kind == "operator" else None,
+            "called": list(self.called),
             "verdict": self.verdict,
             "problems": self.problems,
             "skipped": self.skipped,

@@ -69,7 +69,7 @@ def rule(torch_npu: TorchNpu | None, kernels: Mapping[str, ReferenceKernel], run
 def _judge(run: Run, answer: Answer) -> None:
     outcome = run.outcome
     if answer.no_meta:
-        outcome.torch_npu = "no meta kernel"
+        outcome.torch_npu = "no meta"
     elif answer.results is None:
         outcome.torch_npu = "refused"
         outcome.problems.append(f"torch_npu refuses the call: {answer.refusal}")

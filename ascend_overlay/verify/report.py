@@ -63,13 +63,13 @@ class Row:
 
 
 def rows(outcomes: Iterable[Outcome]) -> list[Row]:
-    """Gather the outcomes of one operator or layer and dtype."""
-    found: dict[tuple[str, ...], list[Outcome]] = {}
+    """Gather the outcomes of each operator or layer and dtype, those of one subject together."""
+    found: dict[tuple[str, ...], dict[str, list[Outcome]]] = {}
     for outcome in outcomes:
-        key = (outcome.kind, outcome.name, outcome.overlay, outcome.dtype)
-        found.setdefault(key, []).append(outcome)
-    order = list(_TITLES)
-    return [Row(tuple(group)) for _, group in sorted(found.items(), key=lambda item: order.index(item[0][0]))]
+        subject = (outcome.kind, outcome.name, outcome.overlay)
+        found.setdefault(subject, {}).setdefault(outcome.dtype, []).append(outcome)
+    subjects = sorted(found, key=lambda subject: list(_TITLES).index(subject[0]))
+    return [Row(tuple(group)) for subject in subjects for group in found[subject].values()]
 
 
 def show(console: Console, outcomes: Sequence[Outcome], ruling: Ruling | None, missing: Sequence[str]) -> None:
@@ -79,6 +79,8 @@ def show(console: Console, outcomes: Sequence[Outcome], ruling: Ruling | None, m
         console.print(_table(found))
     for row in found:
         _list(console, row)
+    for overlay, called in _called(outcomes).items():
+        console.print(f"called under {escape(overlay)}: {', '.join(called)}", soft_wrap=True)
     for sentence in dict.fromkeys(outcome.skipped for outcome in outcomes if outcome.skipped):
         console.print(f"\n[yellow]skipped[/] {escape(sentence)}", soft_wrap=True)
     for sentence in (*(ruling.problems if ruling else ()), *missing):
@@ -134,8 +136,8 @@ def _table(found: Sequence[Row]) -> Table:
         ("torch_npu", "left"),
         ("verdict", "left"),
     ):
-        # Names are for copying: only what torch_npu says, or was called of it, may take several lines.
-        table.add_column(title, justify=justify, no_wrap=title != "torch_npu", overflow="fold")  # type: ignore[arg-type]
+        # What is too wide for the terminal is better broken than cut off: names are for copying.
+        table.add_column(title, justify=justify, overflow="fold")  # type: ignore[arg-type]
     kind = name = ""
     for row in found:
         first, tightest = row.first, row.tightest
@@ -161,12 +163,23 @@ def _table(found: Sequence[Row]) -> Table:
     return table
 
 
+def _called(outcomes: Iterable[Outcome]) -> dict[str, list[str]]:
+    """Return the operators that the layers called, by overlay."""
+    found: dict[str, set[str]] = {}
+    for outcome in outcomes:
+        if outcome.called:
+            found.setdefault(outcome.overlay, set()).update(outcome.called)
+    return {overlay: sorted(called) for overlay, called in found.items()}
+
+
 def _said(row: Row) -> str:
-    """Return what torch_npu said to the cases of a row, or what they called."""
+    """Return what torch_npu said to the cases of a row, or how many of its operators they called."""
+    if row.first.kind == "NPU":
+        return "-"
     if row.first.kind == "layer":
-        called = {name for outcome in row.outcomes for name in outcome.torch_npu.split(", ") if name}
-        return ", ".join(sorted(called)) or "-"
-    return ", ".join(dict.fromkeys(outcome.torch_npu for outcome in row.outcomes)) if row.first.kind != "NPU" else "-"
+        called = {name for outcome in row.outcomes for name in outcome.called}
+        return f"{len(called)} called" if called else "-"
+    return ", ".join(dict.fromkeys(outcome.torch_npu for outcome in row.outcomes))
 
 
 def _list(console: Console, row: Row) -> None:

@@ -33,4 +33,6 @@ def _rows(rank: tuple[int, int, int, int, int], dtype: str) -> Any:
     from vllm.model_executor.layers import vocab_parallel_embedding
 
     tokens = torch.arange(108, dtype=getattr(torch, dtype))
-    return vocab_parallel_embedding.get_masked_input_and_mask(tokens, *rank)
+    rows, elsewhere = vocab_parallel_embedding.get_masked_input_and_mask(tokens, *rank)
+    # vLLM's are int64 whatever the tokens are; either indexes.
+    return rows.long(), elsewhere

@@ -61,7 +61,8 @@ def test_all_is_well(verify: Any) -> None:
     ok, text, data = verify(operator(), operator(label="again"), layer())
     assert ok and data["ok"]
     assert "npu_swiglu float32 2 " in text and " not checked ok" in text
-    assert "gate float32 1 " in text and " npu_swiglu ok" in text
+    assert "gate float32 1 " in text and " 1 called ok" in text
+    assert "called under gate: npu_swiglu" in text and data["cases"][2]["called"] == ["npu_swiglu"]
     assert "torch_npu's meta kernels were not asked; pass --torch-npu" in text
     assert text.endswith("All 3 cases passed.")
     assert [case["kind"] for case in data["cases"]] == ["operator", "operator", "layer"]

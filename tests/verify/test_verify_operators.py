@@ -159,7 +159,7 @@ def _ruled(monkeypatch: pytest.MonkeyPatch, answer: Answer, schema: str = KERNEL
     ("answer", "said", "problem"),
     [
         (SAME, "same", ""),
-        (Answer(no_meta=True), "no meta kernel", ""),
+        (Answer(no_meta=True), "no meta", ""),
         (Answer(refusal="Unknown keyword argument 'y'"), "refused", "torch_npu refuses the call: Unknown keyword"),
         (
             Answer(results=(Shape((4, 3), "float32"),)),
