@@ -22,7 +22,9 @@ class OperatorCase:
             writes to its arguments, the written arguments follow. Written without the operator, and in more precision.
         against: what the baseline is: "vllm.ir rms_norm" where vLLM has an implementation of its own, else "formula".
         rtol: allowed difference, relative to the baseline's element.
-        atol: allowed difference beside that. An integer result may be off by `atol` whole units.
+        atol: allowed difference beside that.
+        units: whole units that an integer result may be off; None: `atol`. For an operator that returns integers beside
+            other numbers, such as quantized values and their scale.
     """
 
     operator: str
@@ -33,6 +35,7 @@ class OperatorCase:
     against: str
     rtol: float
     atol: float
+    units: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,17 +30,20 @@ class Numbers:
     problem: str = ""
 
 
-def compare(got: Sequence[Any], wanted: Sequence[Any], *, rtol: float, atol: float) -> Numbers:
+def compare(
+    got: Sequence[Any], wanted: Sequence[Any], *, rtol: float, atol: float, units: float | None = None
+) -> Numbers:
     """Compare tensors, one by one, by ``|got - wanted| <= atol + rtol * |wanted|``.
 
-    A NaN agrees with a NaN only, and an infinity with itself. For integers `rtol` does not count. None among `got`
-    stands for an optional result that is not there; None among `wanted` for one whose numbers are not specified.
+    A NaN agrees with a NaN only, and an infinity with itself. None among `got` stands for an optional result that is
+    not there; None among `wanted` for one whose numbers are not specified.
 
     Args:
         got: tensors of any dtype.
         wanted: tensors of the same shapes, in any precision.
         rtol: allowed difference, relative to `wanted`.
         atol: allowed difference beside that.
+        units: all that is allowed where `got` is of an integer dtype; None: `atol`.
     """
     if len(got) != len(wanted):
         return _wrong(f"{len(got)} results, not {len(wanted)}")
@@ -57,7 +60,10 @@ def compare(got: Sequence[Any], wanted: Sequence[Any], *, rtol: float, atol: flo
             return _wrong(f"{which}shape {tuple(result.shape)}, not {tuple(target.shape)}")
         if not result.numel():
             continue
-        difference, allowed = _difference(result, target, rtol, atol)
+        if result.is_floating_point():
+            difference, allowed = _difference(result, target, rtol, atol)
+        else:
+            difference, allowed = _difference(result, target, 0.0, atol if units is None else units)
         elements += difference.numel()
         total += float(difference.sum())
         largest = max(largest, float(difference.max()))
@@ -78,8 +84,6 @@ def same(one: Tensor, other: Tensor) -> bool:
 
 def _difference(result: Tensor, target: Tensor, rtol: float, atol: float) -> tuple[Tensor, Tensor]:
     """Return the differences, and what is allowed of each; a mismatch of NaN or infinity is infinitely far."""
-    if not result.is_floating_point():
-        rtol = 0.0
     if result.is_floating_point() or target.is_floating_point():
         a, b = result.detach().double(), target.detach().double()
     else:

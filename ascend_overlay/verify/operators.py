@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +64,8 @@ def npu_device() -> Device | None:
 
 def run(case: OperatorCase) -> Run:
     """Call the operator with the reference kernel, and compare with the baseline."""
-    outcome = Outcome("operator", case.operator, case.label, case.dtype, case.against, rtol=case.rtol, atol=case.atol)
+    outcome = Outcome("operator", case.operator, case.label, case.dtype, case.against)
+    outcome.rtol, outcome.atol, outcome.units = case.rtol, case.atol, case.units
     positional, named = case.arguments()
     done = Run(case, outcome, _described(case.operator, positional, named))
     try:
@@ -81,24 +82,17 @@ def run(case: OperatorCase) -> Run:
     except Exception as error:
         outcome.problems.append(f"the baseline raises {_shown(error)}")
         return done
-    outcome.numbers = compare(done.written, wanted, rtol=case.rtol, atol=case.atol)
-    if outcome.numbers.problem:
-        outcome.problems.append(outcome.numbers.problem)
+    _compare(done.written, wanted, outcome)
     return done
 
 
 def run_on(device: Device, done: Run) -> Outcome:
     """Call the real kernel of a case that has been run, and compare with the reference kernel."""
     case = done.case
-    outcome = Outcome(
-        "NPU",
-        case.operator,
-        case.label,
-        case.dtype,
-        "reference kernel",
-        rtol=SLACK * case.rtol,
-        atol=case.atol if _whole(done.written) else SLACK * case.atol,
-    )
+    # What lies between two integers is rounded to one or the other, whoever does it.
+    units = case.atol if case.units is None else case.units
+    outcome = Outcome("NPU", case.operator, case.label, case.dtype, "reference kernel")
+    outcome.rtol, outcome.atol, outcome.units = SLACK * case.rtol, SLACK * case.atol, units
     if done.returned is None:
         outcome.skipped = "the reference kernel raised"
         return outcome
@@ -112,10 +106,15 @@ def run_on(device: Device, done: Run) -> Outcome:
     except Exception as error:
         outcome.problems.append(f"the kernel of the NPU raises {_shown(error)}")
         return outcome
-    outcome.numbers = compare(here, done.written, rtol=outcome.rtol, atol=outcome.atol)
-    if outcome.numbers.problem:
-        outcome.problems.append(outcome.numbers.problem)
+    _compare(here, done.written, outcome)
     return outcome
+
+
+def _compare(got: Sequence[Any], wanted: Sequence[Any], outcome: Outcome) -> None:
+    numbers = compare(got, wanted, rtol=outcome.rtol, atol=outcome.atol, units=outcome.units)
+    outcome.numbers = numbers
+    if numbers.problem:
+        outcome.problems.append(numbers.problem)
 
 
 def _call(operator: str, *positional: Any, **named: Any) -> Any:
@@ -172,10 +171,6 @@ def _moved(value: Any, device: Device) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_moved(item, device) for item in value)
     return value
-
-
-def _whole(results: tuple[Any, ...]) -> bool:
-    return all(tensor is None or not tensor.is_floating_point() for tensor in results)
 
 
 def _shown(error: Exception) -> str:

@@ -25,6 +25,7 @@ class Outcome:
         overlay: the overlay of a layer.
         rtol: allowed difference, relative.
         atol: allowed difference, absolute.
+        units: allowed difference of integers, where it is not `atol`.
         numbers: the differences; None if it did not come to that.
         problems: why it fails, as phrases.
         skipped: why it was not compared, as a phrase; empty if it was.
@@ -41,6 +42,7 @@ class Outcome:
     overlay: str = ""
     rtol: float = 0.0
     atol: float = 0.0
+    units: float | None = None
     numbers: Numbers | None = None
     problems: list[str] = field(default_factory=list)
     skipped: str = ""
@@ -71,6 +73,7 @@ class Outcome:
             "overlay": self.overlay,
             "rtol": self.rtol,
             "atol": self.atol,
+            "units": self.units,
             "elements": numbers.elements if numbers else 0,
             "max error": _plain(numbers.largest) if numbers else None,
             "mean error": _plain(numbers.mean) if numbers else None,

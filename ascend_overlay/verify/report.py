@@ -155,7 +155,7 @@ def _table(found: Sequence[Row]) -> Table:
             str(len(row.outcomes)),
             _number(row.largest),
             _number(row.mean),
-            f"{tightest.rtol:.2g}, {tightest.atol:.2g}",
+            _tolerance(tightest),
             "-" if used is None else f"{used:.0%}" if math.isfinite(used) else "inf",
             escape(_said(row)),
             f"[{_STYLES[row.verdict]}]{row.verdict}[/]",
@@ -198,6 +198,11 @@ def _referee(outcomes: Sequence[Outcome], ruling: Ruling) -> str:
     said = [outcome.torch_npu for outcome in outcomes if outcome.kind == "operator"]
     counts = [f"{said.count(answer)} {answer}" for answer in dict.fromkeys(said)]
     return f"Asked: {ruling.who}. Results of its meta kernels beside the reference kernels': {', '.join(counts)}."
+
+
+def _tolerance(outcome: Outcome) -> str:
+    text = f"{outcome.rtol:.2g}, {outcome.atol:.2g}"
+    return text if outcome.units is None else f"{text}, {outcome.units:.2g} unit"
 
 
 def _number(value: float | None) -> str:

@@ -67,6 +67,14 @@ def test_integers_have_no_relative_tolerance() -> None:
     assert _compare([True, False], [True, True], rtol=0.5, atol=0.0, dtype=torch.bool).problem != ""
 
 
+def test_integers_beside_other_numbers_have_a_tolerance_of_their_own() -> None:
+    values, scale = torch.tensor([4, 5], dtype=torch.int8), torch.tensor([0.5])
+    wanted = [torch.tensor([4, 6]), torch.tensor([0.6])]
+    assert "result 1: " in compare([values, wanted[1]], wanted, rtol=0.0, atol=0.0).problem
+    assert compare([values, wanted[1]], wanted, rtol=0.0, atol=0.0, units=1).problem == ""
+    assert "result 2: " in compare([values, scale], wanted, rtol=0.0, atol=0.0, units=1).problem
+
+
 def test_an_integer_may_have_a_baseline_in_float64() -> None:
     assert _compare([3], [3.4], rtol=0.0, atol=0.5, dtype=torch.int32).problem == ""
 

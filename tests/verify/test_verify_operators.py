@@ -120,9 +120,12 @@ def test_written_arguments_are_read_back_from_the_npu() -> None:
 
 
 def test_integers_get_no_slack_on_the_npu() -> None:
-    done = operators.run(operator())
-    done.written = (torch.ones(2, dtype=torch.int8),)
-    assert operators.run_on(_device()[0], done).atol == 1e-6
+    done = operators.run(operator(atol=1.0))
+    device, _ = _device(lambda y: torch.full((2,), 7, dtype=torch.int8))
+    done.written = (torch.full((2,), 8, dtype=torch.int8),)
+    assert operators.run_on(device, done).ok
+    done.written = (torch.full((2,), 9, dtype=torch.int8),)
+    assert not operators.run_on(device, done).ok
 
 
 def test_without_a_reference_there_is_nothing_to_hold_it_against() -> None:

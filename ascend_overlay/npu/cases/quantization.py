@@ -26,9 +26,8 @@ def cases() -> Iterator[OperatorCase]:
             yield _case(
                 "npu_quantize", label, dtype, functools.partial(_quantize_arguments, tokens, dtype), _quantize, 1
             )
-            yield _case(
-                "npu_dynamic_quant", label, dtype, functools.partial(_dynamic_arguments, tokens, dtype), _dynamic, 1
-            )
+            arguments = functools.partial(_dynamic_arguments, tokens, dtype)
+            yield _case("npu_dynamic_quant", label, dtype, arguments, _dynamic, 0.0, units=1)
             for named in ("per token", "per token, bias", "int32 bias"):
                 arguments = functools.partial(_matmul_arguments, tokens, dtype, named)
                 carried = dtype == "float16" and "per token" not in named
@@ -53,7 +52,14 @@ def cases() -> Iterator[OperatorCase]:
 
 
 def _case(
-    operator: str, label: str, dtype: str, arguments: Any, baseline: Any, atol: float, rtol: float = 2**-22
+    operator: str,
+    label: str,
+    dtype: str,
+    arguments: Any,
+    baseline: Any,
+    atol: float,
+    rtol: float = 2**-22,
+    units: float | None = None,
 ) -> OperatorCase:
     return OperatorCase(
         operator=operator,
@@ -64,6 +70,7 @@ def _case(
         against="formula",
         rtol=rtol,
         atol=atol,
+        units=units,
     )
 
 
