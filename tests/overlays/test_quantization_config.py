@@ -114,6 +114,24 @@ def test_an_unknown_type_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         _linear(_config({NAME: "W8A9"}), NAME, monkeypatch)
 
 
+@pytest.mark.parametrize("use_mla", [False, True])
+def test_what_latent_attention_takes_apart_is_not_quantized_statically(
+    use_mla: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vllm.config import get_current_vllm_config
+
+    monkeypatch.setattr(get_current_vllm_config().model_config, "use_mla", use_mla, raising=False)
+    made = _config({"self_attn.kv_b_proj": "W8A8", "self_attn.o_proj": "W8A8"})
+    _linear(made, "self_attn.o_proj", monkeypatch)
+    if not use_mla:
+        _linear(made, "self_attn.kv_b_proj", monkeypatch)
+        return
+    with pytest.raises(
+        CheckpointError, match=r"self_attn\.kv_b_proj is quantized with a static scale.*Leave it in float"
+    ):
+        _linear(made, "self_attn.kv_b_proj", monkeypatch)
+
+
 def test_names_are_mapped_to_those_of_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
     from vllm.model_executor.models.utils import WeightsMapper
 

@@ -37,6 +37,12 @@ class W8A8(LinearScheme):
 
     def tensors(self, linear: Linear) -> list[CheckpointTensor]:
         """Return weight, input_scale, input_offset, and what can be computed of each other."""
+        if _is_absorbed(linear):
+            raise CheckpointError(
+                f"{linear.projections[0]} is quantized with a static scale, and multi-head latent attention takes its "
+                f"weights apart by asking it for the outputs of unit vectors, which that scale does not hold. Leave it "
+                f"in float when you quantize the model, as ModelSlim does."
+            )
         outputs = (sum(linear.outputs),)
         return [
             parts.weight(linear),
@@ -128,6 +134,13 @@ class W8A8(LinearScheme):
         # A channel without weights may have the scale 0, and then has no bias in units of it.
         units: Tensor = (own.data.double() / deq_scale.double()).nan_to_num(0.0, 0.0, 0.0).round()
         return units.clamp(-(2**30), 2**30).int() - added
+
+
+def _is_absorbed(linear: Linear) -> bool:
+    from vllm.config import get_current_vllm_config_or_none
+
+    config = get_current_vllm_config_or_none()
+    return linear.name.endswith("kv_b_proj") and bool(getattr(config and config.model_config, "use_mla", False))
 
 
 def _carried(scale: Tensor) -> Tensor:
