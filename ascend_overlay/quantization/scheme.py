@@ -28,7 +28,8 @@ class CheckpointTensor:
         input_dim: the dimension that runs along its inputs.
         accepts: further dtypes that the tensor may have in the checkpoint. Any floating dtype is accepted for a
             floating parameter.
-        read: turns a tensor of one of these dtypes into one of `dtype`; default: a conversion of the numbers.
+        read: turns a tensor of one of these dtypes into one of `dtype`; default: a conversion of the numbers. A
+            ValueError says what is wrong with it, to follow the name of the tensor.
         optional: the checkpoint may be without it. The parameter then holds zeros, and its name is in
             `Linear.absent`.
     """

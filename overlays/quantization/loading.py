@@ -118,7 +118,10 @@ class Loading:
                     f"{self._config.source}, is that of another checkpoint, or the tensor was converted."
                 )
             if found.dtype in tensor.accepts and tensor.read is not None:
-                found = tensor.read(found)
+                try:
+                    found = tensor.read(found)
+                except ValueError as error:
+                    raise CheckpointError(f"{name} {error}. Quantize the model again.") from error
         wanted_shape = self._shape(tensor, shard)
         if wanted_shape is None or tuple(found.shape) == wanted_shape:
             return found

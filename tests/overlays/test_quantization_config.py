@@ -216,7 +216,7 @@ _WRONG: dict[str, tuple[str, str, Any, str]] = {
         "W8A8",
         "input_offset",
         lambda t: t.float() + 0.5,
-        "input_offset of .* whole number",
+        "input_offset is .* no whole number",
     ),
     "asymmetric weights": ("W8A8", "weight_offset", lambda t: t + 1, "weight_offset is not zero everywhere"),
     "asymmetric weights, dynamic": ("W8A8_DYNAMIC", "weight_offset", lambda t: t + 1, "weight_offset is not zero"),
@@ -302,6 +302,24 @@ def test_other_forms_of_the_same_numbers_are_taken(last: str, change: Any, monke
     checkpoint.tensors[f"{NAME}.{last}"] = change(checkpoint.tensors[f"{NAME}.{last}"])
     got = load(_linear(config(checkpoint), NAME, monkeypatch), checkpoint, [NAME])(x)[0]
     assert torch.equal(got, wanted)
+
+
+def test_the_scale_of_a_model_in_float16_may_be_a_plain_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vllm.model_executor.layers.linear import ReplicatedLinear
+
+    checkpoint, x = Checkpoint(torch.float16), tensor(5, 6, 80, dtype=torch.float16)
+    checkpoint.add(NAME, "W8A8", tensor(1, 48, 80, dtype=torch.float32))
+    carried = checkpoint.tensors[f"{NAME}.deq_scale"]
+    assert carried.dtype == torch.int64
+    results = []
+    for form in (carried, carried.int().view(torch.float32)):
+        checkpoint.tensors[f"{NAME}.deq_scale"] = form
+        with rank(monkeypatch, 0, 1):
+            layer = ReplicatedLinear(
+                80, 48, bias=False, params_dtype=torch.float16, quant_config=config(checkpoint), prefix=NAME
+            )
+        results.append(load(layer, checkpoint, [NAME])(x)[0])
+    assert torch.equal(*results)
 
 
 def _model(folder: Path, types: dict[str, Any] | None, **entries: Any) -> str:

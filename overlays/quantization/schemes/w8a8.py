@@ -47,14 +47,21 @@ class W8A8(LinearScheme):
         return [
             parts.weight(linear),
             CheckpointTensor(name="input_scale", shape=(1,), dtype=torch.float32),
-            CheckpointTensor(name="input_offset", shape=(1,), dtype=torch.float32, accepts=(torch.int8, torch.int32)),
+            CheckpointTensor(
+                name="input_offset",
+                shape=(1,),
+                dtype=torch.int8,
+                accepts=(torch.int32, torch.float32, torch.bfloat16, torch.float16),
+                read=_whole,
+            ),
             CheckpointTensor(
                 name="deq_scale",
                 shape=outputs,
-                dtype=torch.float32,
+                # The one that ModelSlim writes for a model of this dtype: vLLM warns of another.
+                dtype=torch.int64 if linear.dtype == torch.float16 else torch.float32,
                 output_dim=0,
-                accepts=(torch.int64,),
-                read=_carried,
+                accepts=(torch.int64, torch.float32),
+                read=_carried if linear.dtype == torch.float16 else _read_off,
                 optional=True,
             ),
             CheckpointTensor(name="quant_bias", shape=outputs, dtype=torch.int32, output_dim=0, optional=True),
@@ -68,11 +75,6 @@ class W8A8(LinearScheme):
         scale = _common(layer, "input_scale", linear)
         offset = _common(layer, "input_offset", linear)
         parts.see_scales("input_scale", scale, linear, smallest=torch.finfo(torch.bfloat16).tiny)
-        if offset != offset.round().clamp(-128, 127):
-            raise CheckpointError(
-                f"input_offset of {linear.projections[0]} is {offset.item()} in the checkpoint; it must be a whole "
-                f"number from -128 to 127. Quantize the model again."
-            )
         deq_scale = self._deq_scale(layer, linear, scale)
         parts.see_scales("deq_scale", deq_scale, linear)
         bias = self._bias(layer, linear, offset, deq_scale)
@@ -112,7 +114,7 @@ class W8A8(LinearScheme):
     def _deq_scale(self, layer: Any, linear: Linear, scale: Tensor) -> Tensor:
         if "deq_scale" not in linear.absent:
             loaded: Tensor = layer.deq_scale.data
-            return loaded
+            return loaded if loaded.dtype == torch.float32 else _read_off(loaded)
         if "weight_scale" in linear.absent:
             name = linear.projections[0]
             raise CheckpointError(
@@ -143,9 +145,22 @@ def _is_absorbed(linear: Linear) -> bool:
     return linear.name.endswith("kv_b_proj") and bool(getattr(config and config.model_config, "use_mla", False))
 
 
+def _whole(offset: Tensor) -> Tensor:
+    """Return an offset that is of another dtype as int8."""
+    if (offset != offset.round().clamp(-128, 127)).any():
+        raise ValueError(f"is {offset.flatten()[0].item()} in the checkpoint, and no whole number from -128 to 127")
+    return offset.to(torch.int8)
+
+
 def _carried(scale: Tensor) -> Tensor:
-    """Return the float32 numbers whose bits are the low halves of `scale`."""
-    return scale.contiguous().view(torch.int32)[..., ::2].contiguous().view(torch.float32)
+    """Return float32 numbers as ModelSlim carries them in int64, with their bits in the low half."""
+    return scale.view(torch.int32).long() & 0xFFFFFFFF
+
+
+def _read_off(scale: Tensor) -> Tensor:
+    """Return the float32 numbers that `_carried` carries."""
+    low = scale & 0xFFFFFFFF
+    return torch.where(low >= 2**31, low - 2**32, low).int().view(torch.float32)
 
 
 def _common(layer: Any, name: str, linear: Linear) -> Tensor:
