@@ -27,8 +27,8 @@ from ascend_overlay.records import Ledger, read_folder
 TOLERANCES = {"bfloat16": 0.3, "float16": 0.05, "float32": 0.005}
 """Largest difference of a log probability that passes, in nats, by the dtype that a model computes in.
 
-`test_tiny_mistakes.py` measures that rounding moves at most half of it, and each of the mistakes tried more (for
-bfloat16, the coarsest)."""
+`test_tiny_mistakes.py` sees to it that rounding moves clearly less, and each of the mistakes tried more than even the
+coarsest, that of bfloat16."""
 
 TOKENS = 16
 LIKELIEST = 20
