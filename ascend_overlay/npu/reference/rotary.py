@@ -55,6 +55,8 @@ def npu_mrope(
         owner = _owner(section, cos.shape[-1], cache_mode)
         cos, sin = _mix(cos, owner), _mix(sin, owner)
     half = rotary_mode == "half"
+    # As wide as what is rotated, with the sign of the angle that the other element of a pair gets.
+    cos, sin = _pairs(cos, cos, half).unsqueeze(1), _pairs(-sin, sin, half).unsqueeze(1)
     return _rotate_heads(query, cos, sin, head_size, half), _rotate_heads(key, cos, sin, head_size, half)
 
 
@@ -72,16 +74,25 @@ def _mix(angles: Tensor, owner: Tensor) -> Tensor:
 
 
 def _rotate_heads(x: Tensor, cos: Tensor, sin: Tensor, head_size: int, half: bool) -> Tensor:
-    rotary_dim = 2 * cos.shape[-1]
-    heads = x.reshape(x.shape[0], x.shape[1] // head_size, head_size).float()
-    rotated = _rotate(heads[..., :rotary_dim], cos.unsqueeze(1), sin.unsqueeze(1), half)
-    return torch.cat((rotated, heads[..., rotary_dim:]), dim=-1).reshape(x.shape).to(x.dtype)
+    rotary_dim = cos.shape[-1]
+    heads = x.reshape(x.shape[0], x.shape[1] // head_size, head_size)
+    turning = heads[..., :rotary_dim].float()
+    x1, x2 = _elements(turning, half)
+    rotated = (turning * cos).addcmul_(_pairs(x2, x1, half), sin).to(x.dtype)
+    if rotary_dim < head_size:
+        rotated = torch.cat((rotated, heads[..., rotary_dim:]), dim=-1)
+    return rotated.reshape(x.shape)
 
 
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor, half: bool) -> Tensor:
-    x1, x2 = x.chunk(2, dim=-1) if half else (x[..., ::2], x[..., 1::2])
-    y1, y2 = x1 * cos - x2 * sin, x2 * cos + x1 * sin
-    return torch.cat((y1, y2), dim=-1) if half else torch.stack((y1, y2), dim=-1).flatten(-2)
+def _elements(x: Tensor, half: bool) -> tuple[Tensor, Tensor]:
+    if half:
+        x1, x2 = x.chunk(2, dim=-1)
+        return x1, x2
+    return x[..., ::2], x[..., 1::2]
+
+
+def _pairs(x1: Tensor, x2: Tensor, half: bool) -> Tensor:
+    return torch.cat((x1, x2), dim=-1) if half else torch.stack((x1, x2), dim=-1).flatten(-2)
 
 
 def _check_mrope(
