@@ -82,7 +82,7 @@ def ascend_overlay_quantization_schemes() -> Iterable[LinearScheme | ExpertsSche
 def ascend_overlay_cases() -> Iterable[OperatorCase | LayerCase]:  # type: ignore[empty-body]
     """Contribute comparisons to `ascend-overlay verify`: calls of NPU operators, and layers under an overlay.
 
-    Called by that command alone, with torch imported and vLLM installed.
+    Called by that command alone, with torch imported. A case imports what it needs of vLLM when it runs.
     """
 
 

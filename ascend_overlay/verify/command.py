@@ -57,12 +57,14 @@ def run(
     if json is not None:
         _probe(json)
     prepare()
-    from ascend_overlay.npu.genuine import source
+    from ascend_overlay.npu.genuine import source, stand_in
 
     started = time.perf_counter()
     with _status(console) as say:
         say("looking for torch_npu")
         referee = source.find(torch_npu)
+        if torch_npu is not None and not availability.cann_found() and (reason := stand_in.obstacle()):
+            raise ConfigError(reason)
         # Not before: what follows imports torch, and an answer to a wrong argument need not wait for that.
         from ascend_overlay.npu import registration
         from ascend_overlay.verify import gather, report

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from ascend_overlay.errors import ConfigError
 from ascend_overlay.npu import contract, schemas
-from ascend_overlay.npu.genuine import meta
+from ascend_overlay.npu.genuine import meta, process
 from ascend_overlay.npu.genuine import schemas as genuine
 from ascend_overlay.npu.genuine.meta import Answer
 from ascend_overlay.npu.genuine.source import TorchNpu
@@ -27,14 +27,12 @@ class Ruling:
         asked: whether meta kernels were asked.
         remark: why they were not, as a sentence.
         problems: sentences on operators whose schema is not that of torch_npu.
-        meta: operators with a meta kernel that answered, or has one; those without are the rest.
     """
 
     who: str
     asked: bool
     remark: str = ""
     problems: tuple[str, ...] = ()
-    meta: frozenset[str] = field(default_factory=frozenset)
 
 
 def rule(torch_npu: TorchNpu | None, kernels: Mapping[str, ReferenceKernel], runs: Sequence[Run]) -> Ruling:
@@ -47,23 +45,25 @@ def rule(torch_npu: TorchNpu | None, kernels: Mapping[str, ReferenceKernel], run
     """
     if torch_npu is None:
         home = schemas.releases()[schemas.HOME]
-        problems = _schemas(schemas.HOME, kernels, home.schemas, known_only=True)
+        # Of what plugins bring, nothing is recorded.
+        recorded = [kernel for kernel in kernels.values() if kernel.name in home.schemas]
+        problems = tuple(_complaints(schemas.HOME, recorded, home.schemas))
         return Ruling(
             f"torch_npu {home.version}, as recorded",
             False,
             f"torch_npu's meta kernels were not asked; {HOW}.",
             problems,
         )
-    found, with_meta = genuine.read(torch_npu.folder)
-    problems = _schemas(torch_npu.version, kernels, found, known_only=False)
-    if reason := torch_npu.misfit():
-        return Ruling(str(torch_npu), False, reason, problems, with_meta)
+    found, _ = genuine.read(torch_npu.folder)
+    problems = tuple(_complaints(torch_npu.version, kernels.values(), found))
+    if reason := process.obstacle(torch_npu):
+        return Ruling(str(torch_npu), False, f"{reason} So its meta kernels were not asked.", problems)
     statement = meta.ask(torch_npu, list(kernels), [run.call for run in runs])
     if len(statement.answers) != len(runs):
         raise ConfigError(f"{torch_npu} gave {len(statement.answers)} answers to {len(runs)} calls.")
     for run, answer in zip(runs, statement.answers, strict=True):
         _judge(run, answer)
-    return Ruling(str(torch_npu), True, "", problems, with_meta)
+    return Ruling(str(torch_npu), True, "", problems)
 
 
 def _judge(run: Run, answer: Answer) -> None:
@@ -83,28 +83,12 @@ def _judge(run: Run, answer: Answer) -> None:
         outcome.problems.append(f"torch_npu's meta kernel returns {theirs}; the reference kernel {ours}")
 
 
-def _schemas(
-    version: str,
-    kernels: Mapping[str, ReferenceKernel],
-    theirs: Mapping[str, str | None],
-    *,
-    known_only: bool,
-) -> tuple[str, ...]:
-    """Return a sentence for each kernel whose schema is not torch_npu's."""
-    return tuple(_complaints(version, kernels.values(), theirs, known_only=known_only))
-
-
-def _complaints(
-    version: str, kernels: Iterable[ReferenceKernel], theirs: Mapping[str, str | None], *, known_only: bool
-) -> Iterable[str]:
+def _complaints(version: str, kernels: Iterable[ReferenceKernel], theirs: Mapping[str, str | None]) -> Iterator[str]:
+    """Yield a sentence for each kernel whose schema is not torch_npu's."""
     for kernel in kernels:
         schema = theirs.get(kernel.name)
         if schema is None:
-            # Of a kernel that a plugin brings, nothing is recorded.
-            if not known_only or kernel.name in theirs:
-                yield f"npu::{kernel.name}: torch_npu {version} has no such operator."
-            continue
-        found = contract.differences(kernel.schema, schema)
-        if found:
+            yield f"npu::{kernel.name}: torch_npu {version} has no such operator."
+        elif found := contract.differences(kernel.schema, schema):
             texts = "; it ".join(difference.text for difference in found)
             yield f"npu::{kernel.name}: the operator of torch_npu {version} {texts}."

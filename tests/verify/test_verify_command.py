@@ -184,6 +184,13 @@ def test_a_torch_npu_that_cannot_be_imported_is_kept_from_it(monkeypatch: pytest
     assert not availability.torch_npu_installed()
 
 
+def test_a_torch_npu_that_is_asked_for_needs_tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(source, "find", lambda wanted: source.TorchNpu(tmp_path, "2.13.0"))
+    with pytest.raises(ConfigError, match="gcc is not installed"):
+        command.run(console(), torch_npu="2.13.0")
+
+
 def test_a_file_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--json another file"):
         command.run(console(), json=tmp_path / "nowhere" / "out.json")

@@ -154,7 +154,7 @@ def _ruled(monkeypatch: pytest.MonkeyPatch, answer: Answer, schema: str = KERNEL
     monkeypatch.setattr(
         meta, "ask", lambda torch_npu, names, calls: Statement("2.13.0", answers=(answer,) * len(calls))
     )
-    monkeypatch.setattr(TorchNpu, "misfit", lambda self: None)
+    monkeypatch.setattr(referee.process, "obstacle", lambda torch_npu: None)
     return run.outcome, referee.rule(TorchNpu(None, "2.13.0"), KERNELS, [run])  # type: ignore[arg-type]
 
 
@@ -206,7 +206,7 @@ def test_without_torch_npu_the_recorded_schemas_count(monkeypatch: pytest.Monkey
 def test_of_a_torch_npu_that_cannot_be_imported_the_schemas_count(monkeypatch: pytest.MonkeyPatch) -> None:
     run = operators.run(operator())
     monkeypatch.setattr(referee.genuine, "read", lambda folder: ({}, frozenset()))
-    monkeypatch.setattr(TorchNpu, "misfit", lambda self: "It is too old.")
+    monkeypatch.setattr(referee.process, "obstacle", lambda torch_npu: "It is too old.")
     ruling = referee.rule(TorchNpu(None, "2.9.0"), KERNELS, [run])  # type: ignore[arg-type]
     assert (ruling.asked, ruling.remark) == (False, "It is too old.")
     assert ruling.problems == ("npu::npu_swiglu: torch_npu 2.9.0 has no such operator.",)

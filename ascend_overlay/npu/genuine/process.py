@@ -22,6 +22,11 @@ TIMEOUT = 600
 """Seconds for all that is asked of one process."""
 
 
+def obstacle(torch_npu: TorchNpu) -> str | None:
+    """Return why torch_npu cannot be imported here, as a sentence; None where it can."""
+    return torch_npu.misfit() or (None if availability.cann_found() else stand_in.obstacle())
+
+
 @contextlib.contextmanager
 def prepared(torch_npu: TorchNpu) -> Iterator[dict[str, str]]:
     """Yield the variables of a process that can call `stand_in.import_torch_npu`.
@@ -29,7 +34,7 @@ def prepared(torch_npu: TorchNpu) -> Iterator[dict[str, str]]:
     Raises:
         ConfigError: it cannot be imported here.
     """
-    if reason := torch_npu.misfit():
+    if reason := obstacle(torch_npu):
         raise ConfigError(reason)
     with tempfile.TemporaryDirectory(prefix="ascend-overlay-cann-") as scratch:
         environment = {stand_in.FOLDER_VARIABLE: str(torch_npu.folder), availability.AUTOLOAD: "0"}

@@ -50,7 +50,7 @@ class TorchNpu:
             return None
         return (
             f"torch_npu {self.version} cannot be imported beside torch {torch}: it is built for torch "
-            f"{_series(self.version)}. Its schemas are compared all the same."
+            f"{_series(self.version)}."
         )
 
     def __str__(self) -> str:

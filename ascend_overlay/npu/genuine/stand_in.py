@@ -46,6 +46,17 @@ def import_torch_npu() -> None:
     importlib.import_module("torch_npu")
 
 
+def obstacle() -> str | None:
+    """Return why nothing can be built here, as a sentence; None where it can."""
+    for tool in TOOLS:
+        if shutil.which(tool) is None:
+            return (
+                f"torch_npu needs CANN, and what stands in for CANN cannot be built: {tool} is not installed. "
+                f"Install gcc and binutils."
+            )
+    return None
+
+
 def build(folder: Path, libraries: Path) -> int:
     """Build the libraries that the torch_npu in `folder` needs; return how many functions they define.
 
@@ -56,12 +67,8 @@ def build(folder: Path, libraries: Path) -> int:
     Raises:
         ConfigError: a tool is missing, or fails.
     """
-    for tool in TOOLS:
-        if shutil.which(tool) is None:
-            raise ConfigError(
-                f"torch_npu needs CANN, and what stands in for CANN cannot be built: {tool} is not installed. "
-                f"Install gcc and binutils."
-            )
+    if reason := obstacle():
+        raise ConfigError(reason)
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         raise ConfigError("torch_npu cannot be imported without torch, which is not installed.")
