@@ -208,5 +208,5 @@ def test_of_a_torch_npu_that_cannot_be_imported_the_schemas_count(monkeypatch: p
     monkeypatch.setattr(referee.genuine, "read", lambda folder: ({}, frozenset()))
     monkeypatch.setattr(referee.process, "obstacle", lambda torch_npu: "It is too old.")
     ruling = referee.rule(TorchNpu(None, "2.9.0"), KERNELS, [run])  # type: ignore[arg-type]
-    assert (ruling.asked, ruling.remark) == (False, "It is too old.")
+    assert (ruling.asked, ruling.remark) == (False, "It is too old. So its meta kernels were not asked.")
     assert ruling.problems == ("npu::npu_swiglu: torch_npu 2.9.0 has no such operator.",)
