@@ -12,6 +12,7 @@ from ascend_overlay.conditions import Condition
 from ascend_overlay.errors import ConfigError, TargetError
 from ascend_overlay.patches import (
     AddAttribute,
+    AttentionBackend,
     Model,
     ModuleAlias,
     Patch,
@@ -263,6 +264,23 @@ class Overlay:
         self._add(
             Quantization(
                 target=method, method=method, implementation=_lazy(implementation), vllm=vllm, when=when, reason=reason
+            )
+        )
+
+    def attention_backend(
+        self,
+        name: str,
+        implementation: str,
+        *,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Register the AttentionBackend subclass "module:Class" under the name of `--attention-backend`."""
+        _checked(implementation)
+        self._add(
+            AttentionBackend(
+                target=name, name=name, implementation=implementation, vllm=vllm, when=when, reason=reason
             )
         )
 

@@ -1,6 +1,7 @@
 """The kinds of patch. The set is closed and small; each kind is frozen data with resolve, apply, revert, describe."""
 
 from ascend_overlay.patches.aliases import ModuleAlias
+from ascend_overlay.patches.backends import AttentionBackend
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, ref
 from ascend_overlay.patches.classes import Subclass
 from ascend_overlay.patches.kernels import Kernel, KernelPriority
@@ -10,6 +11,7 @@ from ascend_overlay.patches.registries import Model, Quantization, SetItem
 __all__ = [
     "AddAttribute",
     "Applied",
+    "AttentionBackend",
     "Context",
     "Kernel",
     "KernelPriority",

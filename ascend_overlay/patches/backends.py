@@ -1,0 +1,95 @@
+"""The patch that registers an attention backend."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, ClassVar
+
+from ascend_overlay.errors import TargetError
+from ascend_overlay.patches.base import Applied, Context, Patch, shown
+from ascend_overlay.patches.registries import ByCall
+from ascend_overlay.slots import Item
+from ascend_overlay.target import MISSING, Target, locate
+
+REGISTRY = "vllm.v1.attention.backends.registry:AttentionBackendEnum"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionBackend(Patch):
+    """Register an attention backend class for a name of `--attention-backend`, with vLLM's register_backend.
+
+    The name may be new, or one that vLLM has. The class is given as "module:Class" and stays a string: vLLM imports it
+    where a platform, or the user, chooses the name.
+    """
+
+    name: str
+    implementation: str
+
+    kind: ClassVar[str] = "attention backend"
+    phase: ClassVar[int] = 2
+
+    @property
+    def module(self) -> str:
+        return Target.parse(REGISTRY).module
+
+    @property
+    def key(self) -> str:
+        return f"attention backend {self.name}"
+
+    def check(self) -> None:
+        try:
+            locate(Target.parse(self.implementation).module)
+        except TargetError as error:
+            raise TargetError(f"attention backend {self.name}: {error}") from None
+
+    def apply(self, module: ModuleType, implementation: Any, context: Context) -> Applied:
+        names = module.AttentionBackendEnum
+        path = self.implementation.replace(":", ".")
+        applied = Applied(seam="attention backend registry")
+        applied.undo.append(_forget_chosen)
+        known = names.__members__.get(self.name)
+        if known is None:
+            # An enumeration forgets no member, and its register() refuses a name that it has.
+            applied.undo.append(functools.partial(_unregister, module, self.name))
+            slot = context.slots.at(Item(names._member_map_, self.name))
+            name, read = self.name, functools.partial(names._member_map_.get, self.name)
+        else:
+            slot = context.slots.at(Item(module._ATTN_OVERRIDES, known))
+            name, read = known, functools.partial(module._ATTN_OVERRIDES.get, known)
+            if slot.original is not MISSING:
+                applied.notes.append(f"in place of {shown(slot.original)}")
+        change = ByCall(
+            rank=context.rank,
+            whose=context.whose,
+            call=functools.partial(module.register_backend, name, path),
+            read=read,
+        )
+        applied.change(context.slots, slot, change)
+        _forget_chosen()
+        return applied
+
+    def describe(self) -> str:
+        return f"served by {self.implementation}"
+
+
+def _unregister(module: ModuleType, name: str) -> None:
+    names = module.AttentionBackendEnum
+    member = names._member_map_.pop(name, None)
+    if member is None:
+        return
+    module._ATTN_OVERRIDES.pop(member, None)
+    names._value2member_map_.pop(member.value, None)
+    names._member_names_.remove(name)
+    # The metaclass keeps its members.
+    type.__delattr__(names, name)
+
+
+def _forget_chosen() -> None:
+    # vLLM remembers the class that it chose for each kind of layer.
+    selector = sys.modules.get("vllm.v1.attention.selector")
+    chosen = getattr(selector, "_cached_get_attn_backend", None)
+    if chosen is not None:
+        chosen.cache_clear()
