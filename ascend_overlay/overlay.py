@@ -279,9 +279,7 @@ class Overlay:
         """Register the AttentionBackend subclass "module:Class" under the name of `--attention-backend`."""
         _checked(implementation)
         self._add(
-            AttentionBackend(
-                target=name, name=name, implementation=implementation, vllm=vllm, when=when, reason=reason
-            )
+            AttentionBackend(target=name, name=name, implementation=implementation, vllm=vllm, when=when, reason=reason)
         )
 
     def module_alias(

@@ -22,6 +22,7 @@ MODULES = (
     "layernorm",
     "activation",
     "rotary",
+    "attention",
     "embedding",
     "linear",
     "quantization",

@@ -283,7 +283,8 @@ def test_prompts_are_computed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None
     from ascend_overlay.npu.reference.attention import softmax
 
     monkeypatch.setattr(softmax, "_MOST_SCORES", 64)
-    monkeypatch.setattr(softmax, "_MOST_ELEMENTS", 64)
+    monkeypatch.setattr(softmax, "_MOST_TOGETHER", 64)
+    monkeypatch.setattr(softmax, "_MOST_READ", 64)
     problem = Problem([7, 5, 7], [9, 5, 9], before=3, after=0)
     problem.check(problem.call("TND", 4, lse=True), "TND")
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ascend_overlay.npu.reference.attention import latent, layouts
 from ascend_overlay.npu.reference.attention.band import band_of, check_compressed_mask, full_mask
-from ascend_overlay.npu.reference.attention.softmax import Attention, Store
-from ascend_overlay.npu.reference.attention.stores import Packed, Paged
+from ascend_overlay.npu.reference.attention.softmax import Attention, Sequences
+from ascend_overlay.npu.reference.attention.stores import Packed, Paged, Store
 from ascend_overlay.npu.reference.checks import refuse
 
 _DTYPES = (torch.float16, torch.bfloat16)
@@ -89,12 +89,13 @@ class Call:
         # A single query sees every key, where it is one by the layout and has no rope.
         single = not layouts.packed(given) and length == 1 and self.query_rope is None
         band = band_of(0 if single else self.sparse_mode, self.pre_tokens, self.next_tokens, None if single else mask)
-        values = self._store(self.value, given, keys)
+        values = self._store(self.value, given)
         same = self.key.data_ptr() == self.value.data_ptr() and self.key.shape == self.value.shape
-        parts = [(layouts.rows(self.query, given, heads), values if same else self._store(self.key, given, keys))]
+        parts = [(layouts.rows(self.query, given, heads), values if same else self._store(self.key, given))]
         if self.query_rope is not None and self.key_rope is not None:
-            parts.append((layouts.rows(self.query_rope, given, heads), self._store(self.key_rope, given, keys)))
+            parts.append((layouts.rows(self.query_rope, given, heads), self._store(self.key_rope, given)))
         attention = Attention(
+            place=self._place(given, keys),
             parts=tuple(parts),
             values=values,
             scale=self.scale,
@@ -103,7 +104,7 @@ class Call:
             sink=self.learnable_sink,
             with_lse=self.with_lse,
         )
-        out, lse = attention.run(starts, queries, keys, self._value_size(given))
+        out, lse = attention.run(Sequences(starts, queries, keys), self._value_size(given))
         out = layouts.arrange(out.to(self.query.dtype), returned, batch, length)
         return out, layouts.arrange_lse(lse, given, batch, length) if self.with_lse else lse
 
@@ -123,16 +124,24 @@ class Call:
             refuse(self.operator, f"{text} (blocks, N, block size, D).")
         return self.value.shape[2] // self._kv_heads if self.value.dim() == 3 else self.value.shape[3]
 
-    def _store(self, tensor: Tensor, layout: str, keys: Sequence[int]) -> Store:
+    def _store(self, tensor: Tensor, layout: str) -> Store:
+        heads = self._kv_heads
+        if self.block_table is None:
+            rows = layouts.rows(tensor, layout, heads)
+            return Store(rows, heads, rows.shape[2])
+        if tensor.dim() == 3:
+            return Store(tensor, heads, tensor.shape[2] // heads)
+        return Store(tensor, heads, tensor.shape[3], block_size=self.block_size)
+
+    def _place(self, layout: str, keys: Sequence[int]) -> Packed | Paged:
         if self.block_table is not None:
-            return Paged(tensor, self._kv_heads, self.block_table)
-        rows = layouts.rows(tensor, layout, self._kv_heads)
+            return Paged(self.block_table, self.block_size)
         if layouts.packed(layout):
             starts = list(accumulate(keys, initial=0))[:-1]
         else:
-            length = layouts.sizes(layout, tensor.shape, self._kv_heads)[1]
-            starts = list(range(0, rows.shape[0], length)) if length else [0] * len(keys)
-        return Packed(rows, torch.tensor(starts, dtype=torch.int64))
+            length = layouts.sizes(layout, self.key.shape, self._kv_heads)[1]
+            starts = [i * length for i in range(len(keys))]
+        return Packed(torch.tensor(starts, dtype=torch.int64))
 
     def _lengths(self, layout: str) -> tuple[list[int], list[int], list[int]]:
         """Return the first row of each sequence's queries, and how many queries and keys it has."""
@@ -218,8 +227,9 @@ class Call:
         given = [name for name, value in self.unsupported.items() if isinstance(value, Tensor) or value]
         if given:
             refuse(self.operator, f"the reference kernel does not compute {', '.join(given)}; leave it out.")
-        self.shapes()
-        layout, _ = layouts.LAYOUTS[self.input_layout]
+        if self.heads <= 0:
+            refuse(self.operator, f"the number of query heads is {self.heads}; it must be positive.")
+        layout, _ = layouts.parse(self.operator, self.input_layout, self.query)
         if self.sparse_mode not in (0, 1, 2, 3, 4):
             refuse(self.operator, f"sparse_mode is {self.sparse_mode}; the reference kernel computes 0 to 4.")
         packed_modes = (0,) if self.atten_mask is None else (3, 4)
@@ -238,6 +248,8 @@ class Call:
             refuse(self.operator, "query_rope and key_rope go together; one of them is missing.")
         if self.query_rope is not None and self.key_rope is not None:
             tensors |= {"query_rope": self.query_rope, "key_rope": self.key_rope}
+        if self.atten_mask is not None and not self.atten_mask.is_contiguous():
+            refuse(self.operator, "atten_mask is not contiguous.")
         for name, tensor in tensors.items():
             if tensor.dtype not in _DTYPES or tensor.dtype != self.query.dtype:
                 text = f"{name} is {tensor.dtype} and query {self.query.dtype}"

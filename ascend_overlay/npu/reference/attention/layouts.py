@@ -59,7 +59,7 @@ def rows(tensor: Tensor, layout: str, heads: int) -> Tensor:
     if layout == "BNSD":
         tensor = tensor.transpose(1, 2)
     elif layout == "NTD":
-        return tensor.transpose(0, 1)
+        return tensor.transpose(0, 1).contiguous()
     return tensor.reshape(-1, heads, tensor.shape[-1] // heads if layout == "BSH" else tensor.shape[-1])
 
 

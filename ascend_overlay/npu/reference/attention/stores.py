@@ -1,4 +1,7 @@
-"""Where keys and values are read from: tensors beside the queries, or the blocks of a paged cache."""
+"""Where keys and values are read from: tensors beside the queries, or the blocks of a paged cache.
+
+Keys, values and the rotated parts of keys lie alike, so that a token has one number in all of them.
+"""
 
 from __future__ import annotations
 
@@ -10,54 +13,78 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Packed:
-    """Keys or values as rows, (tokens, N, D).
+    """Sequences that lie one after the other.
 
     Attributes:
-        rows: the tensor.
-        starts: the row of the first token of each sequence, (B,), int64.
+        starts: the number of the first token of each sequence, (B,), int64.
     """
 
-    rows: Tensor
     starts: Tensor
 
-    @property
-    def heads(self) -> int:
-        """N."""
-        return self.rows.shape[1]
-
-    def take(self, sequences: Tensor, positions: Tensor) -> Tensor:
-        """Return the tokens at `positions`, (b, length), of `sequences`, (b,): (b, N, length, D), in float32."""
-        tokens = (self.starts[sequences].unsqueeze(1) + positions).flatten()
-        taken = self.rows.index_select(0, tokens).view(*positions.shape, *self.rows.shape[1:])
-        return taken.transpose(1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    def find(self, sequences: Tensor | None, positions: Tensor) -> Tensor:
+        """Return the numbers of the tokens at `positions`, (b, length), of `sequences`, (b,), or of all."""
+        starts = self.starts if sequences is None else self.starts[sequences]
+        return starts.unsqueeze(1) + positions
 
 
 @dataclass(frozen=True)
 class Paged:
-    """Keys or values in blocks, of which the block table names those of each sequence.
+    """Sequences in blocks.
 
     Attributes:
-        cache: (blocks, block size, N * D), or (blocks, N, block size, D).
-        heads: N.
-        table: (B, blocks a sequence), int32.
+        table: the blocks of each sequence, in order, (B, blocks a sequence), int32.
+        size: tokens of a block.
     """
 
-    cache: Tensor
-    heads: int
     table: Tensor
+    size: int
 
-    def take(self, sequences: Tensor, positions: Tensor) -> Tensor:
-        """Return the tokens at `positions`, (b, length), of `sequences`, (b,): (b, N, length, D), in float32."""
-        by_head = self.cache.dim() == 4
-        size = self.cache.shape[2 if by_head else 1]
-        blocks = self.table[sequences].long().gather(1, positions // size)
-        offsets = positions % size
-        if by_head:
-            heads = torch.arange(self.heads).view(-1, 1)
-            index = (blocks.unsqueeze(1) * self.heads + heads) * size + offsets.unsqueeze(1)
-            flat = self.cache.view(-1, self.cache.shape[-1])
-            return flat.index_select(0, index.flatten()).view(*index.shape, -1).float()
-        tokens = (blocks * size + offsets).flatten()
-        flat = self.cache.view(-1, self.cache.shape[-1])
-        taken = flat.index_select(0, tokens).view(*positions.shape, self.heads, -1)
-        return taken.transpose(1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    def find(self, sequences: Tensor | None, positions: Tensor) -> Tensor:
+        """Return the numbers of the tokens at `positions`, (b, length), of `sequences`, (b,), or of all."""
+        table = self.table if sequences is None else self.table[sequences]
+        blocks = table.gather(1, positions // self.size)
+        return blocks * self.size + positions % self.size
+
+
+@dataclass(frozen=True)
+class Store:
+    """A tensor of keys, values or rotated parts.
+
+    Attributes:
+        tensor: (tokens, N, D) in any shape of that order, or (blocks, N, block size, D).
+        heads: N.
+        size: D.
+        block_size: tokens of a block if the heads come before the tokens; else 0.
+    """
+
+    tensor: Tensor
+    heads: int
+    size: int
+    block_size: int = 0
+
+    def index(self, tokens: Tensor) -> Tensor:
+        """Return the rows that `take` reads, for tokens of these numbers, (b, length)."""
+        if self._whole(tokens):
+            return tokens.flatten()
+        heads = torch.arange(self.heads).view(-1, 1)
+        tokens = tokens.unsqueeze(1)
+        if not self.block_size:
+            return (tokens * self.heads + heads).flatten()
+        block, place = tokens // self.block_size, tokens % self.block_size
+        return ((block * self.heads + heads) * self.block_size + place).flatten()
+
+    def take(self, tokens: Tensor, index: Tensor) -> Tensor:
+        """Return the tokens of these numbers, (b, length), and this `index`: (b * N, length, D), in float32."""
+        if self._whole(tokens):
+            rows = self.tensor.view(-1, self.heads * self.size).index_select(0, index).float()
+            return rows.view(-1, self.heads, self.size).transpose(0, 1)
+        rows = self.tensor.view(-1, self.size).index_select(0, index).float()
+        return rows.view(-1, tokens.shape[1], self.size)
+
+    def like(self, other: Store) -> bool:
+        """Tell whether `index` is the same for both."""
+        return (self.heads, self.block_size) == (other.heads, other.block_size)
+
+    def _whole(self, tokens: Tensor) -> bool:
+        # Whole tokens are quicker to read, and a product takes heads that lie apart if there is one sequence.
+        return tokens.shape[0] == 1 and not self.block_size

@@ -1,0 +1,65 @@
+"""The KV cache of a layer, as npu_fused_infer_attention_score_v2 and npu_scatter_pa_kv_cache take it.
+
+vLLM gives a layer one tensor whose blocks hold the keys and the values of their tokens. Both operators want keys and
+values as two tensors of their own, without gaps. So a block is filled with the keys of all its tokens first, and their
+values behind:
+
+    vLLM's blocks            |    block 0    |    block 1    | ...
+    halves                   |  K0   |  V0   |  K1   |  V1   | ...
+    the operators' keys      |   0   |   1   |   2   |   3   | ...
+    the operators' values            |   0   |   1   |   2   | ...
+
+The operators' caches are the same memory, the second begins half a block later, and block b of vLLM is their block 2 b.
+What belongs to a block of vLLM stays inside it: who copies or clears blocks, or lets layers share them, need not know.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ascend_overlay.errors import OverlayError
+
+_MOST_ELEMENTS = 2**31 - 1
+"""Elements of a cache that the operator can address."""
+
+
+def halves(cache: Tensor) -> tuple[Tensor, Tensor]:
+    """Return keys and values of a layer's cache, as the operators take them.
+
+    Args:
+        cache: (blocks, KV heads, tokens, 2 * head size), each block in one piece, in any order within, and one block
+            right behind the other.
+
+    Returns:
+        Two views of (2 * blocks - 1, tokens, KV heads, head size).
+
+    Raises:
+        OverlayError: the blocks do not lie so, or are too many.
+    """
+    blocks, heads, tokens, both = cache.shape
+    half = heads * tokens * both // 2
+    if blocks and cache.stride(0) != 2 * half:
+        raise OverlayError(
+            f"the blocks of a KV cache of the shape {tuple(cache.shape)} are {cache.stride(0)} elements apart and have "
+            f"{2 * half}: the attention backend ASCEND takes blocks without gaps. Choose another one with "
+            f"--attention-backend."
+        )
+    if (2 * blocks - 1) * half > _MOST_ELEMENTS:
+        raise OverlayError(
+            f"a layer's KV cache has {blocks} blocks of {2 * half} elements, and npu_fused_infer_attention_score_v2 "
+            f"addresses 2**31: allow for {_MOST_ELEMENTS // (2 * half)} blocks, with --kv-cache-memory-bytes or "
+            f"--num-gpu-blocks-override."
+        )
+    flat = cache.as_strided((2 * blocks * half,), (1,))
+    shape = (2 * blocks - 1, tokens, heads, both // 2)
+    return flat[: flat.numel() - half].view(shape), flat[half:].view(shape)
+
+
+def block_table(table: Tensor) -> Tensor:
+    """Return the operators' block table for vLLM's."""
+    return table * 2
+
+
+def slots(slot_mapping: Tensor, block_size: int) -> Tensor:
+    """Return the operators' slots for vLLM's, of which those below 0 stay below 0."""
+    return slot_mapping + (slot_mapping // block_size) * block_size
