@@ -90,6 +90,6 @@ def _unregister(module: ModuleType, name: str) -> None:
 def _forget_chosen() -> None:
     # vLLM remembers the class that it chose for each kind of layer.
     selector = sys.modules.get("vllm.v1.attention.selector")
-    chosen = getattr(selector, "_cached_get_attn_backend", None)
-    if chosen is not None:
-        chosen.cache_clear()
+    forget = getattr(getattr(selector, "_cached_get_attn_backend", None), "cache_clear", None)
+    if forget is not None:
+        forget()
