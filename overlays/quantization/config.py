@@ -84,7 +84,7 @@ class AscendQuantizationConfig(QuantizationConfig):  # type: ignore[misc, unused
             CheckpointError: there is none, or it says something that this method cannot do.
         """
         self.description = detection.load(model_name, revision)
-        unsupported.refuse(self.description, hf_config)
+        unsupported.refuse(self.description)
 
     def apply_vllm_mapper(self, hf_to_vllm_mapper: Any) -> None:
         """Give the modules the names that they have in vLLM."""

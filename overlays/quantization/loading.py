@@ -22,7 +22,9 @@ from ascend_overlay.quantization import CheckpointTensor, Linear
 if TYPE_CHECKING:
     from ascend_overlay.overlays.quantization.config import AscendQuantizationConfig
 
-_QKV = ("q", "k", "v")
+_QKV = ("q", "k", "v", "index_q", "index_k")
+"""Shards that vLLM knows by name, in the order of their outputs."""
+
 _Shard = str | int | tuple[int, ...] | None
 
 
@@ -156,7 +158,9 @@ def _all_outputs(layer: Any, shard: _Shard) -> int | None:
             layer.total_num_kv_heads * layer.head_size,
             layer.total_num_kv_heads * layer.v_head_size,
         )
-        return sum(sizes) if shard is None else sizes[_QKV.index(shard)] if isinstance(shard, str) else None
+        if isinstance(shard, str):
+            return sizes[_QKV.index(shard)]
+        return sum(sizes) if shard is None else None
     if isinstance(layer, MergedColumnParallelLinear) and _loads_as(layer, MergedColumnParallelLinear):
         chosen = [shard] if isinstance(shard, int) else shard or range(len(layer.output_sizes))
         return sum(layer.output_sizes[index] for index in chosen) if not isinstance(shard, str) else None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ascend_overlay.errors import CheckpointError
 from ascend_overlay.quantization.description import FLOAT, Description
 
@@ -17,7 +15,7 @@ _ATTENTION = {
 }
 
 
-def refuse(description: Description, hf_config: Any) -> None:
+def refuse(description: Description) -> None:
     """See that the description asks for nothing that would be left out silently.
 
     Raises:
