@@ -23,6 +23,7 @@ MODULES = (
     "activation",
     "rotary",
     "attention",
+    "moe",
     "embedding",
     "linear",
     "quantization",

@@ -231,7 +231,7 @@ _S = [torch.ones(2, 6)]
         ({"offset": _S}, "there is offset"),
         ({"x_dtype": 290}, "x_dtype"),
         ({"output_dtype": torch.bfloat16}, "output_dtype is torch.bfloat16; with x of torch.float32"),
-        ({"output_dtype": torch.float64}, "output_dtype is 7"),
+        ({"output_dtype": torch.float64}, "output_dtype is 7|float64"),
         ({"act_type": 5}, "act_type takes a per_token_scale"),
         ({"act_type": 3}, "act_type is 3"),
         ({"x": [_X8], "weight": [_W8]}, "output_dtype is torch.int8"),

@@ -14,15 +14,18 @@ _LATENT = (
     "npu_gather_pa_kv_cache",
     "npu_attention_update",
 )
+_EXPERTS = ("npu_moe_init_routing_v2", "npu_grouped_matmul", "npu_moe_token_unpermute")
+_SOFTMAX = "npu_moe_gating_top_k_softmax"
+_SIGMOID = "npu_moe_gating_top_k"
 
 OPERATORS: dict[str, tuple[str, ...]] = {
     "llama3": (*_NORMS, *_ROPE, *_MLP),
     "qwen3": (*_NORMS, *_ROPE, *_MLP),
-    "qwen3_moe": (*_NORMS, *_ROPE),
+    "qwen3_moe": (*_NORMS, *_ROPE, *_MLP, _SOFTMAX, *_EXPERTS),
     "gemma2": (*_GEMMA_NORMS, *_ROPE, *_GEMMA_MLP),
     "gemma3": (*_GEMMA_NORMS, *_ROPE, *_GEMMA_MLP),
-    "deepseek_v2": (*_NORMS, *_MLP, *_LATENT),
-    "deepseek_v3": (*_NORMS, *_MLP, *_LATENT),
+    "deepseek_v2": (*_NORMS, *_MLP, *_LATENT, _SOFTMAX, *_EXPERTS),
+    "deepseek_v3": (*_NORMS, *_MLP, *_LATENT, _SIGMOID, *_EXPERTS),
 }
 """By family of ascend_overlay.demo.tiny: what fails to run is a layer that went by its overlay."""
 

@@ -11,7 +11,9 @@ from torch.nn.functional import gelu, relu, silu
 
 from ascend_overlay.npu.kernel import ReferenceKernel
 from ascend_overlay.npu.reference.checks import refuse
+from ascend_overlay.npu.reference.integers import integer_product
 from ascend_overlay.npu.reference.moe_matmul_checks import NAME, Call, check, dtype_of, group_sizes
+from ascend_overlay.npu.reference.quantization import carried_scale, to_int8
 
 Tensors = Sequence[Tensor]
 
@@ -31,7 +33,7 @@ def npu_grouped_matmul(x: Tensors, weight: Tensors, **options: Any) -> list[Tens
     - float: ``x @ w + bias``; all of one dtype, bias of float16 with float16, else of float32.
     - int8 by int8, added up in int32: ``act((x @ w + bias) * scale * per_token_scale)``, bias of int32. The result is
       bfloat16 with a scale of bfloat16, float16 with one of float32, and int8 (rounded to the nearest, ties to even,
-      saturated) with one of int64, which holds the bits of a float32. Without a scale, and with output_dtype int32, it
+      saturated) with one of int64, as npu_trans_quant_param makes it. Without a scale, and with output_dtype int32, it
       is the sum itself.
     - int8 weight: ``x @ ((w + antiquant_offset) * antiquant_scale) + bias``; x of float16 or bfloat16.
 
@@ -76,7 +78,7 @@ def _grouped(call: Call, rows: Tensor, sizes: list[int]) -> Tensor:
     accumulator = torch.int32 if call.kind == "int8" else call.dtype
     out = torch.empty(rows.shape[0], call.n, dtype=accumulator, device=rows.device)
     for i, start, end in _spans(sizes):
-        out[start:end] = _product(call, rows[start:end], i)
+        _product(call, rows[start:end], i, out[start:end])
     out[covered:] = 0
     if call.kind == "int8":
         counts = torch.tensor(sizes, device=rows.device)
@@ -106,7 +108,10 @@ def _spans(sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
 
 def _ungrouped(call: Call, i: int) -> Tensor:
     x = call.x[i]
-    product = _product(call, x.flatten(0, -2), i)
+    rows = x.flatten(0, -2)
+    accumulator = torch.int32 if call.kind == "int8" else call.dtype
+    product = torch.empty(rows.shape[0], call.weight[i].shape[1], dtype=accumulator, device=x.device)
+    _product(call, rows, i, product)
     if call.kind == "int8":
         bias, scale = (None if values is None else values[i] for values in (call.bias, call.scale))
         tokens = None if call.per_token_scale is None else call.per_token_scale[i].flatten()
@@ -114,11 +119,12 @@ def _ungrouped(call: Call, i: int) -> Tensor:
     return product.unflatten(0, x.shape[:-1])
 
 
-def _product(call: Call, x: Tensor, i: int) -> Tensor:
-    """Return the product of group i: in int32, or finished."""
+def _product(call: Call, x: Tensor, i: int, out: Tensor) -> None:
+    """Write the product of group i: in int32, or finished."""
     weight = call.of_group(call.weight, i)
     if call.kind == "int8":
-        return torch._int_mm(x, weight)
+        out.copy_(integer_product(x, weight))
+        return
     bias = None if call.bias is None else call.of_group(call.bias, i)
     if call.kind == "int8 weight":
         assert call.antiquant_offset is not None and call.antiquant_scale is not None
@@ -126,9 +132,10 @@ def _product(call: Call, x: Tensor, i: int) -> Tensor:
         weight = (weight.float() + offset.float()) * scale.float()
     elif bias is None and not _slow(x, weight):
         # PyTorch adds up in float32 and rounds once.
-        return x @ weight
+        torch.mm(x, weight, out=out)
+        return
     product = x.float() @ weight.float()
-    return (product if bias is None else product + bias.float()).to(call.dtype)
+    out.copy_(product if bias is None else product + bias.float())
 
 
 def _slow(x: Tensor, weight: Tensor) -> bool:
@@ -142,15 +149,13 @@ def _scaled(call: Call, product: Tensor, bias: Tensor | None, scale: Tensor | No
     if scale is None:
         return product
     if scale.dtype == torch.int64:
-        scale = scale.to(torch.int32).view(torch.float32)
+        scale = carried_scale(scale)
     result = product.float() * scale.float()
     if tokens is not None:
         result = result * tokens.unsqueeze(-1)
     if call.act_type:
         result = _ACTIVATIONS[call.act_type](result)
-    if call.dtype == torch.int8:
-        result = result.round().clamp(-128, 127)
-    return result.to(call.dtype)
+    return to_int8(result) if call.dtype == torch.int8 else result.to(call.dtype)
 
 
 def _fake(x: Tensors, weight: Tensors, **options: Any) -> list[Tensor]:

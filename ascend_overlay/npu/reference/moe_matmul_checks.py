@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from ascend_overlay.npu.reference.checks import FLOATS, refuse
+from ascend_overlay.npu.reference.dtypes import dtype_argument
 
 NAME = "npu_grouped_matmul"
 Tensors = Sequence[Tensor]
 
-# The numbers that torch gives its dtypes, which stand for them where a schema says int.
-_DTYPES = {1: torch.int8, 3: torch.int32, 5: torch.float16, 6: torch.float32, 15: torch.bfloat16}
+_RESULTS = (torch.float16, torch.bfloat16, torch.float32, torch.int32, torch.int8)
 _ABSENT = (
     "offset",
     "activation_input",
@@ -78,12 +78,7 @@ class Call:
 
 def dtype_of(output: Any, default: torch.dtype) -> torch.dtype:
     """Return the dtype that `output`, a dtype, its number or None, stands for."""
-    if output is None:
-        return default
-    dtype = output if isinstance(output, torch.dtype) else _DTYPES.get(output)
-    if dtype not in _DTYPES.values():
-        refuse(NAME, f"output_dtype is {output}; it takes float16, bfloat16, float32, int32 or None.")
-    return dtype
+    return dtype_argument(NAME, "output_dtype", output, _RESULTS, default)
 
 
 def check(x: Tensors, weight: Tensors, options: Mapping[str, Any]) -> Call:

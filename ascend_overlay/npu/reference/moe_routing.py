@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ascend_overlay.npu.kernel import ReferenceKernel
 from ascend_overlay.npu.reference.checks import FLOATS, dimensions, float_tensor, refuse
+from ascend_overlay.npu.reference.quantization import to_int8
 
 _COUNT, _KEY_VALUE = 1, 2
 _NOT, _DYNAMIC = -1, 1
@@ -72,30 +73,31 @@ def npu_moe_init_routing_v2(
     slots = expert_idx.numel()
     _check(x, expert_idx, scale, quant_mode, (first, end), expert_num, expert_tokens_num_type, row_idx_type)
     _check_fixed(active_num, slots, drop_pad_mode, expert_tokens_num_flag, offset, x_dtype)
-    flat = expert_idx.reshape(-1).long() - first
-    expert = torch.where((flat >= 0) & (flat < end - first), flat, end - first)
-    sorted_expert, order = expert.sort(stable=True)
-    counts = torch.bincount(expert, minlength=end - first + 1)
-    filled = slots - int(counts[-1])
-    row = order // max(expert_idx.shape[1], 1)
-    expanded, scales = _expand(x, row, sorted_expert.clamp(max=end - first - 1), scale, quant_mode)
-    expanded[filled:] = 0
-    scales[filled:] = 0
+    by_expert, order = expert_idx.flatten().sort(stable=True)
+    starts = torch.searchsorted(by_expert, torch.arange(first, end + 1, dtype=torch.int32, device=x.device))
+    tokens = starts.diff()
+    kept = slice(int(starts[0]), int(starts[-1]))
+    order, by_expert = order[kept], by_expert[kept]
+    expanded, scales = _expand(x, order // max(expert_idx.shape[1], 1), by_expert - first, scale, quant_mode)
     if row_idx_type == _GATHER:
-        positions = torch.full_like(order, -1).scatter(0, order[:filled], torch.arange(filled, device=x.device))
+        positions = torch.full((slots,), -1, dtype=torch.int32, device=x.device)
+        positions[order] = torch.arange(order.numel(), dtype=torch.int32, device=x.device)
     else:
-        positions = order.clone()
-        positions[filled:] = 0
-    tokens = counts[:-1].clone()
+        positions = _filled_up(order.to(torch.int32), slots)
     if expert_tokens_num_type == _KEY_VALUE:
         tokens = _pairs(tokens, first, expert_num)
-    return expanded, positions.to(torch.int32), tokens, scales
+    return _filled_up(expanded, slots), positions, tokens, _filled_up(scales, slots)
+
+
+def _filled_up(rows: Tensor, count: int) -> Tensor:
+    """Return `rows` with rows of zeros up to `count`."""
+    missing = count - rows.shape[0]
+    return torch.cat((rows, rows.new_zeros(missing, *rows.shape[1:]))) if missing else rows
 
 
 def _expand(x: Tensor, row: Tensor, expert: Tensor, scale: Tensor | None, quant_mode: int) -> tuple[Tensor, Tensor]:
     if quant_mode == _NOT:
-        scales = torch.zeros(row.shape, dtype=torch.float32, device=x.device) if scale is None else scale[row]
-        return x[row], scales
+        return x[row], torch.zeros(row.shape, dtype=torch.float32, device=x.device) if scale is None else scale[row]
     if scale is None:
         # Equal for all copies of a row.
         quantized, scales = _quantize(x.float())
@@ -105,9 +107,7 @@ def _expand(x: Tensor, row: Tensor, expert: Tensor, scale: Tensor | None, quant_
 
 def _quantize(x: Tensor) -> tuple[Tensor, Tensor]:
     scale = x.abs().amax(-1) / 127 if x.shape[-1] else x.new_zeros(x.shape[:-1])
-    # A row of zeros has the scale zero, and stays zero.
-    quantized = (x / torch.where(scale == 0, 1, scale).unsqueeze(-1)).round().clamp(-128, 127)
-    return quantized.to(torch.int8), scale
+    return to_int8(x / scale.unsqueeze(-1)), scale
 
 
 def _pairs(counts: Tensor, first: int, expert_num: int) -> Tensor:

@@ -1,0 +1,1 @@
+"""Routers and experts of vLLM's mixtures of experts."""
