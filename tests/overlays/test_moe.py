@@ -267,9 +267,9 @@ def test_experts_left_to_vllm_run_there(model: Any, monkeypatch: pytest.MonkeyPa
 
     stock, _ = _run(model, torch.float32)
     with ascend_overlay.enabled(only=ONLY, trace=True):
-        from ascend_overlay.overlays.layers.moe import method
+        from ascend_overlay.npu.moe import layer
 
-        monkeypatch.setattr(method, "_GROUPS", 7)
+        monkeypatch.setattr(layer, "GROUPS", 7)
         left, _ = _run(model, torch.float32)
         assert set(calls()) == {"npu_moe_gating_top_k_softmax"}
         notes = [text for _, text in ascend_overlay.ledger().notes]

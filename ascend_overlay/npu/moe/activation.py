@@ -36,19 +36,17 @@ def activation(name: str, *, limit: float | None = None, alpha: float = 1.0, bet
 
 def _swiglu() -> Activation:
     npu.load("npu_swiglu")
-    return lambda x: torch.ops.npu.npu_swiglu(x)  # type: ignore[no-any-return]
+    return lambda x: torch.ops.npu.npu_swiglu(x)
 
 
 def _clipped(limit: float, alpha: float, beta: float, *, interleaved: bool) -> Activation:
     npu.load("npu_clipped_swiglu")
-    return lambda x: torch.ops.npu.npu_clipped_swiglu(  # type: ignore[no-any-return]
-        x, alpha=alpha, limit=limit, bias=beta, interleaved=interleaved
-    )
+    return lambda x: torch.ops.npu.npu_clipped_swiglu(x, alpha=alpha, limit=limit, bias=beta, interleaved=interleaved)
 
 
 def _geglu(approximate: int) -> Activation:
     npu.load("npu_geglu")
-    return lambda x: torch.ops.npu.npu_geglu(x, -1, approximate, True)[0]  # type: ignore[no-any-return]
+    return lambda x: torch.ops.npu.npu_geglu(x, -1, approximate, True)[0]
 
 
 def _squared_relu(x: Tensor) -> Tensor:

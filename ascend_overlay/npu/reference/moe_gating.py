@@ -112,10 +112,10 @@ def _largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 def _within_groups(choice: Tensor, k_group: int, group_count: int, mode: int) -> Tensor:
     """Return the choice with all but the experts of the best groups at minus infinity."""
-    groups = choice.unflatten(-1, (group_count, -1))
+    groups = choice.view(choice.shape[0], group_count, choice.shape[1] // group_count)
     worth = groups.amax(-1) if mode == _MAXIMUM else groups.topk(2, -1).values.sum(-1)
     kept = torch.zeros_like(worth, dtype=torch.bool).scatter(-1, _largest(worth, k_group)[1], True)
-    return groups.masked_fill(~kept.unsqueeze(-1), float("-inf")).flatten(-2)
+    return groups.masked_fill(~kept.unsqueeze(-1), float("-inf")).flatten(1)
 
 
 def _check_softmax(x: Tensor, finished: Tensor | None, k: int) -> None:

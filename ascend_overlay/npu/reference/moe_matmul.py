@@ -116,7 +116,7 @@ def _ungrouped(call: Call, i: int) -> Tensor:
         bias, scale = (None if values is None else values[i] for values in (call.bias, call.scale))
         tokens = None if call.per_token_scale is None else call.per_token_scale[i].flatten()
         product = _scaled(call, product, bias, scale, tokens)
-    return product.unflatten(0, x.shape[:-1])
+    return product.view(*x.shape[:-1], product.shape[1])
 
 
 def _product(call: Call, x: Tensor, i: int, out: Tensor) -> None:

@@ -161,6 +161,7 @@ def _check_shapes(call: Call, split_item: int) -> None:
         _check_ungrouped(call)
     else:
         _check_grouped(call)
+    wanted: list[tuple[int, ...]]
     for name in ("bias", "scale", "antiquant_scale", "antiquant_offset"):
         tensors = getattr(call, name)
         if tensors is None:
