@@ -103,15 +103,16 @@ class AscendQuantizationConfig(QuantizationConfig):  # type: ignore[misc, unused
         """
         # At module level they would be imported with vLLM's list of methods, which is before what they need themselves.
         from vllm.model_executor.layers.fused_moe import RoutedExperts
-        from vllm.model_executor.layers.linear import LinearBase, UnquantizedLinearMethod
+        from vllm.model_executor.layers.linear import LinearBase
         from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 
         from ascend_overlay.overlays.quantization.linear import AscendLinearMethod
+        from ascend_overlay.overlays.quantization.plain import PlainLinearMethod
 
         if isinstance(layer, LinearBase):
             type_, tensor = self._of_linear(layer, prefix)
             if type_ == FLOAT:
-                return UnquantizedLinearMethod()
+                return PlainLinearMethod(prefix, self)
             return AscendLinearMethod(find_linear(type_, tensor), prefix, self)
         if isinstance(layer, RoutedExperts):
             type_, tensor = self._of_experts(prefix)

@@ -91,7 +91,7 @@ class Loading:
             loaded.clear()
         if missing:
             raise CheckpointError(
-                f"the checkpoint has no {' and no '.join(dict.fromkeys(missing))}, which the quantized layer "
+                f"the checkpoint has no {' and no '.join(dict.fromkeys(missing))}, which the layer "
                 f"{self._linear.name} needs. Its safetensors files are incomplete, or the description is that of "
                 f"another checkpoint: {self._config.source}."
             )

@@ -205,7 +205,15 @@ _WRONG: dict[str, tuple[str, str, Any, str]] = {
         "W8A8",
         "weight",
         None,
-        r"has no model\.layers\.0\.mlp\.down_proj\.weight, which the quantized layer",
+        r"has no model\.layers\.0\.mlp\.down_proj\.weight, which the layer",
+    ),
+    "no weight of a layer in float": ("FLOAT", "weight", None, r"has no .*down_proj\.weight, which the layer"),
+    "too wide a weight in float": ("FLOAT", "weight", lambda t: t.repeat(2, 1), r"weight has the shape \(96, 80\)"),
+    "a layer in float that is quantized": (
+        "FLOAT",
+        "weight",
+        lambda t: t.to(torch.int8),
+        r"down_proj\.weight is torch\.int8 in the checkpoint; a layer of its type has torch\.bfloat16",
     ),
     "no scale": ("W8A8_DYNAMIC", "weight_scale", None, r"has no .*down_proj\.weight_scale"),
     "no input scale": ("W8A8", "input_scale", None, r"has no .*down_proj\.input_scale"),
@@ -235,8 +243,36 @@ def test_a_wrong_tensor_is_named(case: str, kind: str, monkeypatch: pytest.Monke
     else:
         checkpoint.tensors[f"{NAME}.{last}"] = change(checkpoint.tensors[f"{NAME}.{last}"])
     layer = _linear(made, NAME, monkeypatch, kind)
+    made.weights_were_loaded = True  # into other layers
     with pytest.raises(CheckpointError, match=message):
         load(layer, checkpoint, [NAME])
+
+
+def test_a_layer_in_float_is_vllms_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vllm.model_executor.layers.linear import UnquantizedLinearMethod
+
+    for kind in ("ReplicatedLinear", "ColumnParallelLinear", "RowParallelLinear", "MergedColumnParallelLinear"):
+        checkpoint, x = Checkpoint(torch.bfloat16), tensor(5, 6, 80, dtype=torch.bfloat16)
+        merged = kind == "MergedColumnParallelLinear"
+        modules = ["mlp.gate_proj", "mlp.up_proj"] if merged else [NAME]
+        for number, module in enumerate(modules):
+            checkpoint.add(module, "FLOAT", tensor(number, 24 if merged else 48, 80, dtype=torch.float32))
+        made = config(checkpoint, {"gate_up_proj": ["gate_proj", "up_proj"]})
+        layer = _linear(made, "mlp.gate_up_proj" if merged else NAME, monkeypatch, kind)
+        assert isinstance(layer.quant_method, UnquantizedLinearMethod)
+        load(layer, checkpoint, modules, [0, 1] if merged else [None])
+        weight = torch.cat([checkpoint.tensors[f"{module}.weight"] for module in modules])
+        torch.testing.assert_close(layer(x)[0], torch.nn.functional.linear(x, weight))
+
+
+def test_a_weight_in_float_that_is_missing_can_be_tolerated(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = _config({NAME: "FLOAT"})
+    layer = _linear(made, NAME, monkeypatch)
+    layer.weight.data.zero_()
+    made.weights_were_loaded = True
+    monkeypatch.setattr(settings, "_current", dataclasses.replace(settings.current(), strict=False))
+    with pytest.warns(RuntimeWarning, match=r"has no .*down_proj\.weight, .* It is left as it is"):
+        layer.quant_method.process_weights_after_loading(layer)
 
 
 def test_neither_scale_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,7 +305,7 @@ def test_a_part_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     for last in ("weight", "quant_bias", "input_scale"):
         layer, checkpoint, modules = _gate_up("W8A8", monkeypatch)
         del checkpoint.tensors[f"mlp.up_proj.{last}"]
-        with pytest.raises(CheckpointError, match=rf"has no mlp\.up_proj\.{last}, which the quantized layer mlp\.gate"):
+        with pytest.raises(CheckpointError, match=rf"has no mlp\.up_proj\.{last}, which the layer mlp\.gate"):
             load(layer, checkpoint, modules, [0, 1])
 
 
