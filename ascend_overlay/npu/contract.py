@@ -77,6 +77,8 @@ def refusal(ours: str, theirs: str, call: Call | None = None) -> str | None:
         concerned = name is None or (call is not None and (name in passed) == difference.passed)
         if difference.breaks and concerned:
             found.append(difference.text)
+    if call is not None:
+        found += _unknown(ours, theirs, call)
     return "; it ".join(found) or None
 
 
@@ -92,6 +94,18 @@ def passed_arguments(schema: str, call: Call) -> frozenset[str]:
     names = [argument.name for argument in torch._C.parse_schema(schema).arguments]
     positional = len(names) if call.unpacks else call.positional
     return frozenset(names[:positional]) | call.keywords
+
+
+def _unknown(ours: str, theirs: str, call: Call) -> Iterator[str]:
+    """Yield what is wrong with a call that does not even fit our own schema."""
+    import torch
+
+    mine, yours = (torch._C.parse_schema(schema).arguments for schema in (ours, theirs))
+    known = {argument.name for argument in (*mine, *yours)}
+    yield from (f"has no argument {name!r}" for name in sorted(call.keywords - known))
+    places = sum(not argument.kwarg_only for argument in yours)
+    if call.positional > max(places, sum(not argument.kwarg_only for argument in mine)):
+        yield f"takes {places} arguments by position, not {call.positional}"
 
 
 def _compare(ours: Any, theirs: Any) -> Iterator[Difference]:

@@ -53,6 +53,10 @@ def test_verdict(theirs: str | None, verdict: str, text: str) -> None:
         (OURS.replace("Tensor? y=None, *", "*, Tensor? y=None"), Call("f", 1), None),
         (OURS.replace("Tensor? y=None, *", "*, Tensor? y=None"), Call("f", 2), "takes 'y' by keyword only"),
         (OURS.replace("(Tensor, Tensor)", "Tensor"), None, "returns"),
+        # Calls that fit neither.
+        (OURS, Call("f", 1, frozenset({"mood"})), "has no argument 'mood'"),
+        (OURS, Call("f", 3), "takes 2 arguments by position, not 3"),
+        (OURS, Call("f", 2, frozenset({"mode", "flag"})), None),
         (OURS.replace("Tensor x", "Tensor z"), Call("f", 1), "has no argument 'x'; it requires 'z'"),
     ],
 )
