@@ -21,7 +21,8 @@ def cases() -> Iterator[OperatorCase]:
     for dtype in HALVES:
         for label, tokens in (("one token", 1), ("83 tokens", 83)):
             yield _case("npu_kv_rmsnorm_rope_cache", label, dtype, _write(tokens, dtype), _written)
-        yield _case("npu_gather_pa_kv_cache", "3 sequences, 2 from their second block", dtype, _pages(dtype), _gathered)
+        for operator in ("npu_gather_pa_kv_cache", "npu_gather_pa_kv_cache_functional"):
+            yield _case(operator, "3 sequences, 2 from their second block", dtype, _pages(dtype), _gathered)
         for label, heads, queries in (("8 heads", 8, [1, 1, 1]), ("128 heads, up to 16 queries", 128, [1, 16, 3])):
             make = functools.partial(_latent_attention, heads, queries, dtype)
             yield _case("npu_fused_infer_attention_score", f"latent cache, {label}", dtype, make, _attended)
