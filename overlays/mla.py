@@ -18,17 +18,17 @@ overlay = Overlay(
     when=~distribution("vllm-ascend"),
 )
 
-# The backend is vLLM's seam, but which one is taken is the platform's to say; an NPU's says it of itself.
-overlay.wrap(f"{_CPU}.get_attn_backend_cls", f"{_MODULE}.choice:backend")
+overlay.attention_backend("ASCEND_MLA", f"{_MODULE}.backend:AscendMLABackend")
+# A platform for the NPU chooses the backend by its name. vLLM's platform for CPUs knows its own backends only.
+overlay.wrap(
+    f"{_CPU}.get_attn_backend_cls",
+    f"{_MODULE}.choice:backend",
+    reason="vLLM's platform for CPUs has no seam for another attention backend",
+)
 overlay.wrap(
     f"{_CPU}.check_and_update_config",
     f"{_MODULE}.choice:keep_chunks_and_prefixes",
     reason="the CPU platform turns chunked prefill and prefix caching off where its own backend can do neither",
-)
-overlay.wrap(
-    "vllm.v1.attention.selector:_cached_get_attn_backend",
-    f"{_MODULE}.choice:ask_again",
-    reason="vLLM remembers the choice for the process, also from before the overlay was enabled, or after it",
 )
 overlay.subclass(
     "vllm.model_executor.layers.attention.mla_attention:MLAAttention", f"{_MODULE}.layer:AscendMLAAttention"

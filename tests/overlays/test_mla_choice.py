@@ -9,10 +9,13 @@ import pytest
 from layer_kit import one_rank
 
 import ascend_overlay
+from ascend_overlay.errors import OverlayError
 
 pytestmark = pytest.mark.vllm
 
 ONLY = ["mla"]
+BESIDE = ["mla", "attention"]
+"""Both overlays wrap the platform's choice."""
 
 
 def _selected(**changes: Any) -> tuple[str, list[str]]:
@@ -81,12 +84,16 @@ def test_what_the_operators_do_not_take_is_left_to_vllm_and_noted() -> None:
 def test_whoever_asks_for_another_backend_gets_it() -> None:
     from vllm.v1.attention.backends.registry import AttentionBackendEnum
 
-    with ascend_overlay.enabled(only=ONLY):
+    with ascend_overlay.enabled(only=BESIDE):
         assert _selected(model=_model())[0] == "AscendMLABackend"
         chosen, notes = _selected(selected=AttentionBackendEnum.CPU_MLA)
         assert chosen == "CPUMLABackend"
         assert any("CPU_MLA was asked for" in note for note in notes)
-        assert _selected(use_mla=False)[0] == "CPUAttentionBackend"
+        ours = AttentionBackendEnum["ASCEND_MLA"]
+        assert _selected(selected=ours)[0] == "AscendMLABackend"
+        with pytest.raises(OverlayError, match=r"asks for ASCEND_MLA, which cannot serve this model: .* 320 elements"):
+            _selected(selected=ours, head_size=320)
+        assert _selected(use_mla=False, head_size=128)[0] == "AscendAttentionBackend"
         with pytest.raises(NotImplementedError):
             _selected(use_sparse=True)
         assert any("npu_lightning_indexer" in text for _, text in ascend_overlay.ledger().notes)

@@ -5,13 +5,13 @@ Nothing of vLLM is imported here: the platform is imported before most of it.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 import ascend_overlay
+from ascend_overlay.errors import OverlayError
 
-BACKEND = "ascend_overlay.overlays.layers.mla.backend.AscendMLABackend"
+NAME = "ASCEND_MLA"
 LATENT, ROPE = 512, 64
 KEY, VALUE = LATENT + ROPE, LATENT
 PROMPT_KEY, PROMPT_VALUES = 192, (128, 192)
@@ -23,7 +23,11 @@ _MOST_HEADS = 128
 
 
 def backend(wrapped: Callable[..., str], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """Choose the backend of this overlay for multi-head latent attention that it serves; else do what vLLM does."""
+    """Choose the backend of this overlay for multi-head latent attention that it serves; else do what vLLM does.
+
+    Raises:
+        OverlayError: the user asked for this backend, and it does not serve the layer.
+    """
     return _choose(wrapped, *args, **kwargs)
 
 
@@ -32,10 +36,17 @@ def _choose(
 ) -> str:
     if attn_selector_config.use_mla:
         from vllm.config import get_current_vllm_config
+        from vllm.v1.attention.backends.registry import AttentionBackendEnum
 
         reason = why_not(get_current_vllm_config(), selected_backend) or _why_not_this(attn_selector_config, num_heads)
         if reason is None:
-            return BACKEND
+            path: str = AttentionBackendEnum[NAME].get_path()
+            return path
+        if getattr(selected_backend, "name", None) == NAME:
+            raise OverlayError(
+                f"--attention-backend asks for {NAME}, which cannot serve this model: {reason}. Leave the option out, "
+                f"and vLLM's own backend serves what this one cannot."
+            )
         ascend_overlay.note("mla", f"multi-head latent attention stays vLLM's: {reason}")
     return wrapped(selected_backend, attn_selector_config, num_heads)
 
@@ -50,11 +61,6 @@ def keep_chunks_and_prefixes(
     wrapped(*args, **kwargs)
     if getattr(config.model_config, "use_mla", False) and why_not(config, config.attention_config.backend) is None:
         scheduler.enable_chunked_prefill, cache.enable_prefix_caching, scheduler.max_num_batched_tokens = asked
-
-
-def ask_again(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Choose anew instead of remembering."""
-    return inspect.unwrap(wrapped)(*args, **kwargs)
 
 
 def why_not(config: Any, selected: Any) -> str | None:
