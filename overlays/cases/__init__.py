@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ascend_overlay.verify.case import LayerCase
 
-GROUPS = ("activation", "layernorm", "rotary", "embedding", "quantization", "latent", "moe")
+GROUPS = ("activation", "layernorm", "rotary", "embedding", "quantization", "attention", "latent", "moe")
 """Modules of this package; each has ``cases()``."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ascend_overlay.verify.case import OperatorCase
 
-GROUPS = ("activation", "normalization", "rotary", "layout", "quantization", "latent", "moe")
+GROUPS = ("activation", "normalization", "rotary", "layout", "quantization", "attention", "latent", "moe")
 """Modules of this package; each has ``cases()``."""
 
 

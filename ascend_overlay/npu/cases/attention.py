@@ -1,0 +1,138 @@
+"""Attention over new, packed and paged tokens, and writing to the cache."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ascend_overlay.npu.cases.numbers import HALF_UNIT, normal
+from ascend_overlay.verify.case import Arguments, OperatorCase
+
+_BLOCK, _BLOCKS = 128, 7
+_TABLE = [[3, 5, 0], [6, 0, 0], [1, 4, 2]]
+_LENGTHS = [200, 17, 300]
+
+_PAGED: dict[str, tuple[list[int], dict[str, Any]]] = {
+    # label -> new tokens of each sequence, further arguments
+    "paged, one token each": ([1, 1, 1], {"sparse_mode": 3}),
+    "paged, prompts and single tokens": ([200, 1, 140], {"sparse_mode": 3}),
+    "paged, window of 100": ([3, 17, 1], {"sparse_mode": 4, "pre_tokens": 99, "next_tokens": 0}),
+    "paged, everything": ([4, 1, 2], {"sparse_mode": 0}),
+}
+
+
+def cases() -> Iterator[OperatorCase]:
+    """Yield the cases of both versions of npu_fused_infer_attention_score, and of npu_scatter_pa_kv_cache."""
+    second = "npu_fused_infer_attention_score_v2"
+    for dtype in ("bfloat16", "float16"):
+        for label, (new, more) in _PAGED.items():
+            yield _case(second, label, dtype, functools.partial(_paged, dtype, new, more))
+        yield _case("npu_fused_infer_attention_score", "BSH, padded", dtype, functools.partial(_padded, dtype))
+    sinks = {"sparse_mode": 3, "learnable_sink": normal(9, 8, dtype="bfloat16")}
+    yield _case(second, "paged, sinks", "bfloat16", functools.partial(_paged, "bfloat16", [5, 1, 1], sinks))
+    for dtype in ("bfloat16", "float16", "float32"):
+        for operator in ("npu_scatter_pa_kv_cache", "npu_scatter_pa_kv_cache_functional"):
+            yield OperatorCase(
+                operator=operator,
+                label="5 tokens to scattered slots",
+                dtype=dtype,
+                arguments=functools.partial(_write, dtype),
+                baseline=_written,
+                against="formula",
+                rtol=0.0,
+                atol=0.0,
+            )
+
+
+def _case(operator: str, label: str, dtype: str, arguments: Any) -> OperatorCase:
+    return OperatorCase(
+        operator=operator,
+        label=label,
+        dtype=dtype,
+        arguments=arguments,
+        baseline=_padded_formula if label.startswith("BSH") else _paged_formula,
+        against="formula",
+        rtol=HALF_UNIT[dtype],
+        # Values of about 1 are added up with weights that sum to 1, and may cancel.
+        atol=1e-5,
+    )
+
+
+def _paged(dtype: str, new: Sequence[int], more: dict[str, Any]) -> Arguments:
+    caches = [normal(seed, _BLOCKS, _BLOCK, 2 * 64, dtype=dtype) for seed in (1, 2)]
+    mask = None if more["sparse_mode"] == 0 else torch.ones(2048, 2048, dtype=torch.bool).triu(1)
+    return (normal(3, sum(new), 8, 64, dtype=dtype), *caches), {
+        "atten_mask": mask,
+        "actual_seq_qlen": torch.tensor(new).cumsum(0).tolist(),
+        "actual_seq_kvlen": _LENGTHS,
+        "block_table": torch.tensor(_TABLE, dtype=torch.int32),
+        "num_query_heads": 8,
+        "num_key_value_heads": 2,
+        "softmax_scale": 0.125,
+        "input_layout": "TND",
+        "block_size": _BLOCK,
+        **more,
+    }
+
+
+def _paged_formula(query: Tensor, keys: Tensor, values: Tensor, **more: Any) -> list[Tensor | None]:
+    out, start = [], 0
+    for i, end in enumerate(more["actual_seq_qlen"]):
+        length, table = _LENGTHS[i], more["block_table"][i].long()
+        k, v = (cache[table].flatten(0, 1)[:length].view(length, 2, 64).double() for cache in (keys, values))
+        at = torch.arange(length - (end - start), length).unsqueeze(1) - torch.arange(length)
+        hidden = (at < 0) | (at > more.get("pre_tokens", length))
+        if more["sparse_mode"] == 0:
+            hidden = torch.zeros_like(hidden)
+        out.append(_attend(query[start:end].double(), k, v, 0.125, hidden, more.get("learnable_sink")))
+        start = end
+    return [torch.cat(out), None]
+
+
+def _attend(query: Tensor, k: Tensor, v: Tensor, scale: float, hidden: Tensor, sink: Tensor | None = None) -> Tensor:
+    group = query.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
+    exponentials = (scale * torch.einsum("qhd,khd->hqk", query, k)).masked_fill(hidden, -torch.inf).exp()
+    total = exponentials.sum(-1, keepdim=True)
+    if sink is not None:
+        total = total + sink.double().exp().view(-1, 1, 1)
+    return torch.einsum("hqk,khd->qhd", exponentials / total, v)
+
+
+def _padded(dtype: str) -> Arguments:
+    tensors = [normal(seed, 2, length, heads * 32, dtype=dtype) for seed, length, heads in ((1, 5, 4), (2, 9, 2))]
+    return (*tensors, normal(3, 2, 9, 2 * 32, dtype=dtype)), {
+        "actual_seq_lengths_kv": [9, 4],
+        "num_heads": 4,
+        "num_key_value_heads": 2,
+        "scale": 0.2,
+        "softmax_lse_flag": True,
+    }
+
+
+def _padded_formula(query: Tensor, key: Tensor, value: Tensor, **more: Any) -> list[Tensor]:
+    out, sums = [], []
+    for i, length in enumerate(more["actual_seq_lengths_kv"]):
+        q = query[i].double().view(5, 4, 32)
+        k, v = (x[i, :length].double().view(length, 2, 32) for x in (key, value))
+        scores = 0.2 * torch.einsum("qhd,khd->hqk", q, k.repeat_interleave(2, 1))
+        sums.append(scores.exp().sum(-1, keepdim=True).log())
+        out.append(_attend(q, k, v, 0.2, torch.zeros(5, length, dtype=torch.bool)).flatten(1))
+    return [torch.stack(out), torch.stack(sums)]
+
+
+def _write(dtype: str) -> Arguments:
+    new = [normal(seed, 5, 2, size, dtype=dtype) for seed, size in ((1, 64), (2, 32))]
+    caches = [normal(seed, 3, 16, 2, size, dtype=dtype) for seed, size in ((3, 64), (4, 32))]
+    return (*new, *caches, torch.tensor([17, 3, 47, 0, 16])), {"cache_mode": "Norm"}
+
+
+def _written(key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, slots: Tensor, **_: Any) -> Any:
+    caches = [key_cache.clone(), value_cache.clone()]
+    for cache, new in zip(caches, (key, value), strict=True):
+        cache[slots // 16, slots % 16] = new
+    return caches
