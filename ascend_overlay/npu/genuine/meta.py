@@ -133,7 +133,8 @@ def _called(call: Call) -> Answer:
         return Answer(no_meta=True)
     except Exception as error:
         return Answer(refusal=" ".join(str(error).split())[:400] or type(error).__name__)
-    return Answer(results=tuple(described(tensor) for tensor in flat(result)))
+    # An operator that only writes to its arguments returns nothing.
+    return Answer(results=() if result is None else tuple(described(tensor) for tensor in flat(result)))
 
 
 def flat(result: Any) -> list[Any]:
