@@ -22,10 +22,14 @@ overlay.subclass(
     f"{_MODULE}.method:AscendUnquantizedFusedMoEMethod",
 )
 # Which router vLLM builds depends on the platform: on a CPU always the first, elsewhere one of the others.
-overlay.subclass(f"{_VLLM}.router.cpu_router:CPURouter", f"{_MODULE}.routers:AscendCPURouter")
-overlay.subclass(f"{_VLLM}.router.fused_topk_router:FusedTopKRouter", f"{_MODULE}.routers:AscendFusedTopKRouter")
+overlay.subclass(f"{_VLLM}.router.cpu_router:CPURouter", f"{_MODULE}.routers.cpu:AscendCPURouter")
+overlay.subclass(
+    f"{_VLLM}.router.fused_topk_router:FusedTopKRouter", f"{_MODULE}.routers.fused_topk:AscendFusedTopKRouter"
+)
 overlay.subclass(
     f"{_VLLM}.router.fused_topk_bias_router:FusedTopKBiasRouter",
-    f"{_MODULE}.routers:AscendFusedTopKBiasRouter",
+    f"{_MODULE}.routers.fused_topk_bias:AscendFusedTopKBiasRouter",
 )
-overlay.subclass(f"{_VLLM}.router.grouped_topk_router:GroupedTopKRouter", f"{_MODULE}.routers:AscendGroupedTopKRouter")
+overlay.subclass(
+    f"{_VLLM}.router.grouped_topk_router:GroupedTopKRouter", f"{_MODULE}.routers.grouped_topk:AscendGroupedTopKRouter"
+)
