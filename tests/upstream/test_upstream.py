@@ -1,0 +1,91 @@
+"""vLLM's own tests of the layers that the overlays serve: what passes without the overlays passes with them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selection import FILES, UpstreamFile
+from source_tests import fetch
+
+pytestmark = pytest.mark.e2e
+
+HERE = Path(__file__).parent
+Results = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Results]:
+    """The results of all files, without and with the overlays; the two run side by side."""
+    pytest.importorskip("vllm")
+    scratch = tmp_path_factory.mktemp("upstream")
+    folder = fetch(scratch)
+    processes = [_start(folder, scratch, overlaid=overlaid) for overlaid in (False, True)]
+    outputs = [process.communicate(timeout=900)[0] for process in processes]
+    for process, output in zip(processes, outputs, strict=True):
+        # 1: some tests fail, as they do without the overlays.
+        assert process.returncode in (0, 1), output[-4000:]
+    return _read(scratch / "stock.jsonl"), _read(scratch / "overlaid.jsonl")
+
+
+def _start(folder: Path, scratch: Path, *, overlaid: bool) -> subprocess.Popen[str]:
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("ASCEND_OVERLAY", "VLLM_"))
+    }
+    environment |= {
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join((str(HERE), str(folder))),
+        "UPSTREAM_OVERLAID": str(int(overlaid)),
+        "UPSTREAM_RESULTS": str(scratch / ("overlaid.jsonl" if overlaid else "stock.jsonl")),
+        "UPSTREAM_ROWS": json.dumps({row.path: dataclasses.asdict(row) for row in FILES}),
+    }
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "on_cpu", "-p", "no:cacheprovider", "--noconftest"]
+    command += [
+        "--tb=short",
+        "--disable-warnings",
+        "--import-mode=importlib",
+        "-c",
+        os.devnull,
+        "--rootdir",
+        str(folder),
+    ]
+    command += [f"tests/{row.path}" for row in FILES]
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def _read(path: Path) -> Results:
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return {line["test"]: line for line in lines}
+
+
+def _of(results: Results, row: UpstreamFile) -> Results:
+    return {test: line for test, line in results.items() if test.startswith(f"tests/{row.path}::")}
+
+
+@pytest.mark.parametrize("row", FILES, ids=lambda row: row.path)
+def test_what_passes_in_stock_vllm_passes_overlaid(runs: tuple[Results, Results], row: UpstreamFile) -> None:
+    stock, overlaid = (_of(results, row) for results in runs)
+    passed = {test for test, line in stock.items() if line["outcome"] == "passed"}
+    # Beside those of vLLM, there are tests of the providers that an overlay adds.
+    failed = {
+        test: overlaid[test]["text"] if test in overlaid else "was not run"
+        for test in passed | (overlaid.keys() - stock.keys())
+        if test not in overlaid or overlaid[test]["outcome"] == "failed"
+    }
+    assert not failed, "\n\n".join(f"{test}:\n{text}" for test, text in sorted(failed.items())[:5])
+    done = [line for line in overlaid.values() if line["outcome"] == "passed"]
+    operators = [line["operators"] for line in done if line["operators"]]
+    print(f"{row.path}: {len(passed)} pass in stock vLLM, {len(done)} overlaid, {len(operators)} on NPU operators")
+    assert len(done) >= row.passes, {test: line["text"][-300:] for test, line in overlaid.items() if line not in done}
+    assert {name for names in operators for name in names} >= set(row.operators)
