@@ -18,6 +18,7 @@ MODULES = (
     "caches",
     "vllm_cpu",
     "registry",
+    "layer_registry",
     "compat",
     "layernorm",
     "activation",
