@@ -11,7 +11,12 @@ from ascend_overlay.verify.case import LayerCase
 
 _MODULE = "vllm.model_executor.layers.layernorm"
 _HIDDEN = 768
-_GATED = ({}, {"norm_before_gate": True}, {"group_size": 128}, {"norm_before_gate": True, "activation": "sigmoid"})
+_GATED: tuple[dict[str, Any], ...] = (
+    {},
+    {"norm_before_gate": True},
+    {"group_size": 128},
+    {"norm_before_gate": True, "activation": "sigmoid"},
+)
 
 
 def cases() -> Iterator[LayerCase]:

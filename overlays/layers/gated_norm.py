@@ -50,9 +50,10 @@ class AscendRMSNormGated(RMSNormGated):  # type: ignore[misc, unused-ignore]
             y: Tensor = torch.ops.npu.npu_rms_norm(x, self.weight, self.eps)[0]
             return y
         # A weight of npu_rms_norm covers a group, not the row, so that of the row is multiplied with afterwards.
-        groups = x.unflatten(-1, (-1, size))
+        groups = x.reshape(*x.shape[:-1], x.shape[-1] // size, size)
         normalized: Tensor = torch.ops.npu.npu_rms_norm(groups, x.new_ones(size), self.eps)[0]
-        return (normalized.flatten(-2) * self.weight).to(x.dtype)
+        weighted: Tensor = normalized.flatten(-2) * self.weight
+        return weighted.to(x.dtype)
 
     def _gate(self, x: Tensor, z: Tensor) -> Tensor:
         if self.activation == "sigmoid":

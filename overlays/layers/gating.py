@@ -62,6 +62,6 @@ class AscendGeluAndMul(OneForward, GeluAndMul):  # type: ignore[misc, unused-ign
 
 def _clipped(x: Tensor, *, limit: float, alpha: float, bias: float, interleaved: bool) -> Tensor:
     # The operator takes neither strided rows nor a single one without a dimension for the tokens.
-    rows = torch.atleast_2d(x).contiguous()
+    rows = (x if x.dim() > 1 else x.unsqueeze(0)).contiguous()
     y: Tensor = torch.ops.npu.npu_clipped_swiglu(rows, alpha=alpha, limit=limit, bias=bias, interleaved=interleaved)
     return y.reshape(*x.shape[:-1], -1) if x.dim() == 1 else y

@@ -69,7 +69,7 @@ def _turned_by_position(
     rows = where[axes].T
     turn = torch.complex(*(cache[rows, torch.arange(pairs) + shift].double() for shift in (0, pairs)))
     return tuple(  # type: ignore[return-value]
-        _turn(x.unflatten(-1, (-1, size)), turn[:, None], rotary_mode).flatten(1) for x in (query, key)
+        _turn(x.reshape(len(x), -1, size), turn[:, None], rotary_mode).flatten(1) for x in (query, key)
     )
 
 

@@ -68,10 +68,10 @@ def rotate(
     flat_key = None if key is None else _rows(key, positions.shape[-1])
     if not by_mrope(query.dtype, cos_sin_cache.shape[1], head_size):
         cos, sin = cos_sin_cache.index_select(0, positions).chunk(2, dim=-1)
-        return tuple(  # type: ignore[return-value]
-            None if rows is None else turn(rows.unflatten(-1, (-1, head_size)), cos, sin, neox=neox).reshape(x.shape)
-            for rows, x in ((flat_query, query), (flat_key, key))
-        )
+        turned_query = _turned(flat_query, cos, sin, head_size, neox).reshape(query.shape)
+        if key is None or flat_key is None:
+            return turned_query, None
+        return turned_query, _turned(flat_key, cos, sin, head_size, neox).reshape(key.shape)
     new_query, new_key = torch.ops.npu.npu_mrope(
         positions,
         flat_query,
@@ -84,6 +84,10 @@ def rotate(
         cache_mode=cache_mode,
     )
     return new_query.reshape(query.shape), None if key is None else new_key.reshape(key.shape)
+
+
+def _turned(rows: Tensor, cos: Tensor, sin: Tensor, head_size: int, neox: bool) -> Tensor:
+    return turn(rows.reshape(rows.shape[0], rows.shape[1] // head_size, head_size), cos, sin, neox=neox)
 
 
 def _rows(x: Tensor, tokens: int) -> Tensor:
