@@ -159,11 +159,11 @@ def _all_outputs(layer: Any, shard: _Shard) -> int | None:
             layer.total_num_kv_heads * layer.v_head_size,
         )
         if isinstance(shard, str):
-            return sizes[_QKV.index(shard)]
-        return sum(sizes) if shard is None else None
+            return int(sizes[_QKV.index(shard)])
+        return int(sum(sizes)) if shard is None else None
     if isinstance(layer, MergedColumnParallelLinear) and _loads_as(layer, MergedColumnParallelLinear):
         chosen = [shard] if isinstance(shard, int) else shard or range(len(layer.output_sizes))
-        return sum(layer.output_sizes[index] for index in chosen) if not isinstance(shard, str) else None
+        return int(sum(layer.output_sizes[index] for index in chosen)) if not isinstance(shard, str) else None
     plain = (ColumnParallelLinear, RowParallelLinear)
     if isinstance(layer, ReplicatedLinear) or any(_loads_as(layer, kind) for kind in plain):
         return int(layer.output_size) if shard is None else None
