@@ -36,7 +36,8 @@ def compare(
     """Compare tensors, one by one, by ``|got - wanted| <= atol + rtol * |wanted|``.
 
     A NaN agrees with a NaN only, and an infinity with itself. None among `got` stands for an optional result that is
-    not there; None among `wanted` for one whose numbers are not specified.
+    not there; None among `wanted` for one whose numbers are not specified. A tolerance that zeros would pass, where the
+    target is not zero, is a problem: such a comparison cannot fail.
 
     Args:
         got: tensors of any dtype.
@@ -55,7 +56,10 @@ def compare(
         if target is None:
             continue
         if result is None:
-            return _wrong(f"{which}nothing, not a tensor of shape {tuple(target.shape)}")
+            return _wrong(f"{which}nothing, not a tensor")
+        for value in (result, target):
+            if not isinstance(value, Tensor):
+                return _wrong(f"{which}{type(value).__name__} is not a tensor")
         if result.shape != target.shape:
             return _wrong(f"{which}shape {tuple(result.shape)}, not {tuple(target.shape)}")
         if not result.numel():
@@ -64,6 +68,8 @@ def compare(
             difference, allowed = _difference(result, target, rtol, atol)
         else:
             difference, allowed = _difference(result, target, 0.0, atol if units is None else units)
+        if not problem and bool(target.any()) and bool((target.double().abs() <= allowed).all()):
+            problem = f"{which}zeros would pass, too: the tolerance is too wide for numbers of this size"
         elements += difference.numel()
         total += float(difference.sum())
         largest = max(largest, float(difference.max()))

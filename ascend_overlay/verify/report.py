@@ -202,7 +202,7 @@ def _referee(outcomes: Sequence[Outcome], ruling: Ruling) -> str:
 
 def _tolerance(outcome: Outcome) -> str:
     text = f"{outcome.rtol:.2g}, {outcome.atol:.2g}"
-    return text if outcome.units is None else f"{text}, {outcome.units:.2g} unit"
+    return text if outcome.units is None else f"{text}, ±{outcome.units:.2g}"
 
 
 def _number(value: float | None) -> str:

@@ -84,8 +84,25 @@ def test_shapes_and_counts() -> None:
     assert compare([one], [two], rtol=0, atol=0).problem == "shape (2, 3), not (3, 2)"
     assert compare([one, two], [one, one], rtol=0, atol=0).problem == "result 2: shape (3, 2), not (2, 3)"
     assert compare([one], [one, one], rtol=0, atol=0).problem == "1 results, not 2"
-    assert compare([None], [one], rtol=0, atol=0).problem == "nothing, not a tensor of shape (2, 3)"
+    assert compare([None], [one], rtol=0, atol=0).problem == "nothing, not a tensor"
     assert compare([None, one], [None, None], rtol=0, atol=0).problem == ""
+
+
+def test_what_is_no_tensor() -> None:
+    one = torch.ones(2)
+    assert compare(["text"], [one], rtol=0, atol=0).problem == "str is not a tensor"
+    assert compare([one, one], [one, 0.5], rtol=0, atol=0).problem == "result 2: float is not a tensor"
+
+
+def test_a_tolerance_that_zeros_would_pass_is_none() -> None:
+    small, zero = torch.full((3,), 1e-4), torch.zeros(3)
+    assert "zeros would pass" in compare([small], [small], rtol=0.0, atol=1e-3).problem
+    assert "zeros would pass" in compare([small], [small], rtol=1.0, atol=0.0).problem
+    assert compare([small], [small], rtol=0.0, atol=1e-5).problem == ""
+    assert compare([zero], [zero], rtol=0.0, atol=1e-3).problem == ""
+    one = torch.ones(3, dtype=torch.int8)
+    assert "result 2: zeros would pass" in compare([small, one], [small, one], rtol=0.0, atol=0.0, units=1).problem
+    assert compare([one > 0], [one > 0], rtol=0.0, atol=0.0).problem == ""
 
 
 def test_nothing_is_equal_to_nothing() -> None:
