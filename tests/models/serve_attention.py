@@ -1,6 +1,6 @@
 """Serves more requests than fit in the KV cache, by vLLM's attention backend and by that of the overlay `attention`.
 
-Usage: serve_attention.py MODEL MODE FOLDER, MODE as in in_process.py. Prints tokens, logprobs and seconds as JSON.
+Usage: serve_attention.py MODEL MODE FOLDER, MODE as in in_process.py. Prints tokens and logprobs as JSON.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +45,6 @@ def serve(model: str, mode: str) -> dict[str, Any]:
     wanted = SamplingParams(temperature=0, max_tokens=TOKENS, ignore_eos=True, detokenize=False, logprobs=20)
     outputs = [request.outputs[0] for request in llm.generate(prompts, wanted, use_tqdm=False)]
     cached = [request.num_cached_tokens for request in llm.generate(prompts[:2], wanted, use_tqdm=False)]
-    decode = SamplingParams(temperature=0, max_tokens=TOKENS, ignore_eos=True, detokenize=False)
-    seconds = []
-    for _ in range(5):
-        started = time.process_time()
-        llm.generate(prompts[-4:], decode, use_tqdm=False)
-        seconds.append(time.process_time() - started)
     in_process.shut_down(llm)
     return {
         "tokens": [list(output.token_ids) for output in outputs],
@@ -60,7 +53,6 @@ def serve(model: str, mode: str) -> dict[str, Any]:
             for output in outputs
         ],
         "cached": cached,
-        "seconds": min(seconds),
     }
 
 
