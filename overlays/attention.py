@@ -11,7 +11,7 @@ overlay = Overlay(
     "attention",
     vllm=">=0.32,<0.33",
     # Older ones have no cache_mode for npu_scatter_pa_kv_cache.
-    torch_npu=">=2.11",
+    torch_npu=">=2.10",
     reason="vLLM has no attention backend for an NPU",
     upstream=None,
     when=~distribution("vllm-ascend"),
