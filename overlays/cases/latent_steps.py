@@ -109,7 +109,7 @@ class LatentSteps:
                 given = torch.cat([*states, torch.zeros(padding, self.hidden, dtype=self.dtype)])
                 where = torch.cat([*positions, torch.zeros(padding, dtype=torch.int64)])
                 out = self.forward(where, given)
-        return list(out[: len(out) - padding].split(list(new.values())))
+        return list(out[: len(out) - padding].split_with_sizes(list(new.values())))
 
     def forward(self, positions: Tensor, states: Tensor) -> Tensor:
         """Call the layer."""
@@ -242,7 +242,7 @@ class LatentSteps:
             q, kv = self._projected(x, "q_proj"), self._projected(x, "kv_a_proj_with_mqa")
         else:
             both = self._projected(x, "fused_qkv_a_proj")
-            compressed, kv = both.split((self.q_lora_rank, LATENT + ROPE), -1)
+            compressed, kv = both.split_with_sizes((self.q_lora_rank, LATENT + ROPE), -1)
             q = self._projected(self._normalized(compressed, "q_a_layernorm"), "q_b_proj")
         q = q.view(tokens, heads, -1)
         latent = self._normalized(kv[:, :LATENT], "kv_a_layernorm")
@@ -258,10 +258,12 @@ class LatentSteps:
         return self._projected(out.flatten(1), "o_proj")
 
     def _projected(self, x: Tensor, name: str) -> Tensor:
-        return x @ self.weights[f"{name}.weight"].double().T
+        y: Tensor = x @ self.weights[f"{name}.weight"].double().T
+        return y
 
     def _normalized(self, x: Tensor, name: str) -> Tensor:
-        return x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * self.weights[f"{name}.weight"].double()
+        y: Tensor = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * self.weights[f"{name}.weight"].double()
+        return y
 
 
 def _angles(rope: Any, tokens: int) -> tuple[Tensor, Tensor]:
@@ -271,5 +273,5 @@ def _angles(rope: Any, tokens: int) -> tuple[Tensor, Tensor]:
 
 def _turned(x: Tensor, turn: Tensor, neox: bool) -> Tensor:
     """Return pairs turned as complex numbers, in any order that is the same for queries and keys."""
-    pairs = torch.complex(*x.chunk(2, -1)) if neox else torch.view_as_complex(x.unflatten(-1, (-1, 2)).contiguous())
+    pairs = torch.complex(*x.chunk(2, -1)) if neox else torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2))
     return torch.view_as_real(pairs * turn).flatten(-2)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ascend_overlay.npu.kernel import ReferenceKernel
 from ascend_overlay.npu.reference.checks import dimensions, refuse
+from ascend_overlay.npu.reference.rotary import sort_and_rotate
 
 _NAME = "npu_kv_rmsnorm_rope_cache"
 _LATENT, _ROPE = 512, 64
@@ -71,13 +73,11 @@ def npu_kv_rmsnorm_rope_cache(
         RuntimeError: a shape, dtype, place or mode that the NPU does not take, or one that is left out here.
     """
     _check(kv, gamma, cos, sin, index, k_cache, ckv_cache, cache_mode)
-    if any(tensor is not None for tensor in (k_rope_scale, c_kv_scale, k_rope_offset, c_kv_offset, v)):
+    if not (k_rope_scale is c_kv_scale is k_rope_offset is c_kv_offset is v is None):
         refuse(_NAME, "the reference kernel takes neither scales and offsets (quantized caches) nor v; leave them out.")
-    latent, key = kv.float().split((_LATENT, _ROPE), dim=-1)
-    latent = latent * torch.rsqrt(latent.square().mean(-1, keepdim=True) + epsilon) * gamma.float()
-    x1, x2 = key[..., ::2], key[..., 1::2]
-    key = torch.cat((x1, x2), dim=-1) * cos.float() + torch.cat((-x2, x1), dim=-1) * sin.float()
-    latent, key = latent.to(kv.dtype), key.to(kv.dtype)
+    numbers = kv.float()
+    latent = functional.rms_norm(numbers[..., :_LATENT], (_LATENT,), gamma.float(), epsilon).to(kv.dtype)
+    key = sort_and_rotate(numbers[..., _LATENT:], cos, sin).to(kv.dtype)
     places = index.flatten()
     if cache_mode == "Norm":
         length = k_cache.shape[2]
@@ -126,8 +126,9 @@ def _check(
     if index.dtype != torch.int64 or index.shape != wanted_index:
         refuse(_NAME, f"index is {tuple(index.shape)} {index.dtype}; it takes {wanted_index} int64.")
     places = k_cache.shape[0] * k_cache.shape[1] if paged else k_cache.shape[2]
-    if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < places:
-        refuse(_NAME, f"index goes from {int(index.min())} to {int(index.max())}; it takes 0 to {places - 1}.")
+    lowest, highest = (int(limit) for limit in index.aminmax()) if index.numel() else (0, 0)
+    if lowest < 0 or highest >= places:
+        refuse(_NAME, f"index goes from {lowest} to {highest}; it takes 0 to {places - 1}.")
 
 
 def _fake(

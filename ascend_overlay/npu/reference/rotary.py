@@ -202,10 +202,14 @@ def npu_interleave_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     if cos.shape != sin.shape or cos.shape[1] != 1 or cos.shape[0] != x.shape[0] or cos.shape[2] not in (1, x.shape[2]):
         shapes = f"x {tuple(x.shape)}, cos {tuple(cos.shape)}, sin {tuple(sin.shape)}"
         refuse(operator, f"the shapes are {shapes}; cos and sin take (B, 1, S or 1, 64).")
-    values = x.float()
-    x1, x2 = values[..., ::2], values[..., 1::2]
-    sorted_x, turned = torch.cat((x1, x2), dim=-1), torch.cat((-x2, x1), dim=-1)
-    return (sorted_x * cos.float() + turned * sin.float()).to(x.dtype)
+    return sort_and_rotate(x.float(), cos, sin).to(x.dtype)
+
+
+def sort_and_rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Return what npu_interleave_rope does, of `x` in float32, in float32."""
+    x1, x2 = x[..., ::2], x[..., 1::2]
+    turned = torch.cat((-x2, x1), dim=-1).mul_(sin)
+    return torch.cat((x1, x2), dim=-1).mul_(cos).add_(turned)
 
 
 def _fake_mrope(

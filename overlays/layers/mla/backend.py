@@ -104,6 +104,7 @@ class AscendMLAMetadataBuilder(MLACommonMetadataBuilder[AscendMLAMetadata]):  # 
     """vLLM's builder, with the lengths on the host."""
 
     query_len_support = QueryLenSupport.VARLEN
+    reorder_batch_threshold: int
 
     def __init__(self, kv_cache_spec: Any, layer_names: list[str], vllm_config: Any, device: torch.device) -> None:
         super().__init__(kv_cache_spec, layer_names, vllm_config, device, AscendMLAMetadata)

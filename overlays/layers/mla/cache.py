@@ -32,5 +32,5 @@ def planes(cache: Tensor) -> Planes:
             f"which torch_npu's operators do not take. Choose the KV cache layout LBHNC (vLLM's default)."
         )
     blocks, size, _ = cache.shape
-    latents, keys = cache.view(-1).split((blocks * size * LATENT, blocks * size * ROPE))
+    latents, keys = cache.view(-1).split_with_sizes((blocks * size * LATENT, blocks * size * ROPE))
     return latents.view(blocks, size, 1, LATENT), keys.view(blocks, size, 1, ROPE)

@@ -114,7 +114,8 @@ class AscendMLAImpl(MLACommonImpl):  # type: ignore[misc, type-arg, unused-ignor
             Weighted latents, (tokens, heads, 512), with the memory of (heads, tokens, 512), as the projection behind
             takes it.
         """
-        absorbed, rotated = q if isinstance(q, tuple) else q.split((self.kv_lora_rank, self.qk_rope_head_dim), dim=-1)
+        sizes = self.kv_lora_rank, self.qk_rope_head_dim
+        absorbed, rotated = q if isinstance(q, tuple) else q.split_with_sizes(sizes, dim=-1)
         latents, keys = self.planes(kv_c_and_k_pe_cache)
         blocks, size = latents.shape[:2]
         decode = attn_metadata.decode

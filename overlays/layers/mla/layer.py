@@ -29,7 +29,7 @@ class AscendMLAAttention(MLAAttention):  # type: ignore[misc, unused-ignore]
     @property
     def is_ascend(self) -> bool:
         """Whether the backend is the overlay's."""
-        return self.attn_backend.get_name() == "ASCEND_MLA"
+        return bool(self.attn_backend.get_name() == "ASCEND_MLA")
 
     def process_weights_after_loading(self, act_dtype: torch.dtype) -> None:
         """Split kv_b_proj into the two matrices that are absorbed.
