@@ -69,13 +69,16 @@ class AscendMetadataBuilder(AttentionMetadataBuilder[AscendMetadata]):  # type: 
         # Exact without speculative decoding, and known without waiting for the device.
         known = batch.seq_lens_cpu_upper_bound
         lengths: list[int] = (batch.seq_lens if known is None else known)[: batch.num_reqs].tolist()
+        ends: list[int] = batch.query_start_loc_cpu[1 : batch.num_reqs + 1].tolist()
+        # The operator's queries end where those of the last request do; vLLM's may be padded.
+        tokens = ends[-1] if ends else 0
         block_size = self.kv_cache_spec.block_size
         blocks = -(-max(lengths, default=0) // block_size)
         return AscendMetadata(
-            tokens=batch.num_actual_tokens,
-            query_ends=batch.query_start_loc_cpu[1 : batch.num_reqs + 1].tolist(),
+            tokens=tokens,
+            query_ends=ends,
             lengths=lengths,
             block_table=cache.block_table(batch.block_table_tensor[: batch.num_reqs, :blocks]),
-            slots=cache.slots(batch.slot_mapping[: batch.num_actual_tokens], block_size),
+            slots=cache.slots(batch.slot_mapping[:tokens], block_size),
             causal=batch.causal,
         )
