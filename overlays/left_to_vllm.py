@@ -7,11 +7,25 @@ _OTHER_DEVICE = "kernels of another device; not used on an NPU"
 _NO_OPERATOR = "torch_npu has no operator for it; vLLM's PyTorch implementation runs"
 _RECURRENT = "a recurrent state with kernels of its own: torch_npu 2.13 has operators for parts of it, no overlay yet"
 
+_HOLDS_EXPERTS = "holds and loads the weights of experts; the overlay moe serves the method that computes with them"
+_RUNS_EXPERTS = "runs router, experts and shared experts after each other; the overlay moe serves the first two"
+
 REASONS = {
     "vllm.model_executor.layers.linear:*": f"{_ATEN}; the overlay linear casts its weight's layout",
     "vllm.model_executor.layers.logits_processor:LogitsProcessor": _ATEN,
     "vllm.model_executor.layers.vocab_parallel_embedding:ParallelLMHead": _ATEN,
     "vllm.model_executor.layers.fused_moe.router.gate_linear:GateLinear": _ATEN,
+    "vllm.model_executor.layers.fused_moe.router.grouped_topk_router:GroupedTopk": (
+        "no model uses it; the overlay moe serves the routers"
+    ),
+    "vllm.model_executor.layers.fused_moe.fused_moe_modular_method:FusedMoEModularMethod": (
+        "stands around the method of experts with LoRA, which the overlay moe leaves to vLLM"
+    ),
+    "vllm.model_executor.layers.fused_moe.routed_experts:RoutedExperts": _HOLDS_EXPERTS,
+    "vllm.model_executor.models.dbrx:DbrxExperts": _HOLDS_EXPERTS,
+    "vllm.model_executor.models.*:*RoutedExperts": _HOLDS_EXPERTS,
+    "vllm.model_executor.layers.fused_moe.runner.*": _RUNS_EXPERTS,
+    "vllm.model_executor.models.*:*MoERunner": _RUNS_EXPERTS,
     "vllm.model_executor.layers.conv:*": _ATEN,
     "vllm.model_executor.layers.fusion.mm_input_norm:FusedMMInputNorm": _ATEN,
     "vllm.model_executor.layers.activation:FatreluAndMul": _ATEN,

@@ -55,7 +55,7 @@ def sort_by_expert(
     if expert_map is not None:
         # What is elsewhere becomes one more expert, the last one. Otherwise the operator would mark it by -1, which
         # npu_moe_token_unpermute does not take.
-        here = expert_map[experts.clamp(min=0)]
+        here = expert_map[experts]
         experts = torch.where((experts < 0) | (here < 0), num_experts, here).to(torch.int32)
         groups += 1
     rows, places, counts, scale = torch.ops.npu.npu_moe_init_routing_v2(
