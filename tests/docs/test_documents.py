@@ -43,5 +43,7 @@ def test_blocks_that_are_not_run() -> None:
         ("README.md", "this is what runs the tests"),
         ("README.md", "it serves until it is stopped"),
         ("docs/configuration.md", "it serves until it is stopped"),
+        ("docs/quantization.md", "it serves until it is stopped"),
+        ("docs/quantization.md", "it runs a model in vLLM, as the tests of quantized models do"),
         ("examples/custom_model/README.md", "it serves until it is stopped"),
     }

@@ -1,0 +1,121 @@
+"""Quantized linear layers inside vLLM, beside their formulas computed from the checkpoint in integers and float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Tensors = dict[str, Tensor]
+
+
+def static(x: Tensor, found: Tensors) -> Tensor:
+    """W8A8: y = (x_q @ W + quant_bias) * deq_scale."""
+    reciprocal = (1 / found["input_scale"]).to(x.dtype)
+    x_q = (x.float() * reciprocal.float() + found["input_offset"].float()).round().clamp(-128, 127).long()
+    total = x_q @ found["weight"].long().T + found["quant_bias"].long()
+    scale = found["deq_scale"]
+    if scale.dtype == torch.int64:
+        # The matrix unit reads 19 bits of the float32 number.
+        scale = (scale.to(torch.int32) & -8192).view(torch.float32)
+    return total.double() * scale.double()
+
+
+def dynamic(x: Tensor, found: Tensors) -> Tensor:
+    """W8A8_DYNAMIC: y = (x_q @ W) * s_w * s_t + b, with s_t of each token."""
+    step = x.float().abs().amax(-1, keepdim=True) / 127
+    x_q = (x.float() / step).round().nan_to_num(0).long()
+    total = (x_q @ found["weight"].long().T).double()
+    y = total * found["weight_scale"].double().flatten() * step.double()
+    return y + found["bias"].double() if "bias" in found else y
+
+
+def weights_alone(x: Tensor, found: Tensors) -> Tensor:
+    """W8A16: y = x @ (W * s_w) + b."""
+    y = (x.double() @ found["weight"].double().T) * found["weight_scale"].double().flatten()
+    return y + found["bias"].double() if "bias" in found else y
+
+
+FORMULAS: dict[str, Callable[[Tensor, Tensors], Tensor]] = {
+    "W8A8": static,
+    "W8A8_DYNAMIC": dynamic,
+    "W8A16": weights_alone,
+}
+
+
+class Watched:
+    """The calls of the quantized linear layers of a model.
+
+    Attributes:
+        layers: by name of the layer: its type; how many calls and values there were; how many values are those of the
+            formula, rounded once; the largest distance from the formula, in units of the last place, and for W8A16 less
+            what sums in float32 may be wrong by.
+    """
+
+    def __init__(self, model: Any, checkpoint: Tensors) -> None:
+        from ascend_overlay.overlays.quantization.linear import AscendLinearMethod
+
+        self._packed = model.packed_modules_mapping
+        self._checkpoint = checkpoint
+        self.layers: dict[str, dict[str, Any]] = {}
+        for name, layer in model.named_modules():
+            method = getattr(layer, "quant_method", None)
+            if checkpoint and isinstance(method, AscendLinearMethod):
+                self.layers[name] = {"type": method.scheme.type, "calls": 0, "values": 0, "equal": 0, "worst": 0.0}
+                layer.register_forward_hook(self._hook(name))
+
+    def _hook(self, name: str) -> Callable[[Any, Any, Any], None]:
+        parent, _, last = name.rpartition(".")
+        projections = [self._tensors(f"{parent}.{part}.") for part in self._packed.get(last, [last])]
+        record = self.layers[name]
+
+        def compare(module: Any, args: Any, output: Any) -> None:
+            y = output[0] if isinstance(output, tuple) else output
+            exact = torch.cat([FORMULAS[record["type"]](args[0], found) for found in projections], -1)
+            record["calls"] += 1
+            record["values"] += y.numel()
+            record["equal"] += int((y == exact.to(y.dtype)).sum())
+            error = (y.double() - exact).abs()
+            if record["type"] == "W8A16":
+                # Sums in float32, whose error is as large as what is added up.
+                sizes = [FORMULAS["W8A16"](args[0].abs(), _absolute(found)) for found in projections]
+                error -= 2**-21 * torch.cat(sizes, -1)
+            record["worst"] = max(record["worst"], float((error / _unit(exact, y.dtype)).max()))
+
+        return compare
+
+    def _tensors(self, prefix: str) -> Tensors:
+        return {
+            name.removeprefix(prefix): tensor for name, tensor in self._checkpoint.items() if name.startswith(prefix)
+        }
+
+
+def _absolute(found: Tensors) -> Tensors:
+    return {name: tensor.float().abs() for name, tensor in found.items()}
+
+
+def _unit(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the distance between neighbours in `dtype` at the size of each value."""
+    smallest = torch.finfo(dtype).smallest_normal
+    return torch.finfo(dtype).eps * 2.0 ** torch.floor(torch.log2(values.abs().clamp(min=smallest)))
+
+
+def sizes(model: Any) -> dict[str, int]:
+    """Return how many int8 weights the quantized modules hold, and the bytes of all tensors that these modules hold.
+
+    Besides parameters and buffers, whatever a module has for an attribute counts, so that no copy is overlooked.
+    """
+    storages: dict[int, int] = {}
+    weights: dict[int, int] = {}
+    for module in model.modules():
+        held = [*module._parameters.values(), *module._buffers.values(), *vars(module).values()]
+        tensors = [tensor for tensor in held if isinstance(tensor, Tensor)]
+        if not any(tensor.dtype == torch.int8 for tensor in tensors):
+            continue
+        for tensor in tensors:
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            if tensor.dtype == torch.int8:
+                weights[tensor.untyped_storage().data_ptr()] = tensor.numel()
+    return {"weights": sum(weights.values()), "bytes": sum(storages.values())}

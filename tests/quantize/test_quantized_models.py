@@ -1,0 +1,240 @@
+"""From a model in float to tokens of its quantized form: the command writes it, the overlays load and run it."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from ascend_overlay.demo import in_process, tiny
+from ascend_overlay.quantize import calibration
+from ascend_overlay.quantize.run import quantize
+
+pytestmark = pytest.mark.e2e
+
+COMMAND = (sys.executable, "-c", "from ascend_overlay.cli import main; main(prog_name='ascend-overlay')")
+PROMPTS = ("The river wanted to see the mountains, so", "In the morning the market sold bread, olives and")
+CALIBRATION = """
+Once upon a time there was a river that wanted to see the mountains, so it asked the clouds to carry it upwards.
+A language model reads a prompt, looks at every token with attention, and writes the next token, then the next one.
+In the morning the harbour was full of small white boats, and the market sold bread, olives, oranges and honey.
+"""
+TIMEOUT = 400
+
+FLOATS: dict[str, tuple[Callable[..., Path], dict[str, Any]]] = {
+    "llama": (tiny.make_llama3, {}),
+    "llama_float16": (tiny.make_llama3, {"torch_dtype": "float16"}),
+    "qwen3_moe": (tiny.make_qwen3_moe, {}),
+    # Compressed queries, so that q_a_proj and kv_a_proj_with_mqa are one layer in vLLM.
+    "deepseek_v2": (tiny.make_deepseek_v2, {"q_lora_rank": 64}),
+}
+CALIBRATED = ("llama", "deepseek_v2")
+RUNS = [
+    ("llama", "w8a8"),
+    ("llama", "w8a8_dynamic"),
+    ("llama", "w8a16"),
+    ("llama_float16", "w8a8"),
+    ("llama_float16", "w8a8_dynamic"),
+    ("llama_float16", "w8a16"),
+    ("qwen3_moe", "w8a8_dynamic"),
+    ("deepseek_v2", "w8a8"),
+    ("deepseek_v2", "w8a8_dynamic"),
+    ("deepseek_v2", "w8a16"),
+]
+DAMAGES = {
+    "no weight": "model.layers.0.self_attn.o_proj.weight",
+    "no scale": "model.layers.0.mlp.up_proj.weight_scale",
+    "no expert": "model.layers.2.mlp.experts.3.up_proj.weight",
+    "no scale of an expert": "model.layers.2.mlp.experts.3.up_proj.weight_scale",
+}
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the process reported, and the folders of the models."""
+
+    folder: Path
+
+    def __call__(self, name: str) -> dict[str, Any]:
+        """Return what became of a model; an error of its run fails the test."""
+        found = self.raw(name)
+        assert "error" not in found, found["error"]
+        return found
+
+    def raw(self, name: str) -> dict[str, Any]:
+        """Return what became of a model, errors included."""
+        path = self.folder / f"{name}.json"
+        assert path.exists(), (self.folder / "log.txt").read_text(errors="replace")[-6000:]
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+
+    def model(self, name: str) -> Path:
+        """Return the folder of a model."""
+        return self.folder / "models" / name
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """All models, quantized and run: two processes calibrate, one runs everything."""
+    folder = tmp_path_factory.mktemp("quantized")
+    found = Results(folder)
+    for name, (make, config) in FLOATS.items():
+        make(found.model(name), **config)
+    (folder / "lines.txt").write_text(CALIBRATION)
+    _calibrated(found)
+    for name, scheme in RUNS:
+        if not found.model(f"{name}-{scheme}").exists():
+            quantize(found.model(name), found.model(f"{name}-{scheme}"), scheme)
+    for name, tensor in DAMAGES.items():
+        _without(found.model("deepseek_v2-w8a8_dynamic"), found.model(name), tensor)
+    _run(found)
+    return found
+
+
+def _calibrated(found: Results) -> None:
+    """Quantize to w8a8 by the command, at the same time, since each starts vLLM."""
+    arguments = ("--scheme", "w8a8", "--calibrate", str(found.folder / "lines.txt"))
+    started = {
+        name: subprocess.Popen(
+            [*COMMAND, "quantize", str(found.model(name)), str(found.model(f"{name}-w8a8")), *arguments],
+            env=in_process.environment(found.folder / f"cache-{name}", overlaid=False),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for name in CALIBRATED
+    }
+    for name, process in started.items():
+        output, _ = process.communicate(timeout=TIMEOUT)
+        assert process.returncode == 0, output
+        (found.folder / f"{name}-output.txt").write_text(output)
+    # The same weights in another dtype see the same inputs.
+    state = json.loads((found.model("llama-w8a8") / "ascend_overlay_quantize.json").read_text())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "observe", lambda *_: calibration.Calibration(state["observed"], 3, 60, 0))
+        out = found.model("llama_float16-w8a8")
+        quantize(found.model("llama_float16"), out, "w8a8", calibrate=found.folder / "lines.txt")
+
+
+def _without(model: Path, damaged: Path, name: str) -> None:
+    shutil.copytree(model, damaged)
+    tensors = load_file(model / "model.safetensors")
+    del tensors[name]
+    save_file(tensors, damaged / "model.safetensors")
+
+
+def _run(found: Results) -> None:
+    runs = {name: {"model": name, "quantized": False} for name in FLOATS}
+    runs |= {f"{name}-{scheme}": {"model": f"{name}-{scheme}", "quantized": True} for name, scheme in RUNS}
+    runs |= {name: {"model": name, "quantized": True} for name in DAMAGES}
+    for name, run in runs.items():
+        run["dtype"] = "float16" if "float16" in name else "bfloat16"
+        run["model"] = str(found.model(str(run["model"])))
+    spec = {"folder": str(found.folder), "prompts": PROMPTS, "tokens": 8, "runs": runs}
+    (found.folder / "spec.json").write_text(json.dumps(spec))
+    worker = Path(__file__).with_name("quantized_worker.py")
+    with (found.folder / "log.txt").open("wb") as log:
+        subprocess.run(
+            [*COMMAND, "run", sys.executable, str(worker), str(found.folder / "spec.json")],
+            env=in_process.environment(found.folder / "cache", overlaid=True),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            timeout=TIMEOUT,
+            check=False,
+        )
+
+
+each = pytest.mark.parametrize(("name", "scheme"), RUNS)
+
+
+@each
+def test_the_method_is_found_without_being_named(results: Results, name: str, scheme: str) -> None:
+    assert results(name)["quantization"] is None
+    found = results(f"{name}-{scheme}")
+    assert found["quantization"] == "ascend"
+    assert any("quant_model_description.json is there" in note for note in found["notes"])
+
+
+@each
+def test_every_layer_computes_its_formula_in_integers(
+    results: Results, name: str, scheme: str, record_property: pytest.RecordProperty
+) -> None:
+    layers = results(f"{name}-{scheme}")["layers"]
+    count = 2 * 4 if name != "qwen3_moe" else 2 * 2
+    assert len(layers) == count if name != "deepseek_v2" else len(layers) > 12
+    assert {layer["type"] for layer in layers.values()} == {scheme.upper()}
+    assert [where for where, layer in layers.items() if not layer["calls"]] == []
+    worst = max(layer["worst"] for layer in layers.values())
+    same = sum(layer["equal"] for layer in layers.values()) / sum(layer["values"] for layer in layers.values())
+    record_property("layers", f"{name}-{scheme}: {same:.4%} equal, worst {worst:.4f} units in the last place")
+    # Sums of int8 products are exact, so only the last rounding is left.
+    assert worst <= 0.501
+    assert same >= (0.999 if scheme != "w8a16" else 0.99)
+
+
+@each
+def test_the_model_says_nearly_the_same(
+    results: Results, name: str, scheme: str, record_property: pytest.RecordProperty
+) -> None:
+    before, after = results(name), results(f"{name}-{scheme}")
+    places = [
+        (one, other)
+        for ours, theirs in zip(before["logprobs"], after["logprobs"], strict=True)
+        for one, other in zip(ours, theirs, strict=True)
+    ]
+    differences = [abs(p - q) for one, other in places for p, q in zip(one, other, strict=True)]
+    assert all(math.isfinite(difference) for difference in differences)
+    lost = [sum(math.exp(p) * (p - q) for p, q in zip(one, other, strict=True)) for one, other in places]
+    mean = math.sqrt(sum(difference**2 for difference in differences) / len(differences))
+    record_property(
+        "logprobs",
+        f"{name}-{scheme}: root mean square {mean:.4f} nats, largest {max(differences):.4f}, "
+        f"divergence {sum(lost) / len(lost):.5f} nats a token, largest {max(lost):.5f}",
+    )
+    assert mean < 0.2 and max(lost) < 0.05
+
+
+@each
+def test_weights_take_half_the_memory(results: Results, name: str, scheme: str) -> None:
+    sizes = results(f"{name}-{scheme}")["sizes"]
+    checkpoint = load_file(results.model(f"{name}-{scheme}") / "model.safetensors")
+    weights = sum(tensor.numel() for tensor in checkpoint.values() if tensor.dtype.itemsize == 1 and tensor.ndim == 2)
+    assert sizes["weights"] == weights
+    # Of two bytes each; the layers are so narrow here that their scales count.
+    assert 0.5 < sizes["bytes"] / (2 * weights) < 0.56
+
+
+@pytest.mark.parametrize("scheme", ["w8a8", "w8a8_dynamic", "w8a16"])
+def test_the_deepseek_class_accounts_for_every_tensor(results: Results, scheme: str) -> None:
+    notes = results(f"deepseek_v2-{scheme}")["notes"]
+    count = len(load_file(results.model(f"deepseek_v2-{scheme}") / "model.safetensors"))
+    [note] = [note for note in notes if note.startswith("AscendDeepseekV2ForCausalLM")]
+    assert note.startswith(f"AscendDeepseekV2ForCausalLM: {count} tensors of the checkpoint loaded into")
+    assert "not used" not in note
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_missing_tensor_of_a_quantized_layer_is_named(results: Results, damage: str) -> None:
+    error = results.raw(damage).get("error", "")
+    name = DAMAGES[damage].removeprefix("model.")
+    assert name in error, error
+
+
+def test_ranges_were_observed_by_the_command(results: Results) -> None:
+    for name in CALIBRATED:
+        output = (results.folder / f"{name}-output.txt").read_text()
+        assert "calibrated  3 prompts," in output
+        state = json.loads((results.model(f"{name}-w8a8") / "ascend_overlay_quantize.json").read_text())
+        assert state["observed"] and all(low < high for low, high in state["observed"].values())
+    shared = [value for key, value in state["observed"].items() if "layers.0" in key and "_a_proj" in key]
+    assert len(shared) == 2 and shared[0] == shared[1], "q_a_proj and kv_a_proj_with_mqa see one input"
