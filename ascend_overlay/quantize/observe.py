@@ -6,10 +6,12 @@ The specification names the model, its dtype, the modules (as in the checkpoint)
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +69,8 @@ def _run(spec: dict[str, Any]) -> dict[str, Any]:
 
 def _tokens(model: str, prompts: list[str | list[int]], config: Any) -> tuple[list[list[int]], int]:
     """Return the prompts as tokens, no longer than the model and we allow, and how many of them were."""
-    from vllm.tokenizers import get_tokenizer
-
-    texts = any(isinstance(prompt, str) for prompt in prompts)
-    encode = get_tokenizer(model).encode if texts else list
-    tokens = [encode(prompt) if isinstance(prompt, str) else prompt for prompt in prompts]
+    # A model without a tokenizer can be calibrated with tokens.
+    tokens = [_tokenizer(model)(prompt) if isinstance(prompt, str) else prompt for prompt in prompts]
     for number, found in enumerate(tokens, start=1):
         if max(found, default=0) >= config.vocab_size:
             raise _ObservationError(
@@ -82,19 +81,28 @@ def _tokens(model: str, prompts: list[str | list[int]], config: Any) -> tuple[li
     return [found[:limit] for found in tokens if found], sum(len(found) > limit for found in tokens)
 
 
+@functools.cache
+def _tokenizer(model: str) -> Callable[[str], list[int]]:
+    from vllm.tokenizers import get_tokenizer
+
+    encode: Callable[[str], list[int]] = get_tokenizer(model).encode
+    return encode
+
+
 def _cache_size(config: Any, tokens: int) -> int | None:
     """Return the bytes that one prompt needs in the KV cache, rather too many; None if they are not known.
 
     vLLM takes most of the memory otherwise, and on a CPU clears it.
     """
-    heads = getattr(config, "num_attention_heads", None)
-    layers = getattr(config, "num_hidden_layers", None)
+    heads: int | None = getattr(config, "num_attention_heads", None)
+    layers: int | None = getattr(config, "num_hidden_layers", None)
     if not heads or not layers or "VLLM_CPU_KVCACHE_SPACE" in os.environ:
         return None
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    width = 2 * (getattr(config, "num_key_value_heads", None) or heads) * size
-    width = max(width, getattr(config, "kv_lora_rank", None) or 0) + 2 * (getattr(config, "qk_rope_head_dim", 0) or 0)
-    return (64 << 20) + 2 * 2 * layers * width * (tokens + 256)
+    width: int = 2 * (getattr(config, "num_key_value_heads", None) or heads) * size
+    latent: int = (getattr(config, "kv_lora_rank", None) or 0) + (getattr(config, "qk_rope_head_dim", None) or 0)
+    # Twice what 16 bits take, since vLLM rounds up to blocks.
+    return (64 << 20) + 2 * 2 * layers * max(width, latent) * (tokens + 256)
 
 
 class _Range:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -403,6 +404,34 @@ def test_a_layer_that_no_prompt_reaches_is_named() -> None:
     unused = observe._Range()
     with pytest.raises(observe._ObservationError, match=r"no prompt reached a, b, c, d and 1 more\."):
         observe._check(dict.fromkeys("abcde", (unused.low, unused.high)))
+
+
+def test_prompts_are_cut_at_what_the_model_takes() -> None:
+    config = SimpleNamespace(vocab_size=10, max_position_embeddings=5)
+    found, cut = observe._tokens("unused", [[1, 2], [], list(range(9))], config)
+    assert found == [[1, 2], [0, 1, 2, 3]] and cut == 1, "one place is left for the token that is generated"
+    config.max_position_embeddings = 10**6
+    assert [len(tokens) for tokens in observe._tokens("unused", [[0] * 5000], config)[0]] == [2048]
+    with pytest.raises(observe._ObservationError, match=r"prompt 2 .* has the token 10, and the model knows 10"):
+        observe._tokens("unused", [[9], [3, 10]], config)
+
+
+def test_the_cache_is_that_of_one_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE", raising=False)
+    llama = SimpleNamespace(num_attention_heads=32, num_key_value_heads=8, num_hidden_layers=32, hidden_size=4096)
+    needed = 2 * 32 * 2 * 8 * 128 * 2049
+    assert needed < (observe._cache_size(llama, 2049) or 0) < 3 * needed
+    assert observe._cache_size(SimpleNamespace(), 2049) is None
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "3")
+    assert observe._cache_size(llama, 2049) is None, "the user's own choice"
+
+
+def test_a_layer_is_looked_for_under_the_names_that_it_may_have() -> None:
+    packed = {"qkv_proj": ["q_proj", "k_proj", "v_proj"], "gate_up_proj": ["gate_proj", "up_proj"]}
+    assert observe._places("model.layers.0.self_attn.k_proj", packed) == [
+        "model.layers.0.self_attn.k_proj",
+        "model.layers.0.self_attn.qkv_proj",
+    ]
 
 
 def test_a_checkpoint_is_plain_data(model: Path) -> None:
