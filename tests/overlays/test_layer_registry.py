@@ -93,6 +93,7 @@ def test_where_errors_are_warnings_the_registration_is_made(registry: dict[str, 
 
 
 def test_what_was_written_directly_is_noticed_when_a_model_is_built(registry: dict[str, Any]) -> None:
+    import vllm.model_executor.model_loader.utils  # noqa: F401
     from vllm.model_executor.layers.activation import SiluAndMul
 
     class Ours(SiluAndMul):
