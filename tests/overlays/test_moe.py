@@ -421,15 +421,12 @@ def test_afterwards_nothing_is_left(model: Any) -> None:
     assert (dict(op_registry_oot), cpu_router.CPURouter, router_factory.CPURouter) == (*before, before[1])
 
 
-def test_in_any_order_of_imports() -> None:
+def test_in_the_middle_of_imports() -> None:
     """vLLM imports a router while it imports another; what stands in for it must be there by then."""
     code = (
-        "import ascend_overlay; ascend_overlay.enable(only=['moe']); import vllm.model_executor.layers.{first}; "
-        "import vllm.model_executor.layers.fused_moe.router.router_factory; "
+        "import ascend_overlay; ascend_overlay.enable(only=['moe']); "
+        "import vllm.model_executor.layers.quantization, vllm.model_executor.layers.fused_moe.router.router_factory; "
         "print([entry.state for entry in ascend_overlay.ledger()])"
     )
-    for first in ("fused_moe.router.grouped_topk_router", "quantization"):
-        done = subprocess.run(
-            [sys.executable, "-c", code.format(first=first)], capture_output=True, text=True, timeout=300, check=False
-        )
-        assert str(["applied"] * 5) in done.stdout, done.stdout + done.stderr[-3000:]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    assert str(["applied"] * 5) in done.stdout, done.stdout + done.stderr[-3000:]
