@@ -456,7 +456,7 @@ class Engine:
                 self._propagation.stop()
                 self._folder = None
                 settings_module.use(None)
-            elif chosen:
+            elif chosen or settings is not None:
                 settings_module.use(left)
                 self._folder = LedgerFolder(left.ledger) if left.ledger else None
                 if self._propagation.active:

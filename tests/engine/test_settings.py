@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import ascend_overlay
 from ascend_overlay import Overlay
 from ascend_overlay.errors import ConfigError
-from ascend_overlay.settings import WEIGHT_NZ, Settings, requested
+from ascend_overlay.settings import WEIGHT_NZ, Settings, in_force, requested
 
 names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True).filter(lambda name: name not in ("on", "yes", "true"))
 several = st.lists(names, unique=True, max_size=3).map(tuple)
@@ -156,3 +156,12 @@ def test_ledger_folder_follows_no_change_of_directory(
     assert list((tmp_path / "elsewhere").iterdir()) == []
     (path,) = (tmp_path / "ledgers").glob("*.json")
     assert '"applied"' in path.read_text()
+
+
+def test_a_nested_block_that_enables_nothing_new_gives_the_settings_back(engine: Any, offer: Any) -> None:
+    offer(Overlay("a", reason="a test"))
+    with ascend_overlay.enabled(only=["a"], propagate=False):
+        before = in_force()
+        with ascend_overlay.enabled(only=["a"], strict=False, propagate=False):
+            assert in_force() != before
+        assert in_force() == before
