@@ -28,12 +28,24 @@ TOKENS = 64
 READ = 16
 WARM_UP = 2
 
+# On the models as they are, an operator takes as long as the call of it; on these, computing takes most of the time.
+WIDE = ("llama3", "qwen3_moe")
+_WIDE: dict[str, Any] = {"hidden": 1024, "heads": 16, "kv_heads": 4, "layers": 4}
 
-def run(*, quick: bool, families: Sequence[str] = tuple(tiny.FAMILIES), rounds: int | None = None) -> Iterator[Result]:
+
+def run(
+    *,
+    quick: bool,
+    families: Sequence[str] = tuple(tiny.FAMILIES),
+    wide: Sequence[str] = WIDE,
+    rounds: int | None = None,
+) -> Iterator[Result]:
     """Let each model generate in turns with its like, eager and (not quick) compiled."""
     rounds = rounds or (7 if quick else 21)
     with tempfile.TemporaryDirectory() as folder:
         models = {family: tiny.FAMILIES[family](Path(folder, "models", family)) for family in families}
+        for family in wide:
+            models[f"wide {family}"] = tiny.FAMILIES[family](Path(folder, "wide", family), **_WIDE)
         processes = {name: _start(Path(folder, name), overlaid=name == "overlaid") for name in ("stock", "overlaid")}
         try:
             for mode in (in_process.EAGER,) if quick else (in_process.EAGER, in_process.COMPILED):

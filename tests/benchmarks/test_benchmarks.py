@@ -102,8 +102,10 @@ def test_a_conversation(benchmarks: Any, tmp_path: Path) -> None:
 @pytest.mark.e2e
 def test_decoding_is_measured_model_by_model(benchmarks: Any) -> None:
     decode = importlib.import_module("benchmarks.decode")
-    results = list(decode.run(quick=True, families=["llama3", "qwen3_moe"], rounds=2))
-    assert [result.what.split(", ")[1:3] for result in results] == [["eager", "llama3"], ["eager", "qwen3_moe"]]
+    results = list(decode.run(quick=True, families=["llama3", "qwen3_moe"], wide=["llama3"], rounds=2))
+    assert [result.what.split(", ")[1:3] for result in results] == [
+        ["eager", name] for name in ("llama3", "qwen3_moe", "wide llama3")
+    ]
     for result in results:
         assert (result.goal, result.unit, result.runs) == (1.5, "ratio", 2)
         assert 0.1 < result.value < 10
