@@ -69,7 +69,7 @@ def ledgers(console: Console, found: Sequence[Ledger]) -> None:
 
 
 def operators(console: Console, found: Sequence[Ledger]) -> None:
-    """Print how often each NPU operator ran in each process."""
+    """Print how often each NPU operator ran in each process, without those that are there for other models."""
     counts = checks.operator_counts(found)
     if not counts:
         return
@@ -79,6 +79,8 @@ def operators(console: Console, found: Sequence[Ledger]) -> None:
     for role in dict.fromkeys(roles):
         table.add_column(role, justify="right")
     for name, by_role in sorted(counts.items()):
+        if name not in checks.OPERATORS and not any(by_role.values()):
+            continue
         table.add_row(name, *(f"{by_role.get(role, 0):,}" for role in dict.fromkeys(roles)))
     console.print()
     console.print(table)
