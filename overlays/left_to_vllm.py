@@ -30,6 +30,7 @@ REASONS = {
     "vllm.model_executor.layers.fusion.mm_input_norm:FusedMMInputNorm": _ATEN,
     "vllm.model_executor.layers.activation:FatreluAndMul": _ATEN,
     "vllm.model_executor.layers.activation:GeluAndMulSparse": _NO_OPERATOR,
+    "vllm.ir.ops:gelu_and_mul_sparse": _NO_OPERATOR,
     "vllm.model_executor.layers.activation:MulAndSilu": (
         "npu_swiglu activates the first half, this the second: a copy to exchange them costs more than it saves"
     ),
