@@ -58,6 +58,10 @@ DAMAGES = {
 }
 
 
+STRAY = "model.layers.0.self_attn.kv_b_proj.weight_scale"
+"""A scale of a layer that is in float."""
+
+
 @dataclass(frozen=True)
 class Results:
     """What the process reported, and the folders of the models."""
@@ -95,7 +99,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
         if not found.model(f"{name}-{scheme}").exists():
             quantize(found.model(name), found.model(f"{name}-{scheme}"), scheme)
     for name, tensor in DAMAGES.items():
-        _without(found.model("deepseek_v2-w8a8_dynamic"), found.model(name), tensor)
+        _change(found, name, without=tensor)
+    _change(found, "stray", adding=STRAY)
     _run(found)
     return found
 
@@ -125,17 +130,21 @@ def _calibrated(found: Results) -> None:
         quantize(found.model("llama_float16"), out, "w8a8", calibrate=found.folder / "lines.txt")
 
 
-def _without(model: Path, damaged: Path, name: str) -> None:
-    shutil.copytree(model, damaged)
+def _change(found: Results, name: str, *, without: str = "", adding: str = "") -> None:
+    """Make a damaged copy of a quantized model."""
+    model = found.model("deepseek_v2-w8a8_dynamic")
+    shutil.copytree(model, found.model(name))
     tensors = load_file(model / "model.safetensors")
-    del tensors[name]
-    save_file(tensors, damaged / "model.safetensors")
+    tensors.pop(without, None)
+    if adding:
+        tensors[adding] = tensors["model.layers.0.self_attn.o_proj.weight_scale"].clone()
+    save_file(tensors, found.model(name) / "model.safetensors")
 
 
 def _run(found: Results) -> None:
     runs = {name: {"model": name, "quantized": False} for name in FLOATS}
     runs |= {f"{name}-{scheme}": {"model": f"{name}-{scheme}", "quantized": True} for name, scheme in RUNS}
-    runs |= {name: {"model": name, "quantized": True} for name in DAMAGES}
+    runs |= {name: {"model": name, "quantized": True} for name in (*DAMAGES, "stray")}
     for name, run in runs.items():
         run["dtype"] = "float16" if "float16" in name else "bfloat16"
         run["model"] = str(found.model(str(run["model"])))
@@ -228,6 +237,11 @@ def test_a_missing_tensor_of_a_quantized_layer_is_named(results: Results, damage
     error = results.raw(damage).get("error", "")
     name = DAMAGES[damage].removeprefix("model.")
     assert name in error, error
+
+
+def test_a_scale_that_belongs_to_no_layer_is_named(results: Results) -> None:
+    error = results.raw("stray").get("error", "")
+    assert STRAY in error, results.raw("stray").get("notes", error)
 
 
 def test_ranges_were_observed_by_the_command(results: Results) -> None:
