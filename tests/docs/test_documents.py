@@ -42,6 +42,7 @@ def test_blocks_that_are_not_run() -> None:
         ("README.md", "this is the set-up of the machine itself"),
         ("README.md", "this is what runs the tests"),
         ("README.md", "it serves until it is stopped"),
+        ("README.md", "docs/quantization.md runs it with a model"),
         ("docs/configuration.md", "it serves until it is stopped"),
         ("docs/quantization.md", "it serves until it is stopped"),
         ("docs/quantization.md", "it runs a model in vLLM, as the tests of quantized models do"),
