@@ -9,6 +9,7 @@ _RECURRENT = "a recurrent state with kernels of its own: torch_npu 2.13 has oper
 
 _HOLDS_EXPERTS = "holds and loads the weights of experts; the overlay moe serves the method that computes with them"
 _RUNS_EXPERTS = "runs router, experts and shared experts after each other; the overlay moe serves the first two"
+_ENCODERS = "attention of encoders of images and sound: vLLM's PyTorch implementation runs; no overlay yet"
 
 REASONS = {
     "vllm.model_executor.layers.linear:*": f"{_ATEN}; the overlay linear casts its weight's layout",
@@ -26,6 +27,11 @@ REASONS = {
     "vllm.model_executor.models.*:*RoutedExperts": _HOLDS_EXPERTS,
     "vllm.model_executor.layers.fused_moe.runner.*": _RUNS_EXPERTS,
     "vllm.model_executor.models.*:*MoERunner": _RUNS_EXPERTS,
+    "vllm.model_executor.layers.attention.mm_encoder_attention:MMEncoderAttention": _ENCODERS,
+    "vllm.model_executor.models.whisper:WhisperEncoderAttention": _ENCODERS,
+    "vllm.model_executor.layers.attention.static_sink_attention:StaticSinkAttention": (
+        "keys before the prompt that no request owns: the blocks of the overlay attention hold those of requests"
+    ),
     "vllm.model_executor.layers.conv:*": _ATEN,
     "vllm.model_executor.layers.fusion.mm_input_norm:FusedMMInputNorm": _ATEN,
     "vllm.model_executor.layers.activation:FatreluAndMul": _ATEN,

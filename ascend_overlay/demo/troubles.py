@@ -15,8 +15,8 @@ _KNOWN = {
         "pip uninstall torchvision torchaudio torchcodec triton"
     ),
     rf"(?:{'|'.join(_LIBRARIES)})\.so: cannot open shared object file": (
-        "torch_npu is installed, but CANN, which it needs, is not, or its set_env.sh was not sourced. torch loads "
-        "torch_npu by itself; to run without an NPU, set TORCH_DEVICE_BACKEND_AUTOLOAD=0."
+        "torch_npu is installed, but CANN, which it needs, is not, or its set_env.sh was not sourced. torch and "
+        "transformers load torch_npu by themselves; to run without an NPU: pip uninstall torch_npu"
     ),
     r"Cannot allocate memory|MemoryError": "There was not enough memory: each of the two runs needs about 3 GB.",
 }
