@@ -138,9 +138,9 @@ def operators(ledgers: Sequence[Ledger]) -> Check:
     idle = [name for name in OPERATORS if name in counts and not any(counts[name].values())]
     if idle:
         return Check("operators", False, f"{_listed(idle)} did not run in any process.")
-    ran = sorted(name for name, by_role in counts.items() if any(by_role.values()))
+    ran = sum(any(by_role.values()) for by_role in counts.values())
     total = sum(sum(by_role.values()) for by_role in counts.values())
-    return Check("operators", bool(ran), f"{_listed(ran) or 'no NPU operator'} ran, {total:,} calls in all.")
+    return Check("operators", ran > 0, f"{ran or 'none'} of the NPU operators ran, {total:,} calls in all.")
 
 
 def operator_counts(ledgers: Iterable[Ledger]) -> dict[str, dict[str, int]]:
