@@ -30,6 +30,11 @@ overlay.wrap(
     f"{_MODULE}.choice:keep_chunks_and_prefixes",
     reason="the CPU platform turns chunked prefill and prefix caching off where its own backend can do neither",
 )
+overlay.wrap(
+    "vllm.config.compilation:CompilationConfig.set_splitting_ops_for_v1",
+    f"{_MODULE}.choice:split_at_the_cache_write",
+    reason="vLLM takes the operators at which it splits a graph from a list of its own, with no seam for another one",
+)
 overlay.subclass(
     "vllm.model_executor.layers.attention.mla_attention:MLAAttention", f"{_MODULE}.layer:AscendMLAAttention"
 )

@@ -165,6 +165,18 @@ def test_a_token_stays_in_its_block_and_the_cache_is_as_large_as_vllms() -> None
         assert torch.equal(layer.run([_request([0, 7], 130, 1)], *decode), wanted)
 
 
+def test_while_vllm_measures_its_memory_the_results_are_zeros() -> None:
+    """They are numbers: what lies in the memory, such as NaN, would go on to the choice of experts."""
+    import torch
+
+    impl = _impl()
+    shapes = {"query": (3, 4, 64), "key": (3, 2, 64), "value": (3, 2, 64)}
+    new = {name: torch.zeros(shape, dtype=torch.bfloat16) for name, shape in shapes.items()}
+    output = torch.full((3, 4, 64), torch.nan, dtype=torch.bfloat16)
+    assert impl.forward(None, **new, kv_cache=torch.zeros(0), attn_metadata=None, output=output) is output
+    assert not output.any()
+
+
 def test_a_layer_that_shares_a_cache_does_not_write() -> None:
     import torch
 

@@ -149,6 +149,30 @@ def test_chunked_prefill_and_prefix_caching_stay_on(tmp_path: Any) -> None:
         assert settled(dtype=torch.float32) == (False, False, 2048)
 
 
+def test_graphs_are_split_where_the_cache_is_written() -> None:
+    import torch
+    from vllm.config import CompilationConfig, CompilationMode
+
+    def settled(**changes: Any) -> list[str]:
+        config = CompilationConfig(mode=CompilationMode.VLLM_COMPILE, **changes)
+        config.set_splitting_ops_for_v1("allgather_reducescatter")
+        assert config.splitting_ops is not None
+        return config.splitting_ops
+
+    stock = settled()
+    with ascend_overlay.enabled(only=ONLY):
+        # The operator is defined beside the layer that calls it.
+        import vllm.model_executor.layers.mla  # noqa: F401
+
+        (added,) = set(settled()) - set(stock)
+        assert added == torch.ops.vllm.ascend_mla_norm_rope_cache._qualified_op_name
+        # Whoever keeps attention in the graphs wants all of it there.
+        assert settled(splitting_ops=[]) == []
+        assert settled(splitting_ops=list(stock)) == [*stock, added]
+        assert settled(splitting_ops=[*stock, added]) == [*stock, added]
+    assert settled() == stock
+
+
 def test_afterwards_nothing_is_left() -> None:
     from ascend_overlay.overlays.cases.latent_steps import LatentSteps
 

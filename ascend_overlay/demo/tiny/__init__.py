@@ -12,7 +12,7 @@ The weights are random but arranged so that two correct implementations agree an
 - What the layers add is of the same size as the embedding.
 - Sizes in tokens are small: sliding windows of 16, rotary embeddings scaled from 64 or 512 positions on.
 
-`tests/demo/test_tiny_mistakes.py` measures it for every family: what correct rounding to bfloat16 does to the log
+`tests/zoo/test_tiny_mistakes.py` measures it for every family: what correct rounding to bfloat16 does to the log
 probabilities, and what deliberate mistakes do to them.
 """
 

@@ -103,7 +103,7 @@ class AscendAttentionImpl(AttentionImpl[AscendMetadata]):  # type: ignore[misc, 
             key: (tokens or more, KV heads, head size).
             value: as key.
             kv_cache: (blocks, KV heads, block size, 2 * head size); see cache.py.
-            attn_metadata: the batch; None while vLLM measures or warms up.
+            attn_metadata: the batch; None while vLLM measures or warms up, which gives zeros.
             output: (tokens or more, heads, head size); what is behind the tokens of the batch is left as it is.
             output_scale: refused, as is `output_block_scale`.
             output_block_scale: see `output_scale`.
@@ -117,7 +117,8 @@ class AscendAttentionImpl(AttentionImpl[AscendMetadata]):  # type: ignore[misc, 
                 "quantization off (pass_config.fuse_attn_quant)."
             )
         if attn_metadata is None:
-            return output
+            # What lies in the memory may be no number, and goes on through all layers that follow.
+            return output.zero_()
         batch = attn_metadata
         keys, values, by_token, values_by_token = self._halves_of(kv_cache)
         if self.kv_sharing_target_layer_name is None:

@@ -12,12 +12,15 @@ import ascend_overlay
 from ascend_overlay.errors import OverlayError
 
 NAME = "ASCEND_MLA"
+CACHE_WRITE = "ascend_mla_norm_rope_cache"
+"""The operator of torch.ops.vllm that normalizes, rotates and writes; see wrapper.py."""
 LATENT, ROPE = 512, 64
 KEY, VALUE = LATENT + ROPE, LATENT
 PROMPT_KEY, PROMPT_VALUES = 192, (128, 192)
 """Elements of a head that the operators take: of the latent cache, and of a prompt's keys and values."""
 BLOCK_SIZES = (16, 128)
 _THEIRS = ("CPU_MLA", "AMX_MLA")
+_ATTENTION = "vllm::unified_mla_attention_with_output"
 _DTYPES = ("torch.bfloat16", "torch.float16")
 _MOST_HEADS = 128
 
@@ -61,6 +64,20 @@ def keep_chunks_and_prefixes(
     wrapped(*args, **kwargs)
     if getattr(config.model_config, "use_mla", False) and why_not(config, config.attention_config.backend) is None:
         scheduler.enable_chunked_prefill, cache.enable_prefix_caching, scheduler.max_num_batched_tokens = asked
+
+
+def split_at_the_cache_write(
+    wrapped: Callable[..., None], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """Keep the cache write out of the graphs that are captured, where vLLM keeps attention out of them.
+
+    It writes what the step at hand says. While a graph is captured there is no step, so it would be captured doing
+    nothing, and replayed so.
+    """
+    wrapped(*args, **kwargs)
+    operators = instance.splitting_ops
+    if _ATTENTION in operators and f"vllm::{CACHE_WRITE}" not in operators:
+        operators.append(f"vllm::{CACHE_WRITE}")
 
 
 def why_not(config: Any, selected: Any) -> str | None:

@@ -21,11 +21,9 @@ from vllm.utils.torch_utils import (
 
 import ascend_overlay
 from ascend_overlay import npu
-from ascend_overlay.overlays.layers.mla.choice import LATENT, ROPE
+from ascend_overlay.overlays.layers.mla.choice import CACHE_WRITE, LATENT, ROPE
 
 npu.load("npu_interleave_rope", "npu_kv_rmsnorm_rope_cache")
-
-_OPERATOR = "ascend_mla_norm_rope_cache"
 
 
 class AscendMultiHeadLatentAttention(MultiHeadLatentAttentionWrapper):  # type: ignore[misc, unused-ignore]
@@ -78,7 +76,7 @@ class AscendMultiHeadLatentAttention(MultiHeadLatentAttentionWrapper):  # type: 
         if llama_4_scaling is not None:
             q *= llama_4_scaling
         norm, name = self.kv_a_layernorm, _encode_layer_name(self.mla_attn.layer_name)
-        write = getattr(torch.ops.vllm, _OPERATOR)
+        write = getattr(torch.ops.vllm, CACHE_WRITE)
         latents, keys = write(kv, norm.weight, cos, sin, norm.variance_epsilon, name)
         shape = (hidden_states.shape[0], self.num_heads * self.v_head_dim)
         attended = self.mla_attn(q, latents, keys, output_shape=shape)
@@ -160,5 +158,5 @@ def _like(kv: Tensor) -> tuple[Tensor, Tensor]:
 
 # vLLM reads the schema off the annotations themselves. The module may be imported anew, its operator stays.
 norm_rope_cache.__annotations__ = typing.get_type_hints(norm_rope_cache)
-if not hasattr(torch.ops.vllm, _OPERATOR):
-    direct_register_custom_op(_OPERATOR, norm_rope_cache, fake_impl=_fake)
+if not hasattr(torch.ops.vllm, CACHE_WRITE):
+    direct_register_custom_op(CACHE_WRITE, norm_rope_cache, fake_impl=_fake)
