@@ -274,6 +274,42 @@ def test_a_sink_takes_its_share(layout: str) -> None:
     problem.check(problem.call(layout, 3, cache="tokens", learnable_sink=sink), layout, sink)
 
 
+@given(
+    keys=st.lists(st.integers(1, 300), min_size=1, max_size=5),
+    heads=_HEADS,
+    sizes=st.sampled_from([(16, 16, 0), (48, 32, 0), (32, 32, 16)]),
+    dtype=_DTYPES,
+    cache=st.sampled_from(["tokens", "heads"]),
+    before=st.sampled_from([None, 0, 17, 150]),
+)
+def test_a_step_of_decoding_is_the_formula_rounded_once(
+    keys: list[int],
+    heads: tuple[int, int],
+    sizes: tuple[int, int, int],
+    dtype: Any,
+    cache: str,
+    before: int | None,
+) -> None:
+    names = ("heads", "kv_heads", "size", "value_size", "rope")
+    options = dict(zip(names, (*heads, *sizes), strict=True))
+    problem = Problem([1] * len(keys), keys, **options, dtype=dtype, after=0, before=before)
+    for layout in ("TND", "TND_NTD"):
+        problem.check(problem.call(layout, 3 if before is None else 4, cache=cache), layout)
+
+
+def test_a_step_of_decoding_sees_what_changed_since_the_last_one() -> None:
+    problem = Problem([1, 1], [140, 30])
+    (query, key, value), options = problem.arguments("TND", cache="tokens")
+    problem.check(SECOND(query, key, value, **options), "TND")
+    key.copy_(key.flip(0))
+    value.copy_(value.flip(0))
+    options["block_table"].copy_(len(key) - 1 - options["block_table"])
+    problem.check(SECOND(query, key, value, **options), "TND")
+    options["actual_seq_kvlen"] = problem.keys = [137, 30]
+    problem.k[0], problem.v[0], problem.k_rope[0] = (x[0][:-3] for x in (problem.k, problem.v, problem.k_rope))
+    problem.check(SECOND(query, key, value, **options), "TND")
+
+
 def test_many_sequences_that_decode_are_one_batch() -> None:
     problem = Problem([1] * 33, [1 + 7 * i for i in range(33)], heads=8, kv_heads=2, size=64, value_size=64)
     problem.check(problem.call("TND", cache="tokens"), "TND")

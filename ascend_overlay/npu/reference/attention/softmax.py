@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ascend_overlay.npu.reference.attention import single
 from ascend_overlay.npu.reference.attention.band import Band
 from ascend_overlay.npu.reference.attention.stores import Packed, Paged, Store
 
@@ -94,7 +95,10 @@ class Attention:
     def run(self, sequences: Sequences, size: int) -> tuple[Tensor, Tensor]:
         """Return the result (tokens, N, size) in float32, and lse (tokens, N); 0 and -inf where there are no keys."""
         rows, heads = self.parts[0][0].shape[:2]
-        batches = list(self._batches(sequences, rows))
+        limits = [self.band.limits(*lengths) for lengths in zip(sequences.queries, sequences.keys, strict=True)]
+        if (found := self._single(sequences, limits)) is not None:
+            return found, torch.empty(0)
+        batches = list(self._batches(sequences, limits, rows))
         if len(batches) == 1 and batches[0].rows is None:
             out = torch.empty(rows, heads, size, dtype=torch.float32)
         else:
@@ -104,9 +108,18 @@ class Attention:
             self._attend(batch, out, lse)
         return out, lse
 
-    def _batches(self, sequences: Sequences, rows: int) -> Iterator[_Batch]:
+    def _single(self, sequences: Sequences, limits: list[tuple[int, int]]) -> Tensor | None:
+        """Return the result where each row is the one query of a sequence, and nothing is out of the ordinary."""
+        if not isinstance(self.place, Paged) or self.with_lse or self.mask is not None or self.sink is not None:
+            return None
+        if any(number != 1 for number in sequences.queries) or not all(end for _, end in limits):
+            return None
+        if not 0 < len(limits) == self.parts[0][0].shape[0]:
+            return None
+        return single.attend(self.place, self.parts, self.values, self.scale, tuple(limits))
+
+    def _batches(self, sequences: Sequences, limits: list[tuple[int, int]], rows: int) -> Iterator[_Batch]:
         queries = sequences.queries
-        limits = [self.band.limits(*lengths) for lengths in zip(queries, sequences.keys, strict=True)]
         lengths = [end - first for first, end in limits]
         token = self.values.heads * self.values.size
         for numbers in _alike(queries, lengths, _MOST_TOGETHER // token):

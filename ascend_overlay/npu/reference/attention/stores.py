@@ -64,18 +64,11 @@ class Store:
 
     def index(self, tokens: Tensor) -> Tensor:
         """Return the rows that `take` reads, for tokens of these numbers, (b, length)."""
-        if self._whole(tokens):
-            return tokens.flatten()
-        heads = torch.arange(self.heads).view(-1, 1)
-        tokens = tokens.unsqueeze(1)
-        if not self.block_size:
-            return (tokens * self.heads + heads).flatten()
-        block, place = tokens // self.block_size, tokens % self.block_size
-        return ((block * self.heads + heads) * self.block_size + place).flatten()
+        return rows_of(tokens, self.heads, self.block_size)
 
     def take(self, tokens: Tensor, index: Tensor) -> Tensor:
         """Return the tokens of these numbers, (b, length), and this `index`: (b * N, length, D), in float32."""
-        if self._whole(tokens):
+        if _whole(tokens, self.block_size):
             rows = self.tensor.view(-1, self.heads * self.size).index_select(0, index).float()
             return rows.view(-1, self.heads, self.size).transpose(0, 1)
         rows = self.tensor.view(-1, self.size).index_select(0, index).float()
@@ -85,6 +78,19 @@ class Store:
         """Tell whether `index` is the same for both."""
         return (self.heads, self.block_size) == (other.heads, other.block_size)
 
-    def _whole(self, tokens: Tensor) -> bool:
-        # Whole tokens are quicker to read, and a product takes heads that lie apart if there is one sequence.
-        return tokens.shape[0] == 1 and not self.block_size
+
+def rows_of(tokens: Tensor, heads: int, block_size: int) -> Tensor:
+    """Return the rows that `Store.take` reads, for tokens of these numbers, (b, length)."""
+    if _whole(tokens, block_size):
+        return tokens.flatten()
+    by_head = torch.arange(heads).view(-1, 1)
+    tokens = tokens.unsqueeze(1)
+    if not block_size:
+        return (tokens * heads + by_head).flatten()
+    block, place = tokens // block_size, tokens % block_size
+    return ((block * heads + by_head) * block_size + place).flatten()
+
+
+def _whole(tokens: Tensor, block_size: int) -> bool:
+    # Whole tokens are quicker to read, and a product takes heads that lie apart if there is one sequence.
+    return tokens.shape[0] == 1 and not block_size
