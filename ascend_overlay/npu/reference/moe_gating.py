@@ -36,12 +36,15 @@ def npu_moe_gating_top_k_softmax(
         RuntimeError: a shape or dtype that the NPU does not take.
     """
     _check_softmax(x, finished, k)
-    y, experts = _largest(x.float().softmax(-1), k)
+    scores = x.softmax(-1, dtype=torch.float32)
+    experts = _largest(scores, k)
+    y = scores.gather(-1, experts)
+    numbers = experts.to(torch.int32)
     if finished is not None:
-        experts = experts.masked_fill(finished.unsqueeze(-1), x.shape[-1])
-    rows = y[..., 0].numel()
-    row_idx = torch.arange(rows * k, dtype=torch.int32, device=x.device).reshape(k, rows).t().reshape(y.shape)
-    return y.to(x.dtype), experts.to(torch.int32), row_idx.contiguous()
+        numbers = numbers.masked_fill(finished.unsqueeze(-1), x.shape[-1])
+    rows = y.shape[:-1].numel()
+    row_idx = torch.arange(rows * k, dtype=torch.int32, device=x.device).view(k, rows).t().contiguous()
+    return y.to(x.dtype), numbers, row_idx.view(y.shape)
 
 
 def npu_moe_gating_top_k(
@@ -92,29 +95,28 @@ def npu_moe_gating_top_k(
     if input_ids is not None or tid2eid is not None:
         refuse("npu_moe_gating_top_k", "the reference kernel has no choice by input_ids and tid2eid.")
     _check(x, k, bias, k_group, group_count, group_select_mode, renorm, norm_type)
-    norm = x.float().softmax(-1) if norm_type == _SOFTMAX else x.float().sigmoid()
+    norm = x.softmax(-1, dtype=torch.float32) if norm_type == _SOFTMAX else x.float().sigmoid()
     choice = norm if bias is None else norm + bias.float()
     if k_group < group_count:
         choice = _within_groups(choice, k_group, group_count, group_select_mode)
-    experts = _largest(choice, k)[1]
+    experts = _largest(choice, k)
     y = norm.gather(-1, experts)
     if norm_type == _SIGMOID:
-        y = y / (y.sum(-1, keepdim=True) + eps)
-    y = (y * routed_scaling_factor).to(x.dtype)
+        y.div_(y.sum(-1, keepdim=True).add_(eps))
+    y = y.mul_(routed_scaling_factor).to(x.dtype)
     return y, experts.to(torch.int32), norm if out_flag else torch.zeros_like(norm)
 
 
-def _largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _largest(scores: Tensor, k: int) -> Tensor:
     # Not topk(), which says nothing of the order of equal elements.
-    values, indices = scores.sort(dim=-1, descending=True, stable=True)
-    return values[..., :k].contiguous(), indices[..., :k].contiguous()
+    return scores.argsort(dim=-1, descending=True, stable=True)[..., :k]
 
 
 def _within_groups(choice: Tensor, k_group: int, group_count: int, mode: int) -> Tensor:
     """Return the choice with all but the experts of the best groups at minus infinity."""
     groups = choice.view(choice.shape[0], group_count, choice.shape[1] // group_count)
     worth = groups.amax(-1) if mode == _MAXIMUM else groups.topk(2, -1).values.sum(-1)
-    kept = torch.zeros_like(worth, dtype=torch.bool).scatter(-1, _largest(worth, k_group)[1], True)
+    kept = torch.zeros_like(worth, dtype=torch.bool).scatter_(-1, _largest(worth, k_group), True)
     return groups.masked_fill(~kept.unsqueeze(-1), float("-inf")).flatten(1)
 
 

@@ -17,6 +17,9 @@ from ascend_overlay.npu.reference.quantization import carried_scale, to_int8
 
 Tensors = Sequence[Tensor]
 
+_MOST_COPIED = 1 << 17
+"""Elements of weights that are copied to the rows."""
+
 _ACTIVATIONS: dict[int, Callable[[Tensor], Tensor]] = {
     1: relu,
     2: lambda x: gelu(x, approximate="tanh"),
@@ -37,7 +40,8 @@ def npu_grouped_matmul(x: Tensors, weight: Tensors, **options: Any) -> list[Tens
       is the sum itself.
     - int8 weight: ``x @ ((w + antiquant_offset) * antiquant_scale) + bias``; x of float16 or bfloat16.
 
-    A Python loop over the groups is what a grouped product is on a CPU; groups without rows cost nothing.
+    A Python loop over the groups is what a grouped product is on a CPU; groups without rows cost nothing. Only where
+    the weights are small is there none: then each row gets a copy of its weight, for one batched product.
 
     Args:
         x: group_type 0: tensors (rows, k), of which all rows together are split into groups; or -1: one tensor a
@@ -75,6 +79,10 @@ def npu_grouped_matmul(x: Tensors, weight: Tensors, **options: Any) -> list[Tens
 
 def _grouped(call: Call, rows: Tensor, sizes: list[int]) -> Tensor:
     covered = sum(sizes)
+    if call.kind == "float" and call.stacked and covered == rows.shape[0] > 0:
+        weight = call.weight[0]
+        if covered * weight.shape[1] * weight.shape[2] <= _MOST_COPIED:
+            return _copied(call, rows, weight, sizes)
     accumulator = torch.int32 if call.kind == "int8" else call.dtype
     out = torch.empty(rows.shape[0], call.n, dtype=accumulator, device=rows.device)
     for i, start, end in _spans(sizes):
@@ -96,6 +104,19 @@ def _grouped(call: Call, rows: Tensor, sizes: list[int]) -> Tensor:
             return out
         return torch.cat((scaled, scaled.new_zeros(rows.shape[0] - covered, call.n)))
     return out
+
+
+def _copied(call: Call, rows: Tensor, weight: Tensor, sizes: list[int]) -> Tensor:
+    groups = torch.tensor([i for i, size in enumerate(sizes) for _ in range(size)], device=rows.device)
+    # The order in memory that is quick to copy.
+    if weight.stride(1) == 1:
+        taken = weight.transpose(1, 2).index_select(0, groups).float().transpose(1, 2)
+    else:
+        taken = weight.index_select(0, groups).float()
+    product = torch.bmm(rows.float().unsqueeze(1), taken).squeeze(1)
+    if call.bias is not None:
+        product = product + call.bias[0].index_select(0, groups).float()
+    return product.to(call.dtype)
 
 
 def _spans(sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:

@@ -73,15 +73,18 @@ def npu_moe_init_routing_v2(
     slots = expert_idx.numel()
     _check(x, expert_idx, scale, quant_mode, (first, end), expert_num, expert_tokens_num_type, row_idx_type)
     _check_fixed(active_num, slots, drop_pad_mode, expert_tokens_num_flag, offset, x_dtype)
+    k = max(expert_idx.shape[1], 1)
     by_expert, order = expert_idx.flatten().sort(stable=True)
-    starts = torch.searchsorted(by_expert, torch.arange(first, end + 1, dtype=torch.int32, device=x.device))
+    bounds = torch.arange(first, end + 1, dtype=torch.int32, device=x.device)
+    starts = torch.searchsorted(by_expert, bounds)
     tokens = starts.diff()
-    kept = slice(int(starts[0]), int(starts[-1]))
-    order, by_expert = order[kept], by_expert[kept]
-    expanded, scales = _expand(x, order // max(expert_idx.shape[1], 1), by_expert - first, scale, quant_mode)
+    lowest, highest = starts[:: end - first].tolist()
+    if (lowest, highest) != (0, slots):
+        order, by_expert = order[lowest:highest], by_expert[lowest:highest]
+    expanded, scales = _expand(x, order.div(k, rounding_mode="floor"), by_expert, first, scale, quant_mode)
     if row_idx_type == _GATHER:
         positions = torch.full((slots,), -1, dtype=torch.int32, device=x.device)
-        positions[order] = torch.arange(order.numel(), dtype=torch.int32, device=x.device)
+        positions.scatter_(0, order, torch.arange(order.shape[0], dtype=torch.int32, device=x.device))
     else:
         positions = _filled_up(order.to(torch.int32), slots)
     if expert_tokens_num_type == _KEY_VALUE:
@@ -95,14 +98,17 @@ def _filled_up(rows: Tensor, count: int) -> Tensor:
     return torch.cat((rows, rows.new_zeros(missing, *rows.shape[1:]))) if missing else rows
 
 
-def _expand(x: Tensor, row: Tensor, expert: Tensor, scale: Tensor | None, quant_mode: int) -> tuple[Tensor, Tensor]:
+def _expand(
+    x: Tensor, row: Tensor, expert: Tensor, first: int, scale: Tensor | None, quant_mode: int
+) -> tuple[Tensor, Tensor]:
     if quant_mode == _NOT:
-        return x[row], torch.zeros(row.shape, dtype=torch.float32, device=x.device) if scale is None else scale[row]
+        scales = torch.zeros(row.shape, dtype=torch.float32, device=x.device) if scale is None else scale[row]
+        return x.index_select(0, row), scales
     if scale is None:
         # Equal for all copies of a row.
         quantized, scales = _quantize(x.float())
-        return quantized[row], scales[row]
-    return _quantize(x.float()[row] * (scale[expert] if scale.shape[0] > 1 else scale))
+        return quantized.index_select(0, row), scales.index_select(0, row)
+    return _quantize(x.float().index_select(0, row) * (scale[expert - first] if scale.shape[0] > 1 else scale))
 
 
 def _quantize(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,21 +152,27 @@ def npu_moe_token_unpermute(
     _check_unpermute(permuted_tokens, sorted_indices, probs, padded_mode, restore_shape)
     k = 1 if probs is None else probs.shape[1]
     tokens, hidden = sorted_indices.numel() // k, permuted_tokens.shape[1]
-    if sorted_indices.numel() and not 0 <= int(sorted_indices.min()) <= int(sorted_indices.max()) < tokens * k:
+    if not sorted_indices.numel():
+        return permuted_tokens.new_zeros(tokens, hidden)
+    lowest, highest = torch.stack(sorted_indices.aminmax()).tolist()
+    if not 0 <= lowest <= highest < tokens * k:
         refuse(
             name,
-            f"sorted_indices reach from {int(sorted_indices.min())} to {int(sorted_indices.max())}; it takes "
-            f"0 to {tokens * k - 1}. Point a slot without a row to a row of zeros.",
+            f"sorted_indices reach from {lowest} to {highest}; it takes 0 to {tokens * k - 1}. Point a slot without a "
+            f"row to a row of zeros.",
         )
-    index = sorted_indices.long()
-    present = index < permuted_tokens.shape[0]
     if not permuted_tokens.shape[0]:
         return permuted_tokens.new_zeros(tokens, hidden)
-    weight = present.float().view(tokens, k) if probs is None else probs.float() * present.view(tokens, k)
-    rows = permuted_tokens[torch.where(present, index, 0)].view(tokens, k, hidden).float()
-    # What is left out adds nothing even if the row that stands in for it is not finite.
-    rows = torch.where(present.view(tokens, k, 1), rows, 0) * weight.unsqueeze(-1)
-    return rows.sum(1).to(permuted_tokens.dtype)
+    if highest < permuted_tokens.shape[0]:
+        rows = permuted_tokens.index_select(0, sorted_indices).view(tokens, k, hidden).float()
+    else:
+        # What is left out adds nothing even if the row that stands in for it is not finite.
+        present = sorted_indices < permuted_tokens.shape[0]
+        rows = permuted_tokens.index_select(0, torch.where(present, sorted_indices, 0))
+        rows = torch.where(present.unsqueeze(-1), rows, 0).view(tokens, k, hidden).float()
+    if probs is None:
+        return rows.squeeze(1).to(permuted_tokens.dtype)
+    return (rows * probs.unsqueeze(-1).float()).sum(1).to(permuted_tokens.dtype)
 
 
 def _check(
