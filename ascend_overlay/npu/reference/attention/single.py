@@ -1,4 +1,7 @@
-"""Single queries over a paged cache, which is what a step of decoding is: few calls, because a call costs most there."""
+"""Single queries over a paged cache, as in a step of decoding.
+
+For few short sequences most of the time goes into calling PyTorch, not into computing. So there are few calls.
+"""
 
 from __future__ import annotations
 
@@ -56,10 +59,11 @@ def _plan(
 
     All layers of a step have the same, so the last ones are kept. Nobody writes to them.
     """
-    first, end = torch.tensor(limits).unsqueeze(-1).unbind(1)
-    wanted = first + torch.arange(max(end - first for first, end in limits))
+    batch, longest = len(limits), max(end - first for first, end in limits)
+    first, end = torch.tensor([[first for first, _ in limits], [end for _, end in limits]]).unsqueeze(-1)
+    wanted = first + torch.arange(longest)
     # A sequence that has fewer keys gets its last one again: what lies behind it may be anything.
-    table = torch.tensor(blocks).view(len(limits), -1)
-    tokens = Paged(table, size).find(None, torch.minimum(wanted, end - 1))
-    hidden = torch.zeros(wanted.shape, dtype=torch.float32).masked_fill_(wanted >= end, -torch.inf)
-    return tokens, rows_of(tokens, heads, block_size), hidden.repeat_interleave(heads, 0).unsqueeze(1)
+    place = Paged(torch.tensor(blocks).view(batch, -1), size)
+    tokens = place.find(None, torch.minimum(wanted, end - 1))
+    hidden = torch.where(wanted < end, 0.0, torch.tensor(-torch.inf, dtype=torch.float32)).unsqueeze(1)
+    return tokens, rows_of(tokens, heads, block_size), hidden.expand(-1, heads, -1).reshape(-1, 1, longest)

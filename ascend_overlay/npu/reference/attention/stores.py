@@ -42,6 +42,8 @@ class Paged:
     def find(self, sequences: Tensor | None, positions: Tensor) -> Tensor:
         """Return the numbers of the tokens at `positions`, (b, length), of `sequences`, (b,), or of all."""
         table = self.table if sequences is None else self.table[sequences]
+        if table.shape[1] == 1:
+            return table * self.size + positions
         blocks = table.gather(1, positions // self.size)
         return blocks * self.size + positions % self.size
 
