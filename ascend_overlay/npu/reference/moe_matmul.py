@@ -17,7 +17,7 @@ from ascend_overlay.npu.reference.quantization import carried_scale, to_int8
 
 Tensors = Sequence[Tensor]
 
-_MOST_COPIED = 1 << 17
+_MOST_COPIED = 1 << 18
 """Elements of weights that are copied to the rows."""
 
 _ACTIVATIONS: dict[int, Callable[[Tensor], Tensor]] = {
@@ -110,12 +110,12 @@ def _copied(call: Call, rows: Tensor, weight: Tensor, sizes: list[int]) -> Tenso
     groups = torch.tensor([i for i, size in enumerate(sizes) for _ in range(size)], device=rows.device)
     # The order in memory that is quick to copy.
     if weight.stride(1) == 1:
-        taken = weight.transpose(1, 2).index_select(0, groups).float().transpose(1, 2)
+        weight = weight.transpose(1, 2).index_select(0, groups).transpose(1, 2)
     else:
-        taken = weight.index_select(0, groups).float()
-    product = torch.bmm(rows.float().unsqueeze(1), taken).squeeze(1)
+        weight = weight.index_select(0, groups)
+    product = torch.bmm(rows.float().unsqueeze(1), weight.float()).squeeze(1)
     if call.bias is not None:
-        product = product + call.bias[0].index_select(0, groups).float()
+        product += call.bias[0].index_select(0, groups).float()
     return product.to(call.dtype)
 
 
