@@ -36,12 +36,15 @@ def configured(custom_ops: str = "all", max_model_len: int = 64) -> Iterator[Any
 
 @contextlib.contextmanager
 def one_rank() -> Iterator[None]:
-    """Have vLLM's parallel groups, with this process alone in each."""
+    """Have vLLM's parallel groups, with this process alone in each; those that are there already stay."""
     import tempfile
 
     from vllm.config import VllmConfig, set_current_vllm_config
     from vllm.distributed import parallel_state
 
+    if parallel_state.model_parallel_is_initialized():
+        yield
+        return
     with tempfile.TemporaryDirectory() as folder:
         try:
             with set_current_vllm_config(VllmConfig()):

@@ -6,22 +6,18 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-import layer_kit  # noqa: F401  its environment variables
+from layer_kit import one_rank
 
 TOKENS, HIDDEN, INTERMEDIATE = 7, 128, 64
 
 
 @contextlib.contextmanager
-def model_around(folder: Any) -> Iterator[Any]:
-    """Set vLLM's configuration and a process group of one, as around a model."""
+def model_around() -> Iterator[Any]:
+    """Set vLLM's configuration and groups of one process, as around a model."""
     from vllm.config import VllmConfig, set_current_vllm_config
-    from vllm.distributed import parallel_state
 
     config = VllmConfig()
-    with set_current_vllm_config(config):
-        if not parallel_state.model_parallel_is_initialized():
-            parallel_state.init_distributed_environment(1, 0, f"file://{folder}/group", 0, backend="gloo")
-            parallel_state.initialize_model_parallel(1)
+    with one_rank(), set_current_vllm_config(config):
         yield config
 
 

@@ -35,11 +35,10 @@ LEFT = {"groups of two"}
 
 
 @pytest.fixture(autouse=True)
-def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def model() -> Iterator[Any]:
     """vLLM's configuration around each test."""
     pytest.importorskip("vllm.model_executor.layers.fused_moe")
-    # A process group lives as long as the process, its file too.
-    with model_around(tmp_path_factory.getbasetemp()) as config:
+    with model_around() as config:
         yield config
 
 

@@ -31,11 +31,11 @@ OPERATORS = {
 
 
 @pytest.fixture(autouse=True)
-def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def model() -> Iterator[Any]:
     """vLLM's configuration and the overlay around each test."""
     with (
         ascend_overlay.enabled(only=["quantization", "moe"], trace=True, propagate=False),
-        model_around(tmp_path_factory.getbasetemp()) as made,
+        model_around() as made,
     ):
         yield made
 
