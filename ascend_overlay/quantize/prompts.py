@@ -25,7 +25,8 @@ def read(path: Path) -> list[str | list[int]]:
         QuantizeError: the file cannot be read, a line is not as it should be, or there is no prompt.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines(): a prompt may hold other characters that end a line for Python, as U+2028 in JSON.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise QuantizeError(f"the calibration file {str(path)!r} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:

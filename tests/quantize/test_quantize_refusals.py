@@ -346,6 +346,14 @@ def test_prompts_in_json(tmp_path: Path) -> None:
     assert prompts.read(file) == ["One\nprompt.", [1, 2, 0]]
 
 
+def test_only_a_line_feed_ends_a_prompt(tmp_path: Path) -> None:
+    odd = "next line \x85 form feed \x0c separator \u2028 end"
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": odd}, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert prompts.read(tmp_path / "a.jsonl") == [odd]
+    (tmp_path / "a.txt").write_bytes(f"{odd}\r\nanother\r\n".encode())
+    assert prompts.read(tmp_path / "a.txt") == [odd, "another"]
+
+
 @pytest.mark.parametrize(
     ("name", "data", "says"),
     [
