@@ -340,6 +340,24 @@ def test_other_forms_of_the_same_numbers_are_taken(last: str, change: Any, monke
     assert torch.equal(got, wanted)
 
 
+def test_an_input_scale_without_a_reciprocal_in_float16_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vllm.model_executor.layers.linear import ReplicatedLinear
+
+    checkpoint = Checkpoint(torch.float16)
+    checkpoint.add(NAME, "W8A8", tensor(1, 48, 80, dtype=torch.float32))
+    for scale, holds in ((2e-5, True), (1e-5, False)):
+        checkpoint.tensors[f"{NAME}.input_scale"] = torch.tensor([scale])
+        with rank(monkeypatch, 0, 1):
+            layer = ReplicatedLinear(
+                80, 48, bias=False, params_dtype=torch.float16, quant_config=config(checkpoint), prefix=NAME
+            )
+        if holds:
+            load(layer, checkpoint, [NAME])
+        else:
+            with pytest.raises(CheckpointError, match=r"down_proj is 1e-05, .* reciprocal, which torch\.float16 does"):
+                load(layer, checkpoint, [NAME])
+
+
 def test_the_scale_of_a_model_in_float16_may_be_a_plain_number(monkeypatch: pytest.MonkeyPatch) -> None:
     from vllm.model_executor.layers.linear import ReplicatedLinear
 

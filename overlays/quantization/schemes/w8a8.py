@@ -82,7 +82,7 @@ class W8A8(LinearScheme):
             # Whoever gets the bias from the layer, to add it later, would add it twice.
             layer.bias.data.zero_()
         parts.put_weight(layer, lambda rows: cast_weight(rows.t().contiguous()))
-        parts.put(layer, "input_scale_reciprocal", (1 / scale).to(linear.dtype))
+        parts.put(layer, "input_scale_reciprocal", _reciprocal(scale, linear))
         parts.put(layer, "input_offset", offset.to(linear.dtype))
         if linear.dtype == torch.float16:
             deq_scale = torch.ops.npu.npu_trans_quant_param(deq_scale)
@@ -143,6 +143,21 @@ def _is_absorbed(linear: Linear) -> bool:
 
     config = get_current_vllm_config_or_none()
     return linear.name.endswith("kv_b_proj") and bool(getattr(config and config.model_config, "use_mla", False))
+
+
+def _reciprocal(scale: Tensor, linear: Linear) -> Tensor:
+    """Return what the inputs are multiplied with.
+
+    Raises:
+        CheckpointError: the dtype of the activations does not hold it; float16 ends at 65504.
+    """
+    reciprocal: Tensor = (1 / scale).to(linear.dtype)
+    if not (reciprocal.isfinite() & (reciprocal > 0)).all():
+        raise CheckpointError(
+            f"input_scale of {' and '.join(linear.projections)} is {scale.item():g}, and the NPU multiplies the inputs "
+            f"by its reciprocal, which {linear.dtype} does not hold. Serve the model in bfloat16, or quantize it again."
+        )
+    return reciprocal
 
 
 def _whole(offset: Tensor) -> Tensor:
