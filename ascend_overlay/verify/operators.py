@@ -97,15 +97,18 @@ def run_on(device: Device, done: Run) -> Outcome:
         outcome.skipped = "the reference kernel raised"
         return outcome
     positional, named = case.arguments()
-    moved = [_moved(value, device) for value in positional]
-    keywords = {name: _moved(value, device) for name, value in named.items()}
     try:
+        moved = [_moved(value, device) for value in positional]
+        keywords = {name: _moved(value, device) for name, value in named.items()}
         returned = device.call(case.operator, *moved, **keywords)
         got = (*flat(returned), *_written(case.operator, tuple(moved), keywords))
         here = [None if tensor is None else tensor.cpu() for tensor in got]
     except Exception as error:
         outcome.problems.append(f"the kernel of the NPU raises {_shown(error)}")
         return outcome
+    for one, other in zip(here, done.written, strict=False):
+        if isinstance(one, Tensor) and isinstance(other, Tensor) and one.dtype != other.dtype:
+            outcome.problems.append(f"the NPU returns {one.dtype}, the reference kernel {other.dtype}")
     _compare(here, done.written, outcome)
     return outcome
 

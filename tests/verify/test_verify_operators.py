@@ -98,6 +98,7 @@ def test_the_npu_is_held_against_the_reference_kernel() -> None:
         (lambda y: y * 1.001, "numbers off"),
         (lambda y: y[:1], "shape"),
         (lambda y: y * torch.nan, "nan"),
+        (lambda y: y.double(), "the NPU returns torch.float64, the reference kernel torch.float32"),
         (lambda y: 1 / 0, "the kernel of the NPU raises ZeroDivisionError"),
     ],
 )
@@ -105,6 +106,14 @@ def test_what_the_npu_does_differently_fails(answer: Any, problem: str) -> None:
     device, _ = _device(answer)
     outcome = operators.run_on(device, operators.run(operator()))
     assert outcome.verdict == "FAIL" and problem in outcome.problems[0]
+
+
+def test_an_npu_that_takes_no_tensor_fails_the_case() -> None:
+    def full(tensor: Any) -> Any:
+        raise RuntimeError("NPU out of memory")
+
+    outcome = operators.run_on(Device("npu", full, operators._call), operators.run(operator()))
+    assert outcome.problems == ["the kernel of the NPU raises RuntimeError: NPU out of memory"]
 
 
 def test_written_arguments_are_read_back_from_the_npu() -> None:
