@@ -56,7 +56,7 @@ def selected(found: Gathered, *, only: Sequence[str], dtypes: Sequence[str], qui
         quick: the first case alone of each operator or layer and dtype.
 
     Raises:
-        ConfigError: a name or dtype is nobody's.
+        ConfigError: a name or dtype is nobody's, or no case of a name has one of the dtypes.
     """
     names = {name for case in found.operators for name in _names(case)}
     names |= {name for case in found.layers for name in _names(case)}
@@ -74,6 +74,13 @@ def selected(found: Gathered, *, only: Sequence[str], dtypes: Sequence[str], qui
 
     operators = [case for case in found.operators if wanted(case)]
     layers = [case for case in found.layers if wanted(case)]
+    left = {name for case in (*operators, *layers) for name in _names(case)}
+    for name in only:
+        if name not in left:
+            others = sorted({case.dtype for case in (*found.operators, *found.layers) if name in _names(case)})
+            raise ConfigError(
+                f"there are no cases of {name!r} in {' or '.join(dtypes)}; there are some in: {', '.join(others)}."
+            )
     if quick:
         operators = _firsts(operators)
         layers = _firsts(layers)

@@ -130,12 +130,16 @@ def test_what_is_named_is_compared(verify: Any, options: Any, count: int) -> Non
     ("options", "message"),
     [
         ({"only": ["npu_swigul"]}, r"no cases of 'npu_swigul'\. Did you mean 'npu_swiglu'"),
-        ({"dtypes": ["float8"]}, r"no cases of the dtype 'float8'; there are some of: float32\."),
+        ({"dtypes": ["float8"]}, r"no cases of the dtype 'float8'; there are some of: float16, float32\."),
+        (
+            {"only": ["gate", "npu_swiglu"], "dtypes": ["float16"]},
+            r"no cases of 'npu_swiglu' in float16; there are some in: float32\.",
+        ),
     ],
 )
 def test_what_nobody_has_is_refused(verify: Any, options: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        verify(operator(), **options)
+        verify(operator(), layer(dtype="float16"), **options)
 
 
 def test_what_is_no_case_is_refused(verify: Any) -> None:
