@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -68,6 +70,7 @@ def _groups_of_one() -> None:
 
     if not parallel_state.model_parallel_is_initialized():
         folder = tempfile.mkdtemp(prefix="ascend-overlay-verify-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         parallel_state.init_distributed_environment(1, 0, f"file://{folder}/rendezvous", 0, "gloo")
         parallel_state.ensure_model_parallel_initialized(1, 1)
 

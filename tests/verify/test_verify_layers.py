@@ -121,3 +121,30 @@ def test_an_overlay_that_does_not_exist_fails(overlay: Any) -> None:
     outcomes = list(layers.run([layer(overlay="gaet"), layer()]))
     assert [outcome.ok for outcome in outcomes] == [False, True]
     assert "Did you mean 'gate'" in outcomes[0].problems[0]
+
+
+def test_the_folder_in_which_processes_meet_does_not_stay(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+    from types import ModuleType, SimpleNamespace
+
+    urls: list[str] = []
+    state = SimpleNamespace(
+        model_parallel_is_initialized=lambda: False,
+        init_distributed_environment=lambda *arguments: urls.append(arguments[2]),
+        ensure_model_parallel_initialized=lambda *sizes: None,
+    )
+    distributed = ModuleType("vllm.distributed")
+    monkeypatch.setattr(distributed, "parallel_state", state, raising=False)
+    monkeypatch.setitem(sys.modules, "vllm", ModuleType("vllm"))
+    monkeypatch.setitem(sys.modules, "vllm.distributed", distributed)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(layers.tempfile, "tempdir", str(scratch))
+    at_exit: list[Any] = []
+    monkeypatch.setattr(layers.atexit, "register", lambda function, *a, **k: at_exit.append((function, a, k)))
+    layers._groups_of_one()
+    (folder,) = scratch.iterdir()
+    assert urls == [f"file://{folder}/rendezvous"]
+    for function, arguments, keywords in at_exit:
+        function(*arguments, **keywords)
+    assert not folder.exists()
