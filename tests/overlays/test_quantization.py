@@ -186,6 +186,28 @@ def test_what_row_parallel_ranks_compute_adds_up(
     assert (off <= 2**-8 * (results[0].abs() + results[1].abs()) + 1e-5 * size).all()
 
 
+def test_a_bias_is_brought_into_units_without_float64_on_the_device() -> None:
+    from types import SimpleNamespace
+
+    from ascend_overlay.overlays.quantization.schemes.w8a8 import W8A8
+    from ascend_overlay.quantization import Linear
+
+    class OnDevice(torch.Tensor):  # type: ignore[misc, unused-ignore]
+        @classmethod
+        def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            assert func is not torch.Tensor.double, "an NPU has no float64"
+            result = super().__torch_function__(func, types, args, kwargs or {})
+            return result.as_subclass(torch.Tensor) if func is torch.Tensor.cpu else result
+
+    bias, deq_scale = torch.tensor([1.0, -3.0]).as_subclass(OnDevice), torch.tensor([0.5, 2**-4]).as_subclass(OnDevice)
+    layer = SimpleNamespace(bias=bias, weight=torch.tensor([[1, 2], [3, 4]], dtype=torch.int8))
+    linear = Linear(
+        name=NAME, projections=(NAME,), inputs=2, outputs=(2,), dtype=torch.bfloat16, absent=frozenset({"quant_bias"})
+    )
+    got = W8A8()._bias(layer, linear, torch.tensor([-5], dtype=torch.int8), deq_scale)
+    assert got is not None and got.tolist() == [2 + 15, -48 + 35]
+
+
 def test_a_rank_that_does_not_add_the_bias_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     from vllm.model_executor.layers.linear import RowParallelLinear
 

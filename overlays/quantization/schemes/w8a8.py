@@ -134,8 +134,9 @@ class W8A8(LinearScheme):
         if own is None or not linear.adds_bias:
             return -added
         # A channel without weights may have the scale 0, and then has no bias in units of it.
-        units: Tensor = (own.data.double() / deq_scale.double()).nan_to_num(0.0, 0.0, 0.0).round()
-        return units.clamp(-(2**30), 2**30).int() - added
+        # On the CPU, since the NPU has no float64.
+        units: Tensor = (own.data.cpu().double() / deq_scale.cpu().double()).nan_to_num(0.0, 0.0, 0.0).round()
+        return units.clamp(-(2**30), 2**30).int().to(added.device) - added
 
 
 def _is_absorbed(linear: Linear) -> bool:
