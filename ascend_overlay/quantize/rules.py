@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from ascend_overlay.errors import QuantizeError, did_you_mean
+from ascend_overlay.quantization.description import FILE, FLOAT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 SCHEMES = {"w8a8": "W8A8", "w8a8_dynamic": "W8A8_DYNAMIC", "w8a16": "W8A16"}
 """What a scheme is called in the command, and in the description of a checkpoint."""
-
-FLOAT = "FLOAT"
 
 # There is no static scheme for routed experts, and none with weights alone.
 _EXPERT_TYPES = {"w8a8": "W8A8_DYNAMIC", "w8a8_dynamic": "W8A8_DYNAMIC", "w8a16": FLOAT}
@@ -165,8 +164,8 @@ def _choose(entry: Entry, scheme: str, keep: Sequence[str], matched: set[str], l
 def _refuse_quantized(checkpoint: Checkpoint) -> None:
     what = next((key for key in ("quantization_config", "compression_config") if checkpoint.config.get(key)), None)
     sign = f"config.json has a {what}" if what else ""
-    if not sign and (checkpoint.folder / "quant_model_description.json").exists():
-        sign = "it has a quant_model_description.json"
+    if not sign and (checkpoint.folder / FILE).exists():
+        sign = f"it has a {FILE}"
     for entry in checkpoint.tensors.values():
         if sign:
             break

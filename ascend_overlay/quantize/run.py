@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Protocol
 
 from ascend_overlay.errors import ConfigError, QuantizeError, did_you_mean
+from ascend_overlay.quantization.description import FILE, FLOAT
 from ascend_overlay.quantize import calibration, checkpoint, files, prompts, rules, state, writer
 from ascend_overlay.quantize.checkpoint import INDEX, Checkpoint
-from ascend_overlay.quantize.rules import FLOAT, SCHEMES, Choice
+from ascend_overlay.quantize.rules import SCHEMES, Choice
 from ascend_overlay.quantize.writer import Job
 
-DESCRIPTION = "quant_model_description.json"
 _CONFIG = "config.json"
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx")
 _SMALL_FILES = 64 << 20
@@ -217,7 +217,7 @@ def _finish(job: Job, scheme: str, out: Path) -> tuple[str, ...]:
     """
     source = job.checkpoint
     description: dict[str, object] = {"version": "1.0.0", "model_quant_type": SCHEMES[scheme], "group_size": 0}
-    files.write_json(out / DESCRIPTION, description | job.description())
+    files.write_json(out / FILE, description | job.description())
     if source.indexed:
         layouts = {shard: job.layout(shard) for shard in source.shards}
         total = sum(spec.size for layout in layouts.values() for spec in layout.values())

@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ascend_overlay.quantize.rules import FLOAT, module_of
+from ascend_overlay.quantization.description import FLOAT
+from ascend_overlay.quantize.rules import module_of
 
 if TYPE_CHECKING:
     from rich.console import Console

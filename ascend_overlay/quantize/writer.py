@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from ascend_overlay.errors import QuantizeError
+from ascend_overlay.quantization.description import FLOAT
 from ascend_overlay.quantize import files, schemes
 from ascend_overlay.quantize.checkpoint import SIZES, Checkpoint, Entry
-from ascend_overlay.quantize.rules import FLOAT, Choice, module_of
+from ascend_overlay.quantize.rules import Choice, module_of
 from ascend_overlay.quantize.schemes import Spec
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ import quantize_kit as kit
 import torch
 
 from ascend_overlay.errors import QuantizeError
+from ascend_overlay.quantization.description import FILE
 from ascend_overlay.quantize import arithmetic, calibration, state
-from ascend_overlay.quantize.run import DESCRIPTION, quantize
+from ascend_overlay.quantize.run import quantize
 from ascend_overlay.quantize.writer import Job
 
 Q = "model.layers.0.self_attn.q_proj"
@@ -52,7 +53,7 @@ def test_weights_alone(tmp_path: Path, scheme: str, kind: str, dtype: torch.dtyp
     model = kit.write(tmp_path / "model", before, dtype=str(dtype).removeprefix("torch."))
     quantize(model, tmp_path / "out", scheme)
     after = kit.load(tmp_path / "out")
-    description = json.loads((tmp_path / "out" / DESCRIPTION).read_text())
+    description = json.loads((tmp_path / "out" / FILE).read_text())
     linears = [name for name in before if name.endswith("proj.weight")]
     assert len(linears) == 14
     assert {name for name, found in description.items() if found == kind and name.endswith(".weight")} == {*linears}
@@ -94,7 +95,7 @@ def test_static_inputs(tmp_path: Path, prompts: Path, dtype: torch.dtype) -> Non
     model = kit.write(tmp_path / "model", before, shards=4, dtype=str(dtype).removeprefix("torch."))
     quantize(model, tmp_path / "out", "w8a8", calibrate=prompts)
     after = kit.load(tmp_path / "out")
-    description = json.loads((tmp_path / "out" / DESCRIPTION).read_text())
+    description = json.loads((tmp_path / "out" / FILE).read_text())
     for name in (name for name in before if name.endswith("proj.weight")):
         stem = name.removesuffix("weight")
         found = {key.removeprefix(stem): tensor for key, tensor in after.items() if key.startswith(stem)}
@@ -133,7 +134,7 @@ def test_experts_get_a_scheme_that_there_is(
     model = kit.write(tmp_path / "model", kit.moe(), num_hidden_layers=1, dtype="bfloat16")
     report = quantize(model, tmp_path / "out", scheme, calibrate=prompts if scheme == "w8a8" else None)
     assert report.plan.turned() == [note]
-    found = json.loads((tmp_path / "out" / DESCRIPTION).read_text())
+    found = json.loads((tmp_path / "out" / FILE).read_text())
     layer = "model.layers.0"
     own = scheme.upper()
     for name in ("gate_proj", "up_proj", "down_proj"):
@@ -162,7 +163,7 @@ def test_what_belongs_to_the_weights(model: Path, tmp_path: Path) -> None:
         *copied,
         *(path.name for path in model.glob("model-*")),
         "model.safetensors.index.json",
-        DESCRIPTION,
+        FILE,
         state.NAME,
     }
     index = json.loads((out / "model.safetensors.index.json").read_text())
