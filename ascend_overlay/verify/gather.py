@@ -58,12 +58,12 @@ def selected(found: Gathered, *, only: Sequence[str], dtypes: Sequence[str], qui
     Raises:
         ConfigError: a name or dtype is nobody's, or no case of a name has one of the dtypes.
     """
-    names = {name for case in found.operators for name in _names(case)}
-    names |= {name for case in found.layers for name in _names(case)}
+    everything: list[OperatorCase | LayerCase] = [*found.operators, *found.layers]
+    names = {name for case in everything for name in _names(case)}
     for name in only:
         if name not in names:
             raise ConfigError(f"there are no cases of {name!r}.{did_you_mean(name, names)}")
-    known = {case.dtype for case in found.operators} | {case.dtype for case in found.layers}
+    known = {case.dtype for case in everything}
     for dtype in dtypes:
         if dtype not in known:
             listed = ", ".join(sorted(known)) or "none"
@@ -74,10 +74,10 @@ def selected(found: Gathered, *, only: Sequence[str], dtypes: Sequence[str], qui
 
     operators = [case for case in found.operators if wanted(case)]
     layers = [case for case in found.layers if wanted(case)]
-    left = {name for case in (*operators, *layers) for name in _names(case)}
+    chosen: list[OperatorCase | LayerCase] = [*operators, *layers]
     for name in only:
-        if name not in left:
-            others = sorted({case.dtype for case in (*found.operators, *found.layers) if name in _names(case)})
+        if not any(name in _names(case) for case in chosen):
+            others = sorted({case.dtype for case in everything if name in _names(case)})
             raise ConfigError(
                 f"there are no cases of {name!r} in {' or '.join(dtypes)}; there are some in: {', '.join(others)}."
             )
