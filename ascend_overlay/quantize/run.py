@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -146,14 +146,17 @@ def quantize(
 
     Raises:
         QuantizeError: the model cannot be read, is quantized already, has matrices that the rules do not know or
-            weights that are NaN; `out` holds something else; the disk is full; the calibration fails.
+            weights that are NaN; `out` holds something else; the disk is full or fails; the calibration fails.
         ConfigError: there is no such scheme, or `calibrate` is given for a scheme that needs none.
     """
     watcher = watcher or Silent()
     made = plan(model, scheme, keep)
     texts = _prompts(scheme, calibrate)
     source = made.checkpoint
-    with state.opened(out, state.options(source, scheme, tuple(keep), calibrate), model) as done:
+    with (
+        _trouble_told(out),
+        state.opened(out, state.options(source, scheme, tuple(keep), calibrate), model) as done,
+    ):
         with watcher.phase("load torch"):
             importlib.import_module("torch")
         with watcher.phase("verify what is written already"):
@@ -178,6 +181,18 @@ def quantize(
         left = _finish(job, scheme, out)
     worst = max((record["error"], record["worst"]) for record in done.shards.values())
     return Report(made, out, worst[0], worst[1], done.calibration, len(ready), left)
+
+
+@contextlib.contextmanager
+def _trouble_told(out: Path) -> Iterator[None]:
+    """Say in a sentence that a disk is full, or a file cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        raise QuantizeError(
+            f"{error.filename or out} could not be read or written: {error.strerror or error}. What is written to "
+            f"{out} is not lost: see to it, and give the same command again."
+        ) from error
 
 
 def _prompts(scheme: str, calibrate: Path | None) -> list[str | list[int]] | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -17,7 +19,7 @@ import torch
 
 from ascend_overlay.errors import QuantizeError
 from ascend_overlay.quantization.description import FILE
-from ascend_overlay.quantize import arithmetic, calibration, state
+from ascend_overlay.quantize import arithmetic, calibration, state, writer
 from ascend_overlay.quantize.run import quantize
 from ascend_overlay.quantize.writer import Job
 
@@ -301,6 +303,21 @@ def test_two_runs_do_not_write_one_folder(model: Path, tmp_path: Path) -> None:
 
     quantize(model, out, "w8a8_dynamic", watcher=Second())
     assert checked
+
+
+def test_a_disk_that_fails_in_the_middle_is_told_and_the_run_goes_on(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "_copy", full)
+        with pytest.raises(QuantizeError, match=r"/out could not be read or written: No space left .* same command"):
+            quantize(model, tmp_path / "out", "w8a16")
+    assert not (tmp_path / "out" / "config.json").exists()
+    quantize(model, tmp_path / "out", "w8a16")
+    assert (tmp_path / "out" / "config.json").exists()
 
 
 def test_a_full_disk_is_noticed_before_anything_is_written(
