@@ -95,10 +95,11 @@ def _names(case: OperatorCase | LayerCase) -> set[str]:
 
 
 def _firsts(cases: Iterable[OperatorCase] | Iterable[LayerCase]) -> list:  # type: ignore[type-arg]
-    first: dict[tuple[str, str], OperatorCase | LayerCase] = {}
+    first: dict[tuple[str, ...], OperatorCase | LayerCase] = {}
     for case in cases:
-        name = case.operator if isinstance(case, OperatorCase) else case.layer
-        first.setdefault((name, case.dtype), case)
+        # Two overlays may serve one layer, each in its way.
+        subject = (case.operator,) if isinstance(case, OperatorCase) else (case.layer, case.overlay)
+        first.setdefault((*subject, case.dtype), case)
     return list(first.values())
 
 

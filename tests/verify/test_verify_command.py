@@ -105,6 +105,7 @@ def test_a_selection_is_not_blamed_for_what_it_leaves_out(verify: Any) -> None:
 
 def test_selections(verify: Any) -> None:
     cases = [operator(), operator(dtype="float16"), operator(dtype="float16", label="again"), writer(), layer()]
+    cases.append(layer(overlay="other"))
 
     def labels(**options: Any) -> list[tuple[str, str, str]]:
         _, _, data = verify(*cases, **options)
@@ -114,6 +115,7 @@ def test_selections(verify: Any) -> None:
         ("npu_swiglu", "float32", "3 tokens"),
         ("npu_swiglu", "float16", "3 tokens"),
         ("test_writer", "float32", "writes"),
+        ("gate", "float32", "3 tokens"),
         ("gate", "float32", "3 tokens"),
     ]
 
