@@ -7,7 +7,6 @@ meant stays vLLM's, without a word.
 from __future__ import annotations
 
 import functools
-import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -16,11 +15,11 @@ from typing import Any
 
 import ascend_overlay
 from ascend_overlay import Overlay, settings, versions
+from ascend_overlay.coverage.scan import layer_names
 from ascend_overlay.errors import OverlayError, did_you_mean
 
 _MODULE = "vllm.model_executor.custom_op"
 _BASES = ("CustomOp", "PluggableLayer")
-_HEADER = re.compile(r"^class\s+(\w+)\s*\(([^)]*)\)", re.MULTILINE)
 
 overlay = Overlay(
     "layer_registry",
@@ -91,12 +90,7 @@ def _in_source() -> frozenset[str]:
     A class whose base has the name of a layer counts as one.
     """
     folder = Path(str(sys.modules["vllm"].__file__)).parent
-    headers = [header for path in folder.rglob("*.py") for header in _HEADER.findall(path.read_text(encoding="utf-8"))]
-    bases = [(name, frozenset(re.findall(r"\w+", between))) for name, between in headers]
-    known = frozenset(_BASES)
-    while (more := known | {name for name, above in bases if above & known}) != known:
-        known = more
-    return known
+    return layer_names(path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))
 
 
 def _caller() -> str:

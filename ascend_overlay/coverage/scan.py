@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,21 +67,20 @@ def scan(folder: Path, package: str = "vllm") -> list[Layer]:
     return sorted(layers, key=lambda layer: layer.target)
 
 
+def layer_names(texts: Iterable[str]) -> frozenset[str]:
+    """Return the names of the two roots, and of the classes in `texts` that are derived from a class of such a name."""
+    headers = [header for text in texts for header in _HEADER.findall(text)]
+    bases = [(name, frozenset(re.findall(r"\w+", between))) for name, between in headers]
+    known = frozenset(_ROOTS.values())
+    while (more := known | {name for name, above in bases if above & known}) != known:
+        known = more
+    return known
+
+
 def _candidates(texts: dict[str, str]) -> list[str]:
     """Return the modules that define a class whose bases may lead to a root, judged by names alone."""
-    headers = {module: _HEADER.findall(text) for module, text in texts.items() if "class " in text}
-    known = set(_ROOTS.values())
-    while True:
-        found = {
-            name
-            for classes in headers.values()
-            for name, bases in classes
-            if known & set(re.findall(r"\w+", bases)) and name not in known
-        }
-        if not found:
-            break
-        known |= found
-    return [module for module, classes in headers.items() if any(name in known for name, _ in classes)]
+    known = layer_names(texts.values())
+    return [module for module, text in texts.items() if any(name in known for name, _ in _HEADER.findall(text))]
 
 
 class _Module:

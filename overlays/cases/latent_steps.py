@@ -205,21 +205,23 @@ class LatentSteps:
             return rotary_embedding.get_rope(*args, is_neox_style=neox, **kwargs)
 
         theirs, deepseek_v2.get_rope = deepseek_v2.get_rope, rope
-        layer = deepseek_v2.DeepseekV2MLAAttention(
-            self.config,
-            settings,
-            self.hidden,
-            self.heads,
-            self.plain,
-            ROPE,
-            self.value,
-            self.q_lora_rank,
-            LATENT,
-            max_position_embeddings=512,
-            cache_config=self.config.cache_config,
-            prefix=_PREFIX,
-        )
-        deepseek_v2.get_rope = theirs
+        try:
+            layer = deepseek_v2.DeepseekV2MLAAttention(
+                self.config,
+                settings,
+                self.hidden,
+                self.heads,
+                self.plain,
+                ROPE,
+                self.value,
+                self.q_lora_rank,
+                LATENT,
+                max_position_embeddings=512,
+                cache_config=self.config.cache_config,
+                prefix=_PREFIX,
+            )
+        finally:
+            deepseek_v2.get_rope = theirs
         generator = torch.Generator().manual_seed(1)
         for weight in layer.parameters():
             matrix = weight.dim() == 2

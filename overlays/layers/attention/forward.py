@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from vllm.v1.attention.backend import AttentionImpl, AttentionType
 
 from ascend_overlay import npu
 from ascend_overlay.errors import OverlayError
+from ascend_overlay.npu.causal import causal_mask
 from ascend_overlay.overlays.layers.attention import limits
 from ascend_overlay.overlays.layers.attention.cache import halves
 from ascend_overlay.overlays.layers.attention.metadata import AscendMetadata
@@ -135,7 +135,7 @@ class AscendAttentionImpl(AttentionImpl[AscendMetadata]):  # type: ignore[misc, 
             query[: batch.tokens].contiguous(),
             by_token,
             values_by_token,
-            atten_mask=None if mode == _EVERYTHING else _triangle(query.device),
+            atten_mask=None if mode == _EVERYTHING else causal_mask(query.device),
             actual_seq_qlen=batch.query_ends,
             actual_seq_kvlen=batch.lengths,
             block_table=batch.block_table,
@@ -170,9 +170,3 @@ class AscendAttentionImpl(AttentionImpl[AscendMetadata]):  # type: ignore[misc, 
     def _sinks(self) -> Tensor | None:
         # They may be loaded, and given their dtype, after the layer is built.
         return None if self.sinks is None else self.sinks.to(torch.bfloat16)
-
-
-@functools.cache
-def _triangle(device: torch.device) -> Tensor:
-    """Return the mask of sparse_mode 3 and 4: 1 above the diagonal, whatever the lengths."""
-    return torch.ones(2048, 2048, dtype=torch.bool, device=device).triu_(1)

@@ -11,8 +11,9 @@ from vllm.model_executor.layers.attention.mla_attention import MLACommonImpl
 
 from ascend_overlay import npu
 from ascend_overlay.errors import ConfigError
+from ascend_overlay.npu.causal import causal_mask
 from ascend_overlay.overlays.layers.mla.cache import Planes, planes
-from ascend_overlay.overlays.layers.mla.prompt import attend_prompts, causal_mask
+from ascend_overlay.overlays.layers.mla.prompt import attend_prompts
 
 npu.load("npu_fused_infer_attention_score", "npu_scatter_pa_kv_cache")
 

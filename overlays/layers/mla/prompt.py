@@ -7,7 +7,6 @@ together.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ascend_overlay import npu
+from ascend_overlay.npu.causal import causal_mask
 from ascend_overlay.overlays.layers.mla.cache import Planes
 from ascend_overlay.overlays.layers.mla.choice import LATENT, PROMPT_KEY, PROMPT_VALUES, ROPE
 
@@ -22,12 +22,6 @@ npu.load("npu_fused_infer_attention_score", "npu_gather_pa_kv_cache", "npu_atten
 
 Part = tuple[Tensor, Tensor]
 """Attention to some of the keys, (tokens, heads, value elements), and its lse, (tokens, heads, 1)."""
-
-
-@functools.cache
-def causal_mask(device: torch.device) -> Tensor:
-    """Return the mask that the operator wants for every causal attention: (2048, 2048), true above the diagonal."""
-    return torch.ones(2048, 2048, dtype=torch.bool, device=device).triu(1)
 
 
 def attend_prompts(
