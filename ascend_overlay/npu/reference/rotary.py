@@ -50,14 +50,22 @@ def npu_mrope(
     """
     section = [0, 0, 0] if mrope_section is None else list(mrope_section)
     _check_mrope(positions, query, key, cos_sin_cache, head_size, section, rotary_mode, cache_mode)
-    cos, sin = cos_sin_cache[positions.long()].float().chunk(2, dim=-1)
-    if positions.dim() == 2:
+    if positions.dim() == 1:
+        cos, sin = cos_sin_cache.index_select(0, positions).float().chunk(2, dim=-1)
+    else:
+        cos, sin = cos_sin_cache[positions.long()].float().chunk(2, dim=-1)
         owner = _owner(section, cos.shape[-1], cache_mode)
         cos, sin = _mix(cos, owner), _mix(sin, owner)
-    half = rotary_mode == "half"
-    # As wide as what is rotated, with the sign of the angle that the other element of a pair gets.
-    cos, sin = _pairs(cos, cos, half).unsqueeze(1), _pairs(-sin, sin, half).unsqueeze(1)
-    return _rotate_heads(query, cos, sin, head_size, half), _rotate_heads(key, cos, sin, head_size, half)
+    heads, kv_heads = query.shape[1] // head_size, key.shape[1] // head_size
+    # Both at once: decoding a tiny model takes as long as the number of calls.
+    both = torch.cat((query, key), dim=1).view(-1, heads + kv_heads, head_size)
+    rotary_dim = cos_sin_cache.shape[1]
+    turned = _rotate(both[..., :rotary_dim].float(), cos, sin, half=rotary_mode == "half")
+    if rotary_dim < head_size:
+        turned = torch.cat((turned, both[..., rotary_dim:]), dim=-1)
+    parts = turned.split_with_sizes((heads, kv_heads), dim=1)
+    rotated = [part.to(query.dtype, copy=True).reshape(x.shape) for part, x in zip(parts, (query, key), strict=True)]
+    return rotated[0], rotated[1]
 
 
 def _owner(section: Sequence[int], angles: int, cache_mode: str | None) -> Tensor:
@@ -73,26 +81,15 @@ def _mix(angles: Tensor, owner: Tensor) -> Tensor:
     return angles.gather(0, owner.expand(1, angles.shape[1], -1)).squeeze(0)
 
 
-def _rotate_heads(x: Tensor, cos: Tensor, sin: Tensor, head_size: int, half: bool) -> Tensor:
-    rotary_dim = cos.shape[-1]
-    heads = x.reshape(x.shape[0], x.shape[1] // head_size, head_size)
-    turning = heads[..., :rotary_dim].float()
-    x1, x2 = _elements(turning, half)
-    rotated = (turning * cos).addcmul_(_pairs(x2, x1, half), sin).to(x.dtype)
-    if rotary_dim < head_size:
-        rotated = torch.cat((rotated, heads[..., rotary_dim:]), dim=-1)
-    return rotated.reshape(x.shape)
-
-
-def _elements(x: Tensor, half: bool) -> tuple[Tensor, Tensor]:
-    if half:
-        x1, x2 = x.chunk(2, dim=-1)
-        return x1, x2
-    return x[..., ::2], x[..., 1::2]
-
-
-def _pairs(x1: Tensor, x2: Tensor, half: bool) -> Tensor:
-    return torch.cat((x1, x2), dim=-1) if half else torch.stack((x1, x2), dim=-1).flatten(-2)
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor, *, half: bool) -> Tensor:
+    """Turn the pairs of `x`, (tokens, heads, elements), by angles (tokens, elements / 2)."""
+    # A pair is one of the halves and the other, or two neighbours: along which dimension its elements lie.
+    shape, axis = ((2, cos.shape[-1]), 2) if half else ((cos.shape[-1], 2), 3)
+    pairs = x.view(*x.shape[:2], *shape)
+    cos, sin = cos.unsqueeze(1).unsqueeze(axis), sin.unsqueeze(1).unsqueeze(axis)
+    swapped = pairs.flip(axis) * sin
+    swapped.select(axis, 0).neg_()
+    return swapped.addcmul_(pairs, cos).view(x.shape)
 
 
 def _check_mrope(
