@@ -3,7 +3,8 @@
 What it changes about vLLM's tests:
 
 - "cuda", wherever it is a parameter or a constant of the module, is the CPU, and a layer's method for CUDA is the one
-  for the CPU. `opcheck` does nothing: it checks vLLM's own C kernels, some of which are not there.
+  for the CPU. Of rows that say so, it is also the CPU where a test makes a tensor. `opcheck` does nothing: it checks
+  vLLM's own C kernels, some of which are not there.
 - Under the overlays, what a test takes for the right answer, a layer's `forward_native`, is vLLM's own method and
   computed in float32; else a layer whose method an overlay has replaced would be compared with itself.
 - Where a test wants two of vLLM's own kernels to agree in every bit, vLLM's default tolerance for the dtype applies.
@@ -79,6 +80,11 @@ def pytest_pycollect_makeitem(collector: Any, name: str, obj: Any) -> None:
         setattr(collector.obj, name, "cpu")
 
 
+def _row(item: Any) -> dict[str, Any]:
+    row: dict[str, Any] = settings.rows[item.nodeid.partition("::")[0].removeprefix("tests/")]
+    return row
+
+
 def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
     """Keep what the rows select."""
     kept = [item for item in items if _selected(item)]
@@ -88,7 +94,7 @@ def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
 
 
 def _selected(item: Any) -> bool:
-    row = settings.rows[item.nodeid.partition("::")[0].removeprefix("tests/")]
+    row = _row(item)
     if row["tests"] and item.originalname not in row["tests"]:
         return False
     if row["unskip"]:
@@ -183,11 +189,26 @@ def _default_device() -> Iterator[None]:
     torch.set_default_device(None)
 
 
+def _tensors_on_cpu() -> Any:
+    """Return a context in which tensors for CUDA are made on the CPU."""
+    from torch.overrides import TorchFunctionMode
+
+    class OnCpu(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            options = dict(kwargs or {})
+            if str(options.get("device", "")).startswith("cuda"):
+                options["device"] = "cpu"
+            return func(*args, **options)
+
+    return OnCpu()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: Any) -> Any:
     """Note which operators of torch_npu a test runs."""
     tracing.reset()
-    result = yield
+    with _tensors_on_cpu() if _row(item)["makes_tensors"] else contextlib.nullcontext():
+        result = yield
     item.user_properties.append(("operators", [name for name, count in tracing.counts().items() if count]))
     return result
 
