@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from vllm.model_executor.layers.layernorm import RMSNorm
-from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
 
 import ascend_overlay
 from ascend_overlay.errors import CheckpointError
@@ -29,16 +28,12 @@ def initialize_model(wrapped: Callable[..., nn.Module], instance: Any, args: tup
     description = getattr(config.quant_config, "description", None)
     # A part of a larger model is built by a call of its own, within that of the whole.
     if isinstance(description, Description) and not kwargs.get("prefix"):
-        give(model, config.quant_config)
+        give(model, description)
     return model
 
 
-def give(model: nn.Module, config: Any) -> None:
-    """Add a parameter `bias` to each RMSNorm of `model` for which the description lists one.
-
-    Args:
-        model: the whole model.
-        config: the AscendQuantizationConfig, which has the description and knows whether weights were loaded.
+def give(model: nn.Module, description: Description) -> None:
+    """Add a parameter `bias` to each RMSNorm of `model` for which `description` lists one.
 
     Raises:
         CheckpointError: the bias is that of a norm that cannot have one.
@@ -46,7 +41,6 @@ def give(model: nn.Module, config: Any) -> None:
     # At module level it would be imported in the middle of the imports of vLLM's loader.
     from vllm.model_executor.models.utils import PPMissingLayer
 
-    description: Description = config.description
     given = 0
     for name in description.norm_biases:
         module = _submodule(model, name.rpartition(".")[0])
@@ -59,46 +53,9 @@ def give(model: nn.Module, config: Any) -> None:
             )
         module.register_parameter("bias", nn.Parameter(torch.zeros_like(module.weight), requires_grad=False))
         module.__class__ = _biased(type(module))
-        module.quant_method = _Loaded(module, name, config)
         given += 1
     if given:
         ascend_overlay.note("quantization", f"{given} norms add a bias, since {description.source} lists one for each")
-
-
-class _Loaded(QuantizeMethodBase):  # type: ignore[misc, unused-ignore]
-    """Misses the bias of a norm if it does not come; vLLM calls what it finds under the name quant_method."""
-
-    def __init__(self, norm: Any, name: str, config: Any) -> None:
-        self._name = name
-        self._config = config
-        self._loaded = False
-        norm.bias.weight_loader = self._load
-
-    def create_weights(self, layer: nn.Module, *args: Any, **kwargs: Any) -> None:
-        """Nothing; the bias is there."""
-
-    def apply(self, layer: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
-        """Nobody calls it: the norm computes."""
-        raise NotImplementedError
-
-    def process_weights_after_loading(self, layer: nn.Module) -> None:
-        """See that the bias was loaded, if anything was.
-
-        Raises:
-            CheckpointError: it was not.
-        """
-        loaded, self._loaded = self._loaded, False
-        if self._config.weights_were_loaded and not loaded:
-            raise CheckpointError(
-                f"the checkpoint has no {self._name}, which {self._config.source} lists. Its safetensors files are "
-                f"incomplete, or the description is that of another checkpoint."
-            )
-
-    def _load(self, param: Tensor, loaded_weight: Tensor) -> None:
-        from vllm.model_executor.model_loader.weight_utils import default_weight_loader
-
-        default_weight_loader(param, loaded_weight)
-        self._loaded = True
 
 
 class _AddsBias:

@@ -39,16 +39,13 @@ def _model(*biases: str) -> tuple[Any, Any]:
     model = torch.nn.Module()
     model.layers = torch.nn.ModuleList([layer])
     types = {"layers.0.mlp.weight": "W8A8"} | dict.fromkeys(biases, "FLOAT")
-    description = parse(types, "quant_model_description.json")
-    return model, SimpleNamespace(
-        description=description, source="quant_model_description.json", weights_were_loaded=False
-    )
+    return model, parse(types, "quant_model_description.json")
 
 
 def test_the_norm_that_is_listed_adds_its_bias() -> None:
     from ascend_overlay.overlays.quantization import norm_bias
 
-    model, config = _model(*_BIASES)
+    model, description = _model(*_BIASES)
     layer = model.layers[0]
     x, residual, bias = (
         tensor(seed, *shape, dtype=torch.bfloat16) for seed, shape in enumerate(((5, 48), (5, 48), (48,)))
@@ -58,7 +55,7 @@ def test_the_norm_that_is_listed_adds_its_bias() -> None:
         layer.input_layernorm(x.clone(), residual.clone()),
     )
     plain, other = layer.plain_norm, type(layer.post_attention_layernorm)
-    norm_bias.give(model, config)
+    norm_bias.give(model, description)
     assert set(dict(model.named_parameters())) >= {"layers.0.input_layernorm.bias"}
     assert not layer.input_layernorm.bias.any()
     layer.input_layernorm.bias.data.copy_(bias)
@@ -74,8 +71,8 @@ def test_the_norm_that_is_listed_adds_its_bias() -> None:
 def test_it_is_one_graph() -> None:
     from ascend_overlay.overlays.quantization import norm_bias
 
-    model, config = _model(*_BIASES)
-    norm_bias.give(model, config)
+    model, description = _model(*_BIASES)
+    norm_bias.give(model, description)
     norm, x = model.layers[0].input_layernorm, tensor(1, 5, 48, dtype=torch.bfloat16)
     norm.bias.data.copy_(tensor(2, 48, dtype=torch.bfloat16))
     torch._dynamo.reset()
@@ -87,13 +84,13 @@ def test_it_is_one_graph() -> None:
 def test_a_norm_that_cannot_have_a_bias_is_named() -> None:
     from ascend_overlay.overlays.quantization import norm_bias
 
-    model, config = _model("layers.0.kv_a_layernorm.bias")
+    model, description = _model("layers.0.kv_a_layernorm.bias")
     with pytest.raises(CheckpointError, match=r"lists layers\.0\.kv_a_layernorm\.bias, and the RMSNorm .* outliers"):
-        norm_bias.give(model, config)
-    model, config = _model("layers.0.odd_norm.bias")
+        norm_bias.give(model, description)
+    model, description = _model("layers.0.odd_norm.bias")
     model.layers[0].odd_norm = torch.nn.Module()
     with pytest.raises(CheckpointError, match=r"lists layers\.0\.odd_norm\.bias, and the Module"):
-        norm_bias.give(model, config)
+        norm_bias.give(model, description)
 
 
 def test_a_norm_on_another_rank_of_the_pipeline_gets_none() -> None:
@@ -101,41 +98,19 @@ def test_a_norm_on_another_rank_of_the_pipeline_gets_none() -> None:
 
     from ascend_overlay.overlays.quantization import norm_bias
 
-    model, config = _model("norm.bias", "layers.1.input_layernorm.bias")
+    model, description = _model("norm.bias", "layers.1.input_layernorm.bias")
     model.norm, model.layers = PPMissingLayer(), torch.nn.ModuleList([*model.layers, PPMissingLayer()])
-    norm_bias.give(model, config)
+    norm_bias.give(model, description)
     assert not any(name.endswith("norm.bias") for name, _ in model.layers[0].input_layernorm.named_parameters())
     assert type(model.norm) is PPMissingLayer
-
-
-def test_a_bias_that_does_not_come_is_missed() -> None:
-    from vllm.model_executor.model_loader.utils import process_weights_after_loading
-
-    from ascend_overlay.overlays.quantization import norm_bias
-
-    model, config = _model(*_BIASES)
-    norm_bias.give(model, config)
-    model_config, device = (
-        SimpleNamespace(word_embeddings_untied_by_checkpoint=False, quantization=None),
-        torch.device("cpu"),
-    )
-    process_weights_after_loading(model, model_config, device)  # nothing was loaded anywhere
-    config.weights_were_loaded = True
-    bias = model.layers[0].input_layernorm.bias
-    for _ in range(2):  # weights can be loaded again
-        with pytest.raises(CheckpointError, match=r"has no layers\.0\.input_layernorm\.bias, which quant_model_desc"):
-            process_weights_after_loading(model, model_config, device)
-        bias.weight_loader(bias, tensor(3, 48, dtype=torch.bfloat16))
-        process_weights_after_loading(model, model_config, device)
-    assert torch.equal(bias, tensor(3, 48, dtype=torch.bfloat16))
 
 
 def test_the_whole_model_gets_them_once_and_other_models_do_not() -> None:
     from ascend_overlay.overlays.quantization import norm_bias
 
     for quantized, prefix, expected in ((True, "", True), (True, "language_model", False), (False, "", False)):
-        model, config = _model(*_BIASES)
-        quant_config = config if quantized else None
+        model, description = _model(*_BIASES)
+        quant_config = SimpleNamespace(description=description) if quantized else None
         built = norm_bias.initialize_model(
             lambda vllm_config, *, prefix="", model=model: model,
             None,
