@@ -24,6 +24,14 @@ from ascend_overlay.patches.wrappers import OverlayWrapper  # noqa: F401
 
 NO_OVERLAYS = "tests_no_overlays"
 
+_LOADED_BEFORE = "vllm" in sys.modules
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """See that no test module imports vLLM by being collected: many tests put a vLLM of their own in its place."""
+    if "vllm" in sys.modules and not _LOADED_BEFORE:
+        raise pytest.UsageError("a test module imports vLLM at its top; import it inside a fixture or a test.")
+
 
 class Site:
     """A folder on sys.path that a test fills with packages and distributions."""

@@ -14,7 +14,6 @@ import ascend_overlay
 from ascend_overlay import settings
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("vllm.model_executor.layers.linear")
 
 from quantization_kit import SCHEMES, Checkpoint, config, load, rank  # noqa: E402
 
@@ -32,6 +31,7 @@ NAME = "model.layers.0.self_attn.o_proj"
 @pytest.fixture(autouse=True, scope="module")
 def overlay() -> Iterator[None]:
     """Have the overlay, with calls counted, and vLLM's configuration."""
+    pytest.importorskip("vllm.model_executor.layers.linear")
     with ascend_overlay.enabled(only=["quantization"], trace=True, propagate=False), configured():
         yield
 

@@ -17,7 +17,6 @@ from ascend_overlay import settings
 from ascend_overlay.errors import CheckpointError, OverlayError
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("vllm.model_executor.layers.linear")
 
 from quantization_kit import SCHEMES, Checkpoint, config, load, rank  # noqa: E402
 
@@ -29,6 +28,7 @@ NAME = "model.layers.0.mlp.down_proj"
 @pytest.fixture(autouse=True, scope="module")
 def overlay() -> Iterator[None]:
     """Have the overlay, and vLLM's configuration."""
+    pytest.importorskip("vllm.model_executor.layers.linear")
     with ascend_overlay.enabled(only=["quantization"], propagate=False), configured():
         yield
 

@@ -13,7 +13,6 @@ import ascend_overlay
 from ascend_overlay.errors import CheckpointError
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("vllm.model_executor.layers.layernorm")
 
 from ascend_overlay.quantization.description import parse  # noqa: E402
 
@@ -24,6 +23,7 @@ _BIASES = ("layers.0.input_layernorm.bias", "layers.0.plain_norm.bias", "layers.
 
 @pytest.fixture(autouse=True, params=["all", "none"])
 def configuration(request: pytest.FixtureRequest) -> Iterator[None]:
+    pytest.importorskip("vllm.model_executor.layers.layernorm")
     with configured(request.param):
         yield
 

@@ -16,7 +16,6 @@ from ascend_overlay.hooks import hookimpl
 from ascend_overlay.quantization import CheckpointTensor, Linear, LinearScheme
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("vllm.model_executor.layers.linear")
 
 from quantization_kit import Checkpoint, config, load, rank  # noqa: E402
 
@@ -55,6 +54,8 @@ class W4A16Bytes(LinearScheme):
 
 @pytest.fixture(autouse=True, scope="module")
 def plugin() -> Iterator[None]:
+    pytest.importorskip("vllm.model_executor.layers.linear")
+
     @hookimpl
     def ascend_overlay_quantization_schemes() -> list[LinearScheme]:
         return [W4A16Bytes()]

@@ -13,7 +13,6 @@ import ascend_overlay
 from ascend_overlay.errors import CheckpointError
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("vllm.model_executor.layers.fused_moe")
 
 from quantization_kit import Checkpoint, config  # noqa: E402
 
@@ -33,6 +32,7 @@ OPERATORS = {
 @pytest.fixture(autouse=True)
 def model() -> Iterator[Any]:
     """vLLM's configuration and the overlay around each test."""
+    pytest.importorskip("vllm.model_executor.layers.fused_moe")
     with (
         ascend_overlay.enabled(only=["quantization", "moe"], trace=True, propagate=False),
         model_around() as made,
