@@ -15,7 +15,6 @@ from ascend_overlay import settings
 from ascend_overlay.errors import CheckpointError
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("vllm.model_executor.layers.linear")
 
 from quantization_kit import Checkpoint, config, rank  # noqa: E402
 
@@ -24,6 +23,7 @@ pytestmark = pytest.mark.vllm
 
 @pytest.fixture(autouse=True, scope="module")
 def overlay() -> Iterator[None]:
+    pytest.importorskip("vllm.model_executor.layers.linear")
     with ascend_overlay.enabled(only=["quantization"], propagate=False), configured():
         yield
 
