@@ -197,8 +197,10 @@ def test_what_the_npu_does_not_quantize_is_refused(arguments: Any, message: str)
     ],
 )
 def test_what_the_npu_does_not_quantize_dynamically_is_refused(x: Any, named: Any, message: str) -> None:
-    with pytest.raises(RuntimeError, match=message):
-        OPERATORS.npu_dynamic_quant(x, **named)
+    on_meta = {key: value.to("meta") if isinstance(value, torch.Tensor) else value for key, value in named.items()}
+    for passed, arguments in ((x, named), (x.to("meta"), on_meta)):
+        with pytest.raises(RuntimeError, match=message):
+            OPERATORS.npu_dynamic_quant(passed, **arguments)
 
 
 @pytest.mark.parametrize(

@@ -266,6 +266,7 @@ def _fake_dynamic_quant(
     quant_mode: str = "pertoken",
     dst_type_max: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
+    _check_dynamic_quant(input, smooth_scales, group_index, dst_type, quant_mode, dst_type_max)
     scale = input.new_empty(input.shape[:-1], dtype=torch.float32)
     return torch.empty_like(input, dtype=torch.int8), scale
 
