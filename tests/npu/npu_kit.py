@@ -32,14 +32,15 @@ def assert_rounded_once(got: Any, exact: Any, size: Any = None) -> None:
     """See that `got` is `exact`, computed in float64, rounded to the dtype of `got` and no worse.
 
     Beside half a unit in the last place, float32 arithmetic on terms of the magnitude `size` (default: of the result)
-    may be off by a few of its own units.
+    may be off by a few of its own units. NaN is right where `exact` is NaN, and nowhere else.
     """
     assert exact.dtype == torch.float64
     assert got.shape == exact.shape
     half_unit = torch.finfo(got.dtype).eps / 2 if got.dtype != torch.float32 else 0.0
     magnitude = exact.abs() if size is None else size
     allowed = half_unit * exact.abs() + 4e-6 * magnitude + torch.finfo(got.dtype).smallest_normal
-    off = (got.double() - exact).abs() > allowed
+    same = (got == exact) | (got.isnan() & exact.isnan())
+    off = ~((got.double() - exact).abs() <= allowed) & ~same
     assert not off.any(), f"{int(off.sum())} of {off.numel()} elements off, such as {got[off][0]} for {exact[off][0]}"
 
 
