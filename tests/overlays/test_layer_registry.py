@@ -100,8 +100,9 @@ def test_what_was_written_directly_is_noticed_when_a_model_is_built(registry: di
         pass
 
     with ascend_overlay.enabled(only=ONLY):
-        (entry,) = [entry for entry in ascend_overlay.ledger() if entry.target.endswith(":initialize_model")]
-        assert entry.state == "applied"
+        # The ledger keeps what earlier tests of this process enabled, as reverted.
+        states = [entry.state for entry in ascend_overlay.ledger() if entry.target.endswith(":initialize_model")]
+        assert states.count("applied") == 1
         registry["SiluAndMul"] = Ours
         assert layer_registry.initialize_model(lambda: "model", None, (), {}) == "model"
         registry["SiluAndMull"] = Ours
