@@ -77,6 +77,10 @@ def _tokens(model: str, prompts: list[str | list[int]], config: Any) -> tuple[li
                 f"prompt {number} of the calibration file has the token {max(found)}, and the model knows "
                 f"{config.vocab_size}. Make the file with the tokenizer of this model."
             )
+    if not any(tokens):
+        raise _ObservationError(
+            "the calibration file has no prompt with a token in it. Write texts into it, one a line."
+        )
     limit = min(_LONGEST, int(getattr(config, "max_position_embeddings", None) or _LONGEST) - 1)
     return [found[:limit] for found in tokens if found], sum(len(found) > limit for found in tokens)
 

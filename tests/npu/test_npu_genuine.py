@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -46,6 +47,16 @@ def test_a_wheel_is_unpacked_once(wheel: Path, monkeypatch: pytest.MonkeyPatch) 
     assert first is not None and first.version == "9.8.0" and (first.package / "lib").is_dir()
     monkeypatch.setattr(source, "_unpack", None)
     assert source.find(str(wheel)) == first
+
+
+def test_a_pip_that_does_not_end_is_told_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(command: list[str], *, timeout: float, **options: object) -> None:
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(source.subprocess, "run", hang)
+    with pytest.raises(ConfigError, match=r"has not downloaded torch_npu 9\.8\.0 in 900 s"):
+        source.find("9.8.0")
 
 
 def test_another_wheel_of_the_same_name_is_another(wheel: Path) -> None:

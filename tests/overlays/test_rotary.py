@@ -306,6 +306,20 @@ def test_what_no_operator_takes_stays_vllms_and_is_noted(custom_ops: str) -> Non
         assert "stays vLLM's: npu_rotary_mul takes even numbers below 896" in text
 
 
+def test_a_size_that_no_operator_takes_is_noted_for_phi_3_too() -> None:
+    import torch
+    from vllm.model_executor.layers.rotary_embedding import phi3_long_rope_scaled_rope as module
+
+    factors = [1.0] * 448
+    with ascend_overlay.enabled(only=ONLY), configured():
+        module.Phi3LongRoPEScaledRotaryEmbedding(960, 896, 128, 64, 10000.0, True, torch.bfloat16, factors, factors)
+        assert not [text for overlay, text in ascend_overlay.ledger().notes if "Phi3" in text]
+        factors.append(1.0)
+        module.Phi3LongRoPEScaledRotaryEmbedding(960, 898, 128, 64, 10000.0, True, torch.bfloat16, factors, factors)
+        (text,) = [text for overlay, text in ascend_overlay.ledger().notes if "Phi3" in text]
+    assert "with 898 of 960 elements rotated in torch.bfloat16 stays vLLM's" in text
+
+
 @pytest.mark.parametrize("name", ["bfloat16"])
 def test_ernie_turns_its_heads_with_npu_rotary_mul(name: str) -> None:
     from vllm.model_executor.layers.rotary_embedding.ernie45_vl_rope import Ernie4_5_VLRotaryEmbedding

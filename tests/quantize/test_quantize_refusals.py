@@ -447,3 +447,8 @@ def test_a_checkpoint_is_plain_data(model: Path) -> None:
     assert isinstance(found, Checkpoint) and found.indexed and len(found.tensors) == len(kit.llama())
     assert found.size == sum(tensor.nbytes for tensor in kit.llama().values())
     assert torch.equal(found.tensors[Q].read(3, 5), kit.llama()[Q][3:5])
+
+
+def test_prompts_without_a_token_are_refused() -> None:
+    with pytest.raises(observe._ObservationError, match="has no prompt with a token in it"):
+        observe._tokens("unused", [[], []], SimpleNamespace(vocab_size=10, max_position_embeddings=5))

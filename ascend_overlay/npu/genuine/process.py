@@ -54,15 +54,21 @@ def ask(torch_npu: TorchNpu, module: str, request: Any) -> Any:
     with prepared(torch_npu) as variables, tempfile.TemporaryDirectory(prefix="ascend-overlay-") as scratch:
         question, answer = Path(scratch) / "request", Path(scratch) / "answer"
         question.write_bytes(pickle.dumps(request))
-        done = subprocess.run(
-            [sys.executable, "-m", module, str(question), str(answer)],
-            env=_clean(os.environ) | variables,
-            cwd=scratch,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=TIMEOUT,
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", module, str(question), str(answer)],
+                env=_clean(os.environ) | variables,
+                cwd=scratch,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=TIMEOUT,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ConfigError(
+                f"{torch_npu} cannot be asked: the process that imports it gave no answer in {TIMEOUT} s. Ask less at "
+                f"a time with --only, or try again on a machine that is less busy."
+            ) from error
         if done.returncode or not answer.exists():
             raise ConfigError(
                 f"{torch_npu} cannot be asked: the process that imports it ended with status {done.returncode}.\n"

@@ -21,6 +21,9 @@ from ascend_overlay import versions
 from ascend_overlay.errors import ConfigError
 from ascend_overlay.npu import availability
 
+_PATIENCE = 900
+"""Seconds for the download of a wheel."""
+
 
 @dataclass(frozen=True)
 class TorchNpu:
@@ -94,13 +97,19 @@ def download(release: str, folder: Path) -> Path:
         ConfigError: pip cannot get it.
     """
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-    done = subprocess.run(
-        [*command, "--dest", str(folder), f"torch_npu=={release}"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-    )
+    try:
+        done = subprocess.run(
+            [*command, "--dest", str(folder), f"torch_npu=={release}"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_PATIENCE,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ConfigError(
+            f"pip has not downloaded torch_npu {release} in {_PATIENCE} s. Try again, or download the wheel elsewhere "
+            f"and name its path instead of the release."
+        ) from error
     wheels = sorted(folder.glob(f"torch_npu-{release}-*.whl"))
     if wheels:
         return wheels[0]

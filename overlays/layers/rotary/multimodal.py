@@ -25,7 +25,7 @@ class AscendMRotaryEmbedding(MRotaryEmbedding):  # type: ignore[misc, unused-ign
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        note_left_to_vllm(self)
+        note_left_to_vllm(self, self.dtype)
 
     def _takes_section(self) -> bool:
         section = list(self.mrope_section or ())

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 from vllm.model_executor.layers.rotary_embedding.phi3_long_rope_scaled_rope import Phi3LongRoPEScaledRotaryEmbedding
 
-from ascend_overlay.overlays.layers.rotary.rotation import Rotated, rotate, takes
+from ascend_overlay.overlays.layers.rotary.rotation import Rotated, note_left_to_vllm, rotate, takes
 
 
 class AscendPhi3LongRoPEScaledRotaryEmbedding(
     Phi3LongRoPEScaledRotaryEmbedding  # type: ignore[misc, unused-ignore]
 ):
     """Phi-3's long rotary embedding: one cache with the angles for short and for long contexts."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        note_left_to_vllm(self, self.long_short_cos_sin_cache.dtype)
 
     def forward(
         self, positions: Tensor, query: Tensor, key: Tensor | None = None, offsets: Tensor | None = None

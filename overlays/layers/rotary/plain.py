@@ -15,7 +15,7 @@ class AscendRotaryEmbedding(RotaryEmbedding):  # type: ignore[misc, unused-ignor
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        note_left_to_vllm(self)
+        note_left_to_vllm(self, self.dtype)
 
     def forward_native(self, positions: Tensor, query: Tensor, key: Tensor | None = None) -> Rotated:
         """Rotate; see rotation.py for shapes."""

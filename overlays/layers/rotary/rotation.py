@@ -94,13 +94,13 @@ def _rows(x: Tensor, tokens: int) -> Tensor:
     return x.flatten(1) if x.shape[0] == tokens else x.reshape(tokens, -1)
 
 
-def note_left_to_vllm(layer: Any) -> None:
-    """Say in the ledger that no operator of torch_npu can compute `layer`, where none can."""
-    if takes(layer.dtype, layer.rotary_dim, layer.head_size):
+def note_left_to_vllm(layer: Any, dtype: torch.dtype) -> None:
+    """Say in the ledger that no operator of torch_npu can compute `layer` in `dtype`, where none can."""
+    if takes(dtype, layer.rotary_dim, layer.head_size):
         return
-    limit = "takes even numbers below 896" if layer.dtype in FLOATS else f"does not take {layer.dtype}"
+    limit = "takes even numbers below 896" if dtype in FLOATS else f"does not take {dtype}"
     ascend_overlay.note(
         "rotary",
-        f"{type(layer).__name__} with {layer.rotary_dim} of {layer.head_size} elements rotated in {layer.dtype} stays "
+        f"{type(layer).__name__} with {layer.rotary_dim} of {layer.head_size} elements rotated in {dtype} stays "
         f"vLLM's: npu_rotary_mul {limit}",
     )
