@@ -202,6 +202,8 @@ def test_an_interrupt_ends_the_runs(stage: Stage) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # A shell starts what runs in the background with interrupts ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     tree = ProcessTree(process.pid)
     deadline = time.monotonic() + 60

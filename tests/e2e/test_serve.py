@@ -65,6 +65,8 @@ def served(request: pytest.FixtureRequest, demo: Demo, tmp_path_factory: pytest.
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # A shell starts what runs in the background with interrupts ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     tree = ProcessTree(server.pid)
     try:
