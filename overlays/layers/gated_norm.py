@@ -7,10 +7,9 @@ from torch import Tensor
 from vllm.model_executor.layers.layernorm import RMSNormGated
 
 from ascend_overlay import npu
+from ascend_overlay.npu.reference.checks import FLOATS
 
 npu.load("npu_rms_norm", "npu_swiglu")
-
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
 
 class AscendRMSNormGated(RMSNormGated):  # type: ignore[misc, unused-ignore]
@@ -64,6 +63,6 @@ class AscendRMSNormGated(RMSNormGated):  # type: ignore[misc, unused-ignore]
 
 def _takes(x: Tensor, z: Tensor | None, weight: Tensor) -> bool:
     # The NPU's tensors have at most 8 dimensions, of which groups need one.
-    if x.dtype not in _FLOATS or not 1 <= x.dim() <= 7 or weight.dtype not in (x.dtype, torch.float32):
+    if x.dtype not in FLOATS or not 1 <= x.dim() <= 7 or weight.dtype not in (x.dtype, torch.float32):
         return False
     return z is None or (z.dtype == x.dtype and z.shape == x.shape)

@@ -7,10 +7,10 @@ from torch import Tensor
 from vllm.model_executor.layers.layernorm import GemmaRMSNorm
 
 from ascend_overlay import npu
+from ascend_overlay.npu.reference.checks import FLOATS
 
 npu.load("npu_gemma_rms_norm")
 
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
 Normalized = Tensor | tuple[Tensor, Tensor]
 
@@ -29,7 +29,7 @@ class AscendGemmaRMSNorm(GemmaRMSNorm):  # type: ignore[misc, unused-ignore]
             x: (..., hidden); float16, bfloat16 or float32.
             residual: shape and dtype of `x`.
         """
-        takes = x.dtype in _FLOATS and self.weight.dtype == x.dtype and x.numel()
+        takes = x.dtype in FLOATS and self.weight.dtype == x.dtype and x.numel()
         if not takes or (residual is not None and residual.dtype != x.dtype):
             left: Normalized = super().forward_native(x, residual)
             return left

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from ascend_overlay import npu
+from ascend_overlay.npu.reference.checks import FLOATS
 
 npu.load("npu_rms_norm", "npu_add_rms_norm")
-
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
 
 def rms_norm(x: Tensor, weight: Tensor | None, epsilon: float, variance_size: int | None = None) -> Tensor:
@@ -71,6 +70,6 @@ def _gamma(x: Tensor, weight: Tensor | None) -> Tensor:
 
 def _takes(x: Tensor, weight: Tensor | None) -> bool:
     # The NPU's tensors have at most 8 dimensions.
-    if x.dtype not in _FLOATS or not 1 <= x.dim() <= 8:
+    if x.dtype not in FLOATS or not 1 <= x.dim() <= 8:
         return False
     return weight is None or (weight.dtype in (x.dtype, torch.float32) and weight.shape == x.shape[-1:])

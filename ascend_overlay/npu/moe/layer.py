@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ascend_overlay.npu.layout import cast_weight, wants_nz
 from ascend_overlay.npu.moe.activation import Activation, activation
+from ascend_overlay.npu.reference.checks import FLOATS
 
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 GROUPS = 1024
 """Experts on one rank, which npu_grouped_matmul takes as its groups."""
 
@@ -40,7 +39,7 @@ def refusal(moe: Any) -> str | None:
         return f"the all-to-all communication {parallel.all2all_backend}"
     if envs.VLLM_BATCH_INVARIANT:
         return "VLLM_BATCH_INVARIANT"
-    if moe.in_dtype not in _FLOATS:
+    if moe.in_dtype not in FLOATS:
         return f"activations of {moe.in_dtype}"
     if moe.num_local_experts > GROUPS:
         return f"{moe.num_local_experts} experts on one rank, more than npu_grouped_matmul's {GROUPS} groups"

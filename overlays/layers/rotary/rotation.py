@@ -13,7 +13,8 @@ from torch import Tensor
 
 import ascend_overlay
 from ascend_overlay import npu
-from ascend_overlay.overlays.layers.rotary.turning import FLOATS, turn, turns
+from ascend_overlay.npu.reference.checks import FLOATS
+from ascend_overlay.overlays.layers.rotary.turning import turn, turns
 
 npu.load("npu_mrope")
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from ascend_overlay import npu
+from ascend_overlay.npu.reference.checks import FLOATS
 
 npu.load("npu_rotary_mul")
 
-FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 _ELEMENTS, _BATCH = 896, 1000
 """What npu_rotary_mul stays below: rotated elements a head, and sequences times heads."""
 
