@@ -79,6 +79,12 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     return Site(folder)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def notes_of_earlier_files() -> None:
+    """Forget the notes of the process: which files share one is chance where the tests run in several processes."""
+    api._engine._notes.clear()
+
+
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """The engine of this test behind the public functions, without the built-in overlays.
