@@ -124,7 +124,7 @@ def ledger() -> Ledger:
 
 def write_ledger() -> None:
     """Write the ledger file of this process now, if there is a ledger folder."""
-    _engine.write()
+    _engine.journal.write()
 
 
 def reference_kernels() -> Iterator[tuple[str, Any]]:
@@ -171,7 +171,7 @@ def overlays() -> Mapping[str, Overlay]:
 
 def note(overlay: str, text: str) -> None:
     """Add a remark to the ledger of this process, on behalf of the overlay named `overlay`."""
-    _engine.note(overlay, text)
+    _engine.journal.note(overlay, text)
 
 
 def register(plugin: object, name: str | None = None) -> None:
@@ -184,7 +184,7 @@ def register(plugin: object, name: str | None = None) -> None:
         PluginError: it does not fit the hooks.
     """
     origin = _engine.plugins.register(plugin, name)
-    _engine.note("", f"{origin} was registered by hand, so processes started from here do not have it")
+    _engine.journal.note("", f"{origin} was registered by hand, so processes started from here do not have it")
 
 
 def enter_role(name: str) -> None:

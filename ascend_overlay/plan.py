@@ -147,6 +147,27 @@ def patch_unfit(item: Item) -> str | None:
     return f"vllm {found} is installed; this patch is for vllm {text}"
 
 
+def ruled_out(item: Item, *, now: bool = True) -> str | None:
+    """Return why the conditions rule one patch out, or None; without `now`, those that hold once vLLM runs can wait.
+
+    Raises:
+        ConfigError: a condition cannot be evaluated.
+    """
+    for condition in (item.unit.overlay.when, item.patch.when):
+        if condition is None or (condition.late and not now):
+            continue
+        try:
+            reason = condition.why_not()
+        except Exception as error:
+            raise ConfigError(
+                f"the condition {condition.text!r} of overlay {item.unit.name!r} ({item.unit.origin}) cannot be "
+                f"evaluated for {item.entry.target}: {type(error).__name__}: {error}"
+            ) from error
+        if reason:
+            return reason
+    return None
+
+
 def missing_vllm(units: Iterable[Unit]) -> str | None:
     """Return why there is no vLLM to patch, where any unit needs one."""
     needs = [unit.name for unit in units if _patches_vllm(unit)]

@@ -82,7 +82,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 @pytest.fixture(scope="module", autouse=True)
 def notes_of_earlier_files() -> None:
     """Forget the notes of the process: which files share one is chance where the tests run in several processes."""
-    api._engine._notes.clear()
+    api._engine._state.notes.clear()
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     for name in set(sys.modules) - modules:
         del sys.modules[name]
     assert settings_module.in_force() is None
-    assert list(fresh._slots) == []
+    assert list(fresh._patcher.slots) == []
     assert [finder for finder in sys.meta_path if finder not in finders] == []
     assert not fresh._propagation.active
 

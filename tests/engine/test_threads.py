@@ -166,7 +166,7 @@ def test_failure_in_a_module_that_is_waited_for_takes_everything_back(offer: Any
         except OverlayError as error:
             errors.append(str(error))
     assert len(errors) == 1 and "slow:missing" in errors[0]
-    assert api._engine._units.keys() <= {"one"}
+    assert api._engine._state.units.keys() <= {"one"}
     assert [entry.state for entry in ascend_overlay.ledger()] == ["failed"]
 
 
