@@ -48,10 +48,14 @@ class LayerCase:
         dtype: dtype that the row of the table is about.
         overlay: the overlay that is enabled for the second run.
         run: builds the layer and calls it, within vLLM's default configuration; returns a tensor or several. Numbers,
-            weights included, come from a fixed seed. It imports what it needs of vLLM itself.
+            weights included, come from a fixed seed. It imports what it needs of vLLM itself. What it makes is on
+            torch's default device, where vLLM builds its layers, too: the CPU, and on a machine with an NPU later that
+            one. A generator of random numbers is of one device, so it draws on the CPU and moves them; see
+            ascend_overlay.npu.cases.numbers.
         operators: operators of torch_npu that the second run must call, and the first must not.
         rtol: allowed difference, relative to vLLM's element.
         atol: allowed difference beside that.
+        cpu_only: why it cannot be run on an NPU, as a sentence, for that row to say; empty: it can.
     """
 
     layer: str
@@ -62,3 +66,4 @@ class LayerCase:
     operators: tuple[str, ...]
     rtol: float
     atol: float
+    cpu_only: str = ""

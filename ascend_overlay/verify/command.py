@@ -128,11 +128,11 @@ def _layers(found: Gathered, say: Any) -> list[Outcome]:
     if versions.installed("vllm") is None:
         return [_not_run(case) for case in found.layers]
     say("importing vLLM")
-    from ascend_overlay.verify import layers
+    from ascend_overlay.verify import layers, operators
 
     outcomes = []
     say("running layers")
-    for outcome in layers.run(found.layers):
+    for outcome in layers.run(found.layers, operators.npu_device()):
         outcomes.append(outcome)
         say(f"{outcome.name}, {outcome.dtype}, {outcome.label}")
     return outcomes

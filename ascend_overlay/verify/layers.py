@@ -1,4 +1,4 @@
-"""Running layers of vLLM twice: as they are, and under an overlay."""
+"""Running layers of vLLM as they are, under an overlay, and on a machine with an NPU under the overlay there, too."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ascend_overlay import api
@@ -19,12 +20,22 @@ from ascend_overlay.npu import tracing
 from ascend_overlay.npu.genuine.meta import flat
 from ascend_overlay.verify.case import LayerCase
 from ascend_overlay.verify.numbers import compare
+from ascend_overlay.verify.operators import SLACK, Device
 from ascend_overlay.verify.outcome import Outcome
 
 
-def run(cases: Sequence[LayerCase]) -> Iterator[Outcome]:
-    """Run each case in stock vLLM, then those of each overlay under that overlay, and compare."""
+def run(cases: Sequence[LayerCase], device: Device | None = None) -> Iterator[Outcome]:
+    """Run each case in stock vLLM, then those of each overlay under that overlay, and compare.
+
+    Args:
+        cases: what to run.
+        device: an NPU, to run them there as well, under the overlay. Stock vLLM stays on the CPU.
+
+    Yields:
+        What came of each case, overlay by overlay; with a device, then what came of it there.
+    """
     outcomes = [outcome_of(case) for case in cases]
+    there = [outcome_of(case, device) for case in cases] if device else []
     stock: list[Any] = []
     with _traced(), configured():
         for case, outcome in zip(cases, outcomes, strict=True):
@@ -33,6 +44,7 @@ def run(cases: Sequence[LayerCase]) -> Iterator[Outcome]:
                 outcome.problems.append(f"stock vLLM called {', '.join(called)}: an overlay is in force already")
     for overlay in dict.fromkeys(case.overlay for case in cases):
         mine = [index for index, case in enumerate(cases) if case.overlay == overlay]
+        found = [each[index] for each in (outcomes, there) if each for index in mine]
         try:
             with api.enabled(only=[overlay], trace=True, propagate=False):
                 if reason := _ruled_out(overlay):
@@ -40,13 +52,19 @@ def run(cases: Sequence[LayerCase]) -> Iterator[Outcome]:
                 with configured():
                     for index in mine:
                         _compare(cases[index], outcomes[index], stock[index])
+                if device:
+                    # A configuration of its own: vLLM remembers layers by name.
+                    with configured(), torch.device(device.name):
+                        for index in mine:
+                            if not there[index].skipped:
+                                _compare(cases[index], there[index], stock[index])
         except VersionError as error:
-            for index in mine:
-                outcomes[index].skipped = str(error)
+            for outcome in found:
+                outcome.skipped = str(error)
         except OverlayError as error:
-            for index in mine:
-                outcomes[index].problems.append(f"the overlay {overlay!r} cannot be enabled: {error}")
-        yield from (outcomes[index] for index in mine)
+            for outcome in found:
+                outcome.problems.append(f"the overlay {overlay!r} cannot be enabled: {error}")
+        yield from found
 
 
 @contextlib.contextmanager
@@ -75,16 +93,22 @@ def _groups_of_one() -> None:
         parallel_state.ensure_model_parallel_initialized(1, 1)
 
 
-def outcome_of(case: LayerCase) -> Outcome:
-    """Return what a case begins with."""
+def outcome_of(case: LayerCase, device: Device | None = None) -> Outcome:
+    """Return what a case begins with, on the CPU or on an NPU."""
     name = case.layer.rpartition(":")[2]
-    return Outcome("layer", name, case.label, case.dtype, "vLLM's own", case.overlay, case.rtol, case.atol)
+    outcome = Outcome("layer", name, case.label, case.dtype, "vLLM's own", case.overlay, case.rtol, case.atol)
+    if device:
+        # Its kernels may be off the reference kernels, as those may be off stock vLLM.
+        outcome.kind, outcome.against = "NPU layer", "vLLM's own on the CPU"
+        outcome.rtol, outcome.atol = SLACK * case.rtol, SLACK * case.atol
+        outcome.skipped = case.cpu_only
+    return outcome
 
 
 def _run(case: LayerCase, outcome: Outcome, where: str) -> Any:
     tracing.reset()
     try:
-        return flat(case.run())
+        return [result.cpu() if isinstance(result, Tensor) else result for result in flat(case.run())]
     except Exception as error:
         text = " ".join(str(error).split())[:300]
         outcome.problems.append(f"it raises in {where}: {type(error).__name__}: {text}")
@@ -92,7 +116,8 @@ def _run(case: LayerCase, outcome: Outcome, where: str) -> Any:
 
 
 def _compare(case: LayerCase, outcome: Outcome, stock: Any) -> None:
-    overlaid = _run(case, outcome, f"the overlay {case.overlay!r}")
+    where = " on the NPU" if outcome.kind == "NPU layer" else ""
+    overlaid = _run(case, outcome, f"the overlay {case.overlay!r}{where}")
     outcome.called = tuple(_called())
     if missing := [name for name in case.operators if name not in outcome.called]:
         called = ", ".join(outcome.called) or "no operator"
@@ -102,7 +127,7 @@ def _compare(case: LayerCase, outcome: Outcome, stock: Any) -> None:
     for one, other in zip(stock, overlaid, strict=False):
         if isinstance(one, Tensor) and isinstance(other, Tensor) and one.dtype != other.dtype:
             outcome.problems.append(f"it returns {other.dtype}, stock vLLM {one.dtype}")
-    outcome.numbers = compare(overlaid, stock, rtol=case.rtol, atol=case.atol)
+    outcome.numbers = compare(overlaid, stock, rtol=outcome.rtol, atol=outcome.atol)
     if outcome.numbers.problem:
         outcome.problems.append(outcome.numbers.problem)
 

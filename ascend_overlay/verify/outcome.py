@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from ascend_overlay.verify.numbers import Numbers
 
-Kind = Literal["operator", "NPU", "layer"]
+Kind = Literal["operator", "NPU", "layer", "NPU layer"]
 """operator: a reference kernel and the baseline; NPU: the NPU's kernel and the reference kernel; layer: an overlay and
-stock vLLM."""
+stock vLLM, both on the CPU; NPU layer: an overlay on the NPU and stock vLLM on the CPU."""
 
 
 @dataclass

@@ -15,7 +15,12 @@ from rich.table import Table
 from ascend_overlay.verify.outcome import Outcome
 from ascend_overlay.verify.referee import Ruling
 
-_TITLES = {"operator": "Operators, on the CPU", "NPU": "Operators, on the NPU", "layer": "Layers, overlaid"}
+_TITLES = {
+    "operator": "Operators, on the CPU",
+    "NPU": "Operators, on the NPU",
+    "layer": "Layers, overlaid, on the CPU",
+    "NPU layer": "Layers, overlaid, on the NPU",
+}
 _STYLES = {"ok": "green", "FAIL": "bold red", "skipped": "yellow"}
 _LIMIT = 5
 """Failing cases of one row that are listed."""
@@ -176,7 +181,7 @@ def _said(row: Row) -> str:
     """Return what torch_npu said to the cases of a row, or how many of its operators they called."""
     if row.first.kind == "NPU":
         return "-"
-    if row.first.kind == "layer":
+    if row.first.kind in ("layer", "NPU layer"):
         called = {name for outcome in row.outcomes for name in outcome.called}
         return f"{len(called)} called" if called else "-"
     return ", ".join(dict.fromkeys(outcome.torch_npu for outcome in row.outcomes))

@@ -7,7 +7,17 @@ from collections.abc import Iterator
 
 from ascend_overlay.verify.case import LayerCase
 
-GROUPS = ("activation", "layernorm", "rotary", "embedding", "quantization", "attention", "latent", "moe")
+GROUPS = (
+    "activation",
+    "layernorm",
+    "rotary",
+    "embedding",
+    "quantization",
+    "quantized_experts",
+    "attention",
+    "latent",
+    "moe",
+)
 """Modules of this package; each has ``cases()``."""
 
 

@@ -11,8 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ascend_overlay.npu.cases.numbers import here
+
 PREFIX = "model.layers.0.self_attn.attn"
 BLOCK_SIZE = 128
+CPU_ONLY = (
+    "attention is compared on the CPU alone: vLLM calls it through an operator of its own, for which its CPU platform "
+    "registers no other kernel. The operators of torch_npu in it are compared on the NPU, too."
+)
+"""For the cases of attention."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class CachedLayer:
             self.spec = self.layer.get_kv_cache_spec(config)
             self.backend = self.layer.get_attn_backend()
             build = self.backend.get_builder_cls()
-            self.builder = build(self.spec, [PREFIX], config, torch.device("cpu"))
+            self.builder = build(self.spec, [PREFIX], config, torch.get_default_device())
         shape = (blocks, kv_heads, BLOCK_SIZE, 2 * size)
         if self.backend.supported_kv_cache_layouts()[0].name == "LBNHC":
             self.cache = torch.zeros(shape[0], shape[2], shape[1], shape[3], dtype=dtype).transpose(1, 2)
@@ -95,9 +102,10 @@ class CachedLayer:
         """Return a batch as vLLM describes it."""
         from vllm.v1.attention.backend import CommonAttentionMetadata
 
-        lengths = torch.tensor([request.context + request.new for request in requests], dtype=torch.int32)
-        new = torch.tensor([0, *(request.new for request in requests)], dtype=torch.int32)
-        starts = new.cumsum(0, dtype=torch.int32)
+        with torch.device("cpu"):
+            lengths = torch.tensor([request.context + request.new for request in requests], dtype=torch.int32)
+            new = torch.tensor([0, *(request.new for request in requests)], dtype=torch.int32)
+            starts = new.cumsum(0, dtype=torch.int32)
         table = torch.zeros(len(requests), max(len(request.blocks) for request in requests), dtype=torch.int32)
         slots: list[int] = []
         for i, request in enumerate(requests):
@@ -105,9 +113,9 @@ class CachedLayer:
             positions = range(request.context, request.context + request.new)
             slots += [request.blocks[at // BLOCK_SIZE] * BLOCK_SIZE + at % BLOCK_SIZE for at in positions]
         return CommonAttentionMetadata(
-            query_start_loc=starts,
+            query_start_loc=here(starts),
             query_start_loc_cpu=starts,
-            seq_lens=lengths,
+            seq_lens=here(lengths),
             seq_lens_cpu_upper_bound=lengths,
             num_reqs=len(requests),
             num_actual_tokens=int(starts[-1]),

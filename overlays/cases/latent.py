@@ -6,6 +6,8 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
+from ascend_overlay.overlays.cases.attention_batches import CPU_ONLY
+from ascend_overlay.overlays.cases.latent_steps import LatentSteps
 from ascend_overlay.verify.case import LayerCase
 
 _STEPS = ({0: 20, 1: 33}, {0: 1, 1: 30, 2: 12}, {0: 1, 1: 1, 2: 40})
@@ -32,11 +34,10 @@ def cases() -> Iterator[LayerCase]:
                 # Both round queries, latents, keys, values and the attention, at other places; outputs are about 0.3.
                 rtol=4 * unit,
                 atol=4 * unit,
+                cpu_only=CPU_ONLY,
             )
 
 
 def _serve(dtype: str, options: dict[str, Any]) -> Any:
-    from ascend_overlay.overlays.cases.latent_steps import LatentSteps
-
     layer = LatentSteps(dtype=dtype, **options)
     return [out for new in _STEPS for out in layer.step(new)]

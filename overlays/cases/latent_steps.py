@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ascend_overlay.npu.cases.numbers import here, normal
+
 LATENT, ROPE = 512, 64
 _PREFIX = "model.layers.0.self_attn"
 
@@ -62,14 +64,14 @@ class LatentSteps:
             cache = torch.full((blocks, 1, block_size, LATENT + ROPE), fill, dtype=self.dtype)
             self.attention.bind_kv_cache(cache)
             self.builder = self._builder()
-        self._free = torch.randperm(blocks, generator=torch.Generator().manual_seed(3)).tolist()
+        random = torch.Generator("cpu").manual_seed(3)
+        self._free = torch.randperm(blocks, generator=random, device="cpu").tolist()
         self.tables: dict[int, list[int]] = {}
         self.lengths: dict[int, int] = {}
 
     def inputs(self, sequence: int, tokens: int) -> Tensor:
         """Return the first hidden states of a sequence; each sequence has its own."""
-        generator = torch.Generator().manual_seed(100 + sequence)
-        return torch.randn(512, self.hidden, generator=generator)[:tokens].to(self.dtype)
+        return normal(100 + sequence, 512, self.hidden)[:tokens].to(self.dtype)
 
     def share(self, sequence: int, other: int, tokens: int) -> None:
         """Begin a sequence with the cached blocks of another, as a hit of the prefix cache does."""
@@ -131,12 +133,13 @@ class LatentSteps:
         tables = torch.zeros(len(sequences), longest + 1, dtype=torch.int32)
         for row, sequence in enumerate(sequences):
             tables[row, : len(self.tables[sequence])] = torch.tensor(self.tables[sequence], dtype=torch.int32)
-        starts = torch.tensor([0, *counts]).cumsum(0).to(torch.int32)
-        lengths = torch.tensor([self.lengths[sequence] for sequence in sequences], dtype=torch.int32)
+        with torch.device("cpu"):
+            starts = torch.tensor([0, *counts]).cumsum(0).to(torch.int32)
+            lengths = torch.tensor([self.lengths[sequence] for sequence in sequences], dtype=torch.int32)
         return CommonAttentionMetadata(
-            query_start_loc=starts,
+            query_start_loc=here(starts),
             query_start_loc_cpu=starts,
-            seq_lens=lengths,
+            seq_lens=here(lengths),
             num_reqs=len(sequences),
             num_actual_tokens=sum(counts),
             max_query_len=max(counts),
@@ -222,11 +225,11 @@ class LatentSteps:
             )
         finally:
             deepseek_v2.get_rope = theirs
-        generator = torch.Generator().manual_seed(1)
+        generator = torch.Generator("cpu").manual_seed(1)
         for weight in layer.parameters():
             matrix = weight.dim() == 2
-            numbers = torch.randn(weight.shape, generator=generator) * (weight.shape[-1] ** -0.5 if matrix else 0.1)
-            weight.data.copy_(numbers if matrix else 1 + numbers)
+            numbers = here(torch.randn(weight.shape, generator=generator, device="cpu"))
+            weight.data.copy_(numbers * weight.shape[-1] ** -0.5 if matrix else 1 + numbers * 0.1)
         return layer
 
     def _builder(self) -> Any:
@@ -234,7 +237,7 @@ class LatentSteps:
 
         spec = MLAAttentionSpec(block_size=self.block_size, num_kv_heads=1, head_size=LATENT + ROPE, dtype=self.dtype)
         builder = self.attention.get_attn_backend().get_builder_cls()
-        return builder(spec, [self.attention.layer_name], self.config, torch.device("cpu"))
+        return builder(spec, [self.attention.layer_name], self.config, torch.get_default_device())
 
     def exact(self, sequence: int, tokens: int, inputs: Tensor | None = None) -> Tensor:
         """Return the layer's output for all tokens of a sequence, by the plain formula in float64."""

@@ -169,6 +169,18 @@ def test_a_device_adds_its_rows(verify: Any, monkeypatch: pytest.MonkeyPatch) ->
     assert "(against reference kernel)" in text
 
 
+def test_a_device_adds_rows_of_layers_too(verify: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ascend_overlay.verify import operators
+
+    device = operators.Device("cpu", lambda tensor: tensor.clone(), operators._call)
+    monkeypatch.setattr(operators, "npu_device", lambda: device)
+    ok, text, data = verify(layer(), layer(label="shy", cpu_only="it is shy."), only=["gate"])
+    assert ok and [case["kind"] for case in data["cases"]] == ["layer", "layer", "NPU layer", "NPU layer"]
+    assert "Layers, overlaid, on the CPU gate float32 2" in text
+    assert "Layers, overlaid, on the NPU gate float32 2" in text
+    assert "skipped it is shy." in text and text.endswith("All 3 cases passed. 1 were skipped.")
+
+
 def test_overlays_that_are_on_are_refused(offer: Any) -> None:
     import ascend_overlay
 

@@ -11,7 +11,8 @@ from verify_kit import layer, torch
 import ascend_overlay
 from ascend_overlay import Overlay
 from ascend_overlay.conditions import predicate
-from ascend_overlay.verify import layers
+from ascend_overlay.verify import layers, operators
+from ascend_overlay.verify.operators import Device
 
 LIB = """
 import torch
@@ -148,3 +149,63 @@ def test_the_folder_in_which_processes_meet_does_not_stay(tmp_path: Any, monkeyp
     for function, arguments, keywords in at_exit:
         function(*arguments, **keywords)
     assert not folder.exists()
+
+
+def _device(name: str = "cpu") -> Device:
+    """Return a device that stands for an NPU: a place for tensors that torch can make them at."""
+    return Device(name, lambda tensor: tensor.to(name), operators._call)
+
+
+def test_on_a_machine_with_an_npu_the_overlay_runs_there_too(overlay: Any) -> None:
+    overlay(npu_gate)
+    here, there = layers.run([layer()], _device())
+    assert (here.kind, there.kind) == ("layer", "NPU layer")
+    assert here.ok and there.ok and there.called == ("npu_swiglu",)
+    assert there.against == "vLLM's own on the CPU"
+    # Each of the two may be off the formula by one tolerance.
+    assert (there.rtol, there.atol) == (2 * here.rtol, 2 * here.atol)
+
+
+def test_what_a_layer_makes_is_on_the_npu_in_the_last_run_alone(overlay: Any) -> None:
+    seen = []
+
+    def gate(x: Any) -> Any:
+        seen.append(x.device.type)
+        return torch.ops.npu.npu_swiglu(x)
+
+    overlay(gate)
+    (here, there) = layers.run([layer()], _device("meta"))
+    assert seen == ["cpu", "meta"] and here.ok
+    assert there.problems[0].startswith("it raises in the overlay 'gate' on the NPU: NotImplementedError")
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (lambda y: y * 1.001, "numbers off"),
+        (lambda y: y.double(), "it returns torch.float64, stock vLLM torch.float32"),
+        (lambda y: 1 / 0, "it raises in the overlay 'gate' on the NPU: ZeroDivisionError"),
+    ],
+)
+def test_what_the_npu_makes_of_a_layer_that_differs_fails(overlay: Any, answer: Any, problem: str) -> None:
+    runs = []
+
+    def gate(x: Any) -> Any:
+        runs.append(x)
+        result = torch.ops.npu.npu_swiglu(x)
+        return answer(result) if len(runs) == 2 else result
+
+    overlay(gate)
+    here, there = layers.run([layer()], _device())
+    assert here.ok and there.verdict == "FAIL" and problem in there.problems[0]
+
+
+def test_a_layer_that_cannot_run_on_an_npu_says_why(overlay: Any) -> None:
+    overlay(npu_gate)
+    here, there = layers.run([layer(cpu_only="it is shy.")], _device())
+    assert here.verdict == "ok" and (there.verdict, there.skipped) == ("skipped", "it is shy.")
+
+
+def test_an_overlay_that_does_not_apply_is_skipped_on_the_npu_too(overlay: Any) -> None:
+    overlay(npu_gate, when=predicate(lambda: False, "the moon is full"))
+    assert [outcome.verdict for outcome in layers.run([layer()], _device())] == ["skipped", "skipped"]

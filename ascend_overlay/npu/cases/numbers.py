@@ -1,4 +1,4 @@
-"""What the cases share: dtypes with their tolerances, and random numbers."""
+"""What the cases share: dtypes with their tolerances, and random numbers, which are the same on every device."""
 
 from __future__ import annotations
 
@@ -17,6 +17,19 @@ def dtype_of(name: str) -> torch.dtype:
 
 
 def normal(seed: int, *shape: int, dtype: str = "float32", scale: float = 1.0) -> torch.Tensor:
-    """Return normally distributed numbers of the size `scale`."""
-    generator = torch.Generator().manual_seed(seed)
-    return (torch.randn(shape, generator=generator) * scale).to(dtype_of(dtype))
+    """Return normally distributed numbers of the size `scale`, on torch's default device."""
+    return here((torch.randn(shape, generator=_random(seed), device="cpu") * scale).to(dtype_of(dtype)))
+
+
+def whole(seed: int, low: int, high: int, *shape: int) -> torch.Tensor:
+    """Return whole numbers from `low` to `high`, both included, as int64 on torch's default device."""
+    return here(torch.randint(low, high + 1, shape, generator=_random(seed), device="cpu"))
+
+
+def here(tensor: torch.Tensor) -> torch.Tensor:
+    """Return `tensor` on torch's default device."""
+    return tensor.to(torch.get_default_device())
+
+
+def _random(seed: int) -> torch.Generator:
+    return torch.Generator("cpu").manual_seed(seed)
