@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ascend_overlay.npu.kernel import ReferenceKernel
-from ascend_overlay.npu.reference.checks import dimensions, float_tensor, refuse
+from ascend_overlay.npu.reference.checks import dimensions, float_tensor, once_for_alike, refuse
 
 
 def npu_swiglu(input: Tensor, dim: int = -1) -> Tensor:
@@ -25,9 +25,8 @@ def npu_swiglu(input: Tensor, dim: int = -1) -> Tensor:
         RuntimeError: a shape or dtype that the NPU does not take.
     """
     _check("npu_swiglu", input, dim)
-    a, b = input.chunk(2, dim)
-    a = a.float()
-    return (a * torch.sigmoid(a) * b.float()).to(input.dtype).contiguous()
+    a, b = input.float().chunk(2, dim)
+    return torch.nn.functional.silu(a).mul_(b).to(dtype=input.dtype).contiguous()
 
 
 def npu_clipped_swiglu(
@@ -60,7 +59,7 @@ def npu_clipped_swiglu(
     """
     operator = "npu_clipped_swiglu"
     dimensions(operator, "x", x, range(2, 9))
-    _check(operator, x, dim, name="x")
+    _check(operator, x, dim, "x")
     if not x.is_contiguous():
         refuse(operator, "x is not contiguous.")
     if group_index is not None and (group_index.dim() != 1 or group_index.dtype != torch.int64):
@@ -77,6 +76,7 @@ def npu_clipped_swiglu(
     return y.to(x.dtype).reshape(shape)
 
 
+@once_for_alike
 def _check(operator: str, x: Tensor, dim: int, name: str = "input") -> None:
     dimensions(operator, name, x, range(1, 9))
     float_tensor(operator, name, x)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NoReturn
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 import torch
+
+_REMEMBERED = 1024
+"""Signatures that `once_for_alike` remembers of a check."""
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
@@ -17,6 +21,30 @@ def refuse(operator: str, text: str) -> NoReturn:
         RuntimeError: always; torch_npu raises the same type.
     """
     raise RuntimeError(f"npu::{operator}: {text}")
+
+
+def once_for_alike(check: Callable[..., None]) -> Callable[..., None]:
+    """Return `check` so that arguments like those that it let pass are let pass without it.
+
+    Alike are tensors of one shape, dtype and contiguity, and other arguments that are equal, so `check` must look at
+    nothing else. What it refuses, it refuses each time. For kernels that compute, where shapes are numbers, and where
+    checking takes as long as computing a few tokens; arguments are passed by position and are tensors or hashable.
+    """
+    passed: set[tuple[Any, ...]] = set()
+
+    @functools.wraps(check)
+    def remembering(*arguments: Any) -> None:
+        signature = tuple(
+            [(x.shape, x.dtype, x.is_contiguous()) if isinstance(x, torch.Tensor) else x for x in arguments]
+        )
+        if signature in passed:
+            return
+        check(*arguments)
+        if len(passed) >= _REMEMBERED:
+            passed.clear()
+        passed.add(signature)
+
+    return remembering
 
 
 def float_tensor(operator: str, name: str, tensor: torch.Tensor) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ascend_overlay.npu.kernel import ReferenceKernel
-from ascend_overlay.npu.reference.checks import dimensions, float_tensor, refuse
+from ascend_overlay.npu.reference.checks import dimensions, float_tensor, once_for_alike, refuse
 
 _APPROXIMATIONS = ("none", "tanh")
 
@@ -63,6 +63,15 @@ def npu_geglu(input: Tensor, dim: int = -1, approximate: int = 1, activate_left:
     Raises:
         RuntimeError: a shape, dtype or approximation that the NPU does not take.
     """
+    _check_geglu(input, dim, approximate)
+    a, b = input.float().chunk(2, dim)
+    activated, other = (a, b) if activate_left else (b, a)
+    gelu = torch.nn.functional.gelu(activated, approximate=_APPROXIMATIONS[approximate]).contiguous()
+    return (gelu * other).to(dtype=input.dtype).contiguous(), gelu.to(dtype=input.dtype)
+
+
+@once_for_alike
+def _check_geglu(input: Tensor, dim: int, approximate: int) -> None:
     dimensions("npu_geglu", "input", input, range(1, 9))
     float_tensor("npu_geglu", "input", input)
     if approximate not in (0, 1):
@@ -71,12 +80,9 @@ def npu_geglu(input: Tensor, dim: int = -1, approximate: int = 1, activate_left:
         refuse("npu_geglu", f"dim is {dim}, but input has {input.dim()} dimensions.")
     if input.shape[dim] % 2:
         refuse("npu_geglu", f"dimension {dim} of input has {input.shape[dim]} elements; it takes an even number.")
-    a, b = input.chunk(2, dim)
-    activated, other = (a, b) if activate_left else (b, a)
-    gelu = torch.nn.functional.gelu(activated.float(), approximate=_APPROXIMATIONS[approximate]).contiguous()
-    return (gelu * other.float()).to(input.dtype).contiguous(), gelu.to(input.dtype)
 
 
+@once_for_alike
 def _check(operator: str, input: Tensor) -> None:
     dimensions(operator, "input", input, range(9))
     float_tensor(operator, "input", input)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import math
+
 import torch
 from torch import Tensor
 
 from ascend_overlay.npu.kernel import ReferenceKernel
-from ascend_overlay.npu.reference.checks import FLOATS, dimensions, refuse, same_dtype
+from ascend_overlay.npu.reference.checks import FLOATS, dimensions, once_for_alike, refuse, same_dtype
 
 
 def npu_rms_norm(input: Tensor, gamma: Tensor, epsilon: float = 1e-6) -> tuple[Tensor, Tensor]:
@@ -26,9 +29,7 @@ def npu_rms_norm(input: Tensor, gamma: Tensor, epsilon: float = 1e-6) -> tuple[T
     Raises:
         RuntimeError: a shape or dtype that the NPU does not take.
     """
-    _check("npu_rms_norm", input, gamma)
-    if gamma.dtype not in (input.dtype, torch.float32):
-        refuse("npu_rms_norm", f"gamma is {gamma.dtype} for an input of {input.dtype}; it takes that or float32.")
+    _check_rms_norm(input, gamma)
     return _normalize(input.float(), gamma, epsilon, input.dtype)
 
 
@@ -51,13 +52,10 @@ def npu_add_rms_norm(x1: Tensor, x2: Tensor, gamma: Tensor, epsilon: float = 1e-
     Raises:
         RuntimeError: a shape or dtype that the NPU does not take.
     """
-    same_dtype("npu_add_rms_norm", x1=x1, x2=x2, gamma=gamma)
-    _check("npu_add_rms_norm", x1, gamma)
-    if x1.shape != x2.shape:
-        refuse("npu_add_rms_norm", f"x1 has the shape {tuple(x1.shape)} and x2 {tuple(x2.shape)}; they must be equal.")
-    total = x1.float() + x2.float()
+    _check_add_rms_norm(x1, x2, gamma)
+    total = x1.float() + x2
     y, rstd = _normalize(total, gamma, epsilon, x1.dtype)
-    return y, rstd, total.to(x1.dtype)
+    return y, rstd, total.to(dtype=x1.dtype)
 
 
 def npu_gemma_rms_norm(input: Tensor, gamma: Tensor, epsilon: float = 1e-6) -> tuple[Tensor, Tensor]:
@@ -75,6 +73,28 @@ def npu_gemma_rms_norm(input: Tensor, gamma: Tensor, epsilon: float = 1e-6) -> t
     Raises:
         RuntimeError: a shape, layout or dtype that the NPU does not take.
     """
+    _check_gemma_rms_norm(input, gamma)
+    return _normalize(input.float(), 1.0 + gamma.float(), epsilon, input.dtype)
+
+
+@once_for_alike
+def _check_rms_norm(input: Tensor, gamma: Tensor) -> None:
+    _check("npu_rms_norm", input, gamma)
+    if gamma.dtype not in (input.dtype, torch.float32):
+        refuse("npu_rms_norm", f"gamma is {gamma.dtype} for an input of {input.dtype}; it takes that or float32.")
+
+
+@once_for_alike
+def _check_add_rms_norm(x1: Tensor, x2: Tensor, gamma: Tensor) -> None:
+    operator = "npu_add_rms_norm"
+    same_dtype(operator, x1=x1, x2=x2, gamma=gamma)
+    _check(operator, x1, gamma)
+    if x1.shape != x2.shape:
+        refuse(operator, f"x1 has the shape {tuple(x1.shape)} and x2 {tuple(x2.shape)}; they must be equal.")
+
+
+@once_for_alike
+def _check_gemma_rms_norm(input: Tensor, gamma: Tensor) -> None:
     operator = "npu_gemma_rms_norm"
     same_dtype(operator, input=input, gamma=gamma)
     _check(operator, input, gamma)
@@ -82,7 +102,6 @@ def npu_gemma_rms_norm(input: Tensor, gamma: Tensor, epsilon: float = 1e-6) -> t
         refuse(operator, "input or gamma is not contiguous.")
     if not input.numel():
         refuse(operator, f"input has the shape {tuple(input.shape)}, without an element.")
-    return _normalize(input.float(), 1.0 + gamma.float(), epsilon, input.dtype)
 
 
 def _check(operator: str, x: Tensor, gamma: Tensor) -> None:
@@ -95,10 +114,18 @@ def _check(operator: str, x: Tensor, gamma: Tensor) -> None:
 
 
 def _normalize(x: Tensor, gamma: Tensor, epsilon: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    dims = list(range(x.dim() - gamma.dim(), x.dim()))
-    # In place where it can be: decoding a tiny model takes as long as the number of these calls.
-    rstd = x.square().mean(dims, keepdim=True).add_(epsilon).rsqrt_()
-    return (x * rstd).mul_(gamma).to(dtype), rstd.contiguous()
+    # Decoding a tiny model takes as long as the number of these calls. So: few of them, none with a number in it, which
+    # PyTorch makes a tensor of each time, and in place where that can be.
+    dims = -1 if gamma.dim() == 1 else list(range(-gamma.dim(), 0))
+    length = torch.linalg.vector_norm(x, 2, dims, True)
+    rstd = torch.addcmul(_number(epsilon), length, length, value=1 / (gamma.numel() or math.nan)).rsqrt_()
+    return (x * rstd).mul_(gamma).to(dtype=dtype), rstd.contiguous()
+
+
+@functools.lru_cache(maxsize=16)
+def _number(value: float) -> Tensor:
+    """Return `value` as a tensor that nobody writes to."""
+    return torch.tensor(value, dtype=torch.float32)
 
 
 def _rstd(x: Tensor, gamma: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ascend_overlay.npu.kernel import ReferenceKernel
-from ascend_overlay.npu.reference.checks import dimensions, refuse, same_dtype
+from ascend_overlay.npu.reference.checks import dimensions, once_for_alike, refuse, same_dtype
 
 _MODES = ("half", "interleave")
 
@@ -48,24 +48,22 @@ def npu_mrope(
     Raises:
         RuntimeError: a shape, dtype or mode that the NPU does not take.
     """
-    section = [0, 0, 0] if mrope_section is None else list(mrope_section)
+    section = (0, 0, 0) if mrope_section is None else tuple(mrope_section)
     _check_mrope(positions, query, key, cos_sin_cache, head_size, section, rotary_mode, cache_mode)
     if positions.dim() == 1:
-        cos, sin = cos_sin_cache.index_select(0, positions).float().chunk(2, dim=-1)
+        angles = cos_sin_cache.index_select(0, positions).float()
     else:
-        cos, sin = cos_sin_cache[positions.long()].float().chunk(2, dim=-1)
-        owner = _owner(section, cos.shape[-1], cache_mode)
-        cos, sin = _mix(cos, owner), _mix(sin, owner)
-    heads, kv_heads = query.shape[1] // head_size, key.shape[1] // head_size
+        angles = cos_sin_cache[positions.long()].float()
+        owner = _owner(section, angles.shape[-1] // 2, cache_mode)
+        angles = torch.cat([_mix(part, owner) for part in angles.chunk(2, dim=-1)], dim=-1)
     # Both at once: decoding a tiny model takes as long as the number of calls.
-    both = torch.cat((query, key), dim=1).view(-1, heads + kv_heads, head_size)
-    rotary_dim = cos_sin_cache.shape[1]
-    turned = _rotate(both[..., :rotary_dim].float(), cos, sin, half=rotary_mode == "half")
-    if rotary_dim < head_size:
-        turned = torch.cat((turned, both[..., rotary_dim:]), dim=-1)
-    parts = turned.split_with_sizes((heads, kv_heads), dim=1)
-    rotated = [part.to(query.dtype, copy=True).reshape(x.shape) for part, x in zip(parts, (query, key), strict=True)]
-    return rotated[0], rotated[1]
+    both = torch.cat((query, key), dim=1)
+    tokens, width = both.shape
+    heads = both.view(tokens, width // head_size, head_size).float()
+    turned = _turn(heads, angles, half=rotary_mode == "half").to(dtype=query.dtype).view(tokens, width)
+    parts = turned.split_with_sizes((query.shape[1], key.shape[1]), dim=1)
+    new_query, new_key = (part.clone(memory_format=torch.contiguous_format) for part in parts)
+    return new_query, new_key
 
 
 def _owner(section: Sequence[int], angles: int, cache_mode: str | None) -> Tensor:
@@ -81,24 +79,30 @@ def _mix(angles: Tensor, owner: Tensor) -> Tensor:
     return angles.gather(0, owner.expand(1, angles.shape[1], -1)).squeeze(0)
 
 
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor, *, half: bool) -> Tensor:
-    """Turn the pairs of `x`, (tokens, heads, elements), by angles (tokens, elements / 2)."""
+def _turn(x: Tensor, angles: Tensor, *, half: bool) -> Tensor:
+    """Turn the pairs of the first elements of `x`, (tokens, heads, size), by ``cos | sin``, (tokens, elements)."""
+    tokens, heads, size = x.shape
+    elements = angles.shape[1]
+    if elements < size:
+        first, rest = x.split_with_sizes((elements, size - elements), dim=-1)
+        return torch.cat((_turn(first.contiguous(), angles, half=half), rest), dim=-1)
+    pairs = elements // 2
+    cos, sin = angles.view(tokens, 1, 2, pairs).unbind(2)
     # A pair is one of the halves and the other, or two neighbours: along which dimension its elements lie.
-    shape, axis = ((2, cos.shape[-1]), 2) if half else ((cos.shape[-1], 2), 3)
-    pairs = x.view(*x.shape[:2], *shape)
-    cos, sin = cos.unsqueeze(1).unsqueeze(axis), sin.unsqueeze(1).unsqueeze(axis)
-    swapped = pairs.flip(axis) * sin
-    swapped.select(axis, 0).neg_()
-    return swapped.addcmul_(pairs, cos).view(x.shape)
+    axis = 2 if half else 3
+    x1, x2 = x.view((tokens, heads, 2, pairs) if half else (tokens, heads, pairs, 2)).unbind(axis)
+    turned = (x1 * cos).addcmul_(x2, sin, value=-1), (x2 * cos).addcmul_(x1, sin)
+    return torch.stack(turned, axis).view(tokens, heads, size)
 
 
+@once_for_alike
 def _check_mrope(
     positions: Tensor,
     query: Tensor,
     key: Tensor,
     cache: Tensor,
     head_size: int,
-    section: list[int],
+    section: tuple[int, ...],
     rotary_mode: str | None,
     cache_mode: str | None,
 ) -> None:
@@ -124,10 +128,10 @@ def _check_mrope(
     if positions.dim() == 1:
         return
     if positions.shape[0] != 3 or len(section) != 3 or 2 * sum(section) != rotary_dim:
-        given = f"positions have {positions.shape[0]} rows and mrope_section is {section}"
+        given = f"positions have {positions.shape[0]} rows and mrope_section is {list(section)}"
         refuse(operator, f"{given}; they take 3 rows and 3 sections that add up to {rotary_dim // 2}.")
     if cache_mode == "interleave" and section[1] != section[2]:
-        refuse(operator, f"mrope_section is {section}; alternating angles need equal parts for height and width.")
+        refuse(operator, f"mrope_section is {list(section)}; alternating angles need equal parts for height and width.")
 
 
 def npu_rotary_mul(
