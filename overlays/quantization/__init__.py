@@ -26,13 +26,17 @@ overlay.wrap(
     f"{_PACKAGE}.detection:compute_hash",
     reason="in the key of its compile cache, vLLM takes the name of a method for all there is to know of it",
 )
-overlay.wrap(
-    "vllm.model_executor.model_loader.default_loader:DefaultModelLoader.load_weights",
-    f"{_PACKAGE}.missing:load_weights",
-    reason="vLLM leaves what does not come as it is, if the model is quantized",
-)
+for _loader in ("default_loader:DefaultModelLoader", "runai_streamer_loader:RunaiModelStreamerLoader"):
+    overlay.wrap(
+        f"vllm.model_executor.model_loader.{_loader}.load_weights",
+        f"{_PACKAGE}.weights:load_weights",
+        reason=(
+            "vLLM leaves what does not come as it is, if the model is quantized, and of what does not fit it says "
+            "neither the name nor the file"
+        ),
+    )
 overlay.wrap(
     "vllm.model_executor.model_loader.utils:initialize_model",
-    f"{_PACKAGE}.norm_bias:initialize_model",
+    f"{_PACKAGE}.building:initialize_model",
     reason="vLLM's RMSNorm has no bias, and does not know its name, so it is given one when the model is built",
 )

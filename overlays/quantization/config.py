@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from vllm.model_executor.layers.quantization.base_config import QuantizationConfig, QuantizeMethodBase
 
-import ascend_overlay.overlays.quantization.schemes  # noqa: F401  (an operator that is missing is missed with this)
+import ascend_overlay
+import ascend_overlay.overlays.quantization.schemes  # an operator that is missing is missed with this
 from ascend_overlay import settings
 from ascend_overlay.errors import CheckpointError, did_you_mean
 from ascend_overlay.overlays.quantization import detection, unsupported
@@ -34,6 +35,7 @@ class AscendQuantizationConfig(QuantizationConfig):  # type: ignore[misc, unused
         super().__init__()
         self.description = description
         self.weights_were_loaded = False
+        self._noted_empty = False
 
     def __repr__(self) -> str:
         return f"AscendQuantizationConfig({self.description.source if self.description else None!r})"
@@ -129,6 +131,15 @@ class AscendQuantizationConfig(QuantizationConfig):  # type: ignore[misc, unused
                 )
             return AscendLinearMethod(find_linear(type_, f"{prefix}.weight"), prefix, self)
         return None
+
+    def note_empty(self) -> None:
+        """Say in the ledger that no weights were loaded, so that what is computed means nothing until some are."""
+        if not self._noted_empty:
+            self._noted_empty = True
+            ascend_overlay.note(
+                "quantization",
+                "no weights were loaded into quantized layers, as with load_format='dummy': they are zeros until then",
+            )
 
     def shards(self, prefix: str) -> list[str]:
         """Return the modules of the checkpoint that the layer `prefix` consists of: itself, or several if it is fused.

@@ -1,4 +1,4 @@
-"""Loading the tensors of quantized experts: what comes is checked, and what does not come is missed."""
+"""Loading the tensors of experts: what comes is checked, and what does not come is missed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ascend_overlay.errors import CheckpointError
+from ascend_overlay.overlays.quantization.loading import misshapen
 
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 _SHARDS = {"w13": ("w1", "w3"), "w2": ("w2",)}
@@ -72,6 +73,7 @@ class ExpertsLoading:
             CheckpointError: a tensor is missing.
         """
         if not self._layer.quant_config.weights_were_loaded:
+            self._layer.quant_config.note_empty()
             for name in self._loaded:
                 getattr(self._layer, name).data.fill_(name.endswith("_scale"))
             return
@@ -88,7 +90,7 @@ class ExpertsLoading:
         if missing:
             more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
             raise CheckpointError(
-                f"the checkpoint has no {', no '.join(missing[:3])}{more}, which the quantized experts {self._name} "
+                f"the checkpoint has no {', no '.join(missing[:3])}{more}, which the experts {self._name} "
                 f"need. Its safetensors files are incomplete, or the description is that of another checkpoint: "
                 f"{self._layer.quant_config.source}."
             )
@@ -137,10 +139,7 @@ class ExpertsLoading:
         if floating and found.numel() == wanted[0]:
             return found.reshape(wanted)  # [n] for [n, 1]
         if tuple(found.shape) != wanted:
-            raise CheckpointError(
-                f"{where} has the shape {tuple(found.shape)} in the checkpoint; for this model it is {wanted}. "
-                f"config.json is that of another model, or the tensor is packed in a way that its type does not know."
-            )
+            raise CheckpointError(misshapen(where, found, wanted))
         return found
 
     def _shape(self, name: str, param: Tensor, shard: str) -> tuple[int, ...]:

@@ -36,7 +36,7 @@ class AscendLinearMethod(LinearMethodBase):  # type: ignore[misc, unused-ignore]
         self._prefix = prefix
         self._config = config
         self._linear: Linear
-        self._loading: Loading
+        self.loading: Loading
 
     def create_weights(
         self,
@@ -58,13 +58,13 @@ class AscendLinearMethod(LinearMethodBase):  # type: ignore[misc, unused-ignore]
             # The ranks of a row-parallel layer add up what they compute.
             adds_bias=not (isinstance(layer, RowParallelLinear) and layer.tp_rank > 0),
         )
-        self._loading = Loading(layer, linear, self._config, extra_weight_attrs["weight_loader"])
+        self.loading = Loading(layer, linear, self._config, extra_weight_attrs["weight_loader"])
         for tensor in self.scheme.tensors(linear):
             layer.register_parameter(tensor.name, self._parameter(tensor))
 
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
         """See that everything was loaded, and let the scheme make of it what it computes with."""
-        self._linear.absent = self._loading.finish()
+        self._linear.absent = self.loading.finish()
         self.scheme.process(layer, self._linear)
 
     def apply(self, layer: torch.nn.Module, x: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -72,7 +72,7 @@ class AscendLinearMethod(LinearMethodBase):  # type: ignore[misc, unused-ignore]
         return self.scheme.apply(layer, x, bias)
 
     def _parameter(self, tensor: CheckpointTensor) -> BasevLLMParameter:
-        loader = self._loading.loader(tensor)
+        loader = self.loading.loader(tensor)
         if tensor.output_dim is None and tensor.input_dim is None:
             one_each = torch.zeros(len(self._linear.outputs), dtype=tensor.dtype)
             return PerTensorScaleParameter(data=one_each, weight_loader=loader)

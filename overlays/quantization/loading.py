@@ -66,6 +66,20 @@ class Loading:
 
         return load
 
+    def watch(self, name: str, parameter: Any) -> None:
+        """Have a parameter that vLLM has given the layer, an element for each output, checked as it comes."""
+        shape = (sum(self._linear.outputs),)
+        tensor = CheckpointTensor(name=name, shape=shape, dtype=parameter.dtype, output_dim=0)
+        load = getattr(parameter, "weight_loader", None)
+        if load is None:
+            return  # vLLM copies it, and sees that the shapes are equal
+
+        def checked(param: Tensor, loaded_weight: Tensor, *shard: _Shard) -> None:
+            which = shard[0] if shard else None
+            load(param, self._checked(tensor, loaded_weight, self._indices(which), which), *shard)
+
+        parameter.weight_loader = checked
+
     def finish(self) -> frozenset[str]:
         """See that all tensors were loaded; return the optional ones that the checkpoint does not have.
 
@@ -76,6 +90,7 @@ class Loading:
             CheckpointError: a tensor is missing.
         """
         if not self._config.weights_were_loaded:
+            self._config.note_empty()
             for name, tensor in self._tensors.items():
                 getattr(self._layer, name).data.fill_(tensor.dtype.is_floating_point and not tensor.optional)
             return frozenset()
@@ -129,10 +144,7 @@ class Loading:
             return found
         if [size for size in found.shape if size != 1] == [size for size in wanted_shape if size != 1]:
             return found.reshape(wanted_shape)  # [n, 1] for [n], or the other way round
-        raise CheckpointError(
-            f"{name} has the shape {tuple(found.shape)} in the checkpoint; for this model it is {wanted_shape}. "
-            f"config.json is that of another model, or the tensor is packed in a way that its type does not know."
-        )
+        raise CheckpointError(misshapen(name, found, wanted_shape))
 
     def _shape(self, tensor: CheckpointTensor, shard: _Shard) -> tuple[int, ...] | None:
         """Return the shape of the tensor in the checkpoint, over all ranks; None if that is not known."""
@@ -146,6 +158,14 @@ class Loading:
         if tensor.input_dim is not None:
             shape[tensor.input_dim] = shape[tensor.input_dim] * self._layer.input_size // self._linear.inputs
         return tuple(shape)
+
+
+def misshapen(name: str, found: Tensor, wanted: tuple[int, ...]) -> str:
+    """Return the sentence about a tensor of another shape."""
+    return (
+        f"{name} has the shape {tuple(found.shape)} in the checkpoint; for this model it is {wanted}. config.json is "
+        f"that of another model, or the tensor is packed in a way that its type does not know."
+    )
 
 
 def _all_outputs(layer: Any, shard: _Shard) -> int | None:

@@ -3,55 +3,62 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
+from vllm.model_executor.layers.fused_moe import RoutedExperts
+from vllm.model_executor.layers.fused_moe.unquantized_fused_moe_method import UnquantizedFusedMoEMethod
+from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 
+import ascend_overlay
 from ascend_overlay import settings
 from ascend_overlay.errors import CheckpointError
-from ascend_overlay.overlays.quantization import detection
+from ascend_overlay.overlays.quantization import floats
+from ascend_overlay.overlays.quantization.linear import AscendLinearMethod
+from ascend_overlay.overlays.quantization.plain import PlainLinearMethod
 
 
-def load_weights(wrapped: Callable[..., None], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Have vLLM look for what did not come, unless `enable_weights_track` in its loader's configuration says otherwise.
+def look_for(model: nn.Module, loaded: set[str] | None, source: str) -> None:
+    """See that every parameter of a model was loaded.
+
+    Args:
+        model: the model.
+        loaded: the parameters that it says it has loaded; None if it does not tell.
+        source: name or folder of the checkpoint.
 
     Raises:
-        CheckpointError: a parameter of the model was not loaded.
+        CheckpointError: one was not.
     """
-    config = args[1] if len(args) > 1 else kwargs["model_config"]
-    if config.quantization != detection.METHOD or instance.enable_weights_track is not None:
-        wrapped(*args, **kwargs)
-        return
-    theirs = instance.track_weights_loading
-
-    def track(model: nn.Module, loaded: set[str] | None, **options: Any) -> None:
-        if loaded is None:
-            return  # a model that does not tell
-        try:
-            theirs(model, loaded | set(_looked_for(model)), **options)
-        except ValueError as error:
-            text = f"{error}. The safetensors files of {config.model} are incomplete; copy or download them again."
-            if settings.current().strict:
-                raise CheckpointError(text) from error
-            warnings.warn(f"{text} What is missing is left as it is.", RuntimeWarning, stacklevel=2)
-
-    instance.enable_weights_track, instance.track_weights_loading = True, track
     try:
-        wrapped(*args, **kwargs)
-    finally:
-        instance.enable_weights_track = None
-        del instance.track_weights_loading
+        floats.finish(model)
+    except CheckpointError as error:
+        _complain(str(error))
+    if loaded is None:
+        ascend_overlay.note(
+            "quantization",
+            f"{type(model).__name__} does not tell what it loaded, so nobody looks for norms, biases and embeddings "
+            f"that did not come",
+        )
+        return
+    # It knows what a checkpoint need not have, and needs nothing of its loader for that.
+    look: Any = DefaultModelLoader.track_weights_loading
+    try:
+        look(None, model, loaded | set(_looked_for(model)), quantized=True)
+    except ValueError as error:
+        text = f"{error}. The safetensors files of {source} are incomplete; copy or download them again."
+        _complain(text, error)
+
+
+def _complain(text: str, cause: Exception | None = None) -> None:
+    """Raise an error, or warn where the setting `strict` is off."""
+    if settings.current().strict:
+        raise CheckpointError(text) from cause
+    warnings.warn(f"{text} What is missing is left as it is.", RuntimeWarning, stacklevel=2)
 
 
 def _looked_for(model: nn.Module) -> Iterator[str]:
     """Yield the parameters that their layer looks for itself: it knows which the checkpoint may be without."""
-    from vllm.model_executor.layers.fused_moe import RoutedExperts
-    from vllm.model_executor.layers.fused_moe.unquantized_fused_moe_method import UnquantizedFusedMoEMethod
-
-    from ascend_overlay.overlays.quantization.linear import AscendLinearMethod
-    from ascend_overlay.overlays.quantization.plain import PlainLinearMethod
-
     for name, module in model.named_modules():
         method = getattr(module, "quant_method", None)
         experts = isinstance(module, RoutedExperts) and not isinstance(method, UnquantizedFusedMoEMethod)

@@ -7,12 +7,12 @@ drop every bias that they have no parameter for without a word.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from vllm.model_executor.layers.layernorm import RMSNorm
+from vllm.model_executor.models.utils import PPMissingLayer
 
 import ascend_overlay
 from ascend_overlay.errors import CheckpointError
@@ -21,26 +21,12 @@ from ascend_overlay.quantization.description import Description
 _INSIDE = "kv_a_layernorm.bias"
 
 
-def initialize_model(wrapped: Callable[..., nn.Module], instance: Any, args: tuple[Any, ...], kwargs: Any) -> nn.Module:
-    """Give the norms of a new model the biases that its description lists."""
-    model = wrapped(*args, **kwargs)
-    config = args[0] if args else kwargs["vllm_config"]
-    description = getattr(config.quant_config, "description", None)
-    # A part of a larger model is built by a call of its own, within that of the whole.
-    if isinstance(description, Description) and not kwargs.get("prefix"):
-        give(model, description)
-    return model
-
-
 def give(model: nn.Module, description: Description) -> None:
     """Add a parameter `bias` to each RMSNorm of `model` for which `description` lists one.
 
     Raises:
         CheckpointError: the bias is that of a norm that cannot have one.
     """
-    # At module level it would be imported in the middle of the imports of vLLM's loader.
-    from vllm.model_executor.models.utils import PPMissingLayer
-
     given = 0
     for name in description.norm_biases:
         module = _submodule(model, name.rpartition(".")[0])

@@ -29,7 +29,7 @@ class PlainLinearMethod(UnquantizedLinearMethod):  # type: ignore[misc, unused-i
         super().__init__()
         self._prefix = prefix
         self._config = config
-        self._loading: Loading
+        self.loading: Loading
 
     def create_weights(
         self,
@@ -51,8 +51,8 @@ class PlainLinearMethod(UnquantizedLinearMethod):  # type: ignore[misc, unused-i
         )
         shape = (sum(output_partition_sizes), input_size_per_partition)
         weight = CheckpointTensor(name="weight", shape=shape, dtype=params_dtype, output_dim=0, input_dim=1)
-        self._loading = Loading(layer, linear, self._config, extra_weight_attrs["weight_loader"])
-        loader = {"weight_loader": self._loading.loader(weight)}
+        self.loading = Loading(layer, linear, self._config, extra_weight_attrs["weight_loader"])
+        loader = {"weight_loader": self.loading.loader(weight)}
         super().create_weights(
             layer,
             input_size_per_partition,
@@ -67,7 +67,7 @@ class PlainLinearMethod(UnquantizedLinearMethod):  # type: ignore[misc, unused-i
         """See that the weight was loaded, and do what vLLM does."""
         try:
             if self._config.weights_were_loaded:
-                self._loading.finish()
+                self.loading.finish()
         except CheckpointError as error:
             if settings.current().strict:
                 raise

@@ -106,16 +106,19 @@ def test_a_norm_on_another_rank_of_the_pipeline_gets_none() -> None:
 
 
 def test_the_whole_model_gets_them_once_and_other_models_do_not() -> None:
-    from ascend_overlay.overlays.quantization import norm_bias
+    from ascend_overlay.overlays.quantization import building
 
     for quantized, prefix, expected in ((True, "", True), (True, "language_model", False), (False, "", False)):
         model, description = _model(*_BIASES)
-        quant_config = SimpleNamespace(description=description) if quantized else None
-        built = norm_bias.initialize_model(
+        quant_config = SimpleNamespace(
+            description=description, get_name=lambda quantized=quantized: quantized and "ascend"
+        )
+        load_config = SimpleNamespace(load_format="auto")
+        built = building.initialize_model(
             lambda vllm_config, *, prefix="", model=model: model,
             None,
             (),
-            {"vllm_config": SimpleNamespace(quant_config=quant_config), "prefix": prefix},
+            {"vllm_config": SimpleNamespace(quant_config=quant_config, load_config=load_config), "prefix": prefix},
         )
         assert built is model
         assert (getattr(model.layers[0].input_layernorm, "bias", None) is not None) == expected

@@ -1,0 +1,42 @@
+"""What happens to a quantized model when vLLM has built it, before any weights come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from ascend_overlay.errors import CheckpointError
+from ascend_overlay.overlays.quantization import detection
+
+_PAST_THE_LAYERS = ("sharded_state", "runai_streamer_sharded", "tensorizer")
+"""Formats in which vLLM writes tensors of its own making into the memory of a model."""
+
+
+def initialize_model(wrapped: Callable[..., nn.Module], instance: Any, args: tuple[Any, ...], kwargs: Any) -> nn.Module:
+    """Give the norms of a new model the biases that its description lists, and have checked what it leaves in float.
+
+    Raises:
+        CheckpointError: the model cannot be loaded in this way.
+    """
+    config = args[0] if args else kwargs["vllm_config"]
+    quantization = config.quant_config
+    if quantization is None or quantization.get_name() != detection.METHOD:
+        return wrapped(*args, **kwargs)
+    load_format = config.load_config.load_format
+    if load_format in _PAST_THE_LAYERS:
+        raise CheckpointError(
+            f"load_format={load_format!r} writes weights past the layers, and those of the quantization method "
+            f"{detection.METHOD!r} compute with other tensors than they load. Load the checkpoint itself, with "
+            f"load_format='auto'."
+        )
+    model = wrapped(*args, **kwargs)
+    # A part of a larger model is built by a call of its own, within that of the whole.
+    if quantization.description is not None and not kwargs.get("prefix"):
+        # At module level they would be imported in the middle of the imports of vLLM's loader.
+        from ascend_overlay.overlays.quantization import floats, norm_bias
+
+        norm_bias.give(model, quantization.description)
+        floats.watch(model)
+    return model

@@ -1,0 +1,123 @@
+"""The tensors of a checkpoint on their way into a model: what does not fit is named with its file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import OutOfMemoryError, Tensor, nn
+
+from ascend_overlay.errors import CheckpointError
+from ascend_overlay.overlays.quantization import detection
+
+_FAILURES = (AssertionError, IndexError, KeyError, RuntimeError, ValueError)
+"""What the loaders of vLLM's layers and models raise."""
+
+
+def load_weights(wrapped: Callable[..., None], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Load a model; say which tensor of which file does not fit, and what did not come.
+
+    Raises:
+        CheckpointError: a tensor does not fit, or one is missing.
+    """
+    model, config = _named(args, kwargs)
+    if config.quantization != detection.METHOD:
+        wrapped(*args, **kwargs)
+        return
+    # At module level it would be imported in the middle of the imports of vLLM's loader.
+    from ascend_overlay.overlays.quantization import missing
+
+    theirs, own, loaded = model.load_weights, vars(model).get("load_weights"), None
+
+    def load(weights: Iterable[tuple[str, Tensor]], *more: Any, **options: Any) -> Any:
+        nonlocal loaded
+        passing = _Passing(weights)
+        try:
+            loaded = theirs(iter(passing), *more, **options)
+        except CheckpointError as error:
+            if passing.name is None:
+                raise
+            raise CheckpointError(f"{error} The tensor is {_place(passing.name, instance, config)}.") from error
+        except _FAILURES as error:
+            if passing.name is None or passing.tensor is None or isinstance(error, OutOfMemoryError):
+                raise
+            place = _place(passing.name, instance, config)
+            raise CheckpointError(_sentence(place, passing.name, passing.tensor, model, error)) from error
+        return loaded
+
+    model.load_weights = load
+    try:
+        wrapped(*args, **kwargs)
+    finally:
+        del model.load_weights
+        if own is not None:
+            model.load_weights = own
+    if getattr(instance, "enable_weights_track", None) is None:
+        missing.look_for(model, loaded, config.model)
+
+
+class _Passing:
+    """The tensors of a checkpoint, and which of them the model has in hand.
+
+    Attributes:
+        name: its name in the checkpoint; None where the model has none in hand, so nothing that goes wrong is about it.
+        tensor: the tensor.
+    """
+
+    def __init__(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        self._weights = weights
+        self.name: str | None = None
+        self.tensor: Tensor | None = None
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in self._weights:
+            self.name, self.tensor = name, tensor
+            yield name, tensor
+            self.name = self.tensor = None
+
+
+def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    given = dict(zip(("model", "model_config"), args, strict=False)) | kwargs
+    return given["model"], given["model_config"]
+
+
+def _sentence(place: str, name: str, tensor: Tensor, model: nn.Module, error: Exception) -> str:
+    mapper = getattr(model, "hf_to_vllm_mapper", None)
+    parameter = dict(model.named_parameters()).get(mapper.map_name(name) if mapper else name)
+    shape = tuple(tensor.shape)
+    if parameter is not None and tuple(parameter.shape) != shape:
+        return (
+            f"{place} has the shape {shape}; for this model it is {tuple(parameter.shape)}. The file or config.json is "
+            f"that of another model."
+        )
+    what = " ".join(str(error).split()) or type(error).__name__
+    return (
+        f"{place}, {tensor.dtype} of the shape {shape}, cannot be loaded into {type(model).__name__}: {what}. See that "
+        f"the file and config.json are those of one model."
+    )
+
+
+def _place(name: str, loader: Any, config: Any) -> str:
+    """Return the name of a tensor with that of its file, as far as that is to be found on this machine."""
+    from safetensors import SafetensorError, safe_open
+
+    for path in _files(loader, config):
+        try:
+            with safe_open(path, framework="pt") as file:
+                if name in file.keys():  # noqa: SIM118  (it is no mapping)
+                    return f"{name} of {path}"
+        except (OSError, SafetensorError):
+            continue
+    return f"{name} of {config.model}"
+
+
+def _files(loader: Any, config: Any) -> list[Path]:
+    folder = Path(config.model)
+    if not folder.is_dir():
+        try:
+            # Where vLLM has put what it downloaded.
+            folder = Path(loader._prepare_weights(config.model, None, config.revision, True, None)[0])
+        except Exception:  # another loader, or no hub: the name of the tensor alone has to do
+            return []
+    return sorted(folder.glob("*.safetensors"))
