@@ -7,7 +7,7 @@ npu_moe_token_unpermute.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,8 +19,7 @@ npu.load("npu_moe_init_routing_v2", "npu_grouped_matmul", "npu_moe_token_unpermu
 Activation = Callable[[Tensor], Tensor]
 
 
-@dataclass(frozen=True)
-class SortedTokens:
+class SortedTokens(NamedTuple):
     """Tokens sorted by expert, each as often as it has experts.
 
     Attributes:
@@ -58,7 +57,7 @@ def sort_by_expert(
         here = expert_map[experts]
         experts = torch.where((experts < 0) | (here < 0), num_experts, here).to(torch.int32)
         groups += 1
-    rows, places, counts, scale = torch.ops.npu.npu_moe_init_routing_v2(
+    rows, places, counts, scale = torch.ops.npu.npu_moe_init_routing_v2.default(
         x,
         experts,
         expert_num=groups,
@@ -67,7 +66,9 @@ def sort_by_expert(
         quant_mode=1 if quantized else -1,
         active_expert_range=[0, groups],
     )
-    return SortedTokens(rows, scale, places, counts[:num_experts], expert_map is not None)
+    if expert_map is None:
+        return SortedTokens(rows, scale, places, counts, partial=False)
+    return SortedTokens(rows, scale, places, counts[:num_experts], partial=True)
 
 
 def add_up(rows: Tensor, tokens: SortedTokens, weights: Tensor | None) -> Tensor:
@@ -82,7 +83,7 @@ def add_up(rows: Tensor, tokens: SortedTokens, weights: Tensor | None) -> Tensor
         # No product was computed for the rows of other ranks: they hold anything, or nothing finite.
         beyond = torch.arange(rows.shape[0], device=rows.device) >= tokens.counts.sum()
         rows = rows.masked_fill(beyond.unsqueeze(-1), 0)
-    total: Tensor = torch.ops.npu.npu_moe_token_unpermute(rows, tokens.places, weights)
+    total: Tensor = torch.ops.npu.npu_moe_token_unpermute.default(rows, tokens.places, weights)
     return total
 
 
@@ -120,7 +121,7 @@ def float_experts(
 
 
 def _float_product(rows: Tensor, weight: Tensor, bias: Tensor | None, counts: Tensor) -> Tensor:
-    product: Tensor = torch.ops.npu.npu_grouped_matmul(
+    product: Tensor = torch.ops.npu.npu_grouped_matmul.default(
         [rows],
         [weight],
         bias=_bias(bias, rows),

@@ -77,12 +77,12 @@ def select_experts(logits: Tensor, bias: Tensor | None, routing: Routing) -> tup
     """
     logits = logits.float()
     if routing.plain:
-        weights, experts, _ = torch.ops.npu.npu_moe_gating_top_k_softmax(logits, None, routing.top_k)
+        weights, experts, _ = torch.ops.npu.npu_moe_gating_top_k_softmax.default(logits, None, routing.top_k)
         return _scaled(weights, routing), experts
     sigmoid = routing.scoring == "sigmoid"
     # The operator divides the weights of a sigmoid by their sum, and no others.
     divided = sigmoid and routing.renormalize
-    weights, experts, scores = torch.ops.npu.npu_moe_gating_top_k(
+    weights, experts, scores = torch.ops.npu.npu_moe_gating_top_k.default(
         logits,
         routing.top_k,
         bias=None if bias is None else bias.float(),

@@ -5,11 +5,13 @@ Among equal scores the lower expert wins, as in torch_npu's own tests of these o
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
 from ascend_overlay.npu.kernel import ReferenceKernel
-from ascend_overlay.npu.reference.checks import dimensions, float_tensor, refuse
+from ascend_overlay.npu.reference.checks import dimensions, float_tensor, once_for_alike, refuse
 
 _SOFTMAX, _SIGMOID = 0, 1
 _MAXIMUM, _SUM_OF_TWO = 0, 1
@@ -36,15 +38,20 @@ def npu_moe_gating_top_k_softmax(
         RuntimeError: a shape or dtype that the NPU does not take.
     """
     _check_softmax(x, finished, k)
-    scores = x.softmax(-1, dtype=torch.float32)
-    experts = _largest(scores, k)
-    y = scores.gather(-1, experts)
-    numbers = experts.to(torch.int32)
+    # Not topk(), which says nothing of the order of equal elements.
+    scores, order = x.softmax(-1, dtype=torch.float32).sort(dim=-1, descending=True, stable=True)
+    y = scores.narrow(-1, 0, k).to(dtype=x.dtype, copy=True, memory_format=torch.contiguous_format)
+    experts = order.narrow(-1, 0, k).to(dtype=torch.int32, memory_format=torch.contiguous_format)
     if finished is not None:
-        numbers = numbers.masked_fill(finished.unsqueeze(-1), x.shape[-1])
-    rows = y.shape[:-1].numel()
-    row_idx = torch.arange(rows * k, dtype=torch.int32, device=x.device).view(k, rows).t().contiguous()
-    return y.to(x.dtype), numbers, row_idx.view(y.shape)
+        experts.masked_fill_(finished.unsqueeze(-1), x.shape[-1])
+    return y, experts, _places(x.shape[:-1], k).clone()
+
+
+@functools.lru_cache(maxsize=8)
+def _places(rows: torch.Size, k: int) -> Tensor:
+    """Return row_idx of so many rows; nobody writes to it."""
+    count = rows.numel()
+    return torch.arange(count * k, dtype=torch.int32).view(k, count).t().contiguous().view(*rows, k)
 
 
 def npu_moe_gating_top_k(
@@ -96,30 +103,33 @@ def npu_moe_gating_top_k(
         refuse("npu_moe_gating_top_k", "the reference kernel has no choice by input_ids and tid2eid.")
     _check(x, k, bias, k_group, group_count, group_select_mode, renorm, norm_type)
     norm = x.softmax(-1, dtype=torch.float32) if norm_type == _SOFTMAX else x.float().sigmoid()
-    choice = norm if bias is None else norm + bias.float()
+    choice = norm if bias is None else norm + bias
     if k_group < group_count:
         choice = _within_groups(choice, k_group, group_count, group_select_mode)
     experts = _largest(choice, k)
     y = norm.gather(-1, experts)
     if norm_type == _SIGMOID:
         y.div_(y.sum(-1, keepdim=True).add_(eps))
-    y = y.mul_(routed_scaling_factor).to(x.dtype)
-    return y, experts.to(torch.int32), norm if out_flag else torch.zeros_like(norm)
+    if routed_scaling_factor != 1.0:
+        y.mul_(routed_scaling_factor)
+    chosen = experts.to(dtype=torch.int32, memory_format=torch.contiguous_format)
+    return y.to(dtype=x.dtype), chosen, norm if out_flag else torch.zeros_like(norm)
 
 
 def _largest(scores: Tensor, k: int) -> Tensor:
     # Not topk(), which says nothing of the order of equal elements.
-    return scores.argsort(dim=-1, descending=True, stable=True)[..., :k]
+    return scores.argsort(dim=-1, descending=True, stable=True).narrow(-1, 0, k)
 
 
 def _within_groups(choice: Tensor, k_group: int, group_count: int, mode: int) -> Tensor:
     """Return the choice with all but the experts of the best groups at minus infinity."""
     groups = choice.view(choice.shape[0], group_count, choice.shape[1] // group_count)
     worth = groups.amax(-1) if mode == _MAXIMUM else groups.topk(2, -1).values.sum(-1)
-    kept = torch.zeros_like(worth, dtype=torch.bool).scatter_(-1, _largest(worth, k_group), True)
-    return groups.masked_fill(~kept.unsqueeze(-1), float("-inf")).flatten(1)
+    dropped = torch.ones_like(worth, dtype=torch.bool).scatter_(-1, _largest(worth, k_group), False)
+    return groups.masked_fill(dropped.unsqueeze(-1), float("-inf")).view_as(choice)
 
 
+@once_for_alike
 def _check_softmax(x: Tensor, finished: Tensor | None, k: int) -> None:
     name = "npu_moe_gating_top_k_softmax"
     dimensions(name, "x", x, (2, 3))
@@ -131,6 +141,7 @@ def _check_softmax(x: Tensor, finished: Tensor | None, k: int) -> None:
         refuse(name, f"finished is {found}; it takes bool of the shape {tuple(x.shape[:-1])}.")
 
 
+@once_for_alike
 def _check(
     x: Tensor, k: int, bias: Tensor | None, k_group: int, group_count: int, mode: int, renorm: int, norm_type: int
 ) -> None:

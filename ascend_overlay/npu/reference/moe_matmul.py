@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -41,7 +42,8 @@ def npu_grouped_matmul(x: Tensors, weight: Tensors, **options: Any) -> list[Tens
     - int8 weight: ``x @ ((w + antiquant_offset) * antiquant_scale) + bias``; x of float16 or bfloat16.
 
     A Python loop over the groups is what a grouped product is on a CPU; groups without rows cost nothing. Only where
-    the weights are small is there none: then each row gets a copy of its weight, for one batched product.
+    the weights are small is there none: then each row gets a copy of its weight, for one batched product, since PyTorch
+    takes longer to start a product in bfloat16 than to compute a small one.
 
     Args:
         x: group_type 0: tensors (rows, k), of which all rows together are split into groups; or -1: one tensor a
@@ -87,7 +89,8 @@ def _grouped(call: Call, rows: Tensor, sizes: list[int]) -> Tensor:
     out = torch.empty(rows.shape[0], call.n, dtype=accumulator, device=rows.device)
     for i, start, end in _spans(sizes):
         _product(call, rows[start:end], i, out[start:end])
-    out[covered:] = 0
+    if covered < rows.shape[0]:
+        out[covered:] = 0
     if call.kind == "int8":
         counts = torch.tensor(sizes, device=rows.device)
         tokens = None if call.per_token_scale is None else torch.cat(tuple(call.per_token_scale))[:covered]
@@ -107,7 +110,7 @@ def _grouped(call: Call, rows: Tensor, sizes: list[int]) -> Tensor:
 
 
 def _copied(call: Call, rows: Tensor, weight: Tensor, sizes: list[int]) -> Tensor:
-    groups = torch.tensor([i for i, size in enumerate(sizes) for _ in range(size)], device=rows.device)
+    groups = _groups(tuple(sizes))
     # The order in memory that is quick to copy.
     if weight.stride(1) == 1:
         weight = weight.transpose(1, 2).index_select(0, groups).transpose(1, 2)
@@ -115,8 +118,14 @@ def _copied(call: Call, rows: Tensor, weight: Tensor, sizes: list[int]) -> Tenso
         weight = weight.index_select(0, groups)
     product = torch.bmm(rows.float().unsqueeze(1), weight.float()).squeeze(1)
     if call.bias is not None:
-        product += call.bias[0].index_select(0, groups).float()
-    return product.to(call.dtype)
+        product += call.bias[0].index_select(0, groups)
+    return product.to(dtype=call.dtype)
+
+
+@functools.lru_cache(maxsize=8)
+def _groups(sizes: tuple[int, ...]) -> Tensor:
+    """Return the group of each row. An expert's two products have the same; nobody writes to it."""
+    return torch.tensor([group for group, size in enumerate(sizes) if size for _ in range(size)])
 
 
 def _spans(sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,8 +35,7 @@ _KINDS = (
 _BY_SCALE = {torch.bfloat16: torch.bfloat16, torch.float32: torch.float16, torch.int64: torch.int8}
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """The arguments of one call that is in order.
 
     Attributes:
@@ -47,6 +45,11 @@ class Call:
     """
 
     kind: str
+    dtype: torch.dtype
+    n: int
+    group_list_type: int
+    group_type: int
+    act_type: int
     x: Tensors
     weight: Tensors
     bias: Tensors | None
@@ -55,11 +58,6 @@ class Call:
     antiquant_offset: Tensors | None
     per_token_scale: Tensors | None
     group_list: Tensor | None
-    group_list_type: int
-    group_type: int
-    act_type: int
-    dtype: torch.dtype
-    n: int
 
     @property
     def groups(self) -> int:
@@ -87,31 +85,52 @@ def check(x: Tensors, weight: Tensors, options: Mapping[str, Any]) -> Call:
     Raises:
         RuntimeError: the NPU does not take them, or they have no reference kernel.
     """
+    tensors = (x, weight, *[options.get(name) for name in _TENSORS])
+    signature = (_alike(x), _alike(weight), *[(name, _alike(value)) for name, value in options.items()])
+    known = _known.get(signature)
+    if known is None:
+        known = _checked(x, weight, options, tensors)
+        # Of several tensors, the numbers in group_list are checked, too.
+        if len(x) == 1:
+            if len(_known) >= _REMEMBERED:
+                _known.clear()
+            _known[signature] = known
+    return Call(*known, *tensors)
+
+
+_TENSORS = ("bias", "scale", "antiquant_scale", "antiquant_offset", "per_token_scale", "group_list")
+_REMEMBERED = 256
+_known: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+"""What is not a tensor in a Call, by the shapes and dtypes of its tensors and by its other arguments."""
+
+
+def _alike(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.shape, value.dtype
+    return tuple([_alike(item) for item in value]) if isinstance(value, (list, tuple)) else value
+
+
+def _checked(
+    x: Tensors, weight: Tensors, options: Mapping[str, Any], tensors: tuple[Any, ...]
+) -> tuple[str, torch.dtype, int, int, int, int]:
+    """Return what is not a tensor in the Call."""
     for name in _ABSENT:
         if options.get(name) is not None:
             refuse(NAME, f"there is {name}; it takes none, or the reference kernel has none of the packed dtypes.")
     if not x or not weight:
         refuse(NAME, f"there are {len(x)} tensors and {len(weight)} weights; it takes one at least.")
-    kind = _kind(x, weight)
-    call = Call(
-        kind=kind,
-        x=x,
-        weight=weight,
-        bias=options.get("bias"),
-        scale=options.get("scale"),
-        antiquant_scale=options.get("antiquant_scale"),
-        antiquant_offset=options.get("antiquant_offset"),
-        per_token_scale=options.get("per_token_scale"),
-        group_list=options.get("group_list"),
-        group_list_type=options.get("group_list_type", 0) or 0,
-        group_type=_group_type(options.get("group_type")),
-        act_type=options.get("act_type", 0) or 0,
-        dtype=dtype_of(options.get("output_dtype"), x[0].dtype),
-        n=weight[0].shape[-1],
+    found = (
+        _kind(x, weight),
+        dtype_of(options.get("output_dtype"), x[0].dtype),
+        weight[0].shape[-1],
+        options.get("group_list_type", 0) or 0,
+        _group_type(options.get("group_type")),
+        options.get("act_type", 0) or 0,
     )
+    call = Call(*found, *tensors)
     _check_shapes(call, options.get("split_item", 0) or 0)
     _check_dtypes(call)
-    return call
+    return found
 
 
 def group_sizes(call: Call, rows: int) -> list[int]:

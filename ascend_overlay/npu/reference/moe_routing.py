@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from ascend_overlay.npu.kernel import ReferenceKernel
-from ascend_overlay.npu.reference.checks import FLOATS, dimensions, float_tensor, refuse
+from ascend_overlay.npu.reference.checks import FLOATS, dimensions, float_tensor, once_for_alike, refuse
 from ascend_overlay.npu.reference.quantization import to_int8
 
 _COUNT, _KEY_VALUE = 1, 2
 _NOT, _DYNAMIC = -1, 1
 _GATHER, _SCATTER = 0, 1
+_FEW = 64
 
 
 def npu_moe_init_routing_v2(
@@ -71,25 +73,31 @@ def npu_moe_init_routing_v2(
     """
     first, end = active_expert_range or (0, expert_num)
     slots = expert_idx.numel()
-    _check(x, expert_idx, scale, quant_mode, (first, end), expert_num, expert_tokens_num_type, row_idx_type)
+    _check(x, expert_idx, scale, quant_mode, first, end, expert_num, expert_tokens_num_type, row_idx_type)
     _check_fixed(active_num, slots, drop_pad_mode, expert_tokens_num_flag, offset, x_dtype)
     k = max(expert_idx.shape[1], 1)
     by_expert, order = expert_idx.flatten().sort(stable=True)
-    bounds = torch.arange(first, end + 1, dtype=torch.int32, device=x.device)
-    starts = torch.searchsorted(by_expert, bounds)
+    starts = torch.searchsorted(by_expert, _numbers(first, end + 1))
     tokens = starts.diff()
     lowest, highest = starts[:: end - first].tolist()
     if (lowest, highest) != (0, slots):
         order, by_expert = order[lowest:highest], by_expert[lowest:highest]
-    expanded, scales = _expand(x, order.div(k, rounding_mode="floor"), by_expert, first, scale, quant_mode)
+    row = order if k == 1 else order.div(k, rounding_mode="floor")
+    expanded, scales = _expand(x, row, by_expert, first, scale, quant_mode)
     if row_idx_type == _GATHER:
         positions = torch.full((slots,), -1, dtype=torch.int32, device=x.device)
-        positions.scatter_(0, order, torch.arange(order.shape[0], dtype=torch.int32, device=x.device))
+        positions.scatter_(0, order, _numbers(0, highest - lowest))
     else:
         positions = _filled_up(order.to(torch.int32), slots)
     if expert_tokens_num_type == _KEY_VALUE:
         tokens = _pairs(tokens, first, expert_num)
     return _filled_up(expanded, slots), positions, tokens, _filled_up(scales, slots)
+
+
+@functools.lru_cache(maxsize=8)
+def _numbers(first: int, end: int) -> Tensor:
+    """Return the int32 from `first` to before `end`; nobody writes to them."""
+    return torch.arange(first, end, dtype=torch.int32)
 
 
 def _filled_up(rows: Tensor, count: int) -> Tensor:
@@ -149,12 +157,15 @@ def npu_moe_token_unpermute(
             npu_moe_init_routing_v2 marks what it left out, is one: on an NPU it would read other memory.
     """
     name = "npu_moe_token_unpermute"
-    _check_unpermute(permuted_tokens, sorted_indices, probs, padded_mode, restore_shape)
+    _check_unpermute(permuted_tokens, sorted_indices, probs, padded_mode, restore_shape is not None)
     k = 1 if probs is None else probs.shape[1]
     tokens, hidden = sorted_indices.numel() // k, permuted_tokens.shape[1]
     if not sorted_indices.numel():
         return permuted_tokens.new_zeros(tokens, hidden)
-    lowest, highest = torch.stack(sorted_indices.aminmax()).tolist()
+    # Python finds the lowest and the highest of a few sooner than PyTorch does.
+    few = sorted_indices if sorted_indices.numel() <= _FEW else torch.stack(sorted_indices.aminmax())
+    listed = few.tolist()
+    lowest, highest = min(listed), max(listed)
     if not 0 <= lowest <= highest < tokens * k:
         refuse(
             name,
@@ -164,23 +175,26 @@ def npu_moe_token_unpermute(
     if not permuted_tokens.shape[0]:
         return permuted_tokens.new_zeros(tokens, hidden)
     if highest < permuted_tokens.shape[0]:
-        rows = permuted_tokens.index_select(0, sorted_indices).view(tokens, k, hidden).float()
+        rows = permuted_tokens.index_select(0, sorted_indices).view(tokens, k, hidden)
     else:
         # What is left out adds nothing even if the row that stands in for it is not finite.
         present = sorted_indices < permuted_tokens.shape[0]
         rows = permuted_tokens.index_select(0, torch.where(present, sorted_indices, 0))
-        rows = torch.where(present.unsqueeze(-1), rows, 0).view(tokens, k, hidden).float()
+        rows = torch.where(present.unsqueeze(-1), rows, 0).view(tokens, k, hidden)
     if probs is None:
-        return rows.squeeze(1).to(permuted_tokens.dtype)
-    return (rows * probs.unsqueeze(-1).float()).sum(1).to(permuted_tokens.dtype)
+        return rows.squeeze(1)
+    # A product with float32 is one in float32, whatever the dtype of the rows.
+    return (rows * probs.unsqueeze(-1).float()).sum(1).to(dtype=permuted_tokens.dtype)
 
 
+@once_for_alike
 def _check(
     x: Tensor,
     expert_idx: Tensor,
     scale: Tensor | None,
     quant_mode: int,
-    active: tuple[int, int],
+    first: int,
+    end: int,
     expert_num: int,
     tokens_type: int,
     row_idx_type: int,
@@ -201,15 +215,15 @@ def _check(
     if x.dtype not in (*FLOATS, torch.int8) or (x.dtype == torch.int8 and quant_mode != _NOT):
         refuse(name, f"x is {x.dtype}; it takes float16, bfloat16, float32 and, not to be quantized, int8.")
     limit = 5120 if tokens_type == _KEY_VALUE else 10240
-    if not 0 < expert_num <= limit or not 0 <= active[0] < active[1] <= expert_num:
+    if not 0 < expert_num <= limit or not 0 <= first < end <= expert_num:
         refuse(
             name,
-            f"expert_num is {expert_num} and the active range {list(active)}; it takes 1 to {limit} experts "
+            f"expert_num is {expert_num} and the active range {[first, end]}; it takes 1 to {limit} experts "
             f"and a range within them.",
         )
     if scale is None:
         return
-    shapes = [(x.shape[0],)] if quant_mode == _NOT else [(active[1] - active[0], x.shape[1]), (1, x.shape[1])]
+    shapes = [(x.shape[0],)] if quant_mode == _NOT else [(end - first, x.shape[1]), (1, x.shape[1])]
     if scale.dtype != torch.float32 or tuple(scale.shape) not in shapes:
         wanted = " or ".join(map(str, shapes))
         refuse(name, f"scale is {scale.dtype} of the shape {tuple(scale.shape)}; it takes float32 of {wanted}.")
@@ -231,12 +245,13 @@ def _check_fixed(
         refuse(name, f"x_dtype is {x_dtype}; the reference kernel has none of the packed dtypes.")
 
 
+@once_for_alike
 def _check_unpermute(
     permuted_tokens: Tensor,
     sorted_indices: Tensor,
     probs: Tensor | None,
     padded_mode: bool,
-    restore_shape: Sequence[int] | None,
+    has_restore_shape: bool,
 ) -> None:
     name = "npu_moe_token_unpermute"
     dimensions(name, "permuted_tokens", permuted_tokens, (2,))
@@ -244,7 +259,7 @@ def _check_unpermute(
     dimensions(name, "sorted_indices", sorted_indices, (1,))
     if sorted_indices.dtype != torch.int32:
         refuse(name, f"sorted_indices is {sorted_indices.dtype}; it takes int32.")
-    if padded_mode or restore_shape is not None:
+    if padded_mode or has_restore_shape:
         refuse(name, "padded_mode is on or there is a restore_shape; it takes neither.")
     if probs is None:
         return
