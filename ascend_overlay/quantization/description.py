@@ -6,7 +6,7 @@ import hashlib
 import json
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class Description:
         weights: name of a module -> type of its weight, sorted by name.
         settings: what the file says beside tensors.
         norm_biases: names of tensors that are a bias of a norm.
+        unread: further entries that are about no module of `weights`, other than those that leave something in float.
         digest: hash of all this.
     """
 
@@ -36,6 +37,7 @@ class Description:
     weights: Mapping[str, str]
     settings: Mapping[str, Any] = field(default_factory=dict)
     norm_biases: tuple[str, ...] = ()
+    unread: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""
     _names: list[str] = field(default_factory=list, repr=False)
 
@@ -55,7 +57,7 @@ class Description:
             if name is not None:
                 weights[name.removesuffix(".weight")] = type_
         biases = tuple(name for old in self.norm_biases if (name := rename(old)) is not None)
-        return _description(self.source, weights, dict(self.settings), biases, self.digest)
+        return _sorted(replace(self, weights=weights, norm_biases=biases))
 
 
 def locate(folder: Path) -> Path | None:
@@ -100,6 +102,7 @@ def parse(data: object, source: str) -> Description:
         raise CheckpointError(f"{source} does not hold a JSON object, so it is no description of a checkpoint.")
     weights: dict[str, str] = {}
     settings: dict[str, Any] = {}
+    others: dict[str, str] = {}
     biases = []
     for name, type_ in data.items():
         ending = next((ending for ending in _WEIGHTS if name.endswith(ending)), None)
@@ -111,14 +114,15 @@ def parse(data: object, source: str) -> Description:
             biases.append(name)
         elif "." not in name or not isinstance(type_, str) or name.endswith("quant_type"):
             settings[name] = type_
+        elif type_ != FLOAT:
+            others[name] = type_
     if not weights:
         raise CheckpointError(f"{source} gives no type for any weight, so it is no description of a checkpoint.")
+    unread = {name: type_ for name, type_ in others.items() if name.rpartition(".")[0] not in weights}
     digest = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
-    return _description(source, weights, settings, tuple(biases), digest)
+    return _sorted(Description(source, weights, settings, tuple(biases), unread, digest))
 
 
-def _description(
-    source: str, weights: dict[str, str], settings: dict[str, Any], biases: tuple[str, ...], digest: str
-) -> Description:
-    names = sorted(weights)
-    return Description(source, {name: weights[name] for name in names}, settings, biases, digest, names)
+def _sorted(description: Description) -> Description:
+    names = sorted(description.weights)
+    return replace(description, weights={name: description.weights[name] for name in names}, _names=names)

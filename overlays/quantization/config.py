@@ -87,6 +87,7 @@ class AscendQuantizationConfig(QuantizationConfig):  # type: ignore[misc, unused
         """
         self.description = detection.load(model_name, revision)
         unsupported.refuse(self.description)
+        unsupported.note(self.description)
 
     def apply_vllm_mapper(self, hf_to_vllm_mapper: Any) -> None:
         """Give the modules the names that they have in vLLM."""

@@ -15,6 +15,7 @@ from vllm.model_executor.utils import replace_parameter
 from ascend_overlay.errors import CheckpointError
 from ascend_overlay.npu.moe.layer import activation_of, columns, refusal, weighted_input
 from ascend_overlay.overlays.quantization.experts_loading import ExpertsLoading
+from ascend_overlay.overlays.quantization.numbers import see_scales, see_zero
 from ascend_overlay.overlays.quantization.schemes.w8a8_dynamic_experts import int8_experts
 
 _PARTS = ("w13", "w2")
@@ -84,8 +85,8 @@ class W8A8DynamicExperts(FusedMoEMethodBase):  # type: ignore[misc, unused-ignor
         """
         self._loading.finish()
         for part in _PARTS:
-            self._loading.see_symmetric(f"{part}_weight_offset")
-            self._loading.see_scales(f"{part}_weight_scale")
+            for last, see in (("weight_offset", see_zero), ("weight_scale", see_scales)):
+                see(getattr(layer, f"{part}_{last}").data, self._loading.named(f"{part}_{last}"))
             replace_parameter(layer, f"{part}_weight", columns(getattr(layer, f"{part}_weight").data))
             scale = getattr(layer, f"{part}_weight_scale").data.flatten(1)
             replace_parameter(layer, f"{part}_weight_scale", scale.to(_SCALES[self.moe.in_dtype]))

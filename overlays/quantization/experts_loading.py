@@ -95,30 +95,9 @@ class ExpertsLoading:
                 f"{self._layer.quant_config.source}."
             )
 
-    def see_symmetric(self, name: str) -> None:
-        """See that the offsets say nothing.
-
-        Raises:
-            CheckpointError: they are not zero.
-        """
-        if (wrong := getattr(self._layer, name).data != 0).any():
-            raise CheckpointError(
-                f"{self._first(name, wrong)} is not zero everywhere in the checkpoint. The NPU multiplies int8 weights "
-                f"without an offset; quantize the model with symmetric weights."
-            )
-
-    def see_scales(self, name: str) -> None:
-        """See that scales are numbers, and none is negative.
-
-        Raises:
-            CheckpointError: not so.
-        """
-        scales = getattr(self._layer, name).data
-        if (wrong := ~((scales >= 0) & scales.isfinite())).any():
-            raise CheckpointError(
-                f"{self._first(name, wrong)} holds {scales[wrong][0].item()} in the checkpoint, which is no scale. "
-                f"Quantize the model again."
-            )
+    def named(self, name: str) -> Callable[[Tensor], str]:
+        """Return what names the first tensor of the checkpoint of which elements of the parameter `name` are wrong."""
+        return lambda wrong: self._first(name, wrong)
 
     def _checked(self, name: str, param: Tensor, found: Tensor, shard: str, expert: int) -> Tensor:
         floating = param.dtype.is_floating_point

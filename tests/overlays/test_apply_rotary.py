@@ -104,6 +104,32 @@ def test_what_npu_rotary_mul_does_not_take_stays_vllms() -> None:
         ):
             assert torch.equal(layer(x, cos, sin), layer.forward_static(x, cos, sin))
         assert calls() == {}
+    assert _noted() == {
+        "896 rotated elements of a head or more",
+        "1000 heads, counted over all sequences, or more",
+        "angles other than one row for each token",
+    }
+
+
+def _noted() -> set[str]:
+    """Return what the ledger says that vLLM's layer keeps, and forget it."""
+    notes = ascend_overlay.api._engine._state.notes
+    found = {text.removeprefix("ApplyRotaryEmb with ").partition(" stays vLLM's: ")[0] for _, text in notes}
+    notes.clear()
+    return found
+
+
+def test_a_compiled_layer_that_stays_vllms_is_noted_and_one_graph() -> None:
+    import torch
+
+    x, (cos, sin) = tensor(1, 2, 6, 600, 8, dtype=torch.bfloat16), _angles(6, 4, torch.bfloat16)
+    with ascend_overlay.enabled(only=ONLY, trace=True), configured("none"):
+        layer = _apply()
+        _noted()
+        torch._dynamo.reset()
+        compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager")
+        assert torch.equal(compiled(x, cos, sin), layer.forward_static(x, cos, sin))
+    assert _noted() == {"1000 heads, counted over all sequences, or more"}
 
 
 @pytest.mark.parametrize(("shape", "neox"), [((6, 3, 64), False), ((2, 6, 3, 20), True)])

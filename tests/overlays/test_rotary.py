@@ -361,6 +361,7 @@ def test_llama_4_turns_the_heads_of_patches(name: str, custom_ops: str) -> None:
         assert calls() == {"npu_rotary_mul": 2}
         many = query[:1].expand(500, -1, -1, -1)
         assert torch.equal(layer(many, many)[0][7], layer(query[:1], key[:1])[0][0])
+        assert any("Llama4VisionRotaryEmbedding with 1000 heads" in text for _, text in ascend_overlay.ledger().notes)
     for ours, theirs, given in zip(got, exact, (query, key), strict=True):
         assert ours.dtype == dtype
         assert_rounded_once(ours, theirs, terms=4 * given.float().abs().amax(dim=-1, keepdim=True).expand_as(given))

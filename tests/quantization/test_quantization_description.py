@@ -16,6 +16,7 @@ _TYPES = {
     "version": "1.0.0",
     "group_size": 0,
     "optional": {"quarot": {"rotation_map": {"global_rotation": "optional/quarot.safetensors"}}},
+    "optional.quarot.rotation_map.global_rotation": "optional/quarot.safetensors",
     "model.layers.1.mlp.up_proj.weight": "W8A8",
     "model.layers.1.mlp.up_proj.weight_scale": "W8A8",
     "model.layers.1.mlp.up_proj_extra.weight": "FLOAT",
@@ -25,7 +26,8 @@ _TYPES = {
     "model.layers.1.mlp.experts_bias.weight": "FLOAT",
     "model.layers.1.input_layernorm.weight": "FLOAT",
     "model.layers.1.input_layernorm.bias": "FLOAT",
-    "model.layers.1.self_attn.q_proj.bias": "W8A8",
+    "model.layers.1.mlp.up_proj.bias": "W8A8",
+    "model.layers.1.A_log": "FLOAT",
 }
 
 
@@ -36,6 +38,7 @@ def test_each_weight_has_its_type_and_the_rest_is_apart() -> None:
     assert found.weights["model.layers.1.mlp.experts.10.gate_proj"] == "W4A8_DYNAMIC"
     assert set(found.settings) == {"model_quant_type", "version", "group_size", "optional"}
     assert found.norm_biases == ("model.layers.1.input_layernorm.bias",)
+    assert found.unread == {"optional.quarot.rotation_map.global_rotation": "optional/quarot.safetensors"}
     assert len(found.weights) == 7
 
 

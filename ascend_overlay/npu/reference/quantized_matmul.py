@@ -90,7 +90,7 @@ def npu_quant_matmul(
 
     Raises:
         RuntimeError: a shape or a combination of dtypes that the NPU does not take, or an argument that is not
-            supported.
+            supported. torch_npu documents that no matrix may be empty, so a batch without tokens is refused, too.
     """
     extras = (x1_dtype, x2_dtype, pertoken_scale_dtype, scale_dtype, group_sizes, y_scale)
     dtype, _ = _check_quant_matmul(x1, x2, scale, offset, pertoken_scale, bias, output_dtype, extras)
@@ -143,7 +143,8 @@ def npu_weight_quant_batchmatmul(
         (m, n) in the dtype of `x`.
 
     Raises:
-        RuntimeError: a shape or dtype that the NPU does not take, or an argument that is not supported.
+        RuntimeError: a shape or dtype that the NPU does not take, or an argument that is not supported. torch_npu
+            documents that no tensor may be empty, so a batch without tokens is refused, too.
     """
     extras = (quant_scale, quant_offset, weight_dtype)
     _check_weight_quant(x, weight, antiquant_scale, antiquant_offset, bias, antiquant_group_size, extras)

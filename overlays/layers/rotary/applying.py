@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from vllm.model_executor.layers.rotary_embedding.common import ApplyRotaryEmb
 
-from ascend_overlay.overlays.layers.rotary.turning import fits, turn, turns
+from ascend_overlay.overlays.layers.rotary.turning import note_left_to_vllm, refusal, turn
 
 
 class AscendApplyRotaryEmb(ApplyRotaryEmb):  # type: ignore[misc, unused-ignore]
@@ -28,7 +28,8 @@ class AscendApplyRotaryEmb(ApplyRotaryEmb):  # type: ignore[misc, unused-ignore]
             A new tensor, shape and dtype of `x`. With `enable_fp32_compute`, it is computed from float32 angles.
         """
         dtype = torch.float32 if self.enable_fp32_compute else x.dtype
-        if not turns(dtype, 2 * cos.shape[-1]) or not fits(x, cos):
+        if (reason := refusal(x, cos, dtype)) is not None:
+            note_left_to_vllm("ApplyRotaryEmb", reason)
             left: Tensor = super().forward_native(x, cos, sin)
             return left
         return turn(x.to(dtype), cos, sin, neox=self.is_neox_style).to(x.dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+import ascend_overlay
 from ascend_overlay import npu
 from ascend_overlay.npu.reference.checks import FLOATS
 
@@ -44,12 +45,25 @@ def turn(x: Tensor, cos: Tensor, sin: Tensor, *, neox: bool) -> Tensor:
     return turned if x.dim() == 4 else turned.squeeze(0)
 
 
-def fits(x: Tensor, cos: Tensor) -> bool:
-    """Tell whether `turn` takes these shapes."""
+def refusal(x: Tensor, cos: Tensor, dtype: torch.dtype) -> str | None:
+    """Return what `turn` does not take of these, with `x` in `dtype`, in a few words; None where it takes them."""
+    if dtype not in FLOATS:
+        return "another dtype"
     if x.dim() not in (3, 4) or cos.dim() != 2 or cos.shape[0] != x.shape[-3]:
-        return False
-    batch = x.shape[0] if x.dim() == 4 else 1
-    return batch * x.shape[-2] < _BATCH and 2 * cos.shape[-1] <= x.shape[-1]
+        return "angles other than one row for each token"
+    if (x.shape[0] if x.dim() == 4 else 1) * x.shape[-2] >= _BATCH:
+        return f"{_BATCH} heads, counted over all sequences, or more"
+    if not turns(dtype, 2 * cos.shape[-1]):
+        return f"{_ELEMENTS} rotated elements of a head or more"
+    if 2 * cos.shape[-1] > x.shape[-1]:
+        return "more angles than a head has pairs"
+    return None
+
+
+@torch.compiler.assume_constant_result  # so that torch.compile calls it, once, and has nothing of it in the graph
+def note_left_to_vllm(layer: str, what: str) -> None:
+    """Say in the ledger that a layer of vLLM computes something itself."""
+    ascend_overlay.note("rotary", f"{layer} with {what} stays vLLM's: npu_rotary_mul does not take it")
 
 
 def _for_pairs(angles: Tensor, dtype: torch.dtype, neox: bool) -> Tensor:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from ascend_overlay.errors import CheckpointError
+from ascend_overlay.overlays.quantization.numbers import see_zero
 from ascend_overlay.quantization import CheckpointTensor, Linear
 
 LONGEST = 65535
@@ -42,32 +42,75 @@ def put(layer: Any, name: str, value: Tensor) -> None:
 def put_weight(layer: Any, arrange: Callable[[Tensor], Tensor]) -> None:
     """Replace the loaded weight, (outputs, inputs), by what `arrange` makes of it, in parts that the NPU takes.
 
+    The layer also gets `outputs`, how many there are.
+
     Args:
         layer: the layer.
         arrange: takes some rows of the weight, and returns them as (inputs, rows).
     """
-    rows: Tensor = layer.weight.data
-    count = -(-rows.shape[0] // LONGEST)
-    for number, part in enumerate(rows.tensor_split(count) if count > 1 else [rows]):
-        put(layer, _part(number), arrange(part))
+    layer.outputs = len(layer.weight)
+    for number, rows in enumerate(_split(layer.weight.data)):
+        put(layer, _numbered("weight", number), arrange(rows))
 
 
-def products(layer: Any, outputs: int, multiply: Callable[[Tensor, slice], Tensor]) -> Tensor:
+def put_channels(layer: Any, name: str, values: Tensor | None) -> None:
+    """Put a tensor with an element for each output in the place of a loaded one, in the parts of the weight.
+
+    Args:
+        layer: the layer.
+        name: name of the tensor.
+        values: (outputs,); None: there is none.
+    """
+    if values is None:
+        setattr(layer, name, None)
+        return
+    for number, part in enumerate(_split(values)):
+        put(layer, _numbered(name, number), part)
+
+
+class Part:
+    """The part of a layer that one product computes: nearly always the whole.
+
+    Args:
+        layer: the layer.
+        number: which part.
+        place: where its outputs are.
+    """
+
+    def __init__(self, layer: Any, number: int, place: slice) -> None:
+        self._layer = layer
+        self._number = number
+        self._place = place
+
+    def take(self, name: str) -> Tensor:
+        """Return a tensor that `put_weight` or `put_channels` has put."""
+        found: Tensor = getattr(self._layer, _numbered(name, self._number))
+        return found
+
+    def take_if_any(self, name: str) -> Tensor | None:
+        """Return a tensor that `put_channels` has put, or None if that was none."""
+        return None if getattr(self._layer, name) is None else self.take(name)
+
+    def cut(self, values: Tensor | None) -> Tensor | None:
+        """Return what belongs to the part of a tensor with an element for each output."""
+        return values if values is None or self._place == slice(None) else values[self._place]
+
+
+def products(layer: Any, multiply: Callable[[Part], Tensor]) -> Tensor:
     """Return the outputs of the layer.
 
     Args:
         layer: a layer whose weight `put_weight` has put.
-        outputs: how many it has.
-        multiply: takes a part of the weight and the place of its outputs, and returns these.
+        multiply: computes those of a part.
     """
-    if outputs <= LONGEST:
-        return multiply(layer.weight, slice(None))
+    if layer.outputs <= LONGEST:
+        return multiply(Part(layer, 0, slice(None)))
     results = []
-    number = start = 0
-    while start < outputs:
-        part = getattr(layer, _part(number))
-        results.append(multiply(part, slice(start, start + part.shape[1])))
-        number, start = number + 1, start + part.shape[1]
+    start = 0
+    for number in range(_count(layer.outputs)):
+        end = start + getattr(layer, _numbered("weight", number)).shape[1]
+        results.append(multiply(Part(layer, number, slice(start, end))))
+        start = end
     return torch.cat(results, -1)
 
 
@@ -77,28 +120,23 @@ def see_symmetric(layer: Any, linear: Linear) -> None:
     Raises:
         CheckpointError: it is not zero.
     """
-    if layer.weight_offset.data.any() and "weight_offset" not in linear.absent:
-        names = " and ".join(f"{name}.weight_offset" for name in linear.projections)
-        raise CheckpointError(
-            f"{names} is not zero everywhere in the checkpoint. The NPU multiplies int8 weights without an offset; "
-            f"quantize the model with symmetric weights."
-        )
+    if "weight_offset" not in linear.absent:
+        see_zero(layer.weight_offset.data, named("weight_offset", linear))
     del layer.weight_offset
 
 
-def see_scales(name: str, scales: Tensor, linear: Linear, *, smallest: float = 0.0) -> None:
-    """See that scales are numbers, and none is below `smallest`. A channel without weights may have the scale 0.
-
-    Raises:
-        CheckpointError: not so.
-    """
-    wrong = ~((scales >= smallest) & scales.isfinite())
-    if wrong.any():
-        raise CheckpointError(
-            f"{name} of {' and '.join(linear.projections)} holds {scales[wrong][0].item()} in the checkpoint, which "
-            f"is no scale. Quantize the model again."
-        )
+def named(name: str, linear: Linear) -> Callable[[Tensor], str]:
+    """Return what names the tensors of the checkpoint that the parameter `name` was loaded from."""
+    return lambda wrong: " and ".join(f"{projection}.{name}" for projection in linear.projections)
 
 
-def _part(number: int) -> str:
-    return f"weight_{number}" if number else "weight"
+def _count(outputs: int) -> int:
+    return -(-outputs // LONGEST)
+
+
+def _split(values: Tensor) -> Sequence[Tensor]:
+    return values.tensor_split(_count(len(values))) if len(values) > LONGEST else [values]
+
+
+def _numbered(name: str, number: int) -> str:
+    return f"{name}_{number}" if number else name

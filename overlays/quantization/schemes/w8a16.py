@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ascend_overlay import npu
+from ascend_overlay.overlays.quantization.numbers import see_scales
 from ascend_overlay.overlays.quantization.schemes import parts
 from ascend_overlay.quantization import CheckpointTensor, Linear, LinearScheme
 
@@ -25,6 +26,7 @@ class W8A16(LinearScheme):
 
     What a processed layer has:
 
+    - outputs: how many there are
     - weight: (inputs, outputs) int8
     - weight_scale: (outputs,), in the dtype of the activations, as the operator demands
     - weight_offset: the same, or None if all are zero
@@ -42,30 +44,27 @@ class W8A16(LinearScheme):
 
     def process(self, layer: Any, linear: Linear) -> None:
         """Bring the parameters into the form of the operator."""
-        parts.see_scales("weight_scale", layer.weight_scale.data, linear)
+        see_scales(layer.weight_scale.data, parts.named("weight_scale", linear))
         parts.put_weight(layer, lambda rows: rows.t())
-        parts.put(layer, "weight_scale", layer.weight_scale.data.flatten().to(linear.dtype))
+        parts.put_channels(layer, "weight_scale", layer.weight_scale.data.flatten().to(linear.dtype))
         offset = layer.weight_offset.data.flatten()
-        if "weight_offset" in linear.absent or not offset.any():
-            layer.weight_offset = None
-        else:
-            parts.put(layer, "weight_offset", offset.to(linear.dtype))
+        none = "weight_offset" in linear.absent or not offset.any()
+        parts.put_channels(layer, "weight_offset", None if none else offset.to(linear.dtype))
 
     def apply(self, layer: Any, x: Tensor, bias: Tensor | None) -> Tensor:
         """Return the outputs."""
         rows = x.reshape(-1, x.shape[-1])
-        outputs = layer.weight_scale.shape[0]
         if bias is not None and x.dtype == torch.bfloat16:
             bias = bias.float()  # the operator's rule
 
-        def multiply(weight: Tensor, place: slice) -> Tensor:
+        def multiply(part: parts.Part) -> Tensor:
             product: Tensor = torch.ops.npu.npu_weight_quant_batchmatmul(
                 rows,
-                weight,
-                layer.weight_scale[place],
-                None if layer.weight_offset is None else layer.weight_offset[place],
-                bias=None if bias is None else bias[place],
+                part.take("weight"),
+                part.take("weight_scale"),
+                part.take_if_any("weight_offset"),
+                bias=part.cut(bias),
             )
             return product
 
-        return parts.products(layer, outputs, multiply).reshape(*x.shape[:-1], outputs)
+        return parts.products(layer, multiply).reshape(*x.shape[:-1], layer.outputs)

@@ -16,6 +16,7 @@ from torch import Tensor
 from ascend_overlay import npu
 from ascend_overlay.errors import CheckpointError
 from ascend_overlay.npu.layout import cast_weight
+from ascend_overlay.overlays.quantization.numbers import see_scales
 from ascend_overlay.overlays.quantization.schemes import parts
 from ascend_overlay.quantization import CheckpointTensor, Linear, LinearScheme
 
@@ -27,6 +28,7 @@ class W8A8(LinearScheme):
 
     What a processed layer has:
 
+    - outputs: how many there are
     - weight: (inputs, outputs) int8
     - input_scale_reciprocal, input_offset: (1,), in the dtype of the activations, as npu_quantize demands
     - deq_scale: (outputs,); float32, and for float16 the int64 of npu_trans_quant_param
@@ -74,9 +76,9 @@ class W8A8(LinearScheme):
         parts.see_symmetric(layer, linear)
         scale = _common(layer, "input_scale", linear)
         offset = _common(layer, "input_offset", linear)
-        parts.see_scales("input_scale", scale, linear, smallest=torch.finfo(torch.bfloat16).tiny)
+        see_scales(scale, parts.named("input_scale", linear), smallest=torch.finfo(torch.bfloat16).tiny)
         deq_scale = self._deq_scale(layer, linear, scale)
-        parts.see_scales("deq_scale", deq_scale, linear)
+        see_scales(deq_scale, parts.named("deq_scale", linear))
         bias = self._bias(layer, linear, offset, deq_scale)
         if getattr(layer, "skip_bias_add", False) and getattr(layer, "bias", None) is not None:
             # Whoever gets the bias from the layer, to add it later, would add it twice.
@@ -86,11 +88,8 @@ class W8A8(LinearScheme):
         parts.put(layer, "input_offset", offset.to(linear.dtype))
         if linear.dtype == torch.float16:
             deq_scale = torch.ops.npu.npu_trans_quant_param(deq_scale)
-        parts.put(layer, "deq_scale", deq_scale)
-        if bias is not None:
-            parts.put(layer, "quant_bias", bias)
-        else:
-            layer.quant_bias = None
+        parts.put_channels(layer, "deq_scale", deq_scale)
+        parts.put_channels(layer, "quant_bias", bias)
         del layer.input_scale, layer.weight_scale
 
     def apply(self, layer: Any, x: Tensor, bias: Tensor | None) -> Tensor:
@@ -99,17 +98,17 @@ class W8A8(LinearScheme):
             x, layer.input_scale_reciprocal, layer.input_offset, torch.qint8, -1, False
         )
 
-        def multiply(weight: Tensor, place: slice) -> Tensor:
+        def multiply(part: parts.Part) -> Tensor:
             product: Tensor = torch.ops.npu.npu_quant_matmul(
                 quantized,
-                weight,
-                layer.deq_scale[place],
-                bias=None if layer.quant_bias is None else layer.quant_bias[place],
+                part.take("weight"),
+                part.take("deq_scale"),
+                bias=part.take_if_any("quant_bias"),
                 output_dtype=x.dtype,
             )
             return product
 
-        return parts.products(layer, layer.deq_scale.shape[0], multiply)
+        return parts.products(layer, multiply)
 
     def _deq_scale(self, layer: Any, linear: Linear, scale: Tensor) -> Tensor:
         if "deq_scale" not in linear.absent:

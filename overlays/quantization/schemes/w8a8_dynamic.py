@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ascend_overlay import npu
 from ascend_overlay.npu.layout import cast_weight
+from ascend_overlay.overlays.quantization.numbers import see_scales
 from ascend_overlay.overlays.quantization.schemes import parts
 from ascend_overlay.quantization import CheckpointTensor, Linear, LinearScheme
 
@@ -24,6 +25,7 @@ class W8A8Dynamic(LinearScheme):
 
     What a processed layer has:
 
+    - outputs: how many there are
     - weight: (inputs, outputs) int8
     - weight_scale: (outputs,) float32
     """
@@ -41,25 +43,24 @@ class W8A8Dynamic(LinearScheme):
     def process(self, layer: Any, linear: Linear) -> None:
         """Lay out the weight."""
         parts.see_symmetric(layer, linear)
-        parts.see_scales("weight_scale", layer.weight_scale.data, linear)
+        see_scales(layer.weight_scale.data, parts.named("weight_scale", linear))
         parts.put_weight(layer, lambda rows: cast_weight(rows.t().contiguous()))
-        parts.put(layer, "weight_scale", layer.weight_scale.data.flatten())
+        parts.put_channels(layer, "weight_scale", layer.weight_scale.data.flatten())
 
     def apply(self, layer: Any, x: Tensor, bias: Tensor | None) -> Tensor:
         """Return the outputs."""
         # The scales of the tokens go along one dimension.
         quantized, scale = torch.ops.npu.npu_dynamic_quant(x.reshape(-1, x.shape[-1]))
-        outputs = layer.weight_scale.shape[0]
 
-        def multiply(weight: Tensor, place: slice) -> Tensor:
+        def multiply(part: parts.Part) -> Tensor:
             product: Tensor = torch.ops.npu.npu_quant_matmul(
                 quantized,
-                weight,
-                layer.weight_scale[place],
+                part.take("weight"),
+                part.take("weight_scale"),
                 pertoken_scale=scale,
-                bias=None if bias is None else bias[place],
+                bias=part.cut(bias),
                 output_dtype=x.dtype,
             )
             return product
 
-        return parts.products(layer, outputs, multiply).reshape(*x.shape[:-1], outputs)
+        return parts.products(layer, multiply).reshape(*x.shape[:-1], layer.outputs)
