@@ -29,6 +29,8 @@ _ACTIVATIONS: dict[int, Callable[[Tensor], Tensor]] = {
 }
 
 
+# PyTorch writes to `out` only where no gradients are wanted.
+@torch.no_grad()
 def npu_grouped_matmul(x: Tensors, weight: Tensors, **options: Any) -> list[Tensor]:
     """Return ``x_i @ weight_i`` for each group i.
 

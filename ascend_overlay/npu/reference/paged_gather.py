@@ -12,6 +12,8 @@ _NAME = "npu_gather_pa_kv_cache"
 _DTYPES = (torch.float16, torch.bfloat16, torch.int8)
 
 
+# PyTorch writes to `out` only where no gradients are wanted.
+@torch.no_grad()
 def npu_gather_pa_kv_cache(
     key_cache: Tensor,
     value_cache: Tensor,
@@ -59,6 +61,8 @@ def npu_gather_pa_kv_cache(
         torch.index_select(cache.flatten(0, 1), 0, place, out=out)
 
 
+# PyTorch writes to `out` only where no gradients are wanted.
+@torch.no_grad()
 def npu_gather_pa_kv_cache_functional(
     key_cache: Tensor,
     value_cache: Tensor,

@@ -113,6 +113,8 @@ def npu_quant_matmul(
     return result.to(dtype)
 
 
+# PyTorch writes to `out` only where no gradients are wanted.
+@torch.no_grad()
 def npu_weight_quant_batchmatmul(
     x: Tensor,
     weight: Tensor,
