@@ -8,6 +8,8 @@ What it changes about vLLM's tests:
 - Under the overlays, what a test takes for the right answer, a layer's `forward_native`, is vLLM's own method and
   computed in float32; else a layer whose method an overlay has replaced would be compared with itself.
 - Where a test wants two of vLLM's own kernels to agree in every bit, vLLM's default tolerance for the dtype applies.
+- What is for CUDA only in the tests of attention and of experts has a stand-in; see stand_ins.py.
+- Configurations of models come from model_configs.py, and what vLLM asks about a model, it asks in this process.
 
 The fixtures that the tests ask for are ours; vLLM's conftest.py needs more than is installed.
 """
@@ -26,6 +28,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import stand_ins
 
 import ascend_overlay
 from ascend_overlay.npu import tracing
@@ -59,8 +62,21 @@ def pytest_configure() -> None:
         exact(actual, expected, *args, **options)
 
     torch.testing.assert_close = assert_close
+    _fit_this_machine(torch)
     settings.layer = custom_op.CustomOp
     settings.ops = torch.ops._C
+
+
+def _fit_this_machine(torch: Any) -> None:
+    from vllm.model_executor.layers.linear import LinearBase
+    from vllm.model_executor.models import registry
+
+    for name in ("synchronize", "empty_cache"):
+        setattr(torch.accelerator, name, lambda *args: None)
+    # vLLM gives linear layers their product for the CPU once their weights are loaded, which tests do not do.
+    LinearBase.cpu_linear = staticmethod(torch.nn.functional.linear)
+    # A process for each model would import vLLM anew.
+    registry._run_in_subprocess = lambda function: function()
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> None:
@@ -68,6 +84,16 @@ def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> None:
     for name in re.findall(r"torch\.ops\._C\.(\w+)", module_path.read_text(encoding="utf-8")):
         if not hasattr(settings.ops, name):
             setattr(settings.ops, name, name)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: Any) -> Any:
+    """Have backends stand in before the tests of a module are made."""
+    if isinstance(collector, pytest.Module):
+        stand_in = stand_ins.BY_FILE.get(_path(collector))
+        if stand_in is not None:
+            stand_in(collector.obj, overlaid=settings.overlaid)
+    return (yield)
 
 
 def pytest_pycollect_makeitem(collector: Any, name: str, obj: Any) -> None:
@@ -80,8 +106,13 @@ def pytest_pycollect_makeitem(collector: Any, name: str, obj: Any) -> None:
         setattr(collector.obj, name, "cpu")
 
 
+def _path(item: Any) -> str:
+    path: str = item.nodeid.partition("::")[0].removeprefix("tests/")
+    return path
+
+
 def _row(item: Any) -> dict[str, Any]:
-    row: dict[str, Any] = settings.rows[item.nodeid.partition("::")[0].removeprefix("tests/")]
+    row: dict[str, Any] = settings.rows[_path(item)]
     return row
 
 
@@ -95,6 +126,8 @@ def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
 
 def _selected(item: Any) -> bool:
     row = _row(item)
+    if not (settings.overlaid or row["stock"]):
+        return False
     if row["tests"] and item.originalname not in row["tests"]:
         return False
     if row["unskip"]:
@@ -181,33 +214,82 @@ def default_vllm_config() -> Iterator[Any]:
         yield config
 
 
-@pytest.fixture(autouse=True)
-def _default_device() -> Iterator[None]:
+@pytest.fixture
+def dist_init(tmp_path: Path) -> Iterator[None]:
+    """A group of one rank."""
+    from vllm import distributed
+    from vllm.config import VllmConfig, set_current_vllm_config
+
+    with set_current_vllm_config(VllmConfig()):
+        distributed.init_distributed_environment(1, 0, f"file://{tmp_path / 'ranks'}", 0, backend="gloo")
+        distributed.initialize_model_parallel(1, 1)
+        yield
+
+
+@pytest.fixture
+def workspace_init() -> Iterator[None]:
+    """vLLM's memory for intermediate results."""
     import torch
+    from vllm.v1.worker import workspace
+
+    workspace.init_workspace_manager(torch.device("cpu"))
+    yield
+    workspace.reset_workspace_manager()
+
+
+@pytest.fixture
+def reset_default_device() -> None:
+    """Done for every test."""
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> Iterator[None]:
+    """Leave nothing of a test behind."""
+    import torch
+    from vllm import distributed
 
     yield
     torch.set_default_device(None)
+    torch.set_default_dtype(torch.float32)
+    if torch.distributed.is_initialized():
+        distributed.destroy_model_parallel()
+        distributed.destroy_distributed_environment()
 
 
 def _tensors_on_cpu() -> Any:
     """Return a context in which tensors for CUDA are made on the CPU."""
+    import torch
     from torch.overrides import TorchFunctionMode
+
+    def here(value: Any) -> Any:
+        named = isinstance(value, (str, torch.device)) and str(value).startswith("cuda")
+        return "cpu" if named else value
 
     class OnCpu(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            options = dict(kwargs or {})
-            if str(options.get("device", "")).startswith("cuda"):
-                options["device"] = "cpu"
-            return func(*args, **options)
+            if func is torch.Tensor.cuda:
+                return args[0]
+            return func(*map(here, args), **{name: here(value) for name, value in (kwargs or {}).items()})
 
     return OnCpu()
+
+
+def _here(item: Any) -> Any:
+    return _tensors_on_cpu() if _row(item)["makes_tensors"] else contextlib.nullcontext()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: Any) -> Any:
+    """Make the tensors of fixtures on the CPU, too."""
+    with _here(item):
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: Any) -> Any:
     """Note which operators of torch_npu a test runs."""
     tracing.reset()
-    with _tensors_on_cpu() if _row(item)["makes_tensors"] else contextlib.nullcontext():
+    with _here(item):
         result = yield
     item.user_properties.append(("operators", [name for name, count in tracing.counts().items() if count]))
     return result

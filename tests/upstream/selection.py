@@ -17,6 +17,7 @@ class UpstreamFile:
         without: parameter -> values that are not run.
         unskip: run what vLLM skips where there is no CUDA.
         makes_tensors: the tests make tensors on "cuda", which are to be on the CPU.
+        stock: they run without the overlays, too, and what passes there has to pass with them.
         operators: operators of torch_npu that must have run under the overlays.
         passes: how many tests pass under the overlays, at least, so that nobody takes an empty run for a good one.
     """
@@ -28,6 +29,7 @@ class UpstreamFile:
     without: dict[str, tuple[object, ...]] = field(default_factory=dict)
     unskip: bool = False
     makes_tensors: bool = False
+    stock: bool = True
     operators: tuple[str, ...] = ()
     passes: int = 1
 
@@ -102,4 +104,125 @@ FILES = (
     ),
     UpstreamFile(path="model_executor/test_bailing_mrope.py", overlays=("rotary",), passes=3),
     UpstreamFile(path="model_executor/test_enabled_custom_ops.py", overlays=("layernorm", "activation"), passes=21),
+    UpstreamFile(
+        path="kernels/fla/test_fla_layernorm_guard.py",
+        overlays=("layernorm",),
+        # The others test a kernel in Triton, and vLLM's own method.
+        tests=("test_rmsnorm_gated_3d_matches_flattened_2d",),
+        operators=("npu_rms_norm", "npu_swiglu"),
+    ),
+    UpstreamFile(
+        path="kernels/mamba/test_gdn_output_projection.py",
+        overlays=("layernorm",),
+        operators=("npu_rms_norm", "npu_swiglu"),
+    ),
+    UpstreamFile(
+        path="models/transformers/fusers/test_rms_norm.py",
+        overlays=("layernorm",),
+        operators=("npu_rms_norm", "npu_gemma_rms_norm"),
+        passes=36,
+    ),
+    UpstreamFile(path="model_executor/test_oink_integration.py", overlays=("layernorm",)),
+    UpstreamFile(
+        path="model_executor/test_gemma_hidden_act.py",
+        overlays=("activation",),
+        operators=("npu_geglu", "npu_swiglu"),
+        passes=10,
+    ),
+    UpstreamFile(
+        path="models/kimi_k3/test_sequence_parallel.py",
+        overlays=("activation",),
+        tests=("test_sharded_sequence_parallel_mlp_matches_replicated",),
+        operators=("npu_swiglu",),
+    ),
+    UpstreamFile(
+        path="models/transformers/fusers/test_linear.py",
+        overlays=("activation",),
+        tests=("test_act_and_mul_derived_from_module", "test_unfusable_modules_are_not_fused"),
+        passes=4,
+    ),
+    UpstreamFile(
+        path="models/transformers/test_layer_registry.py",
+        overlays=("activation", "layernorm"),
+        passes=2,
+    ),
+    UpstreamFile(
+        path="model_executor/test_k2_horizon_rope_fold.py",
+        overlays=("rotary", "linear"),
+        operators=("npu_mrope",),
+        passes=21,
+    ),
+    UpstreamFile(
+        path="kernels/moe/test_moe_layer.py",
+        overlays=("moe", "activation"),
+        # The others want two GPUs.
+        tests=("test_moe_layer_no_parallel",),
+        at_most={"m": 32},
+        without={"quantization": ("fp8", "fp8_blocked", "modelopt_fp8", "modelopt_fp4")},
+        makes_tensors=True,
+        operators=(
+            "npu_moe_gating_top_k_softmax",
+            "npu_moe_init_routing_v2",
+            "npu_grouped_matmul",
+            "npu_moe_token_unpermute",
+        ),
+        passes=40,
+    ),
+    UpstreamFile(
+        path="kernels/moe/test_routing_simulator.py",
+        overlays=("moe",),
+        # The others call the simulator, not a layer.
+        tests=("test_routing_strategy_integration",),
+        operators=("npu_moe_gating_top_k_softmax",),
+    ),
+    UpstreamFile(
+        path="lora/test_layers.py",
+        overlays=("embedding", "linear"),
+        # The others multiply with weights that are not loaded, and only what is loaded meets an overlay.
+        tests=("test_get_masked_input_and_mask", "test_vocab_parallel_embedding_indices", "test_embeddings"),
+        at_most={"num_loras": 1, "vocab_size": 512},
+        passes=11,
+    ),
+    UpstreamFile(
+        path="v1/attention/test_attention_backends.py",
+        overlays=("attention",),
+        # The others are about backends for other hardware.
+        tests=(
+            "test_causal_backend_correctness",
+            "test_sliding_window_backend_correctness",
+            "test_non_causal_backend_correctness",
+        ),
+        # The number changes nothing but the name of the test.
+        at_most={"tensor_parallel_size": 1},
+        without={"kv_cache_dtype": ("fp8", "fp8_e4m3"), "batch_spec_name": ("large_decode", "large_prefill")},
+        # vLLM's backend for the CPU packs what is in its cache, so that the cache of the tests is none for it.
+        stock=False,
+        operators=("npu_fused_infer_attention_score_v2", "npu_scatter_pa_kv_cache"),
+        passes=15,
+    ),
+    UpstreamFile(
+        path="v1/attention/test_mla_backends.py",
+        overlays=("mla",),
+        tests=("test_backend_correctness", "test_chunked_context_backend_correctness"),
+        # Heads of GLM are larger than the operators take.
+        at_most={"tensor_parallel_size": 1, "qk_nope_head_dim": 128},
+        without={
+            "kv_cache_dtype": ("fp8", "fp8_e4m3"),
+            # Scales of such caches.
+            "q_scale": (2.0,),
+            "batch_spec_name": ("large_decode", "large_prefill"),
+        },
+        operators=(
+            "npu_fused_infer_attention_score",
+            "npu_scatter_pa_kv_cache",
+            "npu_gather_pa_kv_cache",
+            "npu_attention_update",
+        ),
+        passes=11,
+    ),
+    UpstreamFile(path="v1/attention/test_sparse_mla_kv_cache_layout.py", overlays=("mla",), passes=18),
+    UpstreamFile(path="models/test_dspark_mla.py", overlays=("mla",), passes=29),
+    UpstreamFile(path="test_attention_backend_registry.py", overlays=("attention", "mla"), passes=15),
+    UpstreamFile(path="kernels/attention/test_attention_selector.py", overlays=("attention", "mla"), passes=39),
+    UpstreamFile(path="platforms/test_cpu.py", overlays=("attention", "mla"), passes=15),
 )

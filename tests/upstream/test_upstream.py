@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import model_configs
 import pytest
 from selection import FILES, UpstreamFile
 from source_tests import fetch
@@ -26,6 +27,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Results]:
     pytest.importorskip("vllm")
     scratch = tmp_path_factory.mktemp("upstream")
     folder = fetch(scratch)
+    model_configs.write(scratch / "hugging_face")
     processes = [_start(folder, scratch, overlaid=overlaid) for overlaid in (False, True)]
     outputs = [process.communicate(timeout=900)[0] for process in processes]
     for process, output in zip(processes, outputs, strict=True):
@@ -39,6 +41,7 @@ def _start(folder: Path, scratch: Path, *, overlaid: bool) -> subprocess.Popen[s
         name: value for name, value in os.environ.items() if not name.startswith(("ASCEND_OVERLAY", "VLLM_"))
     }
     environment |= {
+        "HF_HOME": str(scratch / "hugging_face"),
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_CPU_KVCACHE_SPACE": "1",
