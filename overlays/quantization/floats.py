@@ -42,6 +42,7 @@ def finish(model: nn.Module) -> None:
     Raises:
         CheckpointError: a tensor is missing.
     """
+    module: Any
     for module in model.modules():
         if module in _experts and module.quant_config.weights_were_loaded:
             _experts[module].finish()

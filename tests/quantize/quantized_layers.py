@@ -1,4 +1,4 @@
-"""Quantized linear layers inside vLLM, beside their formulas computed from the checkpoint in integers and float64."""
+"""Quantized layers inside vLLM, beside their formulas computed from the checkpoint in integers and float64."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from quantized_experts import routed
 from torch import Tensor
 
 Tensors = dict[str, Tensor]
@@ -46,25 +47,33 @@ FORMULAS: dict[str, Callable[[Tensor, Tensors], Tensor]] = {
 
 
 class Watched:
-    """The calls of the quantized linear layers of a model.
+    """The calls of the quantized layers of a model.
 
     Attributes:
-        layers: by name of the layer: its type; how many calls and values there were; how many values are those of the
-            formula, rounded once; the largest distance from the formula, in units of the last place, and for W8A16 less
-            what sums in float32 may be wrong by.
+        layers: by name of the linear layer: its type; how many calls and values there were; how many values are those
+            of the formula, rounded once; the largest distance from the formula, in units of the last place, and for
+            W8A16 less what sums in float32 may be wrong by.
+        experts: the same, by name of the layer of experts.
     """
 
     def __init__(self, model: Any, checkpoint: Tensors) -> None:
+        from ascend_overlay.overlays.quantization.experts import W8A8DynamicExperts
         from ascend_overlay.overlays.quantization.linear import AscendLinearMethod
 
         self._packed = model.packed_modules_mapping
         self._checkpoint = checkpoint
         self.layers: dict[str, dict[str, Any]] = {}
+        self.experts: dict[str, dict[str, Any]] = {}
         for name, layer in model.named_modules():
             method = getattr(layer, "quant_method", None)
             if checkpoint and isinstance(method, AscendLinearMethod):
-                self.layers[name] = {"type": method.scheme.type, "calls": 0, "values": 0, "equal": 0, "worst": 0.0}
+                self.layers[name] = _record(method.scheme.type)
                 layer.register_forward_hook(self._hook(name))
+            elif checkpoint and isinstance(method, W8A8DynamicExperts):
+                name = name.removesuffix(".routed_experts")
+                self.experts[name] = _record("W8A8_DYNAMIC")
+                # vLLM calls the method itself, not the layer.
+                vars(method)["apply"] = self._applying(name, method.apply)
 
     def _hook(self, name: str) -> Callable[[Any, Any, Any], None]:
         parent, _, last = name.rpartition(".")
@@ -74,22 +83,41 @@ class Watched:
         def compare(module: Any, args: Any, output: Any) -> None:
             y = output[0] if isinstance(output, tuple) else output
             exact = torch.cat([FORMULAS[record["type"]](args[0], found) for found in projections], -1)
-            record["calls"] += 1
-            record["values"] += y.numel()
-            record["equal"] += int((y == exact.to(y.dtype)).sum())
-            error = (y.double() - exact).abs()
+            spare: Any = 0.0
             if record["type"] == "W8A16":
                 # Sums in float32, whose error is as large as what is added up.
                 sizes = [FORMULAS["W8A16"](args[0].abs(), _absolute(found)) for found in projections]
-                error -= 2**-21 * torch.cat(sizes, -1)
-            record["worst"] = max(record["worst"], float((error / _unit(exact, y.dtype)).max()))
+                spare = 2**-21 * torch.cat(sizes, -1)
+            _note(record, y, exact, spare)
 
         return compare
+
+    def _applying(self, name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
+        def apply(layer: Any, x: Any, topk_weights: Any, topk_ids: Any, *more: Any, **options: Any) -> Any:
+            y = theirs(layer, x, topk_weights, topk_ids, *more, **options)
+            exact = routed(x, topk_weights, topk_ids, lambda number: self._tensors(f"{name}.{number}."))
+            _note(self.experts[name], y, exact)
+            return y
+
+        return apply
 
     def _tensors(self, prefix: str) -> Tensors:
         return {
             name.removeprefix(prefix): tensor for name, tensor in self._checkpoint.items() if name.startswith(prefix)
         }
+
+
+def _record(type_: str) -> dict[str, Any]:
+    return {"type": type_, "calls": 0, "values": 0, "equal": 0, "worst": 0.0}
+
+
+def _note(record: dict[str, Any], y: Tensor, exact: Tensor, spare: Any = 0.0) -> None:
+    """Count a result that should be `exact`, rounded once."""
+    record["calls"] += 1
+    record["values"] += y.numel()
+    record["equal"] += int((y == exact.to(y.dtype)).sum())
+    error = (y.double() - exact).abs() - spare
+    record["worst"] = max(record["worst"], float((error / _unit(exact, y.dtype)).max()))
 
 
 def _absolute(found: Tensors) -> Tensors:

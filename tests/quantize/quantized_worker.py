@@ -1,7 +1,7 @@
 """Runs models after each other, all in this one process: `python quantized_worker.py SPEC.json`.
 
-Each model leaves `NAME.json` in the folder that the specification names: its outputs, and for each quantized layer how
-what it computed compares with the formula in integers; or the error.
+Each run leaves `NAME.json` in the folder that the specification names: its outputs, and where it is eager and in one
+process, for each quantized layer how what it computed compares with the formula in integers; or the error.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def main(specification: str) -> None:
         gc.collect()
 
 
-def generate(spec: dict[str, Any], model: str, dtype: str, quantized: bool) -> dict[str, Any]:
+def generate(
+    spec: dict[str, Any], model: str, dtype: str, quantized: bool, mode: str = in_process.EAGER, parallel: int = 1
+) -> dict[str, Any]:
     """Return log probabilities, tokens, sizes, and what became of the layers of one model."""
     from vllm import SamplingParams
 
@@ -41,10 +43,16 @@ def generate(spec: dict[str, Any], model: str, dtype: str, quantized: bool) -> d
 
     before = len(ascend_overlay.ledger().notes)
     llm = in_process.engine(
-        model, dtype=dtype, mode=in_process.EAGER, max_logprobs=tiny.VOCABULARY, enable_prefix_caching=False
+        model,
+        dtype=dtype,
+        mode=mode,
+        parallel=parallel,
+        max_logprobs=tiny.VOCABULARY,
+        enable_prefix_caching=False,
     )
     try:
-        checkpoint = load_file(Path(model) / "model.safetensors") if quantized else {}
+        watch = quantized and mode == in_process.EAGER and parallel == 1
+        checkpoint = load_file(Path(model) / "model.safetensors") if watch else {}
         [watched] = llm.apply_model(lambda module: quantized_layers.Watched(module, checkpoint))
         wanted = SamplingParams(
             temperature=0.0, max_tokens=spec["tokens"], ignore_eos=True, prompt_logprobs=tiny.VOCABULARY
@@ -56,6 +64,7 @@ def generate(spec: dict[str, Any], model: str, dtype: str, quantized: bool) -> d
             "logprobs": [[_row(place) for place in output.prompt_logprobs[1:]] for output in outputs],
             "tokens": [list(output.outputs[0].token_ids) for output in outputs],
             "layers": watched.layers,
+            "experts": watched.experts,
             "sizes": sizes,
             "notes": [text for _, text in ascend_overlay.ledger().notes[before:]],
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -50,6 +51,15 @@ RUNS = [
     ("deepseek_v2", "w8a8_dynamic"),
     ("deepseek_v2", "w8a16"),
 ]
+MODES = [
+    *((name, scheme, in_process.TRACED) for name, scheme in RUNS if "float16" not in name),
+    ("llama", "w8a8", in_process.COMPILED),
+    ("qwen3_moe", "w8a8_dynamic", in_process.COMPILED),
+    ("deepseek_v2", "w8a16", in_process.COMPILED),
+]
+"""What torch.compile sees of them; once for each scheme and kind of model, it runs Inductor's code, too."""
+SPREAD = [("llama", "w8a8"), ("qwen3_moe", "w8a8_dynamic")]
+"""Models that run in two processes, too."""
 DAMAGES = {
     "no weight": "model.layers.0.self_attn.o_proj.weight",
     "no scale": "model.layers.0.mlp.up_proj.weight_scale",
@@ -77,7 +87,8 @@ class Results:
     def raw(self, name: str) -> dict[str, Any]:
         """Return what became of a model, errors included."""
         path = self.folder / f"{name}.json"
-        assert path.exists(), (self.folder / "log.txt").read_text(errors="replace")[-6000:]
+        logs = sorted(self.folder.glob("*/log.txt"))
+        assert path.exists(), "\n".join(log.read_text(errors="replace")[-4000:] for log in logs)
         found: dict[str, Any] = json.loads(path.read_text())
         return found
 
@@ -142,25 +153,60 @@ def _change(found: Results, name: str, *, without: str = "", adding: str = "") -
 
 
 def _run(found: Results) -> None:
-    runs = {name: {"model": name, "quantized": False} for name in FLOATS}
-    runs |= {f"{name}-{scheme}": {"model": f"{name}-{scheme}", "quantized": True} for name, scheme in RUNS}
-    runs |= {name: {"model": name, "quantized": True} for name in (*DAMAGES, "stray")}
+    """Run what is eager in one process, what is compiled in another one beside it, and in two more what is spread."""
+    alone = {name: {"model": name, "quantized": False} for name in FLOATS}
+    alone |= {f"{name}-{scheme}": {"model": f"{name}-{scheme}", "quantized": True} for name, scheme in RUNS}
+    alone |= {name: {"model": name, "quantized": True} for name in (*DAMAGES, "stray")}
+    compiled = {
+        f"{name}-{scheme}-{mode}": {"model": f"{name}-{scheme}", "quantized": True, "mode": mode}
+        for name, scheme, mode in MODES
+    }
+    spread = {
+        f"{name}-{scheme}-tp2": {"model": f"{name}-{scheme}", "quantized": True, "parallel": 2}
+        for name, scheme in SPREAD
+    }
+    _finish([_started(found, "alone", alone), _started(found, "compiled", compiled)])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    ranks = [
+        {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        for rank in ("0", "1")
+    ]
+    _finish([_started(found, f"rank{env['RANK']}", spread, env) for env in ranks])
+
+
+def _started(
+    found: Results, process: str, runs: dict[str, dict[str, Any]], env: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a process for some runs; what the second of two ranks reports is not read."""
+    folder = found.folder / process
+    folder.mkdir()
     for name, run in runs.items():
         run["dtype"] = "float16" if "float16" in name else "bfloat16"
-        run["model"] = str(found.model(str(run["model"])))
-    spec = {"folder": str(found.folder), "prompts": PROMPTS, "tokens": 8, "runs": runs}
-    (found.folder / "spec.json").write_text(json.dumps(spec))
+        run["model"] = str(found.model(Path(run["model"]).name))
+    results = folder if process == "rank1" else found.folder
+    spec = {"folder": str(results), "prompts": PROMPTS, "tokens": 8, "runs": runs}
+    (folder / "spec.json").write_text(json.dumps(spec))
     worker = Path(__file__).with_name("quantized_worker.py")
-    with (found.folder / "log.txt").open("wb") as log:
-        subprocess.run(
-            [*COMMAND, "run", sys.executable, str(worker), str(found.folder / "spec.json")],
-            env=in_process.environment(found.folder / "cache", overlaid=True),
+    with (folder / "log.txt").open("wb") as log:
+        return subprocess.Popen(
+            [*COMMAND, "run", sys.executable, str(worker), str(folder / "spec.json")],
+            env=in_process.environment(folder / "cache", overlaid=True) | (env or {}),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            timeout=TIMEOUT,
-            check=False,
         )
+
+
+def _finish(processes: list[subprocess.Popen[bytes]]) -> None:
+    try:
+        for process in processes:
+            process.wait(TIMEOUT)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 each = pytest.mark.parametrize(("name", "scheme"), RUNS)
@@ -191,6 +237,55 @@ def test_every_layer_computes_its_formula_in_integers(
     assert same >= (0.999 if scheme != "w8a16" else 0.99)
 
 
+@pytest.mark.parametrize(("name", "scheme"), [run for run in RUNS if run[0] != "llama" and "float16" not in run[0]])
+def test_experts_compute_their_formula_in_integers(
+    results: Results, name: str, scheme: str, record_property: pytest.RecordProperty
+) -> None:
+    experts = results(f"{name}-{scheme}")["experts"]
+    if scheme == "w8a16":
+        assert experts == {}  # they stay in float
+        return
+    assert len(experts) == 2 and all(layer["calls"] for layer in experts.values())
+    worst = max(layer["worst"] for layer in experts.values())
+    same = sum(layer["equal"] for layer in experts.values()) / sum(layer["values"] for layer in experts.values())
+    record_property("experts", f"{name}-{scheme}: {same:.4%} equal, worst {worst:.4f} units in the last place")
+    assert worst <= 0.501
+    assert same >= 0.999
+
+
+@pytest.mark.parametrize(("name", "scheme", "mode"), MODES)
+def test_compiled_it_says_the_same(results: Results, name: str, scheme: str, mode: str) -> None:
+    before, after = results(f"{name}-{scheme}"), results(f"{name}-{scheme}-{mode}")
+    assert after["quantization"] == "ascend"
+    assert after["tokens"] == before["tokens"]
+    largest, mean = _apart(before, after)
+    # On some machines it is 0: the same operators do the same.
+    assert largest < 0.1 and mean < 0.02
+
+
+@pytest.mark.parametrize(("name", "scheme"), SPREAD)
+def test_spread_over_two_processes_it_says_the_same(
+    results: Results, name: str, scheme: str, record_property: pytest.RecordProperty
+) -> None:
+    before, after = results(f"{name}-{scheme}"), results(f"{name}-{scheme}-tp2")
+    assert after["tokens"] == before["tokens"]
+    largest, mean = _apart(before, after)
+    record_property("logprobs", f"{name}-{scheme}: root mean square {mean:.4f} nats, largest {largest:.4f}")
+    # Each rank rounds its sums, and quantizes tokens by its part of them. A bias that both add makes it 20 times more.
+    assert largest < 0.5 and mean < 0.1
+
+
+def _apart(one: dict[str, Any], other: dict[str, Any]) -> tuple[float, float]:
+    """Return the largest difference of the log probabilities, and the root mean square."""
+    differences = [
+        abs(p - q)
+        for ours, theirs in zip(one["logprobs"], other["logprobs"], strict=True)
+        for a, b in zip(ours, theirs, strict=True)
+        for p, q in zip(a, b, strict=True)
+    ]
+    return max(differences), math.sqrt(sum(difference**2 for difference in differences) / len(differences))
+
+
 @each
 def test_the_model_says_nearly_the_same(
     results: Results, name: str, scheme: str, record_property: pytest.RecordProperty
@@ -201,13 +296,12 @@ def test_the_model_says_nearly_the_same(
         for ours, theirs in zip(before["logprobs"], after["logprobs"], strict=True)
         for one, other in zip(ours, theirs, strict=True)
     ]
-    differences = [abs(p - q) for one, other in places for p, q in zip(one, other, strict=True)]
-    assert all(math.isfinite(difference) for difference in differences)
     lost = [sum(math.exp(p) * (p - q) for p, q in zip(one, other, strict=True)) for one, other in places]
-    mean = math.sqrt(sum(difference**2 for difference in differences) / len(differences))
+    largest, mean = _apart(before, after)
+    assert math.isfinite(largest) and math.isfinite(mean)
     record_property(
         "logprobs",
-        f"{name}-{scheme}: root mean square {mean:.4f} nats, largest {max(differences):.4f}, "
+        f"{name}-{scheme}: root mean square {mean:.4f} nats, largest {largest:.4f}, "
         f"divergence {sum(lost) / len(lost):.5f} nats a token, largest {max(lost):.5f}",
     )
     assert mean < 0.2 and max(lost) < 0.05

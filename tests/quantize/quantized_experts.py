@@ -1,0 +1,47 @@
+"""Quantized experts inside vLLM, beside their formula computed from the checkpoint in integers and float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Tensors = dict[str, Tensor]
+
+
+def routed(x: Tensor, weights: Tensor, experts: Tensor, found: Callable[[int], Tensors]) -> Tensor:
+    """Return what a layer of experts gives, in float64, before the last rounding.
+
+    What lies between is rounded to the dtype of the activations where the format has it: the two products of an expert,
+    and what is quantized for the second.
+
+    Args:
+        x: (tokens, hidden).
+        weights: (tokens, k), float32.
+        experts: (tokens, k).
+        found: number of an expert -> its tensors: "gate_proj.weight" and so on.
+    """
+    total = torch.zeros(x.shape, dtype=torch.float64)
+    for expert in experts.unique().tolist():
+        tokens, places = (experts == expert).nonzero(as_tuple=True)
+        tensors = found(expert)
+        rows, step = _quantized(x[tokens])
+        gate = _product(rows, step, tensors, "gate_proj", x.dtype).double()
+        up = _product(rows, step, tensors, "up_proj", x.dtype).double()
+        rows, step = _quantized((gate * torch.sigmoid(gate) * up).to(x.dtype))
+        down = _product(rows, step, tensors, "down_proj", x.dtype)
+        total.index_add_(0, tokens, down.double() * weights[tokens, places].double().unsqueeze(-1))
+    return total
+
+
+def _quantized(x: Tensor) -> tuple[Tensor, Tensor]:
+    step = x.float().abs().amax(-1, keepdim=True) / 127
+    return (x.float() / step).round().nan_to_num(0).long(), step
+
+
+def _product(rows: Tensor, step: Tensor, tensors: Tensors, name: str, dtype: torch.dtype) -> Tensor:
+    # The NPU takes a scale of bfloat16 where it writes that.
+    scale = tensors[f"{name}.weight_scale"].to(dtype if dtype == torch.bfloat16 else torch.float32)
+    total = rows @ tensors[f"{name}.weight"].long().T
+    return (total.double() * scale.double().flatten() * step.double()).to(dtype)
