@@ -13,6 +13,23 @@ from typing import Any
 _REVISION = "0" * 40
 
 CONFIGS: dict[str, dict[str, Any]] = {
+    # What vLLM takes where no model is named.
+    "Qwen/Qwen3-0.6B": {
+        "architectures": ["Qwen3ForCausalLM"],
+        "model_type": "qwen3",
+        "hidden_size": 1024,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "max_position_embeddings": 40960,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1000000.0,
+        "tie_word_embeddings": True,
+        "vocab_size": 151936,
+        "torch_dtype": "bfloat16",
+    },
     "meta-llama/Meta-Llama-3-8B": {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",

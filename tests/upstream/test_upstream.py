@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,21 +14,31 @@ from typing import Any
 
 import model_configs
 import pytest
+from not_run import NOT_RUN
 from selection import FILES, UpstreamFile
 from source_tests import fetch
+
+from ascend_overlay.overlays import ascend_overlay_overlays
 
 pytestmark = pytest.mark.e2e
 
 HERE = Path(__file__).parent
+BUILDERS = {"RMSNorm", "get_rope", "FusedMoEFactory"}
+"""They are no targets of an overlay, and build or call what is."""
 Results = dict[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Results]:
-    """The results of all files, without and with the overlays; the two run side by side."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with vLLM's package `tests`."""
     pytest.importorskip("vllm")
+    return fetch(tmp_path_factory.mktemp("source"))
+
+
+@pytest.fixture(scope="module")
+def runs(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Results]:
+    """The results of all files, without and with the overlays; the two run side by side."""
     scratch = tmp_path_factory.mktemp("upstream")
-    folder = fetch(scratch)
     model_configs.write(scratch / "hugging_face")
     processes = [_start(folder, scratch, overlaid=overlaid) for overlaid in (False, True)]
     outputs = [process.communicate(timeout=900)[0] for process in processes]
@@ -91,4 +103,36 @@ def test_what_passes_in_stock_vllm_passes_overlaid(runs: tuple[Results, Results]
     operators = [line["operators"] for line in done if line["operators"]]
     print(f"{row.path}: {len(passed)} pass in stock vLLM, {len(done)} overlaid, {len(operators)} on NPU operators")
     assert len(done) >= row.passes, {test: line["text"][-300:] for test, line in overlaid.items() if line not in done}
+    assert len(operators) >= row.on_operators
     assert {name for names in operators for name in names} >= set(row.operators)
+
+
+def test_every_file_about_a_served_layer_has_a_place(folder: Path) -> None:
+    """Which after a bump of vLLM may not be so: look at a new file, and run it or say why not."""
+    known = {row.path for row in FILES} | NOT_RUN.keys()
+    assert {path for path in known if not (folder / "tests" / path).is_file()} == set()
+    names = _targets()
+    assert names > BUILDERS | {"GemmaRMSNorm", "SiluAndMul", "MLAAttention", "get_masked_input_and_mask"}
+    text = re.compile(rb"\b(" + "|".join(sorted(names)).encode() + rb")\b")
+    files = (folder / "tests").rglob("test_*.py")
+    about = {file for file in files if text.search(raw := file.read_bytes()) and names & _from_vllm(raw)}
+    assert {str(file.relative_to(folder / "tests")) for file in about} - known == set()
+
+
+def _targets() -> set[str]:
+    """Return the names of the layers and functions that the overlays serve, and of what builds them."""
+    served = {name for row in FILES for name in row.overlays}
+    targets = [
+        str(getattr(patch, "target", ""))
+        for overlay in ascend_overlay_overlays()
+        if overlay.name in served
+        for patch in overlay.patches
+    ]
+    layers = [target for target in targets if target.startswith(("vllm.model_executor.layers.", "vllm.ir."))]
+    return BUILDERS | {target.partition(":")[2].partition(".")[0] for target in layers}
+
+
+def _from_vllm(source: bytes) -> set[str]:
+    """Return the names that a module takes from modules of vLLM."""
+    imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
+    return {name.name for node in imports if f"{node.module}.".startswith("vllm.") for name in node.names}
