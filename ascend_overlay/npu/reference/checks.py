@@ -10,6 +10,8 @@ import torch
 
 _REMEMBERED = 1024
 """Signatures that `once_for_alike` remembers of a check."""
+_FEW = 64
+"""Numbers of which Python finds the lowest and the highest sooner than PyTorch does."""
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
@@ -45,6 +47,13 @@ def once_for_alike(check: Callable[..., None]) -> Callable[..., None]:
         passed.add(signature)
 
     return remembering
+
+
+def extremes(numbers: torch.Tensor) -> tuple[int, int]:
+    """Return the lowest and the highest of whole numbers, (n,) with n at least 1."""
+    few = numbers if numbers.numel() <= _FEW else torch.stack(numbers.aminmax())
+    listed = few.tolist()
+    return min(listed), max(listed)
 
 
 def float_tensor(operator: str, name: str, tensor: torch.Tensor) -> None:

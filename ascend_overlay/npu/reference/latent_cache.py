@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ascend_overlay.npu.kernel import ReferenceKernel
-from ascend_overlay.npu.reference.checks import dimensions, refuse
+from ascend_overlay.npu.reference.checks import dimensions, extremes, once_for_alike, refuse
+from ascend_overlay.npu.reference.normalization import normalize
 from ascend_overlay.npu.reference.rotary import sort_and_rotate
 
 _NAME = "npu_kv_rmsnorm_rope_cache"
@@ -75,20 +75,22 @@ def npu_kv_rmsnorm_rope_cache(
     _check(kv, gamma, cos, sin, index, k_cache, ckv_cache, cache_mode)
     if not (k_rope_scale is c_kv_scale is k_rope_offset is c_kv_offset is v is None):
         refuse(_NAME, "the reference kernel takes neither scales and offsets (quantized caches) nor v; leave them out.")
-    numbers = kv.float()
-    latent = functional.rms_norm(numbers[..., :_LATENT], (_LATENT,), gamma.float(), epsilon).to(kv.dtype)
-    key = sort_and_rotate(numbers[..., _LATENT:], cos, sin).to(kv.dtype)
     places = index.flatten()
+    _check_places(places, k_cache.shape[0] * k_cache.shape[1] if cache_mode in _PAGED else k_cache.shape[2])
+    latent, key = kv.float().split_with_sizes((_LATENT, _ROPE), -1)
+    latent = normalize(latent, gamma, epsilon, kv.dtype)[0]
+    key = sort_and_rotate(key, cos, sin).to(dtype=kv.dtype)
     if cache_mode == "Norm":
         length = k_cache.shape[2]
         places = (index + length * torch.arange(index.shape[0]).unsqueeze(1)).flatten()
     for cache, rows in ((k_cache, key), (ckv_cache, latent)):
-        cache.view(-1, cache.shape[-1]).index_copy_(0, places, rows.reshape(-1, rows.shape[-1]))
+        cache.view(-1, cache.shape[-1]).index_copy_(0, places, rows.view(-1, rows.shape[-1]))
     if not is_output_kv:
         latent, key = torch.zeros_like(latent), torch.zeros_like(key)
     return k_cache, ckv_cache, key, latent
 
 
+@once_for_alike
 def _check(
     kv: Tensor,
     gamma: Tensor,
@@ -125,10 +127,12 @@ def _check(
     wanted_index = (batch * length,) if paged else (batch, length)
     if index.dtype != torch.int64 or index.shape != wanted_index:
         refuse(_NAME, f"index is {tuple(index.shape)} {index.dtype}; it takes {wanted_index} int64.")
-    places = k_cache.shape[0] * k_cache.shape[1] if paged else k_cache.shape[2]
-    lowest, highest = (int(limit) for limit in index.aminmax()) if index.numel() else (0, 0)
-    if lowest < 0 or highest >= places:
-        refuse(_NAME, f"index goes from {lowest} to {highest}; it takes 0 to {places - 1}.")
+
+
+def _check_places(places: Tensor, count: int) -> None:
+    lowest, highest = extremes(places) if places.numel() else (0, 0)
+    if lowest < 0 or highest >= count:
+        refuse(_NAME, f"index goes from {lowest} to {highest}; it takes 0 to {count - 1}.")
 
 
 def _fake(

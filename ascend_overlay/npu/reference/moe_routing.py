@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from ascend_overlay.npu.kernel import ReferenceKernel
-from ascend_overlay.npu.reference.checks import FLOATS, dimensions, float_tensor, once_for_alike, refuse
+from ascend_overlay.npu.reference.checks import FLOATS, dimensions, extremes, float_tensor, once_for_alike, refuse
 from ascend_overlay.npu.reference.quantization import to_int8
 
 _COUNT, _KEY_VALUE = 1, 2
 _NOT, _DYNAMIC = -1, 1
 _GATHER, _SCATTER = 0, 1
-_FEW = 64
 
 
 def npu_moe_init_routing_v2(
@@ -162,10 +161,7 @@ def npu_moe_token_unpermute(
     tokens, hidden = sorted_indices.numel() // k, permuted_tokens.shape[1]
     if not sorted_indices.numel():
         return permuted_tokens.new_zeros(tokens, hidden)
-    # Python finds the lowest and the highest of a few sooner than PyTorch does.
-    few = sorted_indices if sorted_indices.numel() <= _FEW else torch.stack(sorted_indices.aminmax())
-    listed = few.tolist()
-    lowest, highest = min(listed), max(listed)
+    lowest, highest = extremes(sorted_indices)
     if not 0 <= lowest <= highest < tokens * k:
         refuse(
             name,

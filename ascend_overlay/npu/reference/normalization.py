@@ -30,7 +30,7 @@ def npu_rms_norm(input: Tensor, gamma: Tensor, epsilon: float = 1e-6) -> tuple[T
         RuntimeError: a shape or dtype that the NPU does not take.
     """
     _check_rms_norm(input, gamma)
-    return _normalize(input.float(), gamma, epsilon, input.dtype)
+    return normalize(input.float(), gamma, epsilon, input.dtype)
 
 
 def npu_add_rms_norm(x1: Tensor, x2: Tensor, gamma: Tensor, epsilon: float = 1e-6) -> tuple[Tensor, Tensor, Tensor]:
@@ -54,7 +54,7 @@ def npu_add_rms_norm(x1: Tensor, x2: Tensor, gamma: Tensor, epsilon: float = 1e-
     """
     _check_add_rms_norm(x1, x2, gamma)
     total = x1.float() + x2
-    y, rstd = _normalize(total, gamma, epsilon, x1.dtype)
+    y, rstd = normalize(total, gamma, epsilon, x1.dtype)
     return y, rstd, total.to(dtype=x1.dtype)
 
 
@@ -74,7 +74,7 @@ def npu_gemma_rms_norm(input: Tensor, gamma: Tensor, epsilon: float = 1e-6) -> t
         RuntimeError: a shape, layout or dtype that the NPU does not take.
     """
     _check_gemma_rms_norm(input, gamma)
-    return _normalize(input.float(), 1.0 + gamma.float(), epsilon, input.dtype)
+    return normalize(input.float(), 1.0 + gamma.float(), epsilon, input.dtype)
 
 
 @once_for_alike
@@ -113,7 +113,8 @@ def _check(operator: str, x: Tensor, gamma: Tensor) -> None:
         refuse(operator, f"{shapes}; gamma must have the trailing dimensions of the input.")
 
 
-def _normalize(x: Tensor, gamma: Tensor, epsilon: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def normalize(x: Tensor, gamma: Tensor, epsilon: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return what npu_rms_norm does of `x` in float32: the result, of `dtype`, and rstd."""
     # Decoding a tiny model takes as long as the number of these calls. So: few of them, none with a number in it, which
     # PyTorch makes a tensor of each time, and in place where that can be.
     dims = -1 if gamma.dim() == 1 else list(range(-gamma.dim(), 0))

@@ -23,6 +23,8 @@ from ascend_overlay.overlays.layers.mla.impl import AscendMLAImpl
 _MOST_QUERIES = 16
 """Of a sequence that is decoded; npu_fused_infer_attention_score takes no more over a latent cache."""
 
+Angles = tuple[torch.Tensor, torch.Tensor]
+
 
 class AscendMLABackend(MLACommonBackend):  # type: ignore[misc, unused-ignore]
     """Multi-head latent attention by npu_fused_infer_attention_score."""
@@ -98,6 +100,25 @@ class AscendMLAMetadata(MLACommonMetadata):  # type: ignore[misc, unused-ignore]
 
     prompt_ends: list[int] = dataclasses.field(default_factory=list)
     chunk_ends: list[tuple[list[int], list[int]]] = dataclasses.field(default_factory=list)
+    _angles: tuple[tuple[int, ...], Angles] | None = None
+
+    def angles(self, positions: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> Angles:
+        """Return the angles of the tokens of this step, looked up once for all layers that have them in common.
+
+        Args:
+            positions: (tokens,), and what is padding.
+            cosines: of all positions, (positions, 64).
+            sines: likewise.
+
+        Returns:
+            Cosines and sines, (tokens, 1, 1, 64).
+        """
+        of = positions.data_ptr(), cosines.data_ptr(), sines.data_ptr()
+        if self._angles is None or self._angles[0] != of:
+            known = positions[: self.num_actual_tokens]
+            cos, sin = (table.index_select(0, known).view(len(known), 1, 1, -1) for table in (cosines, sines))
+            self._angles = of, (cos, sin)
+        return self._angles[1]
 
 
 class AscendMLAMetadataBuilder(MLACommonMetadataBuilder[AscendMLAMetadata]):  # type: ignore[misc, unused-ignore]

@@ -87,7 +87,7 @@ class AscendMLAImpl(MLACommonImpl):  # type: ignore[misc, type-arg, unused-ignor
         if kv_cache.numel() == 0:
             return
         latents, keys = self.planes(kv_cache)
-        torch.ops.npu.npu_scatter_pa_kv_cache(
+        torch.ops.npu.npu_scatter_pa_kv_cache.default(
             kv_c_normed.unsqueeze(1).contiguous(),
             k_pe.contiguous(),
             latents,
@@ -121,7 +121,7 @@ class AscendMLAImpl(MLACommonImpl):  # type: ignore[misc, type-arg, unused-ignor
         blocks, size = latents.shape[:2]
         decode = attn_metadata.decode
         rows = latents.view(blocks, size, -1)
-        out, _ = torch.ops.npu.npu_fused_infer_attention_score(
+        out, _ = torch.ops.npu.npu_fused_infer_attention_score.default(
             self._padded(absorbed),
             rows,
             rows,

@@ -68,16 +68,14 @@ class AscendMultiHeadLatentAttention(MultiHeadLatentAttentionWrapper):  # type: 
         if not self.mla_attn.cache_is_written:
             return super().forward(positions, hidden_states, llama_4_scaling)  # type: ignore[no-any-return]
         q, kv = self._projected(hidden_states)
-        cos, sin = (table[positions].view(-1, 1, 1, ROPE) for table in (self.rotary_emb.cosines, self.rotary_emb.sines))
-        plain = self.qk_nope_head_dim
-        q[..., plain:] = torch.ops.npu.npu_interleave_rope(q[..., plain:].unsqueeze(2).contiguous(), cos, sin).squeeze(
-            2
+        norm, rope, name = self.kv_a_layernorm, self.rotary_emb, _encode_layer_name(self.mla_attn.layer_name)
+        rotated = q[..., self.qk_nope_head_dim :]
+        turned, latents, keys = getattr(torch.ops.vllm, CACHE_WRITE)(
+            rotated, kv, norm.weight, positions, rope.cosines, rope.sines, norm.variance_epsilon, name
         )
+        rotated.copy_(turned)
         if llama_4_scaling is not None:
             q *= llama_4_scaling
-        norm, name = self.kv_a_layernorm, _encode_layer_name(self.mla_attn.layer_name)
-        write = getattr(torch.ops.vllm, CACHE_WRITE)
-        latents, keys = write(kv, norm.weight, cos, sin, norm.variance_epsilon, name)
         shape = (hidden_states.shape[0], self.num_heads * self.v_head_dim)
         attended = self.mla_attn(q, latents, keys, output_shape=shape)
         return self.o_proj(attended)[0]  # type: ignore[no-any-return]
@@ -100,38 +98,51 @@ def _double_angles(rope: Any, dtype: torch.dtype) -> None:
         rope.register_buffer("sines", sin, persistent=False)
 
 
-# Opaque to torch.compile for two reasons: the cache belongs to the step, not to the graph; and the operator inside
-# writes to arguments of which its schema does not say so.
+# Opaque to torch.compile for two reasons: the cache belongs to the step, not to the graph; and one of the operators
+# inside writes to arguments of which its schema does not say so. The queries are rotated in here because the angles
+# belong to the step, too.
 def norm_rope_cache(
-    kv: Tensor, gamma: Tensor, cos: Tensor, sin: Tensor, epsilon: float, layer_name: LayerNameType
-) -> tuple[Tensor, Tensor]:
-    """Normalize latents, rotate keys, and write both to the cache of the layer.
+    q: Tensor,
+    kv: Tensor,
+    gamma: Tensor,
+    positions: Tensor,
+    cosines: Tensor,
+    sines: Tensor,
+    epsilon: float,
+    layer_name: LayerNameType,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rotate queries and keys, normalize latents, and write keys and latents to the cache of the layer.
 
     Args:
+        q: what is rotated of the queries, (tokens, heads, 64).
         kv: (tokens, 576).
         gamma: (512,).
-        cos: (tokens, 1, 1, 64).
-        sin: likewise.
+        positions: (tokens,).
+        cosines: of all positions, (positions, 64).
+        sines: likewise.
         epsilon: of the norm.
         layer_name: of the MLAAttention whose cache it is.
 
     Returns:
-        The latents, (tokens, 512), and the keys, (tokens, 1, 64). Rows that are padding are zeros.
+        The rotated queries, (tokens, heads, 64), the latents, (tokens, 512), and the keys, (tokens, 1, 64). Rows that
+        are padding are zeros.
     """
     from vllm.model_executor.layers.attention.attention import get_attention_context
 
     metadata, layer, cache, slots = get_attention_context(_resolve_layer_name(layer_name))
-    latents, keys = _like(kv)
     if metadata is None or slots is None or cache.numel() == 0:
         # Nothing is computed while vLLM measures its memory.
-        return latents.zero_(), keys.zero_()
+        turned, latents, keys = _like(q, kv)
+        return turned.zero_(), latents.zero_(), keys.zero_()
     tokens = metadata.num_actual_tokens
+    cos, sin = metadata.angles(positions, cosines, sines)
+    new_turned = torch.ops.npu.npu_interleave_rope.default(q[:tokens].unsqueeze(2).contiguous(), cos, sin)
     latent_cache, key_cache = layer.impl.planes(cache)
-    *_, new_keys, new_latents = torch.ops.npu.npu_kv_rmsnorm_rope_cache(
+    *_, new_keys, new_latents = torch.ops.npu.npu_kv_rmsnorm_rope_cache.default(
         kv[:tokens].view(tokens, 1, 1, LATENT + ROPE),
         gamma,
-        cos[:tokens],
-        sin[:tokens],
+        cos,
+        sin,
         slots[:tokens].to(torch.int64),
         key_cache,
         latent_cache,
@@ -139,21 +150,30 @@ def norm_rope_cache(
         cache_mode="PA",
         is_output_kv=True,
     )
+    found = new_turned.squeeze(2), new_latents.view(tokens, LATENT), new_keys.view(tokens, 1, ROPE)
     if tokens == len(kv):
-        return new_latents.view_as(latents), new_keys.view_as(keys)
-    latents[tokens:], keys[tokens:] = 0, 0
-    latents[:tokens], keys[:tokens] = new_latents.view(tokens, LATENT), new_keys.view(tokens, 1, ROPE)
-    return latents, keys
+        return found
+    padded = _like(q, kv)
+    for rows, new in zip(padded, found, strict=True):
+        rows[:tokens], rows[tokens:] = new, 0
+    return padded
 
 
 def _fake(
-    kv: Tensor, gamma: Tensor, cos: Tensor, sin: Tensor, epsilon: float, layer_name: LayerNameType
-) -> tuple[Tensor, Tensor]:
-    return _like(kv)
+    q: Tensor,
+    kv: Tensor,
+    gamma: Tensor,
+    positions: Tensor,
+    cosines: Tensor,
+    sines: Tensor,
+    epsilon: float,
+    layer_name: LayerNameType,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _like(q, kv)
 
 
-def _like(kv: Tensor) -> tuple[Tensor, Tensor]:
-    return kv.new_empty(kv.shape[0], LATENT), kv.new_empty(kv.shape[0], 1, ROPE)
+def _like(q: Tensor, kv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return q.new_empty(q.shape), kv.new_empty(kv.shape[0], LATENT), kv.new_empty(kv.shape[0], 1, ROPE)
 
 
 # vLLM reads the schema off the annotations themselves. The module may be imported anew, its operator stays.

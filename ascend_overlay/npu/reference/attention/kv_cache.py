@@ -8,11 +8,9 @@ import torch
 from torch import Tensor
 
 from ascend_overlay.npu.kernel import ReferenceKernel
-from ascend_overlay.npu.reference.checks import dimensions, once_for_alike, refuse
+from ascend_overlay.npu.reference.checks import dimensions, extremes, once_for_alike, refuse
 
 _OPERATOR = "npu_scatter_pa_kv_cache"
-_FEW = 64
-"""Slots of which Python finds the lowest and the highest sooner than PyTorch does."""
 
 
 def npu_scatter_pa_kv_cache(
@@ -52,8 +50,7 @@ def npu_scatter_pa_kv_cache(
     slots = slot_mapping.long()
     if slots.numel() == 0:
         return
-    listed = slots.tolist() if len(slots) <= _FEW else [int(limit) for limit in slots.aminmax()]
-    lowest, highest = min(listed), max(listed)
+    lowest, highest = extremes(slots)
     blocks, size = key_cache.shape[0], key_cache.shape[2 if cache_mode == "PA_NZ" else 1]
     if highest >= blocks * size:
         refuse(_OPERATOR, f"slot_mapping has {highest}; {blocks} blocks of {size} tokens have slots below that.")
