@@ -18,8 +18,10 @@ from ascend_overlay.npu.reference.quantization import carried_scale, to_int8
 
 Tensors = Sequence[Tensor]
 
-_MOST_COPIED = 1 << 18
+_MOST_COPIED = 1 << 19
 """Elements of weights that are copied to the rows."""
+_MOST_CONVERTED = 1 << 16
+"""Elements of such copies that are sooner converted than a product in bfloat16 is started."""
 
 _ACTIVATIONS: dict[int, Callable[[Tensor], Tensor]] = {
     1: relu,
@@ -118,6 +120,9 @@ def _copied(call: Call, rows: Tensor, weight: Tensor, sizes: list[int]) -> Tenso
         weight = weight.transpose(1, 2).index_select(0, groups).transpose(1, 2)
     else:
         weight = weight.index_select(0, groups)
+    if call.bias is None and call.dtype != torch.float16 and weight.numel() > _MOST_CONVERTED:
+        # PyTorch adds up in float32 and rounds once.
+        return torch.bmm(rows.unsqueeze(1), weight).squeeze(1)
     product = torch.bmm(rows.float().unsqueeze(1), weight.float()).squeeze(1)
     if call.bias is not None:
         product += call.bias[0].index_select(0, groups)

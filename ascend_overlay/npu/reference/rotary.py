@@ -190,6 +190,12 @@ def npu_interleave_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     Raises:
         RuntimeError: a shape or dtype that the NPU does not take.
     """
+    _check_interleave(x, cos, sin)
+    return sort_and_rotate(x.float(), cos, sin).to(dtype=x.dtype)
+
+
+@once_for_alike
+def _check_interleave(x: Tensor, cos: Tensor, sin: Tensor) -> None:
     operator = "npu_interleave_rope"
     for name, tensor in (("x", x), ("cos", cos), ("sin", sin)):
         dimensions(operator, name, tensor, (4,))
@@ -203,14 +209,13 @@ def npu_interleave_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     if cos.shape != sin.shape or cos.shape[1] != 1 or cos.shape[0] != x.shape[0] or cos.shape[2] not in (1, x.shape[2]):
         shapes = f"x {tuple(x.shape)}, cos {tuple(cos.shape)}, sin {tuple(sin.shape)}"
         refuse(operator, f"the shapes are {shapes}; cos and sin take (B, 1, S or 1, 64).")
-    return sort_and_rotate(x.float(), cos, sin).to(x.dtype)
 
 
 def sort_and_rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Return what npu_interleave_rope does, of `x` in float32, in float32."""
-    x1, x2 = x[..., ::2], x[..., 1::2]
-    turned = torch.cat((-x2, x1), dim=-1).mul_(sin)
-    return torch.cat((x1, x2), dim=-1).mul_(cos).add_(turned)
+    x1, x2 = x.view(*x.shape[:-1], x.shape[-1] // 2, 2).unbind(-1)
+    turned = torch.cat((-x2, x1), dim=-1)
+    return torch.cat((x1, x2), dim=-1).mul_(cos).addcmul_(turned, sin)
 
 
 def _fake_mrope(

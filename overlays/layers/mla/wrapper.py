@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from vllm.model_executor.layers.attention.attention import get_attention_context
 from vllm.model_executor.layers.mla import MultiHeadLatentAttentionWrapper
 from vllm.utils.torch_utils import (
     LayerNameType,
@@ -127,19 +128,19 @@ def norm_rope_cache(
         The rotated queries, (tokens, heads, 64), the latents, (tokens, 512), and the keys, (tokens, 1, 64). Rows that
         are padding are zeros.
     """
-    from vllm.model_executor.layers.attention.attention import get_attention_context
-
     metadata, layer, cache, slots = get_attention_context(_resolve_layer_name(layer_name))
     if metadata is None or slots is None or cache.numel() == 0:
         # Nothing is computed while vLLM measures its memory.
         turned, latents, keys = _like(q, kv)
         return turned.zero_(), latents.zero_(), keys.zero_()
-    tokens = metadata.num_actual_tokens
+    tokens, padded = metadata.num_actual_tokens, len(kv)
+    if tokens < padded:
+        q, kv = q[:tokens], kv[:tokens]
     cos, sin = metadata.angles(positions, cosines, sines)
-    new_turned = torch.ops.npu.npu_interleave_rope.default(q[:tokens].unsqueeze(2).contiguous(), cos, sin)
+    turned = torch.ops.npu.npu_interleave_rope.default(q.unsqueeze(2).contiguous(), cos, sin).squeeze(2)
     latent_cache, key_cache = layer.impl.planes(cache)
-    *_, new_keys, new_latents = torch.ops.npu.npu_kv_rmsnorm_rope_cache.default(
-        kv[:tokens].view(tokens, 1, 1, LATENT + ROPE),
+    *_, keys, latents = torch.ops.npu.npu_kv_rmsnorm_rope_cache.default(
+        kv.view(tokens, 1, 1, LATENT + ROPE),
         gamma,
         cos,
         sin,
@@ -150,13 +151,11 @@ def norm_rope_cache(
         cache_mode="PA",
         is_output_kv=True,
     )
-    found = new_turned.squeeze(2), new_latents.view(tokens, LATENT), new_keys.view(tokens, 1, ROPE)
-    if tokens == len(kv):
+    found = turned, latents.view(tokens, LATENT), keys.view(tokens, 1, ROPE)
+    if tokens == padded:
         return found
-    padded = _like(q, kv)
-    for rows, new in zip(padded, found, strict=True):
-        rows[:tokens], rows[tokens:] = new, 0
-    return padded
+    turned, latents, keys = (torch.cat((rows, rows.new_zeros(padded - tokens, *rows.shape[1:]))) for rows in found)
+    return turned, latents, keys
 
 
 def _fake(
