@@ -25,13 +25,17 @@ _experts: WeakKeyDictionary[nn.Module, ExpertsLoading] = WeakKeyDictionary()
 
 def watch(model: nn.Module) -> None:
     """Have biases of linear layers, embeddings and experts in float checked as they come."""
+    seen: set[nn.Parameter] = set()
     for name, module in model.named_modules():
         method = getattr(module, "quant_method", None)
         if isinstance(method, AscendLinearMethod | PlainLinearMethod):
             if isinstance(bias := getattr(module, "bias", None), nn.Parameter):
                 method.loading.watch("bias", bias)
         elif isinstance(module, VocabParallelEmbedding) and isinstance(method, UnquantizedEmbeddingMethod):
-            _watch_embedding(name, module)
+            # An output layer can have that of the embedding.
+            if module.weight not in seen:
+                seen.add(module.weight)
+                _watch_embedding(name, module)
         elif isinstance(module, RoutedExperts) and isinstance(method, UnquantizedFusedMoEMethod):
             _watch_experts(name, module)
 

@@ -156,6 +156,18 @@ def test_an_embedding_of_another_size_is_named(folder: Path, tmp_path: Path, nam
         _load(found)
 
 
+def test_an_embedding_that_is_also_the_output_layer_is_named_once(folder: Path, tmp_path: Path) -> None:
+    found = _changed(folder, tmp_path, "llama", "lm_head.weight", None)
+    config = json.loads((found / "config.json").read_text())
+    (found / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    assert _load(found)
+    tensors = load_file(found / "model-00001-of-00002.safetensors")
+    tensors["model.embed_tokens.weight"] = _shorter(tensors["model.embed_tokens.weight"]).contiguous()
+    save_file(tensors, found / "model-00001-of-00002.safetensors")
+    with pytest.raises(CheckpointError, match=r"^model\.embed_tokens\.weight has the shape"):
+        _load(found)
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [
