@@ -33,3 +33,9 @@ overlay.subclass(
 overlay.subclass(
     f"{_VLLM}.router.grouped_topk_router:GroupedTopKRouter", f"{_MODULE}.routers.grouped_topk:AscendGroupedTopKRouter"
 )
+# What is none of these is vLLM's, and the ledger says so.
+overlay.wrap(
+    f"{_VLLM}.router.router_factory:create_fused_moe_router",
+    f"{_MODULE}.routers.left:note_left",
+    reason="vLLM has no seam where it says which router it made",
+)

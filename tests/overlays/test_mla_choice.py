@@ -66,6 +66,7 @@ LEFT: list[tuple[dict[str, Any], str]] = [
     ({"model": _model(qk_nope_head_dim=192)}, "keys have 256 elements a head"),
     ({"model": _model(index_topk=64)}, "npu_lightning_indexer"),
     ({"model": _model(hybrid=True)}, "hybrid"),
+    ({"model": _model(num_attention_heads=256)}, "a rank has 256 heads"),
 ]
 
 
@@ -118,10 +119,11 @@ def test_the_choice_is_not_remembered_from_before_or_after() -> None:
 def test_chunked_prefill_and_prefix_caching_stay_on(tmp_path: Any) -> None:
     from vllm.platforms.cpu import CpuPlatform
 
-    def settled(**changes: Any) -> tuple[bool, bool, int]:
+    def settled(ranks: int = 1, **changes: Any) -> tuple[bool, bool, int]:
         from vllm.config import VllmConfig
 
         config = VllmConfig()
+        config.parallel_config.tensor_parallel_size = ranks
         model = _model(**changes)
         dtype = changes.get("dtype")
         config.model_config = SimpleNamespace(
@@ -147,6 +149,9 @@ def test_chunked_prefill_and_prefix_caching_stay_on(tmp_path: Any) -> None:
     with ascend_overlay.enabled(only=ONLY):
         assert settled() == (True, True, 64)
         assert settled(dtype=torch.float32) == (False, False, 2048)
+        # What counts is the number of heads on a rank, as where the backend is chosen.
+        assert settled(num_attention_heads=256) == (False, False, 2048)
+        assert settled(num_attention_heads=256, ranks=2) == (True, True, 64)
 
 
 def test_graphs_are_split_where_the_cache_is_written() -> None:

@@ -361,6 +361,27 @@ def test_new_weights_are_used_and_the_layout_is_as_the_setting_says(
     torch.testing.assert_close(cast, before)
 
 
+def test_routers_that_the_overlay_does_not_have_are_noted(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from vllm.model_executor.layers.fused_moe.router import router_factory
+
+    def made(**options: Any) -> tuple[str, list[str]]:
+        router = router_factory.create_fused_moe_router(top_k=2, global_num_experts=8, renormalize=True, **options)
+        return type(router).__name__, [text for _, text in ascend_overlay.ledger().notes]
+
+    with ascend_overlay.enabled(only=ONLY):
+        name, notes = made()
+        assert name == "AscendCPURouter"
+        assert not any("routing by" in text for text in notes)
+        name, notes = made(zero_expert_type="identity", num_logical_experts=6, e_score_correction_bias=torch.zeros(8))
+        assert name == "ZeroExpertRouter"
+        assert any(text.startswith("routing by ZeroExpertRouter is left to vLLM: it computes") for text in notes)
+        monkeypatch.setenv("VLLM_MOE_ROUTING_SIMULATION_STRATEGY", "uniform_random")
+        _run(model, torch.bfloat16)
+        notes = [text for _, text in ascend_overlay.ledger().notes]
+        assert any(text.startswith("routing by RoutingSimulatorRouter is left to vLLM: VLLM_MOE") for text in notes)
+
+
 def test_routers_of_other_platforms(model: Any) -> None:
     """The router that vLLM builds on a CPU computes the same; the classes are not used there."""
     import torch
@@ -428,4 +449,4 @@ def test_in_the_middle_of_imports() -> None:
         "print([entry.state for entry in ascend_overlay.ledger()])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
-    assert str(["applied"] * 5) in done.stdout, done.stdout + done.stderr[-3000:]
+    assert str(["applied"] * 6) in done.stdout, done.stdout + done.stderr[-3000:]

@@ -96,10 +96,13 @@ def why_not(config: Any, selected: Any) -> str | None:
         return "what moves a KV cache by blocks would move parts of others: latents and rotated keys lie apart"
     if cache.user_specified_block_size and cache.block_size not in BLOCK_SIZES:
         return f"the block size is {cache.block_size}; npu_fused_infer_attention_score takes 16 and 128"
-    return None if model is None else _why_not_model(model) or _why_not_dtype(model.dtype, cache.cache_dtype)
+    if model is None:
+        return None
+    ranks = parallel.tensor_parallel_size
+    return _why_not_model(model, ranks) or _why_not_dtype(model.dtype, cache.cache_dtype)
 
 
-def _why_not_model(model: Any) -> str | None:
+def _why_not_model(model: Any, ranks: int) -> str | None:
     # A model's configuration as tests and `ascend-overlay verify` stand it in has no more than they need.
     text = getattr(model, "hf_text_config", None)
     if getattr(model, "is_hybrid", False):
@@ -115,7 +118,7 @@ def _why_not_model(model: Any) -> str | None:
     if plain + rope > PROMPT_KEY or value > max(PROMPT_VALUES):
         limit = f"npu_fused_infer_attention_score takes {PROMPT_KEY} and {max(PROMPT_VALUES)}"
         return f"a prompt's keys have {plain + rope} elements a head, its values {value}; {limit}"
-    return None
+    return _why_not_heads(getattr(text, "num_attention_heads", 0) // ranks)
 
 
 def _why_not_this(config: Any, heads: int | None) -> str | None:
@@ -126,9 +129,13 @@ def _why_not_this(config: Any, heads: int | None) -> str | None:
         return "sliding windows, sinks and attention to later tokens are not served"
     if config.head_size != KEY:
         return f"the latent cache has {config.head_size} elements a token; the operators take {KEY}"
-    if heads is not None and heads > _MOST_HEADS:
+    return _why_not_heads(heads or 0) or _why_not_dtype(config.dtype, config.kv_cache_dtype)
+
+
+def _why_not_heads(heads: int) -> str | None:
+    if heads > _MOST_HEADS:
         return f"a rank has {heads} heads; npu_fused_infer_attention_score takes {_MOST_HEADS}"
-    return _why_not_dtype(config.dtype, config.kv_cache_dtype)
+    return None
 
 
 def _why_not_dtype(dtype: Any, cache: str | None) -> str | None:
