@@ -11,6 +11,7 @@ from ascend_overlay.coverage.scan import Layer
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.verify.case import LayerCase
 
+_CALLS = "through what it calls"
 SERVED, INHERITED, LEFT, UNKNOWN = "served", "inherited", "left to vLLM", "not looked at"
 
 
@@ -51,7 +52,7 @@ def rows(
         for patch in overlay.patches:
             found.setdefault(_class_of(patch.target), {}).setdefault(overlay.name, patch.kind)
     for case in cases:
-        found.setdefault(_class_of(case.layer), {}).setdefault(case.overlay, "through what it calls")
+        found.setdefault(_class_of(case.layer), {}).setdefault(case.overlay, _CALLS)
     by_target = {layer.target: layer for layer in layers}
     return [_row(layer, by_target, found, reasons) for layer in layers]
 
@@ -68,18 +69,22 @@ def _row(
     found: Mapping[str, Mapping[str, str]],
     reasons: Mapping[str, str],
 ) -> Row:
+    reason = _reason(layer.target, reasons)
     if direct := found.get(layer.target):
-        return Row(layer, SERVED, tuple(direct), ", ".join(dict.fromkeys(direct.values())))
-    if reason := _reason(layer.target, reasons):
+        how = ", ".join(dict.fromkeys(direct.values()))
+        # A quantized linear layer calls operators that one in float does not.
+        return Row(layer, SERVED, tuple(direct), f"{how}; otherwise {reason}" if reason and how == _CALLS else how)
+    if reason:
         return Row(layer, LEFT, (), reason)
+    inherited = next((reason for base in layer.bases if (reason := _reason(base, reasons))), "")
     for base in layer.bases:
         above = _row(layers[base], layers, found, reasons) if base in layers else None
         if above is None or above.state in (LEFT, UNKNOWN):
             continue
         if layer.own_forward:
-            return Row(layer, LEFT, (), f"derived from {above.layer.name}, with a forward method of its own")
+            about = f"derived from {above.layer.name}, with a forward method of its own"
+            return Row(layer, LEFT, (), f"{about}: {inherited}" if inherited else about)
         return Row(layer, INHERITED, above.overlays, f"derived from {above.layer.name}")
-    inherited = next((reason for base in layer.bases if (reason := _reason(base, reasons))), "")
     if inherited:
         return Row(layer, LEFT, (), f"derived from {layers[layer.bases[0]].name}: {inherited}")
     return Row(layer, UNKNOWN, (), "no overlay, and no reason given")

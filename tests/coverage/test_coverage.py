@@ -132,6 +132,10 @@ def test_a_patch_of_a_method_and_a_case_count_too(vllm: Path) -> None:
     assert found["rms"].state == SERVED
     assert found["Norm"].about == "through what it calls"
     assert found["add_rms"].state == UNKNOWN
+    reasoned = _states(vllm, overlay, [case], {case.layer: "it is simple"})
+    assert reasoned["Norm"].state == SERVED
+    assert reasoned["Norm"].about == "through what it calls; otherwise it is simple"
+    assert reasoned["OwnNorm"].about.endswith("with a forward method of its own: it is simple")
 
 
 def test_the_command_ends_badly_where_nobody_has_looked(vllm: Path, python: Any) -> None:
