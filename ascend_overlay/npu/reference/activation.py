@@ -25,8 +25,8 @@ def npu_swiglu(input: Tensor, dim: int = -1) -> Tensor:
         RuntimeError: a shape or dtype that the NPU does not take.
     """
     _check("npu_swiglu", input, dim)
-    a, b = input.float().chunk(2, dim)
-    return torch.nn.functional.silu(a).mul_(b).to(dtype=input.dtype).contiguous()
+    a, b = input.chunk(2, dim)
+    return torch.nn.functional.silu(a.float()).mul_(b).to(dtype=input.dtype).contiguous()
 
 
 def npu_clipped_swiglu(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from ascend_overlay.npu.kernel import ReferenceKernel
 from ascend_overlay.npu.reference.checks import FLOATS, dimensions, once_for_alike, refuse, same_dtype
+from ascend_overlay.npu.reference.constants import number
 
 
 def npu_rms_norm(input: Tensor, gamma: Tensor, epsilon: float = 1e-6) -> tuple[Tensor, Tensor]:
@@ -115,18 +115,11 @@ def _check(operator: str, x: Tensor, gamma: Tensor) -> None:
 
 def normalize(x: Tensor, gamma: Tensor, epsilon: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return what npu_rms_norm does of `x` in float32: the result, of `dtype`, and rstd."""
-    # Decoding a tiny model takes as long as the number of these calls. So: few of them, none with a number in it, which
-    # PyTorch makes a tensor of each time, and in place where that can be.
+    # Decoding a tiny model takes as long as the number of these calls, so there are few; in place where that can be.
     dims = -1 if gamma.dim() == 1 else list(range(-gamma.dim(), 0))
     length = torch.linalg.vector_norm(x, 2, dims, True)
-    rstd = torch.addcmul(_number(epsilon), length, length, value=1 / (gamma.numel() or math.nan)).rsqrt_()
+    rstd = torch.addcmul(number(epsilon), length, length, value=1 / (gamma.numel() or math.nan)).rsqrt_()
     return (x * rstd).mul_(gamma).to(dtype=dtype), rstd.contiguous()
-
-
-@functools.lru_cache(maxsize=16)
-def _number(value: float) -> Tensor:
-    """Return `value` as a tensor that nobody writes to."""
-    return torch.tensor(value, dtype=torch.float32)
 
 
 def _rstd(x: Tensor, gamma: Tensor) -> Tensor:

@@ -59,10 +59,9 @@ def npu_mrope(
     # Both at once: decoding a tiny model takes as long as the number of calls.
     both = torch.cat((query, key), dim=1)
     tokens, width = both.shape
-    heads = both.view(tokens, width // head_size, head_size).float()
+    heads = both.view(tokens, width // head_size, head_size)
     turned = _turn(heads, angles, half=rotary_mode == "half").to(dtype=query.dtype).view(tokens, width)
-    parts = turned.split_with_sizes((query.shape[1], key.shape[1]), dim=1)
-    new_query, new_key = (part.clone(memory_format=torch.contiguous_format) for part in parts)
+    new_query, new_key = torch.split_with_sizes_copy(turned, (query.shape[1], key.shape[1]), dim=1)
     return new_query, new_key
 
 
@@ -80,19 +79,36 @@ def _mix(angles: Tensor, owner: Tensor) -> Tensor:
 
 
 def _turn(x: Tensor, angles: Tensor, *, half: bool) -> Tensor:
-    """Turn the pairs of the first elements of `x`, (tokens, heads, size), by ``cos | sin``, (tokens, elements)."""
+    """Turn the pairs of the first elements of each head by ``cos | sin``, in float32.
+
+    Args:
+        x: (tokens, heads, size).
+        angles: (tokens, elements), float32.
+        half: a pair is an element of the first half of these and one of the second; else two neighbours.
+
+    Returns:
+        (tokens, heads, size), or that many elements in another shape.
+    """
     tokens, heads, size = x.shape
     elements = angles.shape[1]
     if elements < size:
         first, rest = x.split_with_sizes((elements, size - elements), dim=-1)
-        return torch.cat((_turn(first.contiguous(), angles, half=half), rest), dim=-1)
-    pairs = elements // 2
-    cos, sin = angles.view(tokens, 1, 2, pairs).unbind(2)
-    # A pair is one of the halves and the other, or two neighbours: along which dimension its elements lie.
-    axis = 2 if half else 3
-    x1, x2 = x.view((tokens, heads, 2, pairs) if half else (tokens, heads, pairs, 2)).unbind(axis)
-    turned = (x1 * cos).addcmul_(x2, sin, value=-1), (x2 * cos).addcmul_(x1, sin)
-    return torch.stack(turned, axis).view(tokens, heads, size)
+        turned = _turn(first.contiguous(), angles, half=half)
+        return torch.cat((turned.view(tokens, heads, elements), rest.float()), dim=-1)
+    count = elements // 2
+    # Along which dimension the elements of a pair lie.
+    if half:
+        axis, pairs = 2, x.view(tokens, heads, 2, count).float()
+        cos, sin = angles.view(tokens, 1, 2, count).chunk(2, 2)
+    else:
+        axis, pairs = 3, x.view(tokens, heads, count, 2).float()
+        cos, sin = angles.view(tokens, 2, count, 1).chunk(2, 1)
+    x1, x2 = pairs.chunk(2, axis)
+    turned = pairs * cos
+    y1, y2 = turned.chunk(2, axis)
+    y1.addcmul_(x2, sin, value=-1)
+    y2.addcmul_(x1, sin)
+    return turned
 
 
 @once_for_alike

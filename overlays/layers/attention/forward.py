@@ -123,8 +123,8 @@ class AscendAttentionImpl(AttentionImpl[AscendMetadata]):  # type: ignore[misc, 
         keys, values, by_token, values_by_token = self._halves_of(kv_cache)
         if self.kv_sharing_target_layer_name is None:
             torch.ops.npu.npu_scatter_pa_kv_cache(
-                key[: batch.tokens].contiguous(),
-                value[: batch.tokens].contiguous(),
+                _rows(key, batch.tokens).contiguous(),
+                _rows(value, batch.tokens).contiguous(),
                 keys,
                 values,
                 batch.slots,
@@ -132,7 +132,7 @@ class AscendAttentionImpl(AttentionImpl[AscendMetadata]):  # type: ignore[misc, 
             )
         before, after, mode = self._band(batch.causal)
         result, _ = torch.ops.npu.npu_fused_infer_attention_score_v2(
-            query[: batch.tokens].contiguous(),
+            _rows(query, batch.tokens).contiguous(),
             by_token,
             values_by_token,
             atten_mask=None if mode == _EVERYTHING else causal_mask(query.device),
@@ -149,7 +149,7 @@ class AscendAttentionImpl(AttentionImpl[AscendMetadata]):  # type: ignore[misc, 
             sparse_mode=mode,
             block_size=keys.shape[1],
         )
-        output[: batch.tokens].copy_(result)
+        _rows(output, batch.tokens).copy_(result)
         return output
 
     def _halves_of(self, kv_cache: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -170,3 +170,8 @@ class AscendAttentionImpl(AttentionImpl[AscendMetadata]):  # type: ignore[misc, 
     def _sinks(self) -> Tensor | None:
         # They may be loaded, and given their dtype, after the layer is built.
         return None if self.sinks is None else self.sinks.to(torch.bfloat16)
+
+
+def _rows(x: Tensor, tokens: int) -> Tensor:
+    """Return the first rows of `x`, without a call of PyTorch where these are all."""
+    return x if x.shape[0] == tokens else x[:tokens]

@@ -19,19 +19,25 @@ class AscendRotaryEmbedding(RotaryEmbedding):  # type: ignore[misc, unused-ignor
 
     def forward_native(self, positions: Tensor, query: Tensor, key: Tensor | None = None) -> Rotated:
         """Rotate; see rotation.py for shapes."""
-        if not takes(query.dtype, self.rotary_dim, self.head_size):
-            left: Rotated = super().forward_native(positions, query, key)
-            return left
-        cache = self._match_cos_sin_cache_dtype(query)
-        return rotate(positions, query, key, cache, head_size=self.head_size, neox=self.is_neox_style)
+        if (rotated := self._rotated(positions, query, key)) is not None:
+            return rotated
+        left: Rotated = super().forward_native(positions, query, key)
+        return left
 
     def forward_cpu(self, positions: Tensor, query: Tensor, key: Tensor | None = None) -> Rotated:
         """Rotate; see rotation.py for shapes."""
-        if not takes(query.dtype, self.rotary_dim, self.head_size):
-            left: Rotated = super().forward_cpu(positions, query, key)
-            return left
-        return self.forward_native(positions, query, key)
+        if (rotated := self._rotated(positions, query, key)) is not None:
+            return rotated
+        left: Rotated = super().forward_cpu(positions, query, key)
+        return left
 
     def forward_oot(self, positions: Tensor, query: Tensor, key: Tensor | None = None) -> Rotated:
         """Rotate; see rotation.py for shapes."""
         return self.forward_native(positions, query, key)
+
+    def _rotated(self, positions: Tensor, query: Tensor, key: Tensor | None) -> Rotated | None:
+        """Rotate; None where no operator does."""
+        if not takes(query.dtype, self.rotary_dim, self.head_size):
+            return None
+        cache = self._match_cos_sin_cache_dtype(query)
+        return rotate(positions, query, key, cache, head_size=self.head_size, neox=self.is_neox_style)

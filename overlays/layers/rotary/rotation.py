@@ -63,16 +63,16 @@ def rotate(
     Returns:
         Query and key, rotated, in their shapes and dtype; new tensors.
     """
-    if section is ONE_AXIS:
+    if section is ONE_AXIS and positions.dim() != 1:
         positions = positions.flatten()
     flat_query = _rows(query, positions.shape[-1])
     flat_key = None if key is None else _rows(key, positions.shape[-1])
     if not by_mrope(query.dtype, cos_sin_cache.shape[1], head_size):
         cos, sin = cos_sin_cache.index_select(0, positions).chunk(2, dim=-1)
-        turned_query = _turned(flat_query, cos, sin, head_size, neox).reshape(query.shape)
+        turned_query = _shaped(_turned(flat_query, cos, sin, head_size, neox), query)
         if key is None or flat_key is None:
             return turned_query, None
-        return turned_query, _turned(flat_key, cos, sin, head_size, neox).reshape(key.shape)
+        return turned_query, _shaped(_turned(flat_key, cos, sin, head_size, neox), key)
     new_query, new_key = torch.ops.npu.npu_mrope(
         positions,
         flat_query,
@@ -84,15 +84,22 @@ def rotate(
         rotary_mode="half" if neox else "interleave",
         cache_mode=cache_mode,
     )
-    return new_query.reshape(query.shape), None if key is None else new_key.reshape(key.shape)
+    return _shaped(new_query, query), None if key is None else _shaped(new_key, key)
 
 
 def _turned(rows: Tensor, cos: Tensor, sin: Tensor, head_size: int, neox: bool) -> Tensor:
     return turn(rows.reshape(rows.shape[0], rows.shape[1] // head_size, head_size), cos, sin, neox=neox)
 
 
+# Most come as rows. A call of PyTorch that does nothing to them takes as long as one that does.
 def _rows(x: Tensor, tokens: int) -> Tensor:
-    return x.flatten(1) if x.shape[0] == tokens else x.reshape(tokens, -1)
+    if x.shape[0] != tokens:
+        return x.reshape(tokens, -1)
+    return x if x.dim() == 2 else x.flatten(1)
+
+
+def _shaped(x: Tensor, like: Tensor) -> Tensor:
+    return x if x.shape == like.shape else x.reshape(like.shape)
 
 
 def note_left_to_vllm(layer: Any, dtype: torch.dtype) -> None:

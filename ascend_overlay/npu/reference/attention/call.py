@@ -71,7 +71,7 @@ class Call:
         """Return the result and softmax_lse."""
         self._check()
         given, returned = layouts.parse(self.operator, self.input_layout, self.query)
-        batch, length, heads, _ = layouts.sizes(given, self.query.shape, self.heads)
+        batch, length, _, _ = layouts.sizes(given, self.query.shape, self.heads)
         starts, queries, keys = self._lengths(given)
         if self.query_rope is not None and self._latent(given):
             latent.check(
@@ -89,14 +89,10 @@ class Call:
         # A single query sees every key, where it is one by the layout and has no rope.
         single = not layouts.packed(given) and length == 1 and self.query_rope is None
         band = band_of(0 if single else self.sparse_mode, self.pre_tokens, self.next_tokens, None if single else mask)
-        values = self._store(self.value, given)
-        same = self.key.data_ptr() == self.value.data_ptr() and self.key.shape == self.value.shape
-        parts = [(layouts.rows(self.query, given, heads), values if same else self._store(self.key, given))]
-        if self.query_rope is not None and self.key_rope is not None:
-            parts.append((layouts.rows(self.query_rope, given, heads), self._store(self.key_rope, given)))
+        values, parts = self.stores(given)
         attention = Attention(
             place=self._place(given, keys),
-            parts=tuple(parts),
+            parts=parts,
             values=values,
             scale=self.scale,
             band=band,
@@ -107,6 +103,17 @@ class Call:
         out, lse = attention.run(Sequences(starts, queries, keys), self._value_size(given))
         out = layouts.arrange(out.to(self.query.dtype), returned, batch, length)
         return out, layouts.arrange_lse(lse, given, batch, length) if self.with_lse else lse
+
+    def stores(self, layout: str) -> tuple[Store, list[tuple[Tensor, Store]]]:
+        """Return the values, and the parts of queries and keys, as Attention takes them; the arguments are checked."""
+        values = self._store(self.value, layout)
+        same = self.key.data_ptr() == self.value.data_ptr() and self.key.shape == self.value.shape
+        keys = values if same else self._store(self.key, layout)
+        parts = [(layouts.rows(self.query, layout, self.heads), keys)]
+        if self.query_rope is not None and self.key_rope is not None:
+            rope = layouts.rows(self.query_rope, layout, self.heads)
+            parts.append((rope, self._store(self.key_rope, layout)))
+        return values, parts
 
     @property
     def _kv_heads(self) -> int:

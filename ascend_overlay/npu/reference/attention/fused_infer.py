@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ascend_overlay.npu.kernel import ReferenceKernel
+from ascend_overlay.npu.reference.attention import repeated
 from ascend_overlay.npu.reference.attention.band import UNLIMITED
 from ascend_overlay.npu.reference.attention.call import Call
 
@@ -21,7 +22,7 @@ def npu_fused_infer_attention_score(query: Tensor, key: Tensor, value: Tensor, *
     `actual_seq_qlen` and `actual_seq_kvlen`, `num_heads` for `num_query_heads`, `scale` for `softmax_scale`,
     `softmax_lse_flag` for `return_softmax_lse`. It has no `learnable_sink`.
     """
-    return _first(query, key, value, **options).run()
+    return repeated.run(_first, query, key, value, options)
 
 
 def npu_fused_infer_attention_score_v2(
@@ -73,7 +74,7 @@ def npu_fused_infer_attention_score_v2(
             limits that contradict themselves, or what is known to run, are not enforced: the sizes of heads in the
             layout TND (128 and 192), and its working with bfloat16 and without `block_table` only.
     """
-    return _second(query, key, value, **options).run()
+    return repeated.run(_second, query, key, value, options)
 
 
 def _fake_first(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> tuple[Tensor, Tensor]:

@@ -56,6 +56,8 @@ def sizes(layout: str, shape: Sequence[int], heads: int) -> tuple[int, int, int,
 
 def rows(tensor: Tensor, layout: str, heads: int) -> Tensor:
     """Return `tensor` as (B * S or T, N, D)."""
+    if layout == "TND":
+        return tensor
     if layout == "BNSD":
         tensor = tensor.transpose(1, 2)
     elif layout == "NTD":

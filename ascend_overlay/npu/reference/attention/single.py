@@ -1,22 +1,44 @@
 """Single queries over a paged cache, as in a step of decoding.
 
-For few short sequences most of the time goes into calling PyTorch, not into computing. So there are few calls.
+For few short sequences most of the time goes into calling PyTorch, not into computing. So there are few calls, and what
+leads to the keys is kept: all layers of a step read the same tokens, and the next step reads them again and one more.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ascend_overlay.npu.reference.attention.stores import Paged, Store, rows_of
+from ascend_overlay.npu.reference.constants import number
 
 _MOST = 1 << 20
 """Elements of keys that are held at a time."""
+_STEP = 16
+"""Tokens by which what is read grows; all sizes of blocks are multiples of it."""
 
 Limits = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is read, and what of it is seen. All layers of a step have the same; nobody writes to it.
+
+    Attributes:
+        sequences: how many there are.
+        length: how many tokens of each are read.
+        index: the rows that Store.take reads.
+        scores: what is added to the scores: 0, or -inf where a token is not seen; (b * kv heads or 1, 1, length).
+    """
+
+    sequences: int
+    length: int
+    index: Tensor
+    scores: Tensor
 
 
 def attend(
@@ -31,39 +53,63 @@ def attend(
         scale: likewise.
         limits: the first key that the query of a sequence sees, and the one after the last; there is one at least.
     """
-    lengths = [end - first for first, end in limits]
-    batch, longest, heads = len(limits), max(lengths), values.heads
-    # Sequences are padded to the longest.
-    if batch * longest * heads * values.size > _MOST or batch * longest > 2 * sum(lengths) + 128 * batch:
-        return None
+    heads = values.heads
     if not all(store.like(values) for _, store in parts):
         return None
-    blocks = place.table[:, : -(-max(end for _, end in limits) // place.size)]
-    plan = _plan(tuple(blocks.flatten().tolist()), limits, place.size, heads, values.block_size)
-    tokens, index, scores = plan
-    read: dict[int, Tensor] = {}
+    blocks = place.table
+    needed = -(-max([end for _, end in limits]) // place.size)
+    if needed < blocks.shape[1]:
+        blocks = blocks[:, :needed]
+    plan = _plan(tuple(blocks.flatten().tolist()), limits, place.size, heads, values.size, values.block_size)
+    if plan is None:
+        return None
+    scores, read = plan.scores, None
     for queries, store in parts:
-        keys = read[id(store)] = store.take(tokens, index)
+        keys = store.take(plan.sequences, plan.length, plan.index)
+        if store is values:
+            read = keys
         # (b, N, D) -> (b * kv heads, heads of each, D)
-        taken = queries.float().view(batch * heads, -1, store.size)
+        taken = queries.float().view(plan.sequences * heads, -1, store.size)
         scores = torch.baddbmm(scores, taken, keys.transpose(1, 2), alpha=scale)
-    found = read[id(values)] if id(values) in read else values.take(tokens, index)
-    return torch.bmm(scores.softmax(-1), found).view(batch, -1, values.size)
+    found = values.take(plan.sequences, plan.length, plan.index) if read is None else read
+    return torch.bmm(scores.softmax(-1), found).view(plan.sequences, -1, values.size)
 
 
 @functools.lru_cache(maxsize=8)
-def _plan(
-    blocks: tuple[int, ...], limits: Limits, size: int, heads: int, block_size: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the tokens (b, length), the rows that Store.take reads, and what is added to scores: 0, or -inf if hidden.
-
-    All layers of a step have the same, so the last ones are kept. Nobody writes to them.
-    """
+def _plan(blocks: tuple[int, ...], limits: Limits, size: int, heads: int, width: int, block_size: int) -> _Plan | None:
     batch, longest = len(limits), max(end - first for first, end in limits)
-    first, end = torch.tensor([[first for first, _ in limits], [end for _, end in limits]]).unsqueeze(-1)
-    wanted = first + torch.arange(longest)
-    # A sequence that has fewer keys gets its last one again: what lies behind it may be anything.
-    place = Paged(torch.tensor(blocks).view(batch, -1), size)
-    tokens = place.find(None, torch.minimum(wanted, end - 1))
-    hidden = torch.where(wanted < end, 0.0, torch.tensor(-torch.inf, dtype=torch.float32)).unsqueeze(1)
-    return tokens, rows_of(tokens, heads, block_size), hidden.expand(-1, heads, -1).reshape(-1, 1, longest)
+    # Sequences are padded to the longest.
+    if batch * longest * heads * width > _MOST:
+        return None
+    if batch * longest > 2 * sum(end - first for first, end in limits) + 128 * batch:
+        return None
+    starts = tuple(first // _STEP * _STEP for first, _ in limits)
+    length = max(end - start for (_, end), start in zip(limits, starts, strict=True))
+    rows, columns = _rows(blocks, starts, -(-length // _STEP) * _STEP, size, heads, block_size)
+    seen = [(first - start, end - start) for (first, end), start in zip(limits, starts, strict=True)]
+    if all(some == seen[0] for some in seen):
+        read = rows[:, slice(*seen[0])]
+        return _Plan(batch, read.shape[1], read.flatten(), number(0.0).view(1, 1, 1))
+    of_each = range(rows.shape[0] // batch)
+    last = torch.tensor([[end - 1] for _, end in seen for _ in of_each])
+    visible = columns <= last
+    if any(first for first, _ in seen):
+        visible &= columns >= torch.tensor([[first] for first, _ in seen for _ in of_each])
+    # What is not seen may be anything, so the last token is read in its place.
+    index = torch.where(visible, rows, rows.gather(1, last)).flatten()
+    hidden = torch.where(visible, number(0.0), number(-torch.inf)).unsqueeze(1)
+    return _Plan(batch, rows.shape[1], index, hidden)
+
+
+@functools.lru_cache(maxsize=8)
+def _rows(
+    blocks: tuple[int, ...], starts: tuple[int, ...], length: int, size: int, heads: int, block_size: int
+) -> tuple[Tensor, Tensor]:
+    """Return the rows of `length` tokens from `starts` on, (b * kv heads or 1, length), and the numbers of columns.
+
+    They are the same in several steps, so the last ones are kept.
+    """
+    table, columns = torch.tensor(blocks).view(len(starts), -1), torch.arange(length)
+    positions = torch.tensor(starts).unsqueeze(1) + columns
+    tokens = Paged(table, size).find(None, positions.clamp(max=table.shape[1] * size - 1))
+    return rows_of(tokens, heads, block_size).view(-1, length), columns

@@ -84,7 +84,7 @@ class Attention:
     """
 
     place: Packed | Paged
-    parts: tuple[tuple[Tensor, Store], ...]
+    parts: list[tuple[Tensor, Store]]
     values: Store
     scale: float
     band: Band
@@ -97,7 +97,7 @@ class Attention:
         rows, heads = self.parts[0][0].shape[:2]
         limits = [self.band.limits(*lengths) for lengths in zip(sequences.queries, sequences.keys, strict=True)]
         if (found := self._single(sequences, limits)) is not None:
-            return found, torch.empty(0)
+            return found, torch.empty(0, dtype=torch.float32)
         batches = list(self._batches(sequences, limits, rows))
         if len(batches) == 1 and batches[0].rows is None:
             out = torch.empty(rows, heads, size, dtype=torch.float32)
@@ -220,7 +220,7 @@ class _Reader:
 
     def __init__(self, store: Store, tokens: Tensor, index: Tensor | None) -> None:
         self.store, self.index, self._tokens = store, index, tokens
-        self._whole = None if index is None else store.take(tokens, index)
+        self._whole = None if index is None else store.take(*tokens.shape, index)
 
     def scores(self, queries: Tensor) -> Tensor:
         """Return ``queries @ keys``; queries are (b * N, some, D)."""
@@ -245,7 +245,7 @@ class _Reader:
         step = _step(store, self._tokens)
         for begin in range(0, length, step):
             tokens = self._tokens[:, begin : begin + step]
-            yield slice(begin, begin + step), store.take(tokens, store.index(tokens))
+            yield slice(begin, begin + step), store.take(*tokens.shape, store.index(tokens))
 
 
 def _step(store: Store, tokens: Tensor) -> int:

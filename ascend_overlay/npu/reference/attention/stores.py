@@ -48,7 +48,8 @@ class Paged:
         return blocks * self.size + positions % self.size
 
 
-@dataclass(frozen=True)
+# Not frozen, because that takes several times as long to make.
+@dataclass(slots=True, eq=False)
 class Store:
     """A tensor of keys, values or rotated parts.
 
@@ -68,13 +69,13 @@ class Store:
         """Return the rows that `take` reads, for tokens of these numbers, (b, length)."""
         return rows_of(tokens, self.heads, self.block_size)
 
-    def take(self, tokens: Tensor, index: Tensor) -> Tensor:
-        """Return the tokens of these numbers, (b, length), and this `index`: (b * N, length, D), in float32."""
-        if _whole(tokens, self.block_size):
+    def take(self, sequences: int, length: int, index: Tensor) -> Tensor:
+        """Return so many tokens of so many sequences, whose `index` this is: (b * N, length, D), in float32."""
+        if _whole(sequences, self.block_size):
             rows = self.tensor.view(-1, self.heads * self.size).index_select(0, index).float()
             return rows.view(-1, self.heads, self.size).transpose(0, 1)
         rows = self.tensor.view(-1, self.size).index_select(0, index).float()
-        return rows.view(-1, tokens.shape[1], self.size)
+        return rows.view(-1, length, self.size)
 
     def like(self, other: Store) -> bool:
         """Tell whether `index` is the same for both."""
@@ -83,7 +84,7 @@ class Store:
 
 def rows_of(tokens: Tensor, heads: int, block_size: int) -> Tensor:
     """Return the rows that `Store.take` reads, for tokens of these numbers, (b, length)."""
-    if _whole(tokens, block_size):
+    if _whole(tokens.shape[0], block_size):
         return tokens.flatten()
     by_head = torch.arange(heads).view(-1, 1)
     tokens = tokens.unsqueeze(1)
@@ -93,6 +94,6 @@ def rows_of(tokens: Tensor, heads: int, block_size: int) -> Tensor:
     return ((block * heads + by_head) * block_size + place).flatten()
 
 
-def _whole(tokens: Tensor, block_size: int) -> bool:
+def _whole(sequences: int, block_size: int) -> bool:
     # Whole tokens are quicker to read, and a product takes heads that lie apart if there is one sequence.
-    return tokens.shape[0] == 1 and not block_size
+    return sequences == 1 and not block_size
