@@ -105,7 +105,8 @@ def _turn(x: Tensor, angles: Tensor, *, half: bool) -> Tensor:
         cos, sin = angles.view(tokens, 2, count, 1).chunk(2, 1)
     x1, x2 = pairs.chunk(2, axis)
     turned = pairs * cos
-    y1, y2 = turned.chunk(2, axis)
+    # Where somebody wants gradients, what chunk returns cannot be written to.
+    y1, y2 = turned.unsafe_chunk(2, axis)
     y1.addcmul_(x2, sin, value=-1)
     y2.addcmul_(x1, sin)
     return turned
