@@ -83,11 +83,13 @@ def names_used(implementation: Any) -> frozenset[str]:
 
 def rebind_everywhere(swaps: Sequence[Swap]) -> None:
     """Re-bind every copy in the process that can be re-bound, and describe the rest as stale."""
+    _forget_unheld()
     with unfrozen():
         for _ in range(_DEPTH):
             if not swaps:
-                return
+                break
             swaps = _Sweep(swaps).run()
+    _forget_unheld()
 
 
 @contextlib.contextmanager
@@ -298,6 +300,8 @@ class _Origin:
 
 # What was built anew, by id, and what it was built from: taking a patch back restores the very object.
 _origins: dict[int, _Origin] = {}
+_HELD_HERE = 2
+"""References to what was built: that of its _Origin, and the argument of sys.getrefcount()."""
 
 
 def _rebuilt(found: Any, new_for: Callable[[Any, str], Any]) -> Any:
@@ -320,6 +324,18 @@ def _rebuilt(found: Any, new_for: Callable[[Any, str], Any]) -> Any:
 def _forget(found: Any, origin: Any) -> Any:
     _origins.pop(id(found), None)
     return origin
+
+
+def _forget_unheld() -> None:
+    """Forget what nobody holds any more.
+
+    It would live on here, be found by the next search as a holder that wants to be built anew, and so on: each enable()
+    would find several times as many as the one before.
+    """
+    # What goes may have been the last to hold another.
+    while unheld := [key for key, entry in _origins.items() if sys.getrefcount(entry.built) <= _HELD_HERE]:
+        for key in unheld:
+            del _origins[key]
 
 
 def _made(kind: type) -> Callable[[Any, list[Any]], Any]:

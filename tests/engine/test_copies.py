@@ -379,6 +379,19 @@ def test_callable_object_is_followed(offer: Any, site: Any) -> None:
     assert all(vars(user)[name] is before[name] for name in ("kernel", "cached", "half"))
 
 
+def test_what_was_built_anew_and_replaced_again_is_forgotten(offer: Any, site: Any) -> None:
+    # The outer tuple is built anew for what is in it, and again for the inner one.
+    site.write({"nested.py": 'from lib import run\nTUPLE = (run, "in a tuple of this test", (1, run))\n'})
+    nested = importlib.import_module("nested")
+    offer(wrap_run())
+    for _ in range(3):
+        ascend_overlay.enable()
+        assert nested.TUPLE[2][1]() == "<stock 0>"
+        ascend_overlay.disable()
+    tuples = [found for found in gc.get_objects() if type(found) is tuple and len(found) == 3]
+    assert [found for found in tuples if found[1] == "in a tuple of this test"] == [nested.TUPLE]
+
+
 @pytest.mark.parametrize("make", [wrap_run, replace_run], ids=["wrap", "replace"])
 def test_patched_function_can_be_pickled_and_copied(offer: Any, make: Callable[[], Overlay]) -> None:
     lib = importlib.import_module("lib")
