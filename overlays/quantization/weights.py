@@ -32,7 +32,7 @@ def load_weights(wrapped: Callable[..., None], instance: Any, args: tuple[Any, .
 
     def load(weights: Iterable[tuple[str, Tensor]], *more: Any, **options: Any) -> Any:
         nonlocal loaded
-        passing = _Passing(weights)
+        passing = _Passing(weights, model)
         try:
             loaded = theirs(iter(passing), *more, **options)
         except CheckpointError as error:
@@ -43,7 +43,7 @@ def load_weights(wrapped: Callable[..., None], instance: Any, args: tuple[Any, .
             if passing.name is None or passing.tensor is None or isinstance(error, OutOfMemoryError):
                 raise
             place = _place(passing.name, instance, config)
-            raise CheckpointError(_sentence(place, passing.name, passing.tensor, model, error)) from error
+            raise CheckpointError(_sentence(place, passing, type(model).__name__, error)) from error
         return loaded
 
     model.load_weights = load
@@ -63,18 +63,35 @@ class _Passing:
     Attributes:
         name: its name in the checkpoint; None where the model has none in hand, so nothing that goes wrong is about it.
         tensor: the tensor.
+        parameter: the parameter of the same name, if there is one.
     """
 
-    def __init__(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+    def __init__(self, weights: Iterable[tuple[str, Tensor]], model: nn.Module) -> None:
         self._weights = weights
+        self._parameters = dict(model.named_parameters())
+        self._mapper = getattr(model, "hf_to_vllm_mapper", None)
         self.name: str | None = None
         self.tensor: Tensor | None = None
+        self.parameter: nn.Parameter | None = None
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         for name, tensor in self._weights:
             self.name, self.tensor = name, tensor
+            self.parameter = self._parameters.get(self._mapper.map_name(name) if self._mapper else name)
+            self._see_dtype(name, tensor)
             yield name, tensor
-            self.name = self.tensor = None
+            self.name = self.tensor = self.parameter = None
+
+    def _see_dtype(self, name: str, tensor: Tensor) -> None:
+        """See that what vLLM copies into a floating parameter, such as the weight of a norm, is floating."""
+        parameter = self.parameter
+        if parameter is None or hasattr(parameter, "weight_loader"):
+            return  # whoever loads it looks at it
+        if parameter.is_floating_point() and not tensor.is_floating_point():
+            raise CheckpointError(
+                f"{name} is {tensor.dtype} in the checkpoint, and the model computes with {parameter.dtype} there. "
+                f"The description or config.json is that of another checkpoint, or the tensor was converted."
+            )
 
 
 def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
@@ -82,18 +99,23 @@ def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
     return given["model"], given["model_config"]
 
 
-def _sentence(place: str, name: str, tensor: Tensor, model: nn.Module, error: Exception) -> str:
-    mapper = getattr(model, "hf_to_vllm_mapper", None)
-    parameter = dict(model.named_parameters()).get(mapper.map_name(name) if mapper else name)
-    shape = tuple(tensor.shape)
-    if parameter is not None and tuple(parameter.shape) != shape:
+def _sentence(place: str, passing: _Passing, model: str, error: Exception) -> str:
+    from vllm.distributed import get_tensor_model_parallel_world_size
+
+    assert passing.tensor is not None
+    found, parameter = tuple(passing.tensor.shape), passing.parameter
+    wanted = found if parameter is None else tuple(parameter.shape)
+    # Only what has a loader of its own is spread over ranks.
+    whole = get_tensor_model_parallel_world_size() == 1 or not hasattr(parameter, "weight_loader")
+    if wanted != found and whole:
         return (
-            f"{place} has the shape {shape}; for this model it is {tuple(parameter.shape)}. The file or config.json is "
-            f"that of another model."
+            f"{place} has the shape {found}; for this model it is {wanted}. The file or config.json is that of another "
+            f"model."
         )
+    rank = f", where one rank has the shape {wanted}" if wanted != found else ""
     what = " ".join(str(error).split()) or type(error).__name__
     return (
-        f"{place}, {tensor.dtype} of the shape {shape}, cannot be loaded into {type(model).__name__}: {what}. See that "
+        f"{place}, {passing.tensor.dtype} of the shape {found}, cannot be loaded into {model}{rank}: {what}. See that "
         f"the file and config.json are those of one model."
     )
 

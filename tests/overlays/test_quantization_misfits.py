@@ -174,6 +174,7 @@ def test_an_embedding_that_is_also_the_output_layer_is_named_once(folder: Path, 
         (f"{LAYER}.self_attn.o_proj.weight", lambda x: x.to(torch.int8)),
         (f"{LAYER}.self_attn.q_proj.weight", lambda x: x.to(torch.bfloat16)),
         (f"{LAYER}.self_attn.q_proj.bias", lambda x: x.to(torch.int32)),
+        (f"{LAYER}.input_layernorm.weight", lambda x: x.to(torch.int8)),
     ],
 )
 def test_another_dtype_is_named_with_its_file(folder: Path, tmp_path: Path, name: str, change: Change) -> None:
@@ -196,6 +197,26 @@ def test_what_the_model_does_not_know_is_named_with_its_file(folder: Path, tmp_p
     save_file(tensors, found / FILE)
     with pytest.raises(CheckpointError, match=rf"layers\.0\.other\.weight of .*{FILE}, torch\.float32 of the shape"):
         _load(found)
+
+
+def test_the_shape_on_one_rank_is_not_taken_for_that_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vllm import distributed
+
+    from ascend_overlay.overlays.quantization import weights
+
+    model = torch.nn.Linear(4, 8)
+    model.weight.weight_loader = print
+    passing = weights._Passing([("weight", torch.ones(12, 4))], model)
+    next(iter(passing))
+    monkeypatch.setattr(distributed, "get_tensor_model_parallel_world_size", lambda: 2)
+    text = weights._sentence("weight of here", passing, "Model", AssertionError())
+    assert text.startswith(
+        "weight of here, torch.float32 of the shape (12, 4), cannot be loaded into Model, where one rank has the shape "
+        "(8, 4): AssertionError."
+    )
+    monkeypatch.setattr(distributed, "get_tensor_model_parallel_world_size", lambda: 1)
+    text = weights._sentence("weight of here", passing, "Model", AssertionError())
+    assert text.startswith("weight of here has the shape (12, 4); for this model it is (8, 4).")
 
 
 def test_a_damaged_file_is_vllms_matter(folder: Path, tmp_path: Path) -> None:
