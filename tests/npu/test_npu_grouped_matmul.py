@@ -9,10 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from npu_kit import DTYPES, OPERATORS, assert_checked_by_torch, assert_compiles, assert_rounded_once, tensor, torch
 
+from ascend_overlay.npu.reference import moe_matmul
 from ascend_overlay.npu.reference.moe_matmul import npu_grouped_matmul
 
 BIAS = {torch.float32: torch.float32, torch.float16: torch.float16, torch.bfloat16: torch.float32}
 GROUPED = {"split_item": 2, "group_type": 0, "group_list_type": 1}
+
+# How many elements of weights are copied to the rows, and of these converted.
+WAYS = {"as it is": None, "converted copies": (1 << 30, 1 << 30), "copies": (1 << 30, 0), "group by group": (0, 0)}
 
 _SIZES = st.lists(st.integers(0, 6), min_size=1, max_size=5)
 
@@ -52,15 +56,20 @@ def _product(x: Any, weight: Any, sizes: list[int]) -> tuple[Any, Any]:
     layout=st.sampled_from(["plain", "transposed"]),
     kind=st.integers(0, 1),
     with_bias=st.booleans(),
+    way=st.sampled_from(list(WAYS)),
 )
 def test_float_products_are_rounded_once(
-    sizes: list[int], rest: int, k: int, n: int, dtype: Any, layout: str, kind: int, with_bias: bool
+    sizes: list[int], rest: int, k: int, n: int, dtype: Any, layout: str, kind: int, with_bias: bool, way: str
 ) -> None:
     total = sum(sizes)
     x, weight = tensor(1, total + rest, k, dtype=dtype), _weights(len(sizes), k, n, dtype, layout)
     bias = tensor(3, len(sizes), n, dtype=BIAS[dtype]) if with_bias else None
     options = GROUPED | {"group_list_type": kind, "group_list": _listed(sizes, kind)}
-    (y,) = OPERATORS.npu_grouped_matmul([x], [weight], bias=None if bias is None else [bias], **options)
+    with pytest.MonkeyPatch.context() as patch:
+        if (limits := WAYS[way]) is not None:
+            patch.setattr(moe_matmul, "_MOST_COPIED", limits[0])
+            patch.setattr(moe_matmul, "_MOST_CONVERTED", limits[1])
+        (y,) = OPERATORS.npu_grouped_matmul([x], [weight], bias=None if bias is None else [bias], **options)
     exact, size = _product(x, weight, sizes)
     if bias is not None:
         exact, size = exact + bias.double()[_owners(sizes)], size + bias.double().abs()[_owners(sizes)]
@@ -105,6 +114,23 @@ def test_int8_products_are_exact_until_they_are_scaled(
     finite = exact.abs() < torch.finfo(dtype).max
     assert_rounded_once(y[:total][finite], exact[finite])
     assert not y[total:].any()
+
+
+def test_what_was_taken_once_is_still_looked_at() -> None:
+    """The shapes and dtypes of a call are not checked anew; numbers are, and so is every other call."""
+    x, weight, options = tensor(1, 5, 8), tensor(2, 2, 8, 6), GROUPED | {"group_list": torch.tensor([2, 3])}
+    OPERATORS.npu_grouped_matmul([x], [weight], **options)
+    for change, message in (
+        ({"group_list": torch.tensor([2, 4])}, "for 5 rows"),
+        ({"group_list": torch.tensor([2, 3], dtype=torch.int32)}, "group_list is torch.int32"),
+        ({"group_type": -1}, "split_item is 2"),
+        ({"bias": [torch.zeros(2, 5)]}, "bias has the shapes"),
+    ):
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match=message):
+                OPERATORS.npu_grouped_matmul([x], [weight], **(options | change))
+    with pytest.raises(RuntimeError, match="has no product"):
+        OPERATORS.npu_grouped_matmul([x[:, :7]], [weight], **options)
 
 
 @pytest.mark.parametrize(("kind", "name"), [(1, "relu"), (2, "gelu"), (4, "fast gelu"), (5, "silu")])
