@@ -89,6 +89,8 @@ def rebind_everywhere(swaps: Sequence[Swap]) -> None:
             if not swaps:
                 break
             swaps = _Sweep(swaps).run()
+    # The last ones, where there are more than so many levels.
+    swaps = ()
     _forget_unheld()
 
 
