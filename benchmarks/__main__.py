@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--quick] [--json FILE] [NAME...]`."""
+"""`python -m benchmarks [--quick] [--models MODEL,...] [--json FILE] [NAME...]`."""
 
 from __future__ import annotations
 
@@ -23,13 +23,20 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which ones: {', '.join(BENCHMARKS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="fewer rounds: minutes in place of half an hour")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
+    parser.add_argument(
+        "--models", metavar="MODEL,...", help=f"for decode: of {', '.join(decode.MODELS)} (default: all)"
+    )
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.names if name not in BENCHMARKS]:
         parser.error(f"there is no benchmark {unknown[0]!r}; there are: {', '.join(BENCHMARKS)}")
+    models = arguments.models.split(",") if arguments.models else decode.MODELS
+    if unknown := [name for name in models if name not in decode.MODELS]:
+        parser.error(f"there is no model {unknown[0]!r}; there are: {', '.join(decode.MODELS)}")
     results: list[Result] = []
     for name in arguments.names or BENCHMARKS:
         print(f"{name}: {BENCHMARKS[name].__doc__.splitlines()[0]}", flush=True)  # type: ignore[union-attr]
-        for result in BENCHMARKS[name].run(quick=arguments.quick):
+        options = {"models": models} if name == decode.NAME else {}
+        for result in BENCHMARKS[name].run(quick=arguments.quick, **options):
             results.append(result)
             print(f"  {line(result)}", flush=True)
     if arguments.json:

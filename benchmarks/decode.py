@@ -1,5 +1,7 @@
 """Every tiny model in stock and in overlaid vLLM: how much longer decoding takes through the reference kernels.
 
+`python -m benchmarks decode --models llama3,wide_llama3` measures these only.
+
 Two processes hold a model each, one stock and one overlaid, generate in turns, and go on to the next model.
 The goal is one of processor time, which other work on the machine disturbs less; the wall time is in the details.
 """
@@ -33,30 +35,31 @@ WIDE = ("llama3", "qwen3_moe")
 _WIDE: dict[str, Any] = {"hidden": 1024, "heads": 16, "kv_heads": 4, "layers": 4}
 
 
-def run(
-    *,
-    quick: bool,
-    families: Sequence[str] = tuple(tiny.FAMILIES),
-    wide: Sequence[str] = WIDE,
-    rounds: int | None = None,
-) -> Iterator[Result]:
-    """Let each model generate in turns with its like, eager and (not quick) compiled."""
+MODELS = (*tiny.FAMILIES, *(f"wide_{family}" for family in WIDE))
+
+
+def run(*, quick: bool, models: Sequence[str] = MODELS, rounds: int | None = None) -> Iterator[Result]:
+    """Let each of the `models` generate in turns with its like, eager and (not quick) compiled."""
     rounds = rounds or (7 if quick else 21)
     with tempfile.TemporaryDirectory() as folder:
-        models = {family: tiny.FAMILIES[family](Path(folder, "models", family)) for family in families}
-        for family in wide:
-            models[f"wide {family}"] = tiny.FAMILIES[family](Path(folder, "wide", family), **_WIDE)
+        made = {name: _make(name, Path(folder, "models", name)) for name in models}
         processes = {name: _start(Path(folder, name), overlaid=name == "overlaid") for name in ("stock", "overlaid")}
         try:
             for mode in (in_process.EAGER,) if quick else (in_process.EAGER, in_process.COMPILED):
-                for family, model in models.items():
-                    yield _compare(processes, family, str(model), mode, rounds)
+                for name, model in made.items():
+                    yield _compare(processes, name, str(model), mode, rounds)
         finally:
             for process in processes.values():
                 process.end()
 
 
-def _compare(processes: dict[str, Conversation], family: str, model: str, mode: str, rounds: int) -> Result:
+def _make(name: str, folder: Path) -> Path:
+    """Write the model of a family, or a wide one of it."""
+    family = name.removeprefix("wide_")
+    return tiny.FAMILIES[family](folder, **({} if family == name else _WIDE))
+
+
+def _compare(processes: dict[str, Conversation], label: str, model: str, mode: str, rounds: int) -> Result:
     for process in processes.values():
         process.tell(json.dumps({"model": model, "mode": mode}))
     for process in processes.values():
@@ -75,7 +78,7 @@ def _compare(processes: dict[str, Conversation], family: str, model: str, mode: 
     values = summary(ratios(samples["overlaid"], samples["stock"]))
     details = {f"{name}, tokens/s": PROMPTS * TOKENS / summary(found)[0] for name, found in walls.items()}
     details["wall time, ratio"] = summary(ratios(walls["overlaid"], walls["stock"]))
-    what = f"decode, {mode}, {family}, processor time, overlaid over stock"
+    what = f"decode, {mode}, {label}, processor time, overlaid over stock"
     return Result(NAME, what, *values, "ratio", GOAL, rounds, details)
 
 

@@ -62,6 +62,9 @@ def test_an_unknown_benchmark_is_named(tmp_path: Path) -> None:
     done = _run("nothing")
     assert done.returncode == 2
     assert "there is no benchmark 'nothing'; there are: idle, import, calls, rebinding, engine, decode" in done.stderr
+    done = _run("decode", "--models", "llama3,nothing")
+    assert done.returncode == 2
+    assert "there is no model 'nothing'; there are: llama3, qwen3" in done.stderr
 
 
 @pytest.mark.vllm
@@ -102,10 +105,9 @@ def test_a_conversation(benchmarks: Any, tmp_path: Path) -> None:
 @pytest.mark.e2e
 def test_decoding_is_measured_model_by_model(benchmarks: Any) -> None:
     decode = importlib.import_module("benchmarks.decode")
-    results = list(decode.run(quick=True, families=["llama3", "qwen3_moe"], wide=["llama3"], rounds=2))
-    assert [result.what.split(", ")[1:3] for result in results] == [
-        ["eager", name] for name in ("llama3", "qwen3_moe", "wide llama3")
-    ]
+    models = ["llama3", "qwen3_moe", "wide_llama3"]
+    results = list(decode.run(quick=True, models=models, rounds=2))
+    assert [result.what.split(", ")[1:3] for result in results] == [["eager", name] for name in models]
     for result in results:
         assert (result.goal, result.unit, result.runs) == (1.5, "ratio", 2)
         assert 0.1 < result.value < 10

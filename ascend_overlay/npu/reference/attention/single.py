@@ -22,6 +22,7 @@ _STEP = 16
 """Tokens by which what is read grows; all sizes of blocks are multiples of it."""
 
 Limits = tuple[tuple[int, int], ...]
+Blocks = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def attend(
     needed = -(-max([end for _, end in limits]) // place.size)
     if needed < blocks.shape[1]:
         blocks = blocks[:, :needed]
-    plan = _plan(tuple(blocks.flatten().tolist()), limits, place.size, heads, values.size, values.block_size)
+    plan = _plan(tuple(map(tuple, blocks.tolist())), limits, place.size, heads, values.size, values.block_size)
     if plan is None:
         return None
     scores, read = plan.scores, None
@@ -76,7 +77,7 @@ def attend(
 
 
 @functools.lru_cache(maxsize=8)
-def _plan(blocks: tuple[int, ...], limits: Limits, size: int, heads: int, width: int, block_size: int) -> _Plan | None:
+def _plan(blocks: Blocks, limits: Limits, size: int, heads: int, width: int, block_size: int) -> _Plan | None:
     batch, longest = len(limits), max(end - first for first, end in limits)
     # Sequences are padded to the longest.
     if batch * longest * heads * width > _MOST:
@@ -103,13 +104,13 @@ def _plan(blocks: tuple[int, ...], limits: Limits, size: int, heads: int, width:
 
 @functools.lru_cache(maxsize=8)
 def _rows(
-    blocks: tuple[int, ...], starts: tuple[int, ...], length: int, size: int, heads: int, block_size: int
+    blocks: Blocks, starts: tuple[int, ...], length: int, size: int, heads: int, block_size: int
 ) -> tuple[Tensor, Tensor]:
     """Return the rows of `length` tokens from `starts` on, (b * kv heads or 1, length), and the numbers of columns.
 
     They are the same in several steps, so the last ones are kept.
     """
-    table, columns = torch.tensor(blocks).view(len(starts), -1), torch.arange(length)
+    table, columns = torch.tensor(blocks), torch.arange(length)
     positions = torch.tensor(starts).unsqueeze(1) + columns
     tokens = Paged(table, size).find(None, positions.clamp(max=table.shape[1] * size - 1))
     return rows_of(tokens, heads, block_size).view(-1, length), columns
