@@ -15,8 +15,8 @@ from ascend_overlay.npu.reference.moe_matmul import npu_grouped_matmul
 BIAS = {torch.float32: torch.float32, torch.float16: torch.float16, torch.bfloat16: torch.float32}
 GROUPED = {"split_item": 2, "group_type": 0, "group_list_type": 1}
 
-# How many elements of weights are copied to the rows, and of these converted.
-WAYS = {"as it is": None, "converted copies": (1 << 30, 1 << 30), "copies": (1 << 30, 0), "group by group": (0, 0)}
+# How many elements of weights are copied to the rows, and whether the machine multiplies 16 bits quickly.
+WAYS = {"as it is": None, "converted copies": (1 << 30, False), "copies": (1 << 30, True), "group by group": (0, True)}
 
 _SIZES = st.lists(st.integers(0, 6), min_size=1, max_size=5)
 
@@ -68,7 +68,7 @@ def test_float_products_are_rounded_once(
     with pytest.MonkeyPatch.context() as patch:
         if (limits := WAYS[way]) is not None:
             patch.setattr(moe_matmul, "_MOST_COPIED", limits[0])
-            patch.setattr(moe_matmul, "_MOST_CONVERTED", limits[1])
+            patch.setattr(moe_matmul, "_at_home", lambda dtype: limits[1])
         (y,) = OPERATORS.npu_grouped_matmul([x], [weight], bias=None if bias is None else [bias], **options)
     exact, size = _product(x, weight, sizes)
     if bias is not None:

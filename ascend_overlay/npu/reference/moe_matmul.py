@@ -20,8 +20,6 @@ Tensors = Sequence[Tensor]
 
 _MOST_COPIED = 1 << 19
 """Elements of weights that are copied to the rows."""
-_MOST_CONVERTED = 1 << 16
-"""Elements of such copies that are sooner converted than a product in bfloat16 is started."""
 
 _ACTIVATIONS: dict[int, Callable[[Tensor], Tensor]] = {
     1: relu,
@@ -120,13 +118,21 @@ def _copied(call: Call, rows: Tensor, weight: Tensor, sizes: list[int]) -> Tenso
         weight = weight.transpose(1, 2).index_select(0, groups).transpose(1, 2)
     else:
         weight = weight.index_select(0, groups)
-    if call.bias is None and call.dtype != torch.float16 and weight.numel() > _MOST_CONVERTED:
+    if call.bias is None and _at_home(call.dtype):
         # PyTorch adds up in float32 and rounds once.
         return torch.bmm(rows.unsqueeze(1), weight).squeeze(1)
     product = torch.bmm(rows.float().unsqueeze(1), weight.float()).squeeze(1)
     if call.bias is not None:
         product += call.bias[0].index_select(0, groups)
     return product.to(dtype=call.dtype)
+
+
+@functools.cache
+def _at_home(dtype: torch.dtype) -> bool:
+    """Tell whether this machine multiplies `dtype` as quickly as float32; others are better converted."""
+    if dtype == torch.bfloat16:
+        return torch._C._has_mkldnn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype == torch.float32
 
 
 @functools.lru_cache(maxsize=8)
