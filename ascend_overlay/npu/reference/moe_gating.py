@@ -5,13 +5,12 @@ Among equal scores the lower expert wins, as in torch_npu's own tests of these o
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor
 
 from ascend_overlay.npu.kernel import ReferenceKernel
 from ascend_overlay.npu.reference.checks import dimensions, float_tensor, once_for_alike, refuse
+from ascend_overlay.npu.reference.constants import kept
 
 _SOFTMAX, _SIGMOID = 0, 1
 _MAXIMUM, _SUM_OF_TWO = 0, 1
@@ -47,9 +46,9 @@ def npu_moe_gating_top_k_softmax(
     return y, experts, _places(x.shape[:-1], k).clone()
 
 
-@functools.lru_cache(maxsize=8)
+@kept(8)
 def _places(rows: torch.Size, k: int) -> Tensor:
-    """Return row_idx of so many rows; nobody writes to it."""
+    """Return row_idx of so many rows."""
     count = rows.numel()
     return torch.arange(count * k, dtype=torch.int32).view(k, count).t().contiguous().view(*rows, k)
 

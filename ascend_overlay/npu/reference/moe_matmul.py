@@ -12,6 +12,7 @@ from torch.nn.functional import gelu, relu, silu
 
 from ascend_overlay.npu.kernel import ReferenceKernel
 from ascend_overlay.npu.reference.checks import refuse
+from ascend_overlay.npu.reference.constants import kept
 from ascend_overlay.npu.reference.integers import integer_product
 from ascend_overlay.npu.reference.moe_matmul_checks import NAME, Call, check, dtype_of, group_sizes
 from ascend_overlay.npu.reference.quantization import carried_scale, to_int8
@@ -135,9 +136,9 @@ def _at_home(dtype: torch.dtype) -> bool:
     return dtype == torch.float32
 
 
-@functools.lru_cache(maxsize=8)
+@kept(8)
 def _groups(sizes: tuple[int, ...]) -> Tensor:
-    """Return the group of each row. An expert's two products have the same; nobody writes to it."""
+    """Return the group of each row. An expert's two products have the same."""
     return torch.tensor([group for group, size in enumerate(sizes) if size for _ in range(size)])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from ascend_overlay.npu.kernel import ReferenceKernel
 from ascend_overlay.npu.reference.checks import FLOATS, dimensions, extremes, float_tensor, once_for_alike, refuse
+from ascend_overlay.npu.reference.constants import kept
 from ascend_overlay.npu.reference.quantization import to_int8
 
 _COUNT, _KEY_VALUE = 1, 2
@@ -93,9 +93,9 @@ def npu_moe_init_routing_v2(
     return _filled_up(expanded, slots), positions, tokens, _filled_up(scales, slots)
 
 
-@functools.lru_cache(maxsize=8)
+@kept(8)
 def _numbers(first: int, end: int) -> Tensor:
-    """Return the int32 from `first` to before `end`; nobody writes to them."""
+    """Return the int32 from `first` to before `end`."""
     return torch.arange(first, end, dtype=torch.int32)
 
 

@@ -6,7 +6,6 @@ leads to the keys is kept: all layers of a step read the same tokens, and the ne
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ascend_overlay.npu.reference.attention.stores import Paged, Store, rows_of
-from ascend_overlay.npu.reference.constants import number
+from ascend_overlay.npu.reference.constants import kept, number
 
 _MOST = 1 << 20
 """Elements of keys that are held at a time."""
@@ -27,7 +26,7 @@ Blocks = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What is read, and what of it is seen. All layers of a step have the same; nobody writes to it.
+    """What is read, and what of it is seen. All layers of a step have the same.
 
     Attributes:
         sequences: how many there are.
@@ -76,7 +75,7 @@ def attend(
     return torch.bmm(scores.softmax(-1), found).view(plan.sequences, -1, values.size)
 
 
-@functools.lru_cache(maxsize=8)
+@kept(8)
 def _plan(blocks: Blocks, limits: Limits, size: int, heads: int, width: int, block_size: int) -> _Plan | None:
     batch, longest = len(limits), max(end - first for first, end in limits)
     # Sequences are padded to the longest.
@@ -102,7 +101,7 @@ def _plan(blocks: Blocks, limits: Limits, size: int, heads: int, width: int, blo
     return _Plan(batch, rows.shape[1], index, hidden)
 
 
-@functools.lru_cache(maxsize=8)
+@kept(8)
 def _rows(
     blocks: Blocks, starts: tuple[int, ...], length: int, size: int, heads: int, block_size: int
 ) -> tuple[Tensor, Tensor]:
