@@ -27,10 +27,13 @@ def give(model: nn.Module, description: Description) -> None:
     Raises:
         CheckpointError: the bias is that of a norm that cannot have one.
     """
-    given = 0
+    given, nowhere = 0, []
     for name in description.norm_biases:
-        module = _submodule(model, name.rpartition(".")[0])
-        if module is None or isinstance(module, PPMissingLayer) or getattr(module, "bias", None) is not None:
+        module = _module(model, name.rpartition(".")[0])
+        if module is None:
+            nowhere.append(name)
+            continue
+        if isinstance(module, PPMissingLayer) or getattr(module, "bias", None) is not None:
             continue  # on another rank of the pipeline, or a norm that has a bias anyway
         if not isinstance(module, RMSNorm) or name.endswith(_INSIDE):
             raise CheckpointError(
@@ -42,6 +45,13 @@ def give(model: nn.Module, description: Description) -> None:
         given += 1
     if given:
         ascend_overlay.note("quantization", f"{given} norms add a bias, since {description.source} lists one for each")
+    if nowhere:
+        more = f" and {len(nowhere) - 3} more" if len(nowhere) > 3 else ""
+        ascend_overlay.note(
+            "quantization",
+            f"{description.source} lists the biases of norms that are not in {type(model).__name__}, as those of "
+            f"layers for drafting are not; nothing reads them: {', '.join(nowhere[:3])}{more}",
+        )
 
 
 class _AddsBias:
@@ -66,8 +76,11 @@ def _biased(norm: type) -> type:
     return _classes[norm]
 
 
-def _submodule(model: nn.Module, name: str) -> nn.Module | None:
-    try:
-        return model.get_submodule(name)
-    except AttributeError:
-        return None
+def _module(model: nn.Module, name: str) -> nn.Module | None:
+    """Return the module of that name, or what stands for it where it is on another rank; None where there is none."""
+    module: Any = model
+    for part in name.split("."):
+        module = getattr(module, part, None)
+        if not isinstance(module, nn.Module) or isinstance(module, PPMissingLayer):
+            break
+    return module if isinstance(module, nn.Module) else None

@@ -105,6 +105,19 @@ def test_a_norm_on_another_rank_of_the_pipeline_gets_none() -> None:
     assert type(model.norm) is PPMissingLayer
 
 
+def test_biases_of_norms_that_are_nowhere_are_in_the_ledger() -> None:
+    from vllm.model_executor.models.utils import PPMissingLayer
+
+    from ascend_overlay.overlays.quantization import norm_bias
+
+    model, description = _model("layers.0.input_layernorm.bias", "layers.1.norm.bias", "layers.7.input_layernorm.bias")
+    model.layers.append(PPMissingLayer())
+    norm_bias.give(model, description)
+    notes = [text for _, text in ascend_overlay.ledger().notes if "not in Module" in text]
+    assert len(notes) == 1
+    assert notes[0].endswith("nothing reads them: layers.7.input_layernorm.bias")
+
+
 def test_the_whole_model_gets_them_once_and_other_models_do_not() -> None:
     from ascend_overlay.overlays.quantization import building
 
