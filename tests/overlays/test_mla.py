@@ -7,6 +7,7 @@ miss that by a few thousandths of its size in bfloat16; the overlaid layer may m
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -231,6 +232,8 @@ def test_the_angles_of_a_step_are_looked_up_once_for_all_layers() -> None:
     assert step.angles(positions, cosines, sines) is found
     assert torch.equal(step.angles(positions, sines, cosines)[0], found[1])
     assert torch.equal(step.angles(torch.tensor([1, 1]), cosines, sines)[0], cosines[[1, 1]].view(2, 1, 1, 64))
+    (kept,) = (field for field in dataclasses.fields(AscendMLAMetadata) if field.name == "_angles")
+    assert not kept.init  # nor handed on to the metadata of a part of the step
 
 
 def test_the_cache_is_two_planes_of_one_allocation() -> None:

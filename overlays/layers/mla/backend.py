@@ -100,7 +100,10 @@ class AscendMLAMetadata(MLACommonMetadata):  # type: ignore[misc, unused-ignore]
 
     prompt_ends: list[int] = dataclasses.field(default_factory=list)
     chunk_ends: list[tuple[list[int], list[int]]] = dataclasses.field(default_factory=list)
-    _angles: tuple[tuple[int, ...], Angles] | None = None
+    # Not handed on to what dataclasses.replace() makes of this: that may be other tokens.
+    _angles: tuple[tuple[int, ...], torch.Tensor, Angles] | None = dataclasses.field(
+        default=None, init=False, repr=False, compare=False
+    )
 
     def angles(self, positions: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> Angles:
         """Return the angles of the tokens of this step, looked up once for all layers that have them in common.
@@ -117,8 +120,9 @@ class AscendMLAMetadata(MLACommonMetadata):  # type: ignore[misc, unused-ignore]
         if self._angles is None or self._angles[0] != of:
             known = positions[: self.num_actual_tokens]
             cos, sin = (table.index_select(0, known).view(len(known), 1, 1, -1) for table in (cosines, sines))
-            self._angles = of, (cos, sin)
-        return self._angles[1]
+            # With the positions, so that no others take their place in memory.
+            self._angles = of, positions, (cos, sin)
+        return self._angles[2]
 
 
 class AscendMLAMetadataBuilder(MLACommonMetadataBuilder[AscendMLAMetadata]):  # type: ignore[misc, unused-ignore]
