@@ -302,8 +302,6 @@ class _Origin:
 
 # What was built anew, by id, and what it was built from: taking a patch back restores the very object.
 _origins: dict[int, _Origin] = {}
-_HELD_HERE = 2
-"""References to what was built: that of its _Origin, and the argument of sys.getrefcount()."""
 
 
 def _rebuilt(found: Any, new_for: Callable[[Any, str], Any]) -> Any:
@@ -335,7 +333,7 @@ def _forget_unheld() -> None:
     would find several times as many as the one before.
     """
     # What goes may have been the last to hold another.
-    while unheld := [key for key, entry in _origins.items() if sys.getrefcount(entry.built) <= _HELD_HERE]:
+    while unheld := [key for key, entry in _origins.items() if _references(entry) <= _HELD_HERE]:
         for key in unheld:
             del _origins[key]
 
@@ -386,4 +384,11 @@ def _unshared_count() -> int:
     return sys.getrefcount(namespace["probe"])
 
 
+def _references(entry: _Origin) -> int:
+    return sys.getrefcount(entry.built)
+
+
+# Asked of Python itself: how many references a call of sys.getrefcount() adds is up to its release.
 _UNSHARED = _unshared_count()
+_HELD_HERE = _references(_Origin(object(), None))
+"""References to what nobody but its _Origin holds."""
