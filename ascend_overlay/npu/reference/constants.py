@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -27,7 +27,8 @@ def kept(count: int) -> Callable[[Callable[_Arguments, _Made]], Callable[_Argume
             with torch.inference_mode(False):
                 return make(*args, **kwargs)
 
-        return made
+        # The stubs of functools do not keep the parameters.
+        return cast("Callable[_Arguments, _Made]", made)
 
     return keeping
 

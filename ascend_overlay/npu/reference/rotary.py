@@ -61,8 +61,11 @@ def npu_mrope(
     tokens, width = both.shape
     heads = both.view(tokens, width // head_size, head_size)
     turned = _turn(heads, angles, half=rotary_mode == "half").to(dtype=query.dtype).view(tokens, width)
-    new_query, new_key = torch.split_with_sizes_copy(turned, (query.shape[1], key.shape[1]), dim=1)
-    return new_query, new_key
+    # PyTorch's stubs only know the one that writes to `out`.
+    parts: Sequence[Tensor] = torch.split_with_sizes_copy(  # type: ignore[assignment, func-returns-value, unused-ignore]
+        turned, (query.shape[1], key.shape[1]), dim=1
+    )
+    return parts[0], parts[1]
 
 
 def _owner(section: Sequence[int], angles: int, cache_mode: str | None) -> Tensor:

@@ -220,7 +220,7 @@ class _Reader:
 
     def __init__(self, store: Store, tokens: Tensor, index: Tensor | None) -> None:
         self.store, self.index, self._tokens = store, index, tokens
-        self._whole = None if index is None else store.take(*tokens.shape, index)
+        self._whole = None if index is None else store.take(tokens.shape[0], tokens.shape[1], index)
 
     def scores(self, queries: Tensor) -> Tensor:
         """Return ``queries @ keys``; queries are (b * N, some, D)."""
@@ -245,7 +245,7 @@ class _Reader:
         step = _step(store, self._tokens)
         for begin in range(0, length, step):
             tokens = self._tokens[:, begin : begin + step]
-            yield slice(begin, begin + step), store.take(*tokens.shape, store.index(tokens))
+            yield slice(begin, begin + step), store.take(tokens.shape[0], tokens.shape[1], store.index(tokens))
 
 
 def _step(store: Store, tokens: Tensor) -> int:
