@@ -15,7 +15,7 @@ from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbed
 
 import ascend_overlay
 from ascend_overlay.errors import CheckpointError
-from ascend_overlay.overlays.quantization import loading
+from ascend_overlay.overlays.quantization import loading, numbers
 from ascend_overlay.overlays.quantization.experts_loading import ExpertsLoading
 from ascend_overlay.overlays.quantization.linear import AscendLinearMethod
 from ascend_overlay.overlays.quantization.plain import PlainLinearMethod
@@ -57,6 +57,7 @@ def _watch_embedding(name: str, module: Any) -> None:
     load = weight.weight_loader
 
     def checked(param: Tensor, loaded_weight: Tensor) -> None:
+        numbers.see_floating(f"{name}.weight", loaded_weight, weight.dtype)
         if tuple(loaded_weight.shape) != wanted:
             raise CheckpointError(loading.misshapen(f"{name}.weight", loaded_weight, wanted))
         load(param, loaded_weight)

@@ -44,7 +44,7 @@ def look_for(model: nn.Module, loaded: set[str] | None, source: str) -> None:
     # It knows what a checkpoint need not have, and needs nothing of its loader for that.
     look: Any = DefaultModelLoader.track_weights_loading
     try:
-        look(None, model, loaded | set(_looked_for(model)), quantized=True)
+        look(None, model, loaded | set(looked_for(model)), quantized=True)
     except ValueError as error:
         text = f"{error}. The safetensors files of {source} are incomplete; copy or download them again."
         _complain(text, error)
@@ -57,7 +57,7 @@ def _complain(text: str, cause: Exception | None = None) -> None:
     warnings.warn(f"{text} What is missing is left as it is.", RuntimeWarning, stacklevel=2)
 
 
-def _looked_for(model: nn.Module) -> Iterator[str]:
+def looked_for(model: nn.Module) -> Iterator[str]:
     """Yield the parameters that their layer looks for itself: it knows which the checkpoint may be without."""
     for name, module in model.named_modules():
         method = getattr(module, "quant_method", None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from ascend_overlay.errors import CheckpointError
@@ -35,4 +36,19 @@ def see_scales(scales: Tensor, name: Name, *, smallest: float = 0.0) -> None:
         raise CheckpointError(
             f"{name(wrong)} holds {scales[wrong][0].item()} in the checkpoint, which is no scale. Quantize the model "
             f"again."
+        )
+
+
+def see_floating(name: str, found: Tensor, wanted: torch.dtype) -> None:
+    """See that a tensor of the checkpoint is floating where the model computes with floating numbers.
+
+    vLLM would copy the bare integers of a quantized one.
+
+    Raises:
+        CheckpointError: it is not.
+    """
+    if wanted.is_floating_point and not found.is_floating_point():
+        raise CheckpointError(
+            f"{name} is {found.dtype} in the checkpoint, and the model computes with {wanted} there. The description "
+            f"or config.json is that of another checkpoint, or the tensor was converted."
         )

@@ -9,7 +9,7 @@ from typing import Any
 from torch import OutOfMemoryError, Tensor, nn
 
 from ascend_overlay.errors import CheckpointError
-from ascend_overlay.overlays.quantization import detection
+from ascend_overlay.overlays.quantization import detection, numbers
 
 _FAILURES = (AssertionError, IndexError, KeyError, RuntimeError, ValueError)
 """What the loaders of vLLM's layers and models raise."""
@@ -67,8 +67,13 @@ class _Passing:
     """
 
     def __init__(self, weights: Iterable[tuple[str, Tensor]], model: nn.Module) -> None:
+        # At module level it would be imported in the middle of the imports of vLLM's loader.
+        from ascend_overlay.overlays.quantization import missing
+
         self._weights = weights
         self._parameters = dict(model.named_parameters())
+        # Their layers look at what comes, and some take integers.
+        self._looked_at = set(missing.looked_for(model))
         self._mapper = getattr(model, "hf_to_vllm_mapper", None)
         self.name: str | None = None
         self.tensor: Tensor | None = None
@@ -77,21 +82,12 @@ class _Passing:
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         for name, tensor in self._weights:
             self.name, self.tensor = name, tensor
-            self.parameter = self._parameters.get(self._mapper.map_name(name) if self._mapper else name)
-            self._see_dtype(name, tensor)
+            place = self._mapper.map_name(name) if self._mapper else name
+            self.parameter = self._parameters.get(place)
+            if self.parameter is not None and place not in self._looked_at:
+                numbers.see_floating(name, tensor, self.parameter.dtype)
             yield name, tensor
             self.name = self.tensor = self.parameter = None
-
-    def _see_dtype(self, name: str, tensor: Tensor) -> None:
-        """See that what vLLM copies into a floating parameter, such as the weight of a norm, is floating."""
-        parameter = self.parameter
-        if parameter is None or hasattr(parameter, "weight_loader"):
-            return  # whoever loads it looks at it
-        if parameter.is_floating_point() and not tensor.is_floating_point():
-            raise CheckpointError(
-                f"{name} is {tensor.dtype} in the checkpoint, and the model computes with {parameter.dtype} there. "
-                f"The description or config.json is that of another checkpoint, or the tensor was converted."
-            )
 
 
 def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:

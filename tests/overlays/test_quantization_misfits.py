@@ -183,6 +183,23 @@ def test_another_dtype_is_named_with_its_file(folder: Path, tmp_path: Path, name
         _load(found)
 
 
+@pytest.mark.parametrize("name", ["model.embed_tokens.weight", "lm_head.weight"])
+def test_integers_are_not_taken_for_an_embedding(folder: Path, tmp_path: Path, name: str) -> None:
+    found = _changed(folder, tmp_path, "llama", name, lambda x: x.to(torch.int8))
+    with pytest.raises(CheckpointError, match=rf"{name} is torch\.int8 in the .* is {name} of .*00001-of-00002"):
+        _load(found)
+
+
+def test_integers_are_not_taken_for_what_the_model_loads_in_its_own_way() -> None:
+    """As the router of DeepSeek, which has no quantization method, or the states of a Mamba layer."""
+    from ascend_overlay.overlays.quantization import weights
+
+    model = torch.nn.Linear(4, 8)
+    model.weight.weight_loader = print
+    with pytest.raises(CheckpointError, match=r"weight is torch\.int8 .* computes with torch\.float32 there"):
+        next(iter(weights._Passing([("weight", torch.ones(8, 4, dtype=torch.int8))], model)))
+
+
 @pytest.mark.parametrize("model", ["moe", "experts"])
 def test_an_expert_that_is_missing_is_named(folder: Path, tmp_path: Path, model: str) -> None:
     """One in float, too: vLLM takes a weight of all experts for loaded when that of one was."""
