@@ -36,17 +36,19 @@ def activation(name: str, *, limit: float | None = None, alpha: float = 1.0, bet
 
 def _swiglu() -> Activation:
     npu.load("npu_swiglu")
-    return lambda x: torch.ops.npu.npu_swiglu(x)
+    return lambda x: torch.ops.npu.npu_swiglu.default(x)
 
 
 def _clipped(limit: float, alpha: float, beta: float, *, interleaved: bool) -> Activation:
     npu.load("npu_clipped_swiglu")
-    return lambda x: torch.ops.npu.npu_clipped_swiglu(x, alpha=alpha, limit=limit, bias=beta, interleaved=interleaved)
+    return lambda x: torch.ops.npu.npu_clipped_swiglu.default(
+        x, alpha=alpha, limit=limit, bias=beta, interleaved=interleaved
+    )
 
 
 def _geglu(approximate: int) -> Activation:
     npu.load("npu_geglu")
-    return lambda x: torch.ops.npu.npu_geglu(x, -1, approximate, True)[0]
+    return lambda x: torch.ops.npu.npu_geglu.default(x, -1, approximate, True)[0]
 
 
 def _squared_relu(x: Tensor) -> Tensor:

@@ -54,14 +54,14 @@ def int8_experts(
     """
     tokens = sort_by_expert(x, experts, w13.shape[0], expert_map, quantized=True)
     hidden = activation(_product(tokens.rows, tokens.scale, w13, scale13, tokens.counts, x.dtype))
-    quantized, scale = torch.ops.npu.npu_dynamic_quant(hidden)
+    quantized, scale = torch.ops.npu.npu_dynamic_quant.default(hidden)
     return add_up(_product(quantized, scale, w2, scale2, tokens.counts, x.dtype), tokens, weights)
 
 
 def _product(
     rows: Tensor, scale: Tensor, weight: Tensor, channels: Tensor, counts: Tensor, dtype: torch.dtype
 ) -> Tensor:
-    product: Tensor = torch.ops.npu.npu_grouped_matmul(
+    product: Tensor = torch.ops.npu.npu_grouped_matmul.default(
         [rows],
         [weight],
         scale=[channels],
