@@ -122,6 +122,8 @@ def _compare(case: LayerCase, outcome: Outcome, stock: Any) -> None:
     if missing := [name for name in case.operators if name not in outcome.called]:
         called = ", ".join(outcome.called) or "no operator"
         outcome.problems.append(f"it did not call {', '.join(missing)} but {called}")
+    if stock is None and outcome.ok:
+        outcome.problems.append("there is nothing to compare with, since it raises in stock vLLM")
     if stock is None or overlaid is None:
         return
     for one, other in zip(stock, overlaid, strict=False):

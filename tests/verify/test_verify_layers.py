@@ -200,6 +200,14 @@ def test_what_the_npu_makes_of_a_layer_that_differs_fails(overlay: Any, answer: 
     assert here.ok and there.verdict == "FAIL" and problem in there.problems[0]
 
 
+def test_what_stock_vllm_cannot_compute_is_not_good_on_the_npu(overlay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    overlay(npu_gate)
+    monkeypatch.setattr("lib.gate", lambda x: 1 / 0)
+    here, there = layers.run([layer()], _device())
+    assert here.problems == ["it raises in stock vLLM: ZeroDivisionError: division by zero"]
+    assert there.problems == ["there is nothing to compare with, since it raises in stock vLLM"]
+
+
 def test_a_layer_that_cannot_run_on_an_npu_says_why(overlay: Any) -> None:
     overlay(npu_gate)
     here, there = layers.run([layer(cpu_only="it is shy.")], _device())
