@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from vllm.model_executor.layers.rotary_embedding.common import ApplyRotaryEmb
 
-from ascend_overlay.overlays.layers.rotary.turning import note_left_to_vllm, refusal, turn
+from ascend_overlay.overlays.layers.rotary.turning import note_refusal, refusal, turn
 
 
 class AscendApplyRotaryEmb(ApplyRotaryEmb):  # type: ignore[misc, unused-ignore]
@@ -29,7 +29,7 @@ class AscendApplyRotaryEmb(ApplyRotaryEmb):  # type: ignore[misc, unused-ignore]
         """
         dtype = torch.float32 if self.enable_fp32_compute else x.dtype
         if (reason := refusal(x, cos, dtype)) is not None:
-            note_left_to_vllm("ApplyRotaryEmb", reason)
+            note_refusal("ApplyRotaryEmb", reason)
             left: Tensor = super().forward_native(x, cos, sin)
             return left
         return turn(x.to(dtype), cos, sin, neox=self.is_neox_style).to(x.dtype)

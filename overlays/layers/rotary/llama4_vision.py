@@ -7,7 +7,7 @@ from torch import Tensor
 from vllm.model_executor.layers.rotary_embedding.llama4_vision_rope import Llama4VisionRotaryEmbedding
 
 from ascend_overlay.overlays.layers.rotary.rotation import Rotated
-from ascend_overlay.overlays.layers.rotary.turning import note_left_to_vllm, refusal, turn
+from ascend_overlay.overlays.layers.rotary.turning import note_refusal, refusal, turn
 
 
 class AscendLlama4VisionRotaryEmbedding(Llama4VisionRotaryEmbedding):  # type: ignore[misc, unused-ignore]
@@ -23,7 +23,7 @@ class AscendLlama4VisionRotaryEmbedding(Llama4VisionRotaryEmbedding):  # type: i
         angles = torch.view_as_real(self.cos_sin_cache).to(query.device).flatten(0, -3)
         cos, sin = angles.unbind(-1)
         if (reason := refusal(query, cos, torch.float32)) is not None:
-            note_left_to_vllm("Llama4VisionRotaryEmbedding", reason)
+            note_refusal("Llama4VisionRotaryEmbedding", reason)
             left: Rotated = super().forward_native(query, key)
             return left
         new_query = turn(query.float(), cos, sin, neox=False).to(query.dtype)

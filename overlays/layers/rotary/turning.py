@@ -62,7 +62,7 @@ def refusal(x: Tensor, cos: Tensor, dtype: torch.dtype) -> str | None:
 
 # So torch.compile calls it, once, and has nothing of it in the graph.
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator, unused-ignore]
-def note_left_to_vllm(layer: str, what: str) -> None:
+def note_refusal(layer: str, what: str) -> None:
     """Say in the ledger that a layer of vLLM computes something itself."""
     ascend_overlay.note("rotary", f"{layer} with {what} stays vLLM's: npu_rotary_mul does not take it")
 
