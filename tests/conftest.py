@@ -33,6 +33,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         raise pytest.UsageError("a test module imports vLLM at its top; import it inside a fixture or a test.")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests that import vLLM last: it stays, and many others put a vLLM of their own in its place."""
+    items.sort(key=lambda item: item.get_closest_marker("vllm") is not None)
+
+
 class Site:
     """A folder on sys.path that a test fills with packages and distributions."""
 
