@@ -85,31 +85,48 @@ def _plan(blocks: Blocks, limits: Limits, size: int, heads: int, width: int, blo
         return None
     starts = tuple(first // _STEP * _STEP for first, _ in limits)
     length = max(end - start for (_, end), start in zip(limits, starts, strict=True))
-    rows, columns = _rows(blocks, starts, -(-length // _STEP) * _STEP, size, heads, block_size)
+    rows = _rows(blocks, starts, -(-length // _STEP) * _STEP, size, heads, block_size)
     seen = [(first - start, end - start) for (first, end), start in zip(limits, starts, strict=True)]
     if all(some == seen[0] for some in seen):
         read = rows[:, slice(*seen[0])]
         return _Plan(batch, read.shape[1], read.flatten(), number(0.0).view(1, 1, 1))
-    of_each = range(rows.shape[0] // batch)
-    last = torch.tensor([[end - 1] for _, end in seen for _ in of_each])
-    visible = columns <= last
-    if any(first for first, _ in seen):
-        visible &= columns >= torch.tensor([[first] for first, _ in seen for _ in of_each])
-    # What is not seen may be anything, so the last token is read in its place.
-    index = torch.where(visible, rows, rows.gather(1, last)).flatten()
-    hidden = torch.where(visible, number(0.0), number(-torch.inf)).unsqueeze(1)
+    # Seen from the first of the steps that read these rows, so that all of them find the same.
+    step = (max(end for _, end in limits) - 1) % _STEP
+    base = tuple((first - step if first else None, end - step) for first, end in seen)
+    index, hidden = _steps(rows, base)[step]
     return _Plan(batch, rows.shape[1], index, hidden)
 
 
+@kept(4)
+def _steps(rows: Tensor, base: tuple[tuple[int | None, int], ...]) -> tuple[tuple[Tensor, Tensor], ...]:
+    """Return the index and what is added to the scores, for each of the steps in which a sequence gets one more key.
+
+    Args:
+        rows: of _rows, which keeps them, so that they are the same object.
+        base: the limits in the first step, from the first of the rows on; None: the first key stays where it is.
+    """
+    length = rows.shape[1]
+    columns, steps = torch.arange(length), torch.arange(_STEP).view(-1, 1, 1)
+    of_each = range(rows.shape[0] // len(base))
+    # In steps that these sequences have not, or not with these rows, it does not matter.
+    last = (torch.tensor([[end - 1] for _, end in base for _ in of_each]) + steps).clamp(0, length - 1)
+    visible = columns <= last
+    if any(first is not None for first, _ in base):
+        firsts = [[-_STEP if first is None else first] for first, _ in base for _ in of_each]
+        visible &= columns >= torch.tensor(firsts) + steps
+    # What is not seen may be anything, so the last token is read in its place.
+    index = torch.where(visible, rows, rows.expand(_STEP, -1, -1).gather(2, last)).flatten(1)
+    hidden = torch.where(visible, number(0.0), number(-torch.inf)).unsqueeze(2)
+    return tuple(zip(index.unbind(), hidden.unbind(), strict=True))
+
+
 @kept(8)
-def _rows(
-    blocks: Blocks, starts: tuple[int, ...], length: int, size: int, heads: int, block_size: int
-) -> tuple[Tensor, Tensor]:
-    """Return the rows of `length` tokens from `starts` on, (b * kv heads or 1, length), and the numbers of columns.
+def _rows(blocks: Blocks, starts: tuple[int, ...], length: int, size: int, heads: int, block_size: int) -> Tensor:
+    """Return the rows of `length` tokens from `starts` on, (b * kv heads or 1, length).
 
     They are the same in several steps, so the last ones are kept.
     """
-    table, columns = torch.tensor(blocks), torch.arange(length)
-    positions = torch.tensor(starts).unsqueeze(1) + columns
+    table = torch.tensor(blocks)
+    positions = torch.tensor(starts).unsqueeze(1) + torch.arange(length)
     tokens = Paged(table, size).find(None, positions.clamp(max=table.shape[1] * size - 1))
-    return rows_of(tokens, heads, block_size).view(-1, length), columns
+    return rows_of(tokens, heads, block_size).view(-1, length)
