@@ -16,15 +16,14 @@ class Catalogue:
     """All overlays that this process knows of, each with its contributor."""
 
     def __init__(self, plugins: Plugins) -> None:
-        self._origins: dict[str, Origin] = {}
-        self._overlays: dict[str, Overlay] = {}
+        self._contributed: dict[str, tuple[Overlay, Origin]] = {}
         self._plugins = plugins
         self._asked: set[Origin] = set()
 
     @property
     def overlays(self) -> dict[str, Overlay]:
         """The overlays by name, in the order of their contribution."""
-        return dict(self._overlays)
+        return {name: overlay for name, (overlay, _) in self._contributed.items()}
 
     def load(self, settings: Settings) -> None:
         """Load the plugins that `settings` allow, and ask the new ones for overlays.
@@ -57,20 +56,17 @@ class Catalogue:
 
     def unit(self, name: str, rank: int) -> plan.Unit:
         """Return a unit of the overlay `name`."""
-        return plan.unit_of(self._overlays[name], self._origins[name], rank)
+        return plan.unit_of(*self._contributed[name], rank)
 
     def _add(self, overlay: Overlay, origin: Origin) -> None:
-        known = self._overlays.get(overlay.name)
-        if known is not None and known is not overlay:
-            text = (
-                f"{origin} and {self._origins[overlay.name]} both contribute an overlay named {overlay.name!r}; "
-                f"rename one."
-            )
+        known = self._contributed.get(overlay.name)
+        if known is not None and known[0] is not overlay:
+            text = f"{origin} and {known[1]} both contribute an overlay named {overlay.name!r}; rename one."
             self._plugins.problems.append((origin, PluginError(text)))
             # Asked again by the next enable(), which says the same again.
             self._asked.discard(origin)
             return
-        self._overlays[overlay.name], self._origins[overlay.name] = overlay, origin
+        self._contributed[overlay.name] = overlay, origin
 
 
 def _overlays_in(answer: Any, origin: Origin) -> list[Overlay]:

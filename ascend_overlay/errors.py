@@ -7,7 +7,7 @@ None of them derives from ImportError: an error raised while a target is importe
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "ActivationError",
@@ -69,3 +69,9 @@ def did_you_mean(name: str, known: Iterable[str], *, limit: int = 3) -> str:
     if not close:
         return ""
     return f" Did you mean {' or '.join(repr(match) for match in close)}?"
+
+
+def some_of(texts: Sequence[str], separator: str = ", ", *, limit: int = 3) -> str:
+    """Return the first of `texts` in one line, and how many more there are."""
+    more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
+    return separator.join(texts[:limit]) + more

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ascend_overlay.errors import some_of
+
 if TYPE_CHECKING:
     from ascend_overlay.records import Entry, Ledger
 
@@ -103,8 +105,7 @@ def _about(entry: Entry) -> str:
     if entry.copies:
         parts.append(f"{len(entry.copies)} {'copy' if len(entry.copies) == 1 else 'copies'} re-bound")
     if entry.stale:
-        shown = "; ".join(entry.stale[:3]) + (f" and {len(entry.stale) - 3} more" if len(entry.stale) > 3 else "")
-        parts.append(f"NOT re-bound: {shown}")
+        parts.append(f"NOT re-bound: {some_of(entry.stale, '; ')}")
     parts.extend(entry.notes)
     return "; ".join(part for part in parts if part)
 

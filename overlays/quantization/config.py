@@ -12,7 +12,7 @@ from vllm.model_executor.layers.quantization.base_config import QuantizationConf
 import ascend_overlay
 import ascend_overlay.overlays.quantization.schemes  # an operator that is missing is missed with this
 from ascend_overlay import settings
-from ascend_overlay.errors import CheckpointError, did_you_mean
+from ascend_overlay.errors import CheckpointError, did_you_mean, some_of
 from ascend_overlay.overlays.quantization import detection, unsupported
 from ascend_overlay.quantization import find_experts, find_linear
 from ascend_overlay.quantization.description import FLOAT, Description
@@ -179,7 +179,7 @@ class AscendQuantizationConfig(QuantizationConfig):  # type: ignore[misc, unused
             by_type: dict[str, list[str]] = {}
             for name, type_ in types.items():
                 by_type.setdefault(type_, []).append(f"{name}.weight")
-            listed = "; ".join(f"{type_!r}: {_some(names)}" for type_, names in by_type.items())
+            listed = "; ".join(f"{type_!r}: {some_of(names)}" for type_, names in by_type.items())
             raise CheckpointError(
                 f"vLLM computes {prefix} in one product, and {self.source} gives its parts different types "
                 f"({listed}). Quantize them alike."
@@ -188,7 +188,7 @@ class AscendQuantizationConfig(QuantizationConfig):  # type: ignore[misc, unused
         return type_, f"{name}.weight"
 
     def _undescribed(self, layer: torch.nn.Module, prefix: str, absent: list[str]) -> tuple[str, str]:
-        names = _some([f"{shard}.weight" for shard in absent])
+        names = some_of([f"{shard}.weight" for shard in absent])
         hint = did_you_mean(f"{absent[0]}.weight", (f"{name}.weight" for name in self._weights))
         text = (
             f"{self.source} has no entry for {names}, which the layer {prefix!r} ({type(layer).__name__}) is loaded "
@@ -217,8 +217,3 @@ class AscendQuantizationConfig(QuantizationConfig):  # type: ignore[misc, unused
     def source(self) -> str:
         """The file that the description was read from."""
         return self._described.source
-
-
-def _some(names: list[str], limit: int = 3) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

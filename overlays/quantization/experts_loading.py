@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ascend_overlay.errors import CheckpointError
+from ascend_overlay.errors import CheckpointError, some_of
+from ascend_overlay.npu.reference.checks import FLOATS
 from ascend_overlay.overlays.quantization.loading import misshapen
 
-_FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 _SHARDS = {"w13": ("w1", "w3"), "w2": ("w2",)}
 
 
@@ -88,9 +88,8 @@ class ExpertsLoading:
                 ]
             loaded.clear()
         if missing:
-            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
             raise CheckpointError(
-                f"the checkpoint has no {', no '.join(missing[:3])}{more}, which the experts {self._name} "
+                f"the checkpoint has no {some_of(missing, ', no ')}, which the experts {self._name} "
                 f"need. Its safetensors files are incomplete, or the description is that of another checkpoint: "
                 f"{self._layer.quant_config.source}."
             )
@@ -103,7 +102,7 @@ class ExpertsLoading:
         floating = param.dtype.is_floating_point
         # Offsets, which must be zero, come as integers, too.
         taken = (
-            (*_FLOATS, torch.int8, torch.int32) if name.endswith("_offset") else _FLOATS if floating else (param.dtype,)
+            (*FLOATS, torch.int8, torch.int32) if name.endswith("_offset") else FLOATS if floating else (param.dtype,)
         )
         where = self._tensor(name, shard, expert)
         if found.dtype not in taken:

@@ -15,7 +15,7 @@ from vllm.model_executor.layers.layernorm import RMSNorm
 from vllm.model_executor.models.utils import PPMissingLayer
 
 import ascend_overlay
-from ascend_overlay.errors import CheckpointError
+from ascend_overlay.errors import CheckpointError, some_of
 from ascend_overlay.quantization.description import Description
 
 _INSIDE = "kv_a_layernorm.bias"
@@ -46,11 +46,10 @@ def give(model: nn.Module, description: Description) -> None:
     if given:
         ascend_overlay.note("quantization", f"{given} norms add a bias, since {description.source} lists one for each")
     if nowhere:
-        more = f" and {len(nowhere) - 3} more" if len(nowhere) > 3 else ""
         ascend_overlay.note(
             "quantization",
             f"{description.source} lists the biases of norms that are not in {type(model).__name__}, as those of "
-            f"layers for drafting are not; nothing reads them: {', '.join(nowhere[:3])}{more}",
+            f"layers for drafting are not; nothing reads them: {some_of(nowhere)}",
         )
 
 

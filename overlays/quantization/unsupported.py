@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ascend_overlay
-from ascend_overlay.errors import CheckpointError
+from ascend_overlay.errors import CheckpointError, some_of
 from ascend_overlay.quantization.description import FLOAT, Description
 
 # Keys of the description, or their last parts -> what they are about.
@@ -36,10 +36,7 @@ def note(description: Description) -> None:
         )
     keys = sorted(key for key, _ in _flat(left) if key.rpartition(".")[2] not in (_ROTATION, *_ATTENTION))
     if keys:
-        more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-        ascend_overlay.note(
-            "quantization", f"{description.source} has entries that nothing reads: {', '.join(keys[:3])}{more}"
-        )
+        ascend_overlay.note("quantization", f"{description.source} has entries that nothing reads: {some_of(keys)}")
 
 
 def _flat(entries: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import torch
 
@@ -14,6 +14,8 @@ _FEW = 64
 """Numbers of which Python finds the lowest and the highest sooner than PyTorch does."""
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+
+_Found = TypeVar("_Found")
 
 
 def refuse(operator: str, text: str) -> NoReturn:
@@ -32,21 +34,31 @@ def once_for_alike(check: Callable[..., None]) -> Callable[..., None]:
     nothing else. What it refuses, it refuses each time. For kernels that compute, where shapes are numbers, and where
     checking takes as long as computing a few tokens; arguments are passed by position and are tensors or hashable.
     """
-    passed: set[tuple[Any, ...]] = set()
+    passed: dict[Any, None] = {}
 
     @functools.wraps(check)
     def remembering(*arguments: Any) -> None:
-        signature = tuple(
-            [(x.shape, x.dtype, x.is_contiguous()) if isinstance(x, torch.Tensor) else x for x in arguments]
-        )
+        signature = alike(arguments)
         if signature in passed:
             return
         check(*arguments)
-        if len(passed) >= _REMEMBERED:
-            passed.clear()
-        passed.add(signature)
+        remember(passed, signature, None, _REMEMBERED)
 
     return remembering
+
+
+def alike(x: Any) -> Any:
+    """Return what alike arguments have in common: of a tensor the shape, dtype and contiguity; hashable."""
+    if isinstance(x, torch.Tensor):
+        return x.shape, x.dtype, x.is_contiguous()
+    return tuple([alike(item) for item in x]) if isinstance(x, (list, tuple)) else x
+
+
+def remember(known: dict[Any, _Found], signature: Any, found: _Found, most: int) -> None:
+    """Keep what was found out about alike arguments, about `most` of them at the most."""
+    if len(known) >= most:
+        known.clear()
+    known[signature] = found
 
 
 def extremes(numbers: torch.Tensor) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ascend_overlay.npu.reference.checks import FLOATS, refuse
+from ascend_overlay.npu.reference.checks import FLOATS, alike, refuse, remember
 from ascend_overlay.npu.reference.dtypes import dtype_argument
 
 NAME = "npu_grouped_matmul"
@@ -86,28 +86,20 @@ def check(x: Tensors, weight: Tensors, options: Mapping[str, Any]) -> Call:
         RuntimeError: the NPU does not take them, or they have no reference kernel.
     """
     tensors = (x, weight, *[options.get(name) for name in _TENSORS])
-    signature = (_alike(x), _alike(weight), *[(name, _alike(value)) for name, value in options.items()])
+    signature = alike((x, weight, *options.items()))
     known = _known.get(signature)
     if known is None:
         known = _checked(x, weight, options, tensors)
         # Of several tensors, the numbers in group_list are checked, too.
         if len(x) == 1:
-            if len(_known) >= _REMEMBERED:
-                _known.clear()
-            _known[signature] = known
+            remember(_known, signature, known, _REMEMBERED)
     return Call(*known, *tensors)
 
 
 _TENSORS = ("bias", "scale", "antiquant_scale", "antiquant_offset", "per_token_scale", "group_list")
 _REMEMBERED = 256
-_known: dict[tuple[Any, ...], tuple[Any, ...]] = {}
-"""What is not a tensor in a Call, by the shapes and dtypes of its tensors and by its other arguments."""
-
-
-def _alike(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.shape, value.dtype
-    return tuple([_alike(item) for item in value]) if isinstance(value, (list, tuple)) else value
+_known: dict[Any, tuple[Any, ...]] = {}
+"""What is not a tensor in a Call, by what alike arguments have in common."""
 
 
 def _checked(

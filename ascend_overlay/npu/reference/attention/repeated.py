@@ -18,6 +18,7 @@ from ascend_overlay.npu.reference.attention import layouts, single
 from ascend_overlay.npu.reference.attention.band import Band, band_of, check_triangle
 from ascend_overlay.npu.reference.attention.call import Call
 from ascend_overlay.npu.reference.attention.stores import Paged, Store
+from ascend_overlay.npu.reference.checks import alike, remember
 
 _REMEMBERED = 256
 _QUERIES = {"actual_seq_qlen", "actual_seq_lengths"}
@@ -47,9 +48,7 @@ def run(
     call = version(query, key, value, **options)
     results = call.run()
     if form is None and _is_step_of_decoding(call):
-        if len(_known) >= _REMEMBERED:
-            _known.clear()
-        _known[signature] = _Form.of(call, options)
+        remember(_known, signature, _Form.of(call, options), _REMEMBERED)
     return results
 
 
@@ -57,16 +56,10 @@ def _signature(
     version: Callable[..., Call], query: Tensor, key: Tensor, value: Tensor, options: Mapping[str, Any]
 ) -> Any:
     """Return all that matters of a call, except for the lengths and the content of tensors."""
-    found = [version, _kind(query), _kind(key), _kind(value)]
+    found = [version, alike(query), alike(key), alike(value)]
     for name, option in options.items():
-        found += name, None if name in _LENGTHS else _kind(option)
+        found += name, None if name in _LENGTHS else alike(option)
     return tuple(found)
-
-
-def _kind(x: Any) -> Any:
-    if isinstance(x, Tensor):
-        return x.shape, x.dtype, x.is_contiguous()
-    return tuple(x) if isinstance(x, list) else x
 
 
 def _is_step_of_decoding(call: Call) -> bool:
