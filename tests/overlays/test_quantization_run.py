@@ -87,7 +87,8 @@ def test_the_worker_computed_by_the_operators(answers: Any) -> None:
     counts = {name: count for name, count in worker.operators.items() if count}
     # One layer of two is quantized: qkv_proj by W8A8, gate_up_proj and down_proj dynamically, o_proj by weight.
     calls = counts["npu_quantize"]
-    assert calls > 8
+    # 8 tokens take 8 steps, and one more if the two prompts did not come in the same one.
+    assert calls >= 8
     assert counts == {
         "npu_quantize": calls,
         "npu_dynamic_quant": 2 * calls,
