@@ -127,41 +127,17 @@ def write_ledger() -> None:
     _engine.journal.write()
 
 
-def reference_kernels() -> Iterator[tuple[str, Any]]:
-    """Ask all plugins for their reference kernels; yield each with the words that name its contributor.
-
-    Raises:
-        PluginError: a plugin raises.
-    """
-    for origin, answer in contributions("ascend_overlay_kernels"):
-        for kernel in answer:
-            yield origin, kernel
-
-
 def contributions(hook: str) -> Iterator[tuple[str, Any]]:
-    """Ask all plugins what they contribute by `hook`; yield the words that name each, and its answer.
+    """Ask all plugins what they contribute by `hook`; yield each thing with the words that name its contributor.
 
     Raises:
         PluginError: a plugin raises.
     """
-    for origin, answer in _engine.plugins.each(hook):
+    for origin, answer in _engine.plugins.contributions(hook):
         if isinstance(answer, Failure):
             raise answer.error
-        if answer is not None:
-            yield str(origin), answer
-
-
-def cases() -> Iterator[tuple[str, Any]]:
-    """Ask all plugins for their comparisons; yield each with the words that name its contributor.
-
-    Raises:
-        PluginError: a plugin raises.
-    """
-    for origin, answer in _engine.plugins.each("ascend_overlay_cases"):
-        if isinstance(answer, Failure):
-            raise answer.error
-        for case in answer or ():
-            yield str(origin), case
+        for thing in answer:
+            yield str(origin), thing
 
 
 def overlays() -> Mapping[str, Overlay]:

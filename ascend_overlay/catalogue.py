@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ascend_overlay import plan
@@ -32,14 +33,14 @@ class Catalogue:
         """
         self._plugins.load(settings)
         # pluggy asks the last registered first; overlays count in the order of registration, the built-in ones first.
-        for origin, answer in reversed(list(self._plugins.each("ascend_overlay_overlays", leave_out=self._asked))):
-            try:
-                overlays = _overlays_in(answer, origin)
-            except PluginError as error:
+        answers = list(self._plugins.contributions("ascend_overlay_overlays", leave_out=self._asked))
+        for origin, answer in reversed(answers):
+            error = answer.error if isinstance(answer, Failure) else _unusable(answer, origin)
+            if error is not None:
                 self._plugins.problems.append((origin, error))
                 continue
             self._asked.add(origin)
-            for overlay in overlays:
+            for overlay in answer:
                 self._add(overlay, origin)
 
     def plugin_entries(self) -> list[Entry]:
@@ -69,20 +70,13 @@ class Catalogue:
         self._contributed[overlay.name] = overlay, origin
 
 
-def _overlays_in(answer: Any, origin: Origin) -> list[Overlay]:
-    if isinstance(answer, Failure):
-        raise answer.error
-    try:
-        overlays = list(answer or ())
-    except TypeError:
-        overlays = [answer]
-        if isinstance(answer, Overlay):
-            return overlays
-    except Exception as error:
-        raise PluginError(
-            f"{origin} raised in its hook ascend_overlay_overlays: {type(error).__name__}: {error}"
-        ) from error
-    for overlay in overlays:
+def _unusable(contributed: Sequence[Any], origin: Origin) -> PluginError | None:
+    for overlay in contributed:
         if not isinstance(overlay, Overlay):
-            raise PluginError(f"{origin} contributes {overlay!r}, which is not an Overlay.")
-    return overlays
+            return PluginError(f"{origin} contributes {overlay!r}, which is not an Overlay.")
+        if not overlay.patches:
+            return PluginError(
+                f"{origin} contributes the overlay {overlay.name!r}, which has no patch. overlay.wrap(target) and "
+                f"overlay.replace(target) without an implementation are decorators; see that they decorate a function."
+            )
+    return None

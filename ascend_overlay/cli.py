@@ -207,6 +207,10 @@ def quantize(model: Path, out: Path, scheme: str, calibrate: Path | None, keep: 
     watcher = show.Shown(console)
     try:
         found = quantization.quantize(model, out, scheme, calibrate=calibrate, keep=keep, watcher=watcher)
+    except KeyboardInterrupt:
+        raise click.ClickException(
+            f"interrupted. What is written to {out} is not lost: the same command goes on from there."
+        ) from None
     finally:
         watcher.close()
     show.report(console, found)

@@ -79,6 +79,7 @@ class Overlay:
                 raise ConfigError(
                     f"overlay {name!r} has {option}={names!r}, a string; pass a list: {option}=[{names!r}]."
                 )
+        _see_condition(when, whose=f"overlay {name!r}")
         ranges = {"vllm": vllm, "torch": torch, "torch_npu": torch_npu, **(requires or {})}
         self.name = name
         self.reason = reason
@@ -337,9 +338,19 @@ class Overlay:
         self._add(SetItem(target=_checked(target), item=key, value=value, vllm=vllm, when=when, reason=reason))
 
     def _add(self, patch: Patch) -> None:
+        whose = f"overlay {self.name!r}, patch of {patch.target}"
         if patch.vllm is not None:
-            versions.specifier(patch.vllm, whose=f"overlay {self.name!r}, patch of {patch.target}")
+            versions.specifier(patch.vllm, whose=whose)
+        _see_condition(patch.when, whose=whose)
         self._patches.append(patch)
+
+
+def _see_condition(when: object, *, whose: str) -> None:
+    if when is not None and not isinstance(when, Condition):
+        raise ConfigError(
+            f"{whose} has when={when!r}, which is not a condition; make one with role(), env(), distribution(), "
+            f"platform() or predicate() of ascend_overlay.conditions."
+        )
 
 
 def _checked(target: str) -> str:

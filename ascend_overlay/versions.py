@@ -57,9 +57,9 @@ def specifier(text: str, *, whose: str) -> SpecifierSet:
     """
     try:
         return SpecifierSet(text)
-    except InvalidSpecifier as error:
+    except (InvalidSpecifier, TypeError):
         raise ConfigError(
-            f"{whose} has the version range {text!r}, which is not a PEP 440 specifier: {error}"
+            f"{whose} has the version range {text!r}, which is not a PEP 440 specifier; write it as '>=0.32,<0.33'."
         ) from None
 
 

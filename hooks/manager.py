@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
+import os
 import threading
-from collections.abc import Callable, Container, Iterator
+import traceback
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
 import pluggy
 
+import ascend_overlay
+from ascend_overlay import hooks
 from ascend_overlay.errors import PluginError, did_you_mean
 from ascend_overlay.hooks import ENTRY_POINT_GROUP, PROJECT, spec
 from ascend_overlay.settings import Settings
@@ -65,8 +70,8 @@ class Plugins:
         for module in settings.load:
             # Finding its distribution reads the files of all that are installed.
             if module not in self._origins:
-                advice = "Correct the name in load= or ASCEND_OVERLAY_LOAD, or make the module importable"
-                self._try(_origin_of_module(module), functools.partial(importlib.import_module, module), advice, module)
+                advice = "Repair it, or leave it out of load= or ASCEND_OVERLAY_LOAD"
+                self._try(_origin_of_module(module), functools.partial(_import, module), advice, module)
         self._check_names(settings, entry_points)
 
     def register(self, plugin: object, name: str | None = None) -> Origin:
@@ -100,6 +105,27 @@ class Plugins:
             except Exception as error:
                 answer = Failure(_blame(origin, hook, error))
             yield origin, answer
+
+    def contributions(
+        self, hook: str, *, leave_out: Container[Origin] = ()
+    ) -> Iterator[tuple[Origin, list[Any] | Failure]]:
+        """Call `hook` as each() does; yield who answered and a list of what it contributes.
+
+        A thing that is not in a list is a contribution, too; a mapping contributes its items.
+        """
+        for origin, answer in self.each(hook, leave_out=leave_out):
+            if isinstance(answer, Failure):
+                yield origin, answer
+                continue
+            if answer is None:
+                text = f"{origin} returns None from its hook {hook}; return a list, and [] for nothing."
+                yield origin, Failure(PluginError(text))
+                continue
+            try:
+                # The answer may be a generator, whose code runs now.
+                yield origin, _things_in(answer)
+            except Exception as error:
+                yield origin, Failure(_blame(origin, hook, error))
 
     def first(self, hook: str, **arguments: Any) -> Any:
         """Return the first answer that is not None.
@@ -137,7 +163,7 @@ class Plugins:
         except PluginError as error:
             self.problems.append((origin, error))
         except Exception as error:
-            problem = PluginError(f"{origin} cannot be loaded: {type(error).__name__}: {error}. {advice}.")
+            problem = PluginError(f"{origin} cannot be loaded: {_described(error)}. {advice}.")
             problem.__cause__ = error
             self.problems.append((origin, problem))
 
@@ -171,6 +197,8 @@ class Plugins:
                 raise PluginError(
                     f"{origin} implements {hook} as a wrapper around other plugins, which no hook allows."
                 )
+            if wrong := _not_offered(getattr(plugin, name), getattr(spec, hook)):
+                raise PluginError(f"{origin} implements {hook} with {wrong}.")
             implemented.append(hook)
         if not implemented:
             raise PluginError(
@@ -195,10 +223,49 @@ class Failure:
     error: PluginError
 
 
+def _things_in(answer: Any) -> list[Any]:
+    if isinstance(answer, Mapping):
+        return list(answer.items())
+    return [answer] if isinstance(answer, str) or not hasattr(answer, "__iter__") else list(answer)
+
+
 def _blame(origin: Origin, hook: str, error: Exception) -> PluginError:
-    blamed = PluginError(f"{origin} raised in its hook {hook}: {type(error).__name__}: {error}")
+    blamed = PluginError(f"{origin} raised in its hook {hook}: {_described(error)}")
     blamed.__cause__ = error
     return blamed
+
+
+def _described(error: Exception) -> str:
+    """Return what went wrong, and the last line that is neither ours nor the import system's."""
+    text = f"{type(error).__name__}: {error}".rstrip(".")
+    passed_over = (os.path.dirname(importlib.__file__), *ascend_overlay.__path__, *hooks.__path__)
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith(("<frozen ", *(folder + os.sep for folder in passed_over))):
+            return f"{text} ({frame.filename}, line {frame.lineno})"
+    return text
+
+
+def _import(module: str) -> object:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{module}.".startswith(f"{error.name}."):
+            raise PluginError(
+                f"plugin {module!r} cannot be loaded: there is no module {error.name!r}. Correct the name in load= or "
+                f"ASCEND_OVERLAY_LOAD, or make the module importable."
+            ) from error
+        raise
+
+
+def _not_offered(implementation: Callable[..., Any], hook: Callable[..., Any]) -> str | None:
+    """Return which argument an implementation demands that its hook does not have, or None."""
+    offered = inspect.signature(hook).parameters
+    for name, parameter in inspect.signature(implementation).parameters.items():
+        demanded = parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        if demanded and parameter.default is parameter.empty and name not in offered:
+            has = f"it has {', '.join(offered)}" if offered else "it has none"
+            return f"the argument {name!r}, which the hook does not have; {has}"
+    return None
 
 
 def _by_name(entry_point: metadata.EntryPoint) -> tuple[str, str]:

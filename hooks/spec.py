@@ -2,7 +2,8 @@
 
 Hooks run inside enable(), inside the import of a target, and inside disable(); keep them short, import nothing heavy in
 them, and let them raise only what should stop the program. An exception in a hook becomes a PluginError that names the
-plugin and its distribution; with ``strict=False`` it is a warning and the other plugins go on.
+plugin and its distribution; with ``strict=False`` it is a warning and the other plugins go on. A hook that contributes
+something returns a list, and [] for nothing: None is taken for a forgotten return.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ def ascend_overlay_reverted(entry: Entry) -> None:
 def ascend_overlay_kernels() -> Iterable[Any]:  # type: ignore[empty-body]
     """Contribute reference kernels (`ascend_overlay.npu.ReferenceKernel`) for NPU operators.
 
-    Called when `ascend_overlay.npu` is first imported. A name that exists already with another schema is an error.
+    Called by each `ascend_overlay.npu.load()`, with torch imported. A name that exists already with another schema is
+    an error.
     """
 
 

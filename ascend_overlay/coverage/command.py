@@ -26,13 +26,9 @@ def coverage(folder: Path | None) -> list[Row]:
         PluginError: a plugin raises.
     """
     api.check_settings(Settings.from_env())
-    overlays = [overlay for _, answer in api.contributions("ascend_overlay_overlays") for overlay in answer]
-    cases = [case for _, answer in api.contributions("ascend_overlay_cases") for case in answer]
-    reasons: dict[str, str] = {}
-    for _, answer in api.contributions("ascend_overlay_left_to_vllm"):
-        reasons.update(answer)
-    layers = scan(folder or _installed())
-    return rows(layers, overlays, [case for case in cases if isinstance(case, LayerCase)], reasons)
+    cases = [case for _, case in api.contributions("ascend_overlay_cases") if isinstance(case, LayerCase)]
+    reasons = dict(reason for _, reason in api.contributions("ascend_overlay_left_to_vllm"))
+    return rows(scan(folder or _installed()), api.overlays().values(), cases, reasons)
 
 
 def run(folder: Path | None, *, as_json: bool, as_markdown: bool, console: Console) -> int:

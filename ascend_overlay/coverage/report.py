@@ -10,7 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from ascend_overlay.coverage.served import INHERITED, LEFT, SERVED, UNKNOWN, Row
+from ascend_overlay.report.table import broken
 
+_WIDTH = 40
 _STYLES = {SERVED: "green", INHERITED: "cyan", LEFT: "dim", UNKNOWN: "bold red"}
 
 
@@ -22,7 +24,7 @@ def show(rows: Sequence[Row], version: str, console: Console) -> None:
         table.add_column(heading, overflow="fold", no_wrap=heading == "state")
     for module, group in _by_module(rows):
         table.add_section()
-        table.add_row(f"[bold]{escape(module)}[/]")
+        table.add_row("\n".join(f"[bold]{escape(line)}[/]" for line in broken(module, _WIDTH)))
         for row in group:
             style = _STYLES[row.state]
             table.add_row(f"  {row.layer.name}", f"[{style}]{row.state}[/]", ", ".join(row.overlays), escape(row.about))

@@ -135,7 +135,7 @@ def _import_genuine() -> None:
 
 def _contributions() -> list[tuple[ReferenceKernel, str]]:
     found = [(kernel, _OURS) for kernel in KERNELS]
-    for contributor, answer in api.reference_kernels():
+    for contributor, answer in api.contributions("ascend_overlay_kernels"):
         if not isinstance(answer, ReferenceKernel):
             raise PluginError(f"{contributor} contributes {answer!r}, which is not a ReferenceKernel.")
         found.append((answer, contributor))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ from ascend_overlay.bindings import Swap
 from ascend_overlay.conditions import Condition
 from ascend_overlay.errors import TargetError, did_you_mean
 from ascend_overlay.slots import Change, Slot, Slots
-from ascend_overlay.target import Place, Target, find, lookup, require
+from ascend_overlay.target import Place, Target, find, locate, lookup, require
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,17 @@ class Ref:
                 hint = did_you_mean(name, dir(found))
                 raise TargetError(f"the implementation {self.text} does not exist: no {name!r} there.{hint}") from None
         return found
+
+    def check(self) -> None:
+        """See, without importing anything, that the module is there.
+
+        Raises:
+            TargetError: it is not.
+        """
+        try:
+            locate(Target.parse(self.text).module)
+        except TargetError as error:
+            raise TargetError(f"the implementation {self.text} does not exist: {error}") from None
 
     def __str__(self) -> str:
         return self.text
@@ -172,11 +183,14 @@ class Patch:
         return self.target
 
     def check(self) -> None:
-        """Check what can be checked without importing anything.
+        """Check what can be checked without importing anything: that the modules which the patch names exist.
 
         Raises:
-            TargetError: something that the patch names does not exist.
+            TargetError: one does not.
         """
+        for field_ in fields(self):
+            if isinstance(value := getattr(self, field_.name), Ref):
+                value.check()
 
     def load(self) -> Any:
         """Return the implementation, importing it where need be. Called without any lock held."""

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from ascend_overlay.bindings import rebindable
 from ascend_overlay.errors import ConflictError, SignatureError, TargetError
 from ascend_overlay.patches import signatures
-from ascend_overlay.patches.base import Applied, Context, Patch, loaded, shown
+from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
 from ascend_overlay.slots import Attribute, Change, Slot
 from ascend_overlay.target import MISSING, Place, Target, find
 
@@ -57,10 +57,16 @@ class Wrap(Patch):
     kind: ClassVar[str] = "wrap"
     decides: ClassVar[bool] = False
 
+    def check(self) -> None:
+        super().check()
+        if not isinstance(self.wrapper, Ref):
+            self._check_wrapper(self.wrapper)
+
     def load(self) -> Any:
         return loaded(self.wrapper)
 
     def apply(self, module: ModuleType, implementation: Any, context: Context) -> Applied:
+        self._check_wrapper(implementation)
         place = self.resolve(module, context)
         raw = place.raw
         if isinstance(raw, type):
@@ -79,6 +85,19 @@ class Wrap(Patch):
         layer = _Layer(rank=context.rank, whose=context.whose, wrapper=implementation)
         applied.change(context.slots, slot, layer, shared=place.shared)
         return applied
+
+    def _check_wrapper(self, wrapper: Any) -> None:
+        if not callable(wrapper):
+            raise TargetError(f"{shown(wrapper)} cannot wrap {self.target}: it is not callable.")
+        signature = signatures.of(wrapper)
+        try:
+            if signature is not None:
+                signature.bind(None, None, (), {})
+        except TypeError:
+            raise SignatureError(
+                f"{shown(wrapper)} cannot wrap {self.target}: it has the signature {signature}, and is called as "
+                f"wrapper(wrapped, instance, args, kwargs)."
+            ) from None
 
     def describe(self) -> str:
         return f"wrapped by {shown(self.wrapper)}"

@@ -138,6 +138,11 @@ class Quantization(Patch):
         return loaded(self.implementation)
 
     def apply(self, module: ModuleType, implementation: Any, context: Context) -> Applied:
+        if not isinstance(implementation, type) or not issubclass(implementation, module.QuantizationConfig):
+            raise TargetError(
+                f"{shown(implementation)} cannot be the quantization method {self.method!r}: it is not a subclass of "
+                f"vLLM's QuantizationConfig."
+            )
         applied = Applied(seam="quantization registry")
         for names in _lists_of_methods(module):
             if self.method not in names:

@@ -8,7 +8,6 @@ from ascend_overlay.quantization.scheme import ExpertsScheme, LinearScheme
 
 Scheme = LinearScheme | ExpertsScheme
 
-
 _HOOK = "ascend_overlay_quantization_schemes"
 
 
@@ -20,11 +19,16 @@ def schemes() -> dict[tuple[type, str], Scheme]:
         PluginError: a plugin raises, or contributes something else.
     """
     found: dict[tuple[type, str], tuple[Scheme, str]] = {}
-    for contributor, scheme in ((who, one) for who, answer in api.contributions(_HOOK) for one in answer):
+    for contributor, scheme in api.contributions(_HOOK):
         if not isinstance(scheme, LinearScheme | ExpertsScheme):
             raise PluginError(
                 f"{contributor} contributes {scheme!r} as a quantization scheme; it must be an instance of a subclass "
                 f"of LinearScheme, or an ExpertsScheme."
+            )
+        if not isinstance(getattr(scheme, "type", None), str):
+            raise PluginError(
+                f"{contributor} contributes {scheme!r}, which has no `type`; set it to the type's name in "
+                f"quant_model_description.json."
             )
         kind = LinearScheme if isinstance(scheme, LinearScheme) else ExpertsScheme
         other = found.get((kind, scheme.type))

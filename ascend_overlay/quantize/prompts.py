@@ -36,7 +36,10 @@ def read(path: Path) -> list[str | list[int]]:
         if line.strip():
             prompts.append(_parse(line, f"{path}:{number}") if path.suffix == ".jsonl" else line)
     if not prompts:
-        raise QuantizeError(f"the calibration file {str(path)!r} has no prompt in it.")
+        raise QuantizeError(
+            f"the calibration file {str(path)!r} has no prompt in it. Write texts such as the model will see into it, "
+            f"one a line."
+        )
     return prompts
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from ascend_overlay.errors import QuantizeError, did_you_mean
+from ascend_overlay.errors import QuantizeError, did_you_mean, some_of
 from ascend_overlay.quantization.description import FILE, FLOAT
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ def choose(checkpoint: Checkpoint, scheme: str, keep: Sequence[str] = ()) -> dic
     modules = [module_of(entry.name) for entry in checkpoint.tensors.values() if len(entry.shape) > 1]
     for pattern in keep:
         if pattern not in matched:
-            raise QuantizeError(f"--keep {pattern!r} matches no layer of the model.{did_you_mean(pattern, modules)}")
+            hint = did_you_mean(pattern, modules) or " --dry-run shows the names of the layers."
+            raise QuantizeError(f"--keep {pattern!r} matches no layer of the model.{hint}")
     if unknown:
         raise QuantizeError(_about_unknown(checkpoint, unknown))
     if all(choice.type == FLOAT for choice in choices.values()):
@@ -193,11 +194,10 @@ def _about_unknown(checkpoint: Checkpoint, unknown: Sequence[Entry]) -> str:
     kinds: dict[str, Entry] = {}
     for entry in unknown:
         kinds.setdefault(re.sub(r"\.\d+\.", ".*.", entry.name), entry)
-    shown = ", ".join(f"{kind} {list(entry.shape)}" for kind, entry in list(kinds.items())[:_SHOWN])
-    more = f" and {len(kinds) - _SHOWN} more kinds" if len(kinds) > _SHOWN else ""
+    shown = some_of([f"{kind} {list(entry.shape)}" for kind, entry in kinds.items()], limit=_SHOWN)
     example = next(iter(kinds)).removesuffix(".weight").rpartition(".")[2]
     return (
         f"{checkpoint.folder} has {len(unknown)} tensor{'s' if len(unknown) > 1 else ''} in decoder layers that the "
-        f"rules do not know as linear layers: {shown}{more}. Leave them in float with --keep, for example "
+        f"rules do not know as linear layers: {shown}. Leave them in float with --keep, for example "
         f"--keep '*.{example}'."
     )

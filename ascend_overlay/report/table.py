@@ -84,16 +84,20 @@ def _named(entry: Entry) -> str:
     return f"[bold]{escape(entry.overlay)}[/] [dim]({source})[/]" if entry.overlay else source
 
 
-def _patch(entry: Entry, width: int) -> str:
-    """Return kind and target; a long target is broken between the module and the name in it, else at a dot."""
+def broken(target: str, width: int) -> list[str]:
+    """Return a target in lines: a long one is broken between the module and the name in it, else at a dot."""
     lines = [""]
-    for part in re.findall(r"[^.:]+[.:]?", entry.target) if len(entry.target) > width else [entry.target]:
+    for part in re.findall(r"[^.:]+[.:]?", target) if len(target) > width else [target]:
         if lines[-1] and (len(lines[-1]) + len(part) > width or lines[-1].endswith(":")):
             lines.append(part)
         else:
             lines[-1] += part
+    return lines
+
+
+def _patch(entry: Entry, width: int) -> str:
     indent = " " * 15
-    return escape(f"  {entry.kind:<12} " + f"\n{indent}".join(lines))
+    return escape(f"  {entry.kind:<12} " + f"\n{indent}".join(broken(entry.target, width)))
 
 
 def _about(entry: Entry) -> str:

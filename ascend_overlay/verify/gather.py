@@ -36,7 +36,7 @@ def gather(settings: Settings) -> Gathered:
     api.check_settings(settings)
     operators: list[OperatorCase] = []
     layers: list[LayerCase] = []
-    for contributor, case in api.cases():
+    for contributor, case in api.contributions("ascend_overlay_cases"):
         if isinstance(case, OperatorCase):
             operators.append(case)
         elif isinstance(case, LayerCase):
@@ -62,7 +62,8 @@ def selected(found: Gathered, *, only: Sequence[str], dtypes: Sequence[str], qui
     names = {name for case in everything for name in _names(case)}
     for name in only:
         if name not in names:
-            raise ConfigError(f"there are no cases of {name!r}.{did_you_mean(name, names)}")
+            what = "Name operators (npu_swiglu), layers (SiluAndMul) or overlays, whose layers are meant (activation)."
+            raise ConfigError(f"there are no cases of {name!r}.{did_you_mean(name, names)} {what}")
     known = {case.dtype for case in everything}
     for dtype in dtypes:
         if dtype not in known:

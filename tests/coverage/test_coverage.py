@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from ascend_overlay import Overlay
+from ascend_overlay.coverage import report
 from ascend_overlay.coverage.scan import Layer, scan
-from ascend_overlay.coverage.served import INHERITED, LEFT, SERVED, UNKNOWN, rows
+from ascend_overlay.coverage.served import INHERITED, LEFT, SERVED, UNKNOWN, Row, rows
 from ascend_overlay.errors import TargetError
 from ascend_overlay.verify.case import LayerCase
 
@@ -145,6 +148,15 @@ def test_the_command_ends_badly_where_nobody_has_looked(vllm: Path, python: Any)
     assert "not looked at" in done.stdout
     done = python.command("coverage", str(vllm), "--json", check=False)
     assert {row["state"] for row in json.loads(done.stdout)} >= {UNKNOWN}
+
+
+def test_a_long_name_of_a_module_is_broken_at_a_dot() -> None:
+    module = "vllm.third_party.flash_linear_attention.ops.fused_norm_gate"
+    row = Row(Layer(f"{module}:Norm", "CustomOp"), UNKNOWN, (), "")
+    screen = io.StringIO()
+    report.show([row], "0", Console(file=screen, width=120))
+    lines = [line.split("│")[1].strip() for line in screen.getvalue().splitlines() if line.startswith("│")]
+    assert lines == ["vllm.third_party.flash_linear_attention.", "ops.fused_norm_gate", "Norm"]
 
 
 def test_a_folder_that_is_no_vllm_is_said_to_be_none(tmp_path: Path, python: Any) -> None:

@@ -54,6 +54,14 @@ def test_distribution(site: Any) -> None:
         distribution("some-thing", "newest")
 
 
+def test_what_is_no_condition_is_refused_where_it_is_declared() -> None:
+    with pytest.raises(ConfigError, match=r"overlay 'one' has when='worker', which is not a condition; make one with"):
+        Overlay("one", reason="a test", when="worker")  # type: ignore[arg-type]
+    overlay = Overlay("one", reason="a test")
+    with pytest.raises(ConfigError, match=r"overlay 'one', patch of lib:x has when=True, which is not a condition"):
+        overlay.attribute("lib:x", 1, when=True)  # type: ignore[arg-type]
+
+
 def test_unknown_role() -> None:
     with pytest.raises(ConfigError, match=r"'wroker' is not the role.*Did you mean 'worker'"):
         role("wroker")

@@ -159,7 +159,9 @@ def test_ledger_folder_follows_no_change_of_directory(
 
 
 def test_a_nested_block_that_enables_nothing_new_gives_the_settings_back(engine: Any, offer: Any) -> None:
-    offer(Overlay("a", reason="a test"))
+    overlay = Overlay("a", reason="a test")
+    overlay.module_alias("no_such_lib", "json")
+    offer(overlay)
     with ascend_overlay.enabled(only=["a"], propagate=False):
         before = in_force()
         with ascend_overlay.enabled(only=["a"], strict=False, propagate=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 import ascend_overlay
 from ascend_overlay import Overlay
-from ascend_overlay.errors import SignatureError
+from ascend_overlay.errors import OverlayError, SignatureError
 from ascend_overlay.patches import signatures
 
 COMPATIBLE = [
@@ -113,6 +114,33 @@ def test_refused_with_both_signatures(offer: Any, site: Any, target: str, origin
     text = str(raised.value)
     for part in (target, "overlay 'one'", "plugin 'plug'", f"original:    {original}", "replacement: replacement(self"):
         assert part in text, text
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["loaded", "not loaded"])
+@pytest.mark.parametrize("ours", ["lambda wrapped: 1", "lambda wrapped, instance, *args, **kwargs: 1", "42"])
+def test_a_wrapper_must_take_what_wrappers_are_called_with(offer: Any, site: Any, ours: str, early: bool) -> None:
+    site.write({"lib.py": "def run(): return 'stock'\n", "wrapping.py": f"wrapper = {ours}\n"})
+    overlay = Overlay("one", reason="a test")
+    overlay.wrap("lib:run", "wrapping:wrapper")
+    offer(overlay, name="plug")
+    if early:
+        importlib.import_module("lib")
+    accepted = "*args" in ours
+    wrong = contextlib.nullcontext() if accepted else pytest.raises(OverlayError, match=r"cannot wrap lib:run: it ")
+    with wrong:
+        ascend_overlay.enable()
+        importlib.import_module("lib")
+    assert importlib.import_module("lib").run() == (1 if accepted else "stock")
+
+
+def test_a_wrapper_that_does_not_fit_is_refused_before_its_target_is_imported(offer: Any, site: Any) -> None:
+    site.write({"lib.py": "def run(): return 'stock'\n"})
+    overlay = Overlay("one", reason="a test")
+    overlay.wrap("lib:run")(lambda wrapped, *args: wrapped(*args))
+    overlay.wrap("lib:run")(lambda wrapped: wrapped())
+    offer(overlay, name="plug")
+    with pytest.raises(SignatureError, match=r"the signature \(wrapped\), and is called as wrapper\(wrapped, instance"):
+        ascend_overlay.enable()
 
 
 def test_callable_without_a_signature_is_let_through(offer: Any, site: Any) -> None:

@@ -240,11 +240,13 @@ def test_replaced_member_stays_replaced_however_often_the_class_comes_and_goes(o
         ("ours3:NotDerived", "not a subclass"),
         ("ours3:function", "not a subclass"),
         ("ours3:Missing", "does not exist.*Did you mean 'Missed'"),
-        ("ours4:Ours", "cannot be imported"),
+        ("ours4:Ours", "cannot be imported: No module named 'no_such_module'"),
+        ("ours5:Ours", "the implementation ours5:Ours does not exist: .*'ours5' is not installed"),
     ],
 )
 def test_implementation_that_does_not_fit(offer: Any, site: Any, implementation: str, message: str) -> None:
     site.write({"ours3.py": "class NotDerived: pass\nclass Missed: pass\ndef function(): pass\n"})
+    site.write({"ours4.py": "import no_such_module\n"})
     importlib.import_module("lib")
     overlay = Overlay("one", reason="a test")
     overlay.subclass("lib:Thing", implementation)

@@ -55,6 +55,8 @@ def test_refused(text: str, version: str) -> None:
 
 
 def test_range_that_is_none(engine: Any) -> None:
+    with pytest.raises(ConfigError, match=r"overlay 'one' \(vllm\).*0.32, which is not .*; write it as '>=0.32,<0.33'"):
+        Overlay("one", reason="a test", vllm=0.32)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"overlay 'one' \(vllm\).*'0.32 or so', which is not a PEP 440 specifier"):
         Overlay("one", reason="a test", vllm="0.32 or so")
     overlay = Overlay("one", reason="a test")

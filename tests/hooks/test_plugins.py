@@ -34,7 +34,7 @@ BROKEN = {
     ),
     "a wrong signature": (
         "from ascend_overlay.hooks import hookimpl\n@hookimpl\ndef ascend_overlay_select(ovrelay): return None",
-        "ovrelay",
+        "implements ascend_overlay_select with the argument 'ovrelay', which the hook does not have; it has overlay",
     ),
     "a hook without a decorator": (
         "def ascend_overlay_overlays(): return []",
@@ -60,6 +60,21 @@ BROKEN = {
     "a number": (
         "from ascend_overlay.hooks import hookimpl\n@hookimpl\ndef ascend_overlay_overlays(): return 42",
         "contributes 42, which is not an Overlay",
+    ),
+    "a forgotten return": (
+        "from ascend_overlay.hooks import hookimpl\n@hookimpl\ndef ascend_overlay_overlays(): []",
+        "returns None from its hook ascend_overlay_overlays; return a list, and [] for nothing",
+    ),
+    "a decorator that decorates nothing": (
+        """
+            from ascend_overlay import Overlay
+            from ascend_overlay.hooks import hookimpl
+            overlay = Overlay("x", reason="y")
+            overlay.wrap("lib:run")
+            @hookimpl
+            def ascend_overlay_overlays(): return [overlay]
+        """,
+        "contributes the overlay 'x', which has no patch",
     ),
 }
 
@@ -112,6 +127,25 @@ def test_broken_plugin_takes_nobody_down_without_strictness(site: Any, kind: str
     (failed,) = [entry for entry in ascend_overlay.ledger() if entry.kind == "plugin"]
     assert (failed.target, failed.distribution, failed.state) == ("broken", "broken-dist", "failed")
     assert message in failed.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("import sys\nimport no_such_module", 2),
+        ("from ascend_overlay import Overlay\n\noverlay = Overlay('x', reason=' ')", 3),
+        (
+            "from ascend_overlay.hooks import hookimpl\n@hookimpl\ndef ascend_overlay_overlays():\n    return [][1]",
+            4,
+        ),
+    ],
+)
+def test_the_line_of_a_plugin_that_went_wrong_is_named(site: Any, text: str, line: int) -> None:
+    site.write({"broken_plugin.py": text})
+    with pytest.raises(PluginError, match=rf"broken_plugin\.py, line {line}\)") as raised:
+        ascend_overlay.enable(load=["broken_plugin"])
+    assert ".." not in str(raised.value)
+    assert "Correct the name" not in str(raised.value), "the name is right"
 
 
 def test_broken_plugin_can_be_blocked_and_then_repaired(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:

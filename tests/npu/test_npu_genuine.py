@@ -102,6 +102,9 @@ def test_a_release_that_pip_does_not_get_is_refused(wheel: Path, monkeypatch: py
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(ConfigError, match=r"pip cannot download torch_npu 2\.13\.0 .*name its path"):
         source.find("2.13.0")
+    monkeypatch.setattr(source, "_SHOWN", 40)
+    with pytest.raises(ConfigError, match=r"\(\.\.\. [^()]{1,40}torch_npu==2\.13\.0\)"):
+        source.find("2.13.0")
 
 
 def test_nothing_is_wanted_and_nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,21 @@ def test_one_scheme_may_be_contributed_twice(contribute: Callable[..., None]) ->
     assert list(schemes().values()) == [scheme]
 
 
+def test_a_scheme_that_is_not_in_a_list_is_taken(engine: Engine, offer: Callable[..., Any]) -> None:
+    scheme = _Scheme()
+    offer(quantization_schemes=lambda: scheme)
+    assert list(schemes().values()) == [scheme]
+
+
+def test_a_scheme_needs_a_type(contribute: Callable[..., None]) -> None:
+    class Nameless(LinearScheme):
+        tensors, process, apply = _Scheme.tensors, _Scheme.process, _Scheme.apply
+
+    contribute("mine", Nameless())
+    with pytest.raises(PluginError, match=r"'mine' contributes .*, which has no `type`; set it"):
+        schemes()
+
+
 @pytest.mark.parametrize("wrong", [_Scheme, "W8A8", None])
 def test_something_else_is_an_error_that_names_the_plugin(contribute: Callable[..., None], wrong: Any) -> None:
     contribute("mine", wrong)

@@ -82,11 +82,23 @@ def test_errors_are_sentences(folder: Path) -> None:
     assert refused("model", "out", "--scheme", "w4a4").startswith("there is no scheme 'w4a4'; there are w8a8,")
     assert "Pass --calibrate FILE" in refused("model", "out", "--scheme", "w8a8")
     assert refused("model", "out", "--scheme", "w8a16", "--keep", "*.nothing").startswith(
-        "--keep '*.nothing' matches no"
+        "--keep '*.nothing' matches no layer of the model. --dry-run shows the names"
     )
     assert refused("model", "model", "--scheme", "w8a16").startswith("model is within the model itself.")
     assert not (folder / "out").exists()
     assert command("model", "out").exit_code == 2
+
+
+def test_an_interrupted_run_says_how_to_go_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Shown, "shard", interrupted)
+        assert refused("model", "out", "--scheme", "w8a16") == (
+            "interrupted. What is written to out is not lost: the same command goes on from there."
+        )
+    assert command("model", "out", "--scheme", "w8a16").output.count("was there already, verified") == 1
 
 
 def test_a_bar_on_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

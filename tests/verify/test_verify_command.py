@@ -132,6 +132,7 @@ def test_what_is_named_is_compared(verify: Any, options: Any, count: int) -> Non
     ("options", "message"),
     [
         ({"only": ["npu_swigul"]}, r"no cases of 'npu_swigul'\. Did you mean 'npu_swiglu'"),
+        ({"only": ["nothing"]}, r"no cases of 'nothing'\. Name operators \(npu_swiglu\), layers"),
         ({"dtypes": ["float8"]}, r"no cases of the dtype 'float8'; there are some of: float16, float32\."),
         (
             {"only": ["gate", "npu_swiglu"], "dtypes": ["float16"]},
@@ -184,7 +185,9 @@ def test_a_device_adds_rows_of_layers_too(verify: Any, monkeypatch: pytest.Monke
 def test_overlays_that_are_on_are_refused(offer: Any) -> None:
     import ascend_overlay
 
-    offer(Overlay("one", reason="a test"))
+    overlay = Overlay("one", reason="a test")
+    overlay.module_alias("no_such_lib", "json")
+    offer(overlay)
     ascend_overlay.enable(only=["one"], propagate=False)
     with pytest.raises(ConfigError, match="overlays are enabled in this process"):
         command.run(console())

@@ -24,6 +24,9 @@ from ascend_overlay.npu import availability
 _PATIENCE = 900
 """Seconds for the download of a wheel."""
 
+_SHOWN = 300
+"""Characters of what pip says that an error repeats."""
+
 
 @dataclass(frozen=True)
 class TorchNpu:
@@ -113,7 +116,8 @@ def download(release: str, folder: Path) -> Path:
     wheels = sorted(folder.glob(f"torch_npu-{release}-*.whl"))
     if wheels:
         return wheels[0]
-    reason = " ".join(done.stderr.split())[-300:]
+    words = " ".join(done.stderr.split())
+    reason = words if len(words) <= _SHOWN else f"... {words[-_SHOWN:].partition(' ')[2]}"
     raise ConfigError(
         f"pip cannot download torch_npu {release} for Python {sys.version_info.major}.{sys.version_info.minor} on this "
         f"machine ({reason}). Download the wheel elsewhere and name its path instead of the release."
