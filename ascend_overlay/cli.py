@@ -15,6 +15,7 @@ from ascend_overlay.errors import OverlayError
 from ascend_overlay.settings import WEIGHT_NZ, Settings, preferences
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
+_LOAD = click.option("--load", metavar="MODULE,...", help="Register these modules as plugins.")
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,7 +46,7 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--exclude", metavar="NAME,...", help="Leave these overlays out."),
             click.option("--strict/--no-strict", default=None, help="Stop on a failing overlay, or only warn."),
             click.option("--plugins", metavar="NAME,...", help="Allow these third-party plugins only."),
-            click.option("--load", metavar="MODULE,...", help="Register these modules as plugins."),
+            _LOAD,
             click.option("--prefer", metavar="TARGET=OVERLAY,...", help="Who wins a conflict on a target."),
             click.option("--ledger", metavar="DIR", type=click.Path(), help="Write one ledger file per process."),
             click.option("--trace/--no-trace", default=None, help="Count the calls of NPU operators."),
@@ -162,9 +163,10 @@ def ledger_command(folder: Path, each: bool, as_json: bool) -> None:
 
 @main.command()
 @click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_LOAD
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print the tables of docs/coverage.md.")
-def coverage(folder: Path | None, as_json: bool, as_markdown: bool) -> None:
+def coverage(folder: Path | None, load: str | None, as_json: bool, as_markdown: bool) -> None:
     """Show which layers and operators of vLLM the overlays serve, and why not. Imports no vLLM.
 
     FOLDER is the source of a vLLM (site-packages/vllm, a checkout's vllm); default: the installed one. The status is 1
@@ -172,7 +174,8 @@ def coverage(folder: Path | None, as_json: bool, as_markdown: bool) -> None:
     """
     from ascend_overlay.coverage import command
 
-    sys.exit(command.run(folder, as_json=as_json, as_markdown=as_markdown, console=_console()))
+    settings = Settings.from_env().updated(load=_names(load))
+    sys.exit(command.run(folder, settings, as_json=as_json, as_markdown=as_markdown, console=_console()))
 
 
 @main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
@@ -221,8 +224,11 @@ def quantize(model: Path, out: Path, scheme: str, calibrate: Path | None, keep: 
 @click.option("--dtype", metavar="DTYPE,...", help="Compare in these dtypes only.")
 @click.option("--quick", is_flag=True, help="Compare one case of each operator or layer and dtype.")
 @click.option("--torch-npu", metavar="RELEASE|WHEEL", help="Ask this torch_npu; a release is downloaded by pip.")
+@_LOAD
 @click.option("--json", "json_file", metavar="FILE", type=_FILE, help="Write everything to FILE.")
-def verify(only: str | None, dtype: str | None, quick: bool, torch_npu: str | None, json_file: Path | None) -> None:
+def verify(
+    only: str | None, dtype: str | None, quick: bool, torch_npu: str | None, load: str | None, json_file: Path | None
+) -> None:
     """Compare NPU operators and overlaid layers with what they stand in for.
 
     Operators: each reference kernel with its formula or vLLM's own kernel; schema and result with the genuine
@@ -231,7 +237,7 @@ def verify(only: str | None, dtype: str | None, quick: bool, torch_npu: str | No
     """
     from ascend_overlay.verify import command
 
-    names = {"only": tuple(_names(only) or ()), "dtypes": tuple(_names(dtype) or ())}
+    names = {"only": tuple(_names(only) or ()), "dtypes": tuple(_names(dtype) or ()), "load": _names(load)}
     if not command.run(_console(), quick=quick, torch_npu=torch_npu, json=json_file, **names):
         sys.exit(1)
 

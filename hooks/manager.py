@@ -252,7 +252,7 @@ def _import(module: str) -> object:
         if error.name is not None and f"{module}.".startswith(f"{error.name}."):
             raise PluginError(
                 f"plugin {module!r} cannot be loaded: there is no module {error.name!r}. Correct the name in load= or "
-                f"ASCEND_OVERLAY_LOAD, or make the module importable."
+                f"ASCEND_OVERLAY_LOAD, or put the folder of the module on PYTHONPATH."
             ) from error
         raise
 

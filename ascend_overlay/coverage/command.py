@@ -18,22 +18,24 @@ from ascend_overlay.settings import Settings
 from ascend_overlay.verify.case import LayerCase
 
 
-def coverage(folder: Path | None) -> list[Row]:
+def coverage(folder: Path | None, settings: Settings) -> list[Row]:
     """Return a row for each layer and operator of the vLLM in `folder`; default: of the installed one.
+
+    `settings` say which plugins are asked.
 
     Raises:
         TargetError: there is no vLLM.
         PluginError: a plugin raises.
     """
-    api.check_settings(Settings.from_env())
+    api.check_settings(settings)
     cases = [case for _, case in api.contributions("ascend_overlay_cases") if isinstance(case, LayerCase)]
     reasons = dict(reason for _, reason in api.contributions("ascend_overlay_left_to_vllm"))
     return rows(scan(folder or _installed()), api.overlays().values(), cases, reasons)
 
 
-def run(folder: Path | None, *, as_json: bool, as_markdown: bool, console: Console) -> int:
+def run(folder: Path | None, settings: Settings, *, as_json: bool, as_markdown: bool, console: Console) -> int:
     """Print the coverage; return 1 where there is a layer that nobody has looked at."""
-    found = coverage(folder)
+    found = coverage(folder, settings)
     if as_json:
         click.echo(json.dumps([row.to_dict() for row in found], indent=2))
     elif as_markdown:

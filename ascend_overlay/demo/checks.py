@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ascend_overlay.demo import troubles
+from ascend_overlay import troubles
 from ascend_overlay.demo.compare import TOLERANCE, Difference
 from ascend_overlay.demo.runs import Run
 from ascend_overlay.records import Ledger

@@ -17,8 +17,8 @@ from typing import Any
 
 import click
 
-from ascend_overlay import __version__, versions
-from ascend_overlay.demo import checks, compare, runs, show, tiny, troubles
+from ascend_overlay import __version__, troubles, versions
+from ascend_overlay.demo import checks, compare, runs, show, tiny
 
 _PROMPTS = (
     "The river wanted to see the mountains, so",

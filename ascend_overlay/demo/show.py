@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ascend_overlay.demo import checks, troubles
+from ascend_overlay import troubles
+from ascend_overlay.demo import checks
 from ascend_overlay.report import processes
 
 if TYPE_CHECKING:

@@ -138,6 +138,13 @@ def _contributions() -> list[tuple[ReferenceKernel, str]]:
     for contributor, answer in api.contributions("ascend_overlay_kernels"):
         if not isinstance(answer, ReferenceKernel):
             raise PluginError(f"{contributor} contributes {answer!r}, which is not a ReferenceKernel.")
+        try:
+            torch._C.parse_schema(answer.schema)
+        except RuntimeError as error:
+            raise PluginError(
+                f"{contributor} contributes a reference kernel with the schema {answer.schema!r}, which torch cannot "
+                f"read: {str(error).strip()}"
+            ) from None
         found.append((answer, contributor))
     return found
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ascend_overlay.demo import troubles
+from ascend_overlay import troubles
 from ascend_overlay.errors import QuantizeError
 from ascend_overlay.quantize.checkpoint import Checkpoint
 from ascend_overlay.quantize.rules import groups, module_of

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ascend_overlay.errors import some_of
+
 _LONGEST = 2048
 """Tokens of a prompt that are used; memory grows with them, and ranges hardly do."""
-
-_SHOWN = 4
 
 
 class _ObservationError(Exception):
@@ -149,7 +149,7 @@ def _watch(model: Any, modules: list[str]) -> dict[str, _Range]:
         found[module] = ranges[id(layer)]
     if absent:
         raise _ObservationError(
-            f"{type(model).__name__} of vLLM has no linear layer for {_listed(absent)}. Leave what it does not have in "
+            f"{type(model).__name__} of vLLM has no linear layer for {some_of(absent)}. Leave what it does not have in "
             "float with --keep."
         )
     return found
@@ -165,19 +165,14 @@ def _places(name: str, packed: dict[str, list[str]]) -> list[str]:
 def _check(observed: dict[str, tuple[float, float]]) -> None:
     if unused := [module for module, (low, high) in observed.items() if low == math.inf or high == -math.inf]:
         raise _ObservationError(
-            f"no prompt reached {_listed(unused)}. Calibrate with other texts, or leave these layers in float with "
+            f"no prompt reached {some_of(unused)}. Calibrate with other texts, or leave these layers in float with "
             "--keep."
         )
     if wrong := [module for module, ends in observed.items() if not all(map(math.isfinite, ends))]:
         raise _ObservationError(
-            f"the model computes NaN or infinite values for the input of {_listed(wrong)}. See that it works in vLLM "
+            f"the model computes NaN or infinite values for the input of {some_of(wrong)}. See that it works in vLLM "
             "in its own dtype."
         )
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ def run(
     dtypes: Sequence[str] = (),
     quick: bool = False,
     torch_npu: str | None = None,
+    load: Sequence[str] | None = None,
     json: Path | None = None,
 ) -> bool:
     """Compare, print and write the result; return whether all is well.
@@ -49,6 +50,7 @@ def run(
         dtypes: dtypes to compare; empty: all.
         quick: one case for each operator or layer and dtype.
         torch_npu: a release or a wheel of torch_npu to ask; None: the installed one.
+        load: modules to register as plugins; None: those of the environment.
         json: a file for everything.
 
     Raises:
@@ -70,8 +72,8 @@ def run(
         from ascend_overlay.verify import gather, report
 
         say("gathering the cases")
+        everything = gather.gather(settings.Settings.from_env().updated(load=load))
         registration.load()
-        everything = gather.gather(settings.Settings.from_env())
         found = gather.selected(everything, only=only, dtypes=dtypes, quick=quick)
         outcomes, ruling = _operators(found, referee, say)
         outcomes += _layers(found, say)

@@ -76,6 +76,7 @@ def run(case: OperatorCase) -> Run:
     done.returned = tuple(meta.described(tensor) for tensor in flat(returned))
     done.written = (*flat(returned), *_written(case.operator, positional, named))
     outcome.problems.extend(_touched(case, (positional, named)))
+    outcome.problems.extend(_faked(done.call, done.returned))
     try:
         fresh, keywords = case.arguments()
         wanted = flat(case.baseline(*fresh, **keywords))
@@ -154,6 +155,25 @@ def _written(operator: str, positional: tuple[Any, ...], named: dict[str, Any]) 
         for tensor in flat(value)
         if tensor is not None
     ]
+
+
+def _faked(call: Call, returned: Sequence[Shape | None]) -> Iterator[str]:
+    """Yield a phrase if the fake kernel announces something else than the reference kernel returned."""
+    kernel = registration.kernels().get(call.operator)
+    if kernel is None:
+        return
+    try:
+        announced = kernel.fake(*map(meta.made, call.arguments), **{k: meta.made(v) for k, v in call.keywords.items()})
+    except Exception as error:
+        yield f"the fake kernel raises {_shown(error)}"
+        return
+    found = () if announced is None else tuple(meta.described(tensor) for tensor in flat(announced))
+    if list(map(str, found)) != list(map(str, returned)):
+        theirs, ours = (", ".join(map(str, shapes)) for shapes in (found, returned))
+        yield f"the fake kernel announces {theirs}, and the reference kernel returns {ours}"
+    elif found != tuple(returned):
+        theirs, ours = (", ".join(str(shape and shape.stride) for shape in shapes) for shapes in (found, returned))
+        yield f"the fake kernel announces the strides {theirs}, and the reference kernel returns {ours}"
 
 
 def _touched(case: OperatorCase, used: Arguments) -> Iterator[str]:

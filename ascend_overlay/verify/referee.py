@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ascend_overlay.errors import ConfigError
+from ascend_overlay.errors import ConfigError, some_of
 from ascend_overlay.npu import contract, schemas
 from ascend_overlay.npu.genuine import meta, process
 from ascend_overlay.npu.genuine import schemas as genuine
@@ -46,14 +46,12 @@ def rule(torch_npu: TorchNpu | None, kernels: Mapping[str, ReferenceKernel], run
     if torch_npu is None:
         home = schemas.releases()[schemas.HOME]
         # Of what plugins bring, nothing is recorded.
-        recorded = [kernel for kernel in kernels.values() if kernel.name in home.schemas]
+        recorded = [kernel for name, kernel in kernels.items() if name in home.schemas]
+        absent = [name for name in kernels if name not in home.schemas]
         problems = tuple(_complaints(schemas.HOME, recorded, home.schemas))
-        return Ruling(
-            f"torch_npu {home.version}, as recorded",
-            False,
-            f"torch_npu's meta kernels were not asked; {HOW}.",
-            problems,
-        )
+        unrecorded = f"No schema is recorded of {some_of(absent)}. " if absent else ""
+        remark = f"{unrecorded}torch_npu's meta kernels were not asked; {HOW}."
+        return Ruling(f"torch_npu {home.version}, as recorded", False, remark, problems)
     found, _ = genuine.read(torch_npu.folder)
     problems = tuple(_complaints(torch_npu.version, kernels.values(), found))
     if reason := process.obstacle(torch_npu):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,13 @@ def load_weights(wrapped: Callable[..., None], instance: Any, args: tuple[Any, .
     # At module level it would be imported in the middle of the imports of vLLM's loader.
     from ascend_overlay.overlays.quantization import missing
 
+    # The layers of these look at what comes, and some take integers.
+    looked_at = set(missing.looked_for(model))
     theirs, own, loaded = model.load_weights, vars(model).get("load_weights"), None
 
     def load(weights: Iterable[tuple[str, Tensor]], *more: Any, **options: Any) -> Any:
         nonlocal loaded
-        passing = _Passing(weights, model)
+        passing = _Passing(weights, model, looked_at)
         try:
             loaded = theirs(iter(passing), *more, **options)
         except CheckpointError as error:
@@ -60,20 +62,21 @@ def load_weights(wrapped: Callable[..., None], instance: Any, args: tuple[Any, .
 class _Passing:
     """The tensors of a checkpoint, and which of them the model has in hand.
 
+    Args:
+        weights: names and tensors.
+        model: what they are loaded into.
+        looked_at: the parameters whose layer sees for itself that what comes fits.
+
     Attributes:
         name: its name in the checkpoint; None where the model has none in hand, so nothing that goes wrong is about it.
         tensor: the tensor.
         parameter: the parameter of the same name, if there is one.
     """
 
-    def __init__(self, weights: Iterable[tuple[str, Tensor]], model: nn.Module) -> None:
-        # At module level it would be imported in the middle of the imports of vLLM's loader.
-        from ascend_overlay.overlays.quantization import missing
-
+    def __init__(self, weights: Iterable[tuple[str, Tensor]], model: nn.Module, looked_at: Container[str] = ()) -> None:
         self._weights = weights
         self._parameters = dict(model.named_parameters())
-        # Their layers look at what comes, and some take integers.
-        self._looked_at = set(missing.looked_for(model))
+        self._looked_at = looked_at
         self._mapper = getattr(model, "hf_to_vllm_mapper", None)
         self.name: str | None = None
         self.tensor: Tensor | None = None

@@ -18,8 +18,9 @@ pytestmark = pytest.mark.vllm
 def found() -> Any:
     """The rows of the installed vLLM."""
     from ascend_overlay.coverage.command import coverage
+    from ascend_overlay.settings import Settings
 
-    return coverage(None)
+    return coverage(None, Settings())
 
 
 def test_what_vllm_registers_is_found(found: Any) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from demo_kit import all_ledgers, finished, output
 
-from ascend_overlay.demo import command, runs, troubles
+from ascend_overlay import troubles
+from ascend_overlay.demo import command, runs
 from ascend_overlay.demo.processes import ProcessTree
 from ascend_overlay.demo.runs import Run
 

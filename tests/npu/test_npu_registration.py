@@ -65,6 +65,12 @@ def test_what_is_no_kernel_is_an_error_that_names_the_plugin(registry: Any, offe
         npu.load()
 
 
+def test_a_schema_that_torch_cannot_read_is_an_error_that_names_the_plugin(registry: Any, offer: Offer) -> None:
+    offer(kernels=lambda: _kernel("npu_turn_around(Tensr x) -> Tensor"), name="acme")
+    with pytest.raises(PluginError, match=r"'acme' contributes .*'npu_turn_around\(Tensr x\) .* cannot read: unk"):
+        npu.load()
+
+
 def test_a_plugin_that_raises_is_named(registry: Any, offer: Offer) -> None:
     def broken() -> list[Any]:
         raise ZeroDivisionError("no kernels today")

@@ -410,7 +410,7 @@ def test_ranges_hold_all_calls_and_do_not_lose_nan() -> None:
 
 def test_a_layer_that_no_prompt_reaches_is_named() -> None:
     unused = observe._Range()
-    with pytest.raises(observe._ObservationError, match=r"no prompt reached a, b, c, d and 1 more\."):
+    with pytest.raises(observe._ObservationError, match=r"no prompt reached a, b, c and 2 more\."):
         observe._check(dict.fromkeys("abcde", (unused.low, unused.high)))
 
 

@@ -70,6 +70,43 @@ def test_all_is_well(verify: Any) -> None:
     assert data["torch_npu"]["meta kernels asked"] is False
 
 
+def test_a_plugin_that_is_loaded_for_it_brings_operator_and_case(
+    site: Any, tmp_path: Path, engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.write(
+        {
+            "bringing.py": """
+                import torch
+                from ascend_overlay.hooks import hookimpl
+                from ascend_overlay.npu import ReferenceKernel
+                from ascend_overlay.verify import OperatorCase
+
+                @hookimpl
+                def ascend_overlay_kernels():
+                    return ReferenceKernel(
+                        schema="test_brought(Tensor x) -> Tensor", cpu=torch.neg, fake=torch.empty_like, source="here"
+                    )
+
+                @hookimpl
+                def ascend_overlay_cases():
+                    yield OperatorCase(
+                        operator="test_brought",
+                        label="3",
+                        dtype="float32",
+                        arguments=lambda: ((torch.ones(3),), {}),
+                        baseline=lambda x: -x,
+                        against="formula",
+                        rtol=0,
+                        atol=0,
+                    )
+            """
+        }
+    )
+    to = console()
+    assert command.run(to, only=["test_brought"], load=["bringing"]), printed(to)
+    assert "No schema is recorded of test_brought." in printed(to)
+
+
 def test_a_wrong_number_fails_with_its_label(verify: Any) -> None:
     wrong = operator(label="the odd one", baseline=lambda x: swiglu(x) + 1)
     ok, text, data = verify(operator(), wrong, layer())

@@ -67,6 +67,31 @@ def test_an_argument_that_the_schema_does_not_give_away_must_stay() -> None:
     library._destroy()
 
 
+@pytest.mark.parametrize(
+    ("fake", "problem"),
+    [
+        (
+            lambda x: x.new_empty(3, 2),
+            "announces float32[3, 2], and the reference kernel returns float32[3, 4]",
+        ),
+        (lambda x: x.new_empty(3, 4, dtype=torch.float16), "announces float16[3, 4], and"),
+        (
+            lambda x: x.new_empty(4, 3).t(),
+            "announces the strides (1, 3), and the reference kernel returns (4, 1)",
+        ),
+        (lambda x: (x, x), "announces float32[3, 8], float32[3, 8], and"),
+        (lambda x, dim: x, "raises TypeError"),
+    ],
+)
+def test_a_fake_kernel_that_announces_something_else_fails(
+    monkeypatch: pytest.MonkeyPatch, fake: Any, problem: str
+) -> None:
+    wrong = {"npu_swiglu": replace(KERNELS["npu_swiglu"], fake=fake)}
+    monkeypatch.setattr(operators.registration, "kernels", lambda: wrong)
+    (found,) = operators.run(operator()).outcome.problems
+    assert found.startswith(f"the fake kernel {problem}")
+
+
 def _device(answer: Any = None) -> tuple[Device, list[Any]]:
     """Return a device that runs the reference kernel, and changes its results by `answer`."""
     moved: list[Any] = []
@@ -209,7 +234,8 @@ def test_without_torch_npu_the_recorded_schemas_count(monkeypatch: pytest.Monkey
     assert "has -1, not 0" in referee.rule(None, {"npu_swiglu": wrong}, [run]).problems[0]
     # What a plugin brings is not recorded.
     theirs = replace(wrong, schema="acme_operator(Tensor x) -> Tensor")
-    assert referee.rule(None, {"acme_operator": theirs}, []).problems == ()
+    ruling = referee.rule(None, {"acme_operator": theirs}, [])
+    assert ruling.problems == () and ruling.remark.startswith("No schema is recorded of acme_operator. torch_npu's")
 
 
 def test_of_a_torch_npu_that_cannot_be_imported_the_schemas_count(monkeypatch: pytest.MonkeyPatch) -> None:

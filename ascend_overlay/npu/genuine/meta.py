@@ -20,7 +20,7 @@ class Shape:
     Attributes:
         shape: its dimensions.
         dtype: its dtype, without the "torch.".
-        stride: its strides, where it is an argument.
+        stride: its strides.
     """
 
     shape: tuple[int, ...]
@@ -94,7 +94,7 @@ def described(value: Any) -> Any:
     return value
 
 
-def _made(value: Any) -> Any:
+def made(value: Any) -> Any:
     """Return an argument with a tensor on the meta device for each Shape in it."""
     import torch
 
@@ -102,7 +102,7 @@ def _made(value: Any) -> Any:
         dtype = getattr(torch, value.dtype)
         return torch.empty_strided(value.shape, value.stride, dtype=dtype, device="meta")
     if isinstance(value, (list, tuple)):
-        return type(value)(_made(item) for item in value)
+        return type(value)(made(item) for item in value)
     return value
 
 
@@ -128,7 +128,7 @@ def _called(call: Call) -> Answer:
     if operator is None:
         return Answer(refusal="it has no such operator")
     try:
-        result = operator(*map(_made, call.arguments), **{key: _made(value) for key, value in call.keywords.items()})
+        result = operator(*map(made, call.arguments), **{key: made(value) for key, value in call.keywords.items()})
     except NotImplementedError:
         return Answer(no_meta=True)
     except Exception as error:

@@ -18,7 +18,7 @@ _KNOWN = {
         "torch_npu is installed, but CANN, which it needs, is not, or its set_env.sh was not sourced. torch and "
         "transformers load torch_npu by themselves; to run without an NPU: pip uninstall torch_npu"
     ),
-    r"Cannot allocate memory|MemoryError": "There was not enough memory: each of the two runs needs about 3 GB.",
+    r"Cannot allocate memory|MemoryError": "There was not enough memory: vLLM takes about 3 GB, beside the model.",
 }
 
 
