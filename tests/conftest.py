@@ -24,6 +24,9 @@ from ascend_overlay.patches.wrappers import OverlayWrapper  # noqa: F401
 
 NO_OVERLAYS = "tests_no_overlays"
 
+KEPT_TOGETHER = {"tests/e2e", "tests/zoo"}
+"""Folders with a fixture of the scope "session" that takes minutes."""
+
 _LOADED_BEFORE = "vllm" in sys.modules
 
 
@@ -36,6 +39,25 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the tests that import vLLM last: it stays, and many others put a vLLM of their own in its place."""
     items.sort(key=lambda item: item.get_closest_marker("vllm") is not None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where several processes share the tests, give all files of some folders to one: they share what is slow to make.
+
+    Everywhere else a file is what stays together, which is what `--dist loadfile` asks for.
+    """
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFileOrFolder(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            folder = file.rpartition("/")[0]
+            return folder if folder in KEPT_TOGETHER else file
+
+    return ByFileOrFolder(config, log)
 
 
 class Site:
