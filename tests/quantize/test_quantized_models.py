@@ -1,4 +1,7 @@
-"""From a model in float to tokens of its quantized form: the command writes it, the overlays load and run it."""
+"""From a model in float to tokens of its quantized form: the command writes it, the overlays load and run it.
+
+`pytest -m e2e` runs the reduced form; `pytest -m grid tests/quantize` every tiny model in every scheme.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,6 @@ from ascend_overlay.demo import in_process, tiny
 from ascend_overlay.quantize import calibration
 from ascend_overlay.quantize.run import quantize
 
-pytestmark = pytest.mark.e2e
-
 COMMAND = (sys.executable, "-c", "from ascend_overlay.cli import main; main(prog_name='ascend-overlay')")
 PROMPTS = ("The river wanted to see the mountains, so", "In the morning the market sold bread, olives and")
 CALIBRATION = """
@@ -34,28 +35,32 @@ TIMEOUT = 400
 FLOATS: dict[str, tuple[Callable[..., Path], dict[str, Any]]] = {
     "llama": (tiny.make_llama3, {}),
     "llama_float16": (tiny.make_llama3, {"torch_dtype": "float16"}),
+    "qwen3": (tiny.make_qwen3, {}),
     "qwen3_moe": (tiny.make_qwen3_moe, {}),
+    "gemma2": (tiny.make_gemma2, {}),
+    "gemma3": (tiny.make_gemma3, {}),
     # Compressed queries, so that q_a_proj and kv_a_proj_with_mqa are one layer in vLLM.
     "deepseek_v2": (tiny.make_deepseek_v2, {"q_lora_rank": 64}),
+    "deepseek_v3": (tiny.make_deepseek_v3, {}),
 }
-CALIBRATED = ("llama", "deepseek_v2")
-RUNS = [
-    ("llama", "w8a8"),
-    ("llama", "w8a8_dynamic"),
-    ("llama", "w8a16"),
-    ("llama_float16", "w8a8"),
-    ("llama_float16", "w8a8_dynamic"),
-    ("llama_float16", "w8a16"),
+RUNS = [(name, scheme) for name in FLOATS for scheme in ("w8a8", "w8a8_dynamic", "w8a16")]
+_DENSE = ("llama", "llama_float16", "qwen3", "gemma2", "gemma3")
+LAYERS = dict.fromkeys(_DENSE, 8) | {"qwen3_moe": 4, "deepseek_v2": 15, "deepseek_v3": 15}
+"""How many linear layers of each are quantized, besides two layers of routed experts in those that have them."""
+_REDUCED = {
+    *((name, scheme) for name, scheme in RUNS if name in ("llama", "llama_float16", "deepseek_v2")),
+    ("qwen3", "w8a8_dynamic"),
+    ("qwen3_moe", "w8a8"),
     ("qwen3_moe", "w8a8_dynamic"),
-    ("deepseek_v2", "w8a8"),
-    ("deepseek_v2", "w8a8_dynamic"),
-    ("deepseek_v2", "w8a16"),
-]
+    ("gemma2", "w8a16"),
+    ("gemma3", "w8a8_dynamic"),
+    ("deepseek_v3", "w8a8_dynamic"),
+}
+_COMPILED = [("llama", "w8a8"), ("qwen3_moe", "w8a8_dynamic"), ("deepseek_v2", "w8a16")]
 MODES = [
-    *((name, scheme, in_process.TRACED) for name, scheme in RUNS if "float16" not in name),
-    ("llama", "w8a8", in_process.COMPILED),
-    ("qwen3_moe", "w8a8_dynamic", in_process.COMPILED),
-    ("deepseek_v2", "w8a16", in_process.COMPILED),
+    *((name, scheme, in_process.TRACED) for name, scheme in RUNS if name in ("llama", "deepseek_v2")),
+    ("qwen3_moe", "w8a8_dynamic", in_process.TRACED),
+    *((name, scheme, in_process.COMPILED) for name, scheme in _COMPILED),
 ]
 """What torch.compile sees of them; once for each scheme and kind of model, it runs Inductor's code, too."""
 SPREAD = [("llama", "w8a8"), ("qwen3_moe", "w8a8_dynamic")]
@@ -74,9 +79,15 @@ STRAY = "model.layers.0.self_attn.kv_b_proj.weight_scale"
 
 @dataclass(frozen=True)
 class Results:
-    """What the process reported, and the folders of the models."""
+    """What the processes reported, and the folders of the models.
+
+    Attributes:
+        folder: where all that is.
+        runs: which models are run in which schemes.
+    """
 
     folder: Path
+    runs: list[tuple[str, str]]
 
     def __call__(self, name: str) -> dict[str, Any]:
         """Return what became of a model; an error of its run fails the test."""
@@ -98,15 +109,17 @@ class Results:
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """All models, quantized and run: two processes calibrate, one runs everything."""
-    folder = tmp_path_factory.mktemp("quantized")
-    found = Results(folder)
-    for name, (make, config) in FLOATS.items():
+def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """The models that the selected tests ask for, and those of the reduced form, quantized and run."""
+    asked = [spec.params for item in request.session.items if (spec := getattr(item, "callspec", None)) is not None]
+    runs = _REDUCED | {(params.get("name"), params.get("scheme")) for params in asked} & set(RUNS)
+    found = Results(tmp_path_factory.mktemp("quantized"), sorted(runs))
+    for name in {name for name, _ in runs}:
+        make, config = FLOATS[name]
         make(found.model(name), **config)
-    (folder / "lines.txt").write_text(CALIBRATION)
+    (found.folder / "lines.txt").write_text(CALIBRATION)
     _calibrated(found)
-    for name, scheme in RUNS:
+    for name, scheme in found.runs:
         if not found.model(f"{name}-{scheme}").exists():
             quantize(found.model(name), found.model(f"{name}-{scheme}"), scheme)
     for name, tensor in DAMAGES.items():
@@ -119,6 +132,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
 def _calibrated(found: Results) -> None:
     """Quantize to w8a8 by the command, at the same time, since each starts vLLM."""
     arguments = ("--scheme", "w8a8", "--calibrate", str(found.folder / "lines.txt"))
+    calibrated = [name for name, scheme in found.runs if scheme == "w8a8" and name != "llama_float16"]
     started = {
         name: subprocess.Popen(
             [*COMMAND, "quantize", str(found.model(name)), str(found.model(f"{name}-w8a8")), *arguments],
@@ -127,7 +141,7 @@ def _calibrated(found: Results) -> None:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for name in CALIBRATED
+        for name in calibrated
     }
     for name, process in started.items():
         output, _ = process.communicate(timeout=TIMEOUT)
@@ -154,8 +168,8 @@ def _change(found: Results, name: str, *, without: str = "", adding: str = "") -
 
 def _run(found: Results) -> None:
     """Run what is eager in one process, what is compiled in another one beside it, and in two more what is spread."""
-    alone = {name: {"model": name, "quantized": False} for name in FLOATS}
-    alone |= {f"{name}-{scheme}": {"model": f"{name}-{scheme}", "quantized": True} for name, scheme in RUNS}
+    alone = {name: {"model": name, "quantized": False} for name in {name for name, _ in found.runs}}
+    alone |= {f"{name}-{scheme}": {"model": f"{name}-{scheme}", "quantized": True} for name, scheme in found.runs}
     alone |= {name: {"model": name, "quantized": True} for name in (*DAMAGES, "stray")}
     compiled = {
         f"{name}-{scheme}-{mode}": {"model": f"{name}-{scheme}", "quantized": True, "mode": mode}
@@ -209,7 +223,14 @@ def _finish(processes: list[subprocess.Popen[bytes]]) -> None:
             process.wait()
 
 
-each = pytest.mark.parametrize(("name", "scheme"), RUNS)
+def _params(runs: list[tuple[str, str]]) -> list[Any]:
+    """Return the parameters of a test: all of them marked `grid`, and those of the reduced form `e2e`, too."""
+    return [
+        pytest.param(*run, marks=[pytest.mark.grid, *([pytest.mark.e2e] if run in _REDUCED else [])]) for run in runs
+    ]
+
+
+each = pytest.mark.parametrize(("name", "scheme"), _params(RUNS))
 
 
 @each
@@ -225,8 +246,7 @@ def test_every_layer_computes_its_formula_in_integers(
     results: Results, name: str, scheme: str, record_property: pytest.RecordProperty
 ) -> None:
     layers = results(f"{name}-{scheme}")["layers"]
-    count = 2 * 4 if name != "qwen3_moe" else 2 * 2
-    assert len(layers) == count if name != "deepseek_v2" else len(layers) > 12
+    assert len(layers) == LAYERS[name]
     assert {layer["type"] for layer in layers.values()} == {scheme.upper()}
     assert [where for where, layer in layers.items() if not layer["calls"]] == []
     worst = max(layer["worst"] for layer in layers.values())
@@ -237,7 +257,7 @@ def test_every_layer_computes_its_formula_in_integers(
     assert same >= (0.999 if scheme != "w8a16" else 0.99)
 
 
-@pytest.mark.parametrize(("name", "scheme"), [run for run in RUNS if run[0] != "llama" and "float16" not in run[0]])
+@pytest.mark.parametrize(("name", "scheme"), _params([run for run in RUNS if run[0] not in _DENSE]))
 def test_experts_compute_their_formula_in_integers(
     results: Results, name: str, scheme: str, record_property: pytest.RecordProperty
 ) -> None:
@@ -253,6 +273,7 @@ def test_experts_compute_their_formula_in_integers(
     assert same >= 0.999
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(("name", "scheme", "mode"), MODES)
 def test_compiled_it_says_the_same(results: Results, name: str, scheme: str, mode: str) -> None:
     before, after = results(f"{name}-{scheme}"), results(f"{name}-{scheme}-{mode}")
@@ -263,6 +284,7 @@ def test_compiled_it_says_the_same(results: Results, name: str, scheme: str, mod
     assert largest < 0.1 and mean < 0.02
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(("name", "scheme"), SPREAD)
 def test_spread_over_two_processes_it_says_the_same(
     results: Results, name: str, scheme: str, record_property: pytest.RecordProperty
@@ -317,6 +339,7 @@ def test_weights_take_half_the_memory(results: Results, name: str, scheme: str) 
     assert 0.5 < sizes["bytes"] / (2 * weights) < 0.56
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("scheme", ["w8a8", "w8a8_dynamic", "w8a16"])
 def test_the_deepseek_class_accounts_for_every_tensor(results: Results, scheme: str) -> None:
     notes = results(f"deepseek_v2-{scheme}")["notes"]
@@ -326,6 +349,7 @@ def test_the_deepseek_class_accounts_for_every_tensor(results: Results, scheme: 
     assert "not used" not in note
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_missing_tensor_of_a_quantized_layer_is_named(results: Results, damage: str) -> None:
     error = results.raw(damage).get("error", "")
@@ -333,13 +357,15 @@ def test_a_missing_tensor_of_a_quantized_layer_is_named(results: Results, damage
     assert name in error, error
 
 
+@pytest.mark.e2e
 def test_a_scale_that_belongs_to_no_layer_is_named(results: Results) -> None:
     error = results.raw("stray").get("error", "")
     assert STRAY in error, results.raw("stray").get("notes", error)
 
 
+@pytest.mark.e2e
 def test_ranges_were_observed_by_the_command(results: Results) -> None:
-    for name in CALIBRATED:
+    for name in ("llama", "qwen3_moe", "deepseek_v2"):
         output = (results.folder / f"{name}-output.txt").read_text()
         assert "calibrated  3 prompts," in output
         state = json.loads((results.model(f"{name}-w8a8") / "ascend_overlay_quantize.json").read_text())
