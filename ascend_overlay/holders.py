@@ -22,7 +22,13 @@ def referrers(objects: list[Any]) -> list[Any]:
     gc.get_referrers() compares every reference of the heap with every object: fast for a few, minutes for thousands.
     """
     if len(objects) <= _FEW:
-        return gc.get_referrers(*objects)
+        # From Python 3.13 on, the tuple of the arguments of this very call is found, too.
+        mark = object()
+        return [
+            found
+            for found in gc.get_referrers(*objects, mark)
+            if not (type(found) is tuple and found and found[-1] is mark)
+        ]
     wanted = {id(item) for item in objects}
     return [
         found

@@ -15,6 +15,7 @@ import pytest
 
 import ascend_overlay
 from ascend_overlay import Overlay
+from ascend_overlay.holders import referrers
 
 LIBRARY = """
     def run(x=0): return f"stock {x}"
@@ -350,6 +351,16 @@ def test_heap_that_was_frozen_is_searched_all_the_same(offer: Any) -> None:
         assert holders.run() == "stock 0" and holders.TABLE["run"]() == "stock 0"
     finally:
         gc.unfreeze()
+
+
+def test_the_search_does_not_find_itself() -> None:
+    def wanted() -> None: ...
+
+    listed, tupled = [wanted], (wanted,)
+    found = referrers([wanted])
+    assert any(item is listed for item in found)
+    # From Python 3.13 on, gc.get_referrers() returns the tuple of its arguments, too.
+    assert [item for item in found if type(item) is tuple] == [tupled]
 
 
 def test_callable_object_is_followed(offer: Any, site: Any) -> None:
