@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -81,6 +82,11 @@ def _settings(
     )
 
 
+def _near(option: str) -> list[str]:
+    known = [name for parameter in run.params for name in parameter.opts]
+    return difflib.get_close_matches(option.partition("=")[0], known)
+
+
 def _names(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
@@ -95,6 +101,8 @@ def run(command: tuple[str, ...], **options: Any) -> None:
     """
     from ascend_overlay import api
 
+    if command[0].startswith("-"):
+        raise click.NoSuchOption(command[0], possibilities=_near(command[0]))
     settings = _settings(**options)
     if not settings.load:
         # A wrong name is better told here than in the middle of an import of vLLM. Modules to load are for the command

@@ -19,6 +19,7 @@ PLUGGABLE = "vllm.model_executor.custom_op:PluggableLayer"
 IR_OPERATOR = "vllm.ir operator"
 _ROOTS = {CUSTOM_OP: "CustomOp", PLUGGABLE: "PluggableLayer"}
 _HEADER = re.compile(r"^class\s+(\w+)\s*\(([^)]*)\)", re.MULTILINE)
+_ROOTS_FILE = "model_executor/custom_op.py"
 _IR_FOLDER = "ir/ops"
 
 
@@ -56,13 +57,20 @@ def scan(folder: Path, package: str = "vllm") -> list[Layer]:
     Raises:
         TargetError: there are none: the folder is no vLLM, or one that keeps its layers elsewhere.
     """
+    if not (folder / _ROOTS_FILE).is_file():
+        checkout = folder / package
+        hint = f" Did you mean {checkout}?" if (checkout / _ROOTS_FILE).is_file() else ""
+        raise TargetError(
+            f"there is no {_ROOTS_FILE} in {folder}; name the folder of a vLLM: site-packages/vllm, or vllm in a "
+            f"checkout.{hint}"
+        )
     texts = {path: path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.rglob("*.py"))}
     source = _Source({_module(path, folder, package): text for path, text in texts.items()})
     layers = [*_layers(source, _candidates(source.texts)), *_ir_operators(folder, package)]
     if not layers:
         raise TargetError(
-            f"no class derived from {CUSTOM_OP} and no vllm.ir operator is defined below {folder}; name the folder of "
-            f"a vLLM that this release of ascend_overlay knows."
+            f"no class derived from {CUSTOM_OP} and no vllm.ir operator is defined below {folder}; this release of "
+            f"ascend_overlay does not know where that vLLM keeps its layers."
         )
     return sorted(layers, key=lambda layer: layer.target)
 

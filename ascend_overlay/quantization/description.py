@@ -16,6 +16,7 @@ FILE = "quant_model_description.json"
 FLOAT = "FLOAT"
 """Type of a tensor that is not quantized."""
 
+_AGAIN = "Copy or download it again, or quantize the model again."
 _VARIANTS = "quant_model_description_*.json"
 _WEIGHTS = (".weight", ".weight_packed")
 
@@ -86,9 +87,7 @@ def read(path: Path) -> Description:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read as JSON: {error}. Copy or download it again, or quantize the model again."
-        ) from error
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}. {_AGAIN}") from error
     return parse(data, str(path))
 
 
@@ -99,7 +98,9 @@ def parse(data: object, source: str) -> Description:
         CheckpointError: it is not one.
     """
     if not isinstance(data, dict):
-        raise CheckpointError(f"{source} does not hold a JSON object, so it is no description of a checkpoint.")
+        raise CheckpointError(
+            f"{source} does not hold a JSON object, so it is no description of a checkpoint. {_AGAIN}"
+        )
     weights: dict[str, str] = {}
     settings: dict[str, Any] = {}
     others: dict[str, str] = {}
@@ -117,7 +118,9 @@ def parse(data: object, source: str) -> Description:
         elif type_ != FLOAT:
             others[name] = type_
     if not weights:
-        raise CheckpointError(f"{source} gives no type for any weight, so it is no description of a checkpoint.")
+        raise CheckpointError(
+            f"{source} gives no type for any weight, so it is no description of a checkpoint. {_AGAIN}"
+        )
     unread = {name: type_ for name, type_ in others.items() if name.rpartition(".")[0] not in weights}
     digest = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
     return _sorted(Description(source, weights, settings, tuple(biases), unread, digest))

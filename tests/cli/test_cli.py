@@ -191,6 +191,11 @@ def test_version_and_help(python: Any) -> None:
         assert f"  {name} " in out
 
 
+def test_an_option_that_is_not_there_is_not_taken_for_the_command(python: Any) -> None:
+    done = python.command("run", "--lddger", "x", "true", check=False)
+    assert done.returncode == 2 and "No such option '--lddger'. Did you mean '--ledger'?" in done.stderr
+
+
 def test_autoload_status(python: Any) -> None:
     assert python.command("autoload", "status").stdout.startswith("autoload is o")
     done = python.command("autoload", "maybe", check=False)

@@ -89,6 +89,7 @@ def test_modules_that_import_one_another_come_to_an_end(site: Any) -> None:
         {"vllm/a.py": "from vllm.b import CustomOp\nclass A(CustomOp): ...", "vllm/b.py": "from vllm.a import *"}
     )
     site.write({"vllm/c.py": "from vllm.d import CustomOp\n", "vllm/d.py": "from vllm.c import CustomOp\n"})
+    site.write({"vllm/model_executor/custom_op.py": ""})
     site.write({"vllm/e.py": "from vllm.c import CustomOp\nclass E(CustomOp): ...\n"})
     with pytest.raises(TargetError, match="no class derived from"):
         scan(Path(site.folder) / "vllm")
@@ -159,8 +160,13 @@ def test_a_long_name_of_a_module_is_broken_at_a_dot() -> None:
     assert lines == ["vllm.third_party.flash_linear_attention.", "ops.fused_norm_gate", "Norm"]
 
 
+def test_the_root_of_a_checkout_is_led_on(vllm: Path) -> None:
+    with pytest.raises(TargetError, match=rf"no model_executor/custom_op\.py in .*Did you mean {vllm}\?"):
+        scan(vllm.parent)
+
+
 def test_a_folder_that_is_no_vllm_is_said_to_be_none(tmp_path: Path, python: Any) -> None:
     pytest.importorskip("torch")
     done = python.command("coverage", str(tmp_path), check=False)
     assert done.returncode == 1
-    assert f"is defined below {tmp_path}; name the folder of a vLLM" in done.stderr
+    assert f"no model_executor/custom_op.py in {tmp_path}; name the folder of a vLLM" in done.stderr
