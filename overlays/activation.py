@@ -20,6 +20,9 @@ for _name in ("SiluAndMul", "SiluAndMulWithClamp", "SwigluOAIAndMul", "GeluAndMu
     overlay.subclass(f"{_VLLM}:{_name}", f"{_LAYERS}.gating:Ascend{_name}")
 for _name in ("GELU", "GELUTanh", "NewGELU", "FastGELU", "QuickGELU"):
     overlay.subclass(f"{_VLLM}:{_name}", f"{_LAYERS}.gelu:Ascend{_name}")
-# get_act_fn() and get_act_and_mul_fn() hand out layers that they have built before.
 for _registry in ("_ACTIVATION_REGISTRY", "_ACTIVATION_AND_MUL_REGISTRY"):
-    overlay.attribute(f"{_VLLM}:{_registry}._dict", {})
+    overlay.attribute(
+        f"{_VLLM}:{_registry}._dict",
+        {},
+        reason="get_act_fn() and get_act_and_mul_fn() hand out layers that they have built before",
+    )

@@ -37,5 +37,8 @@ overlay.subclass(
     f"{_VLLM}.llama4_vision_rope:Llama4VisionRotaryEmbedding",
     f"{_MODULE}.llama4_vision:AscendLlama4VisionRotaryEmbedding",
 )
-# get_rope() hands out layers that it has built before; those of vLLM and those of this overlay are not to be mixed.
-overlay.attribute(f"{_VLLM}:_ROPE_DICT", {})
+overlay.attribute(
+    f"{_VLLM}:_ROPE_DICT",
+    {},
+    reason="get_rope() hands out layers that it has built before, and vLLM's and this overlay's are not to be mixed",
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -44,8 +45,6 @@ class Kernel(Patch):
         return loaded(self.implementation), loaded(self.supports_args)
 
     def apply(self, module: ModuleType, implementation: Any, context: Context) -> Applied:
-        import sys
-
         registry = mapping_at(sys.modules["vllm.ir.op"], Target.parse(REGISTRY))
         if self.operator not in registry:
             hint = did_you_mean(self.operator, registry)

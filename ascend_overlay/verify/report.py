@@ -118,7 +118,7 @@ def to_dict(
         if ruling is None
         else {
             "asked": ruling.who,
-            "meta kernels asked": ruling.asked,
+            "meta_kernels_asked": ruling.asked,
             "remark": ruling.remark,
             "problems": list(ruling.problems),
         },

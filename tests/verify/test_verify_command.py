@@ -66,8 +66,8 @@ def test_all_is_well(verify: Any) -> None:
     assert "torch_npu's meta kernels were not asked; pass --torch-npu" in text
     assert text.endswith("All 3 cases passed.")
     assert [case["kind"] for case in data["cases"]] == ["operator", "operator", "layer"]
-    assert data["cases"][0]["verdict"] == "ok" and 0 < data["cases"][0]["tolerance used"] < 1
-    assert data["torch_npu"]["meta kernels asked"] is False
+    assert data["cases"][0]["verdict"] == "ok" and 0 < data["cases"][0]["tolerance_used"] < 1
+    assert data["torch_npu"]["meta_kernels_asked"] is False
 
 
 def test_a_plugin_that_is_loaded_for_it_brings_operator_and_case(
@@ -114,7 +114,7 @@ def test_a_wrong_number_fails_with_its_label(verify: Any) -> None:
     assert "FAIL npu_swiglu, float32, the odd one (against formula): 12 of 12 numbers off" in text
     assert text.endswith("1 of 3 cases failed.")
     assert [case["verdict"] for case in data["cases"]] == ["ok", "FAIL", "ok"]
-    assert data["cases"][1]["max error"] == pytest.approx(1.0)
+    assert data["cases"][1]["max_error"] == pytest.approx(1.0)
 
 
 def test_many_failures_of_one_row_are_not_all_listed(verify: Any) -> None:
@@ -124,7 +124,7 @@ def test_many_failures_of_one_row_are_not_all_listed(verify: Any) -> None:
 
 def test_an_infinite_error_is_valid_json(verify: Any) -> None:
     ok, _, data = verify(operator(baseline=lambda x: swiglu(x) * float("nan")))
-    assert not ok and data["cases"][0]["max error"] == "inf"
+    assert not ok and data["cases"][0]["max_error"] == "inf"
 
 
 def test_an_operator_without_a_case_fails(verify: Any) -> None:
