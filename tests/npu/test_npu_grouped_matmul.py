@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -15,8 +16,14 @@ from ascend_overlay.npu.reference.moe_matmul import npu_grouped_matmul
 BIAS = {torch.float32: torch.float32, torch.float16: torch.float16, torch.bfloat16: torch.float32}
 GROUPED = {"split_item": 2, "group_type": 0, "group_list_type": 1}
 
-# How many elements of weights are copied to the rows, and whether the machine multiplies 16 bits quickly.
-WAYS = {"as it is": None, "converted copies": (1 << 30, False), "copies": (1 << 30, True), "group by group": (0, True)}
+# What decides how a product is computed, so that each machine goes each way.
+WAYS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "by PyTorch itself": {"_FEW_ROWS": 1 << 30},
+    "in float32, being small": {"_FEW_ROWS": 0, "_SMALL": 1 << 30},
+    "in float32, for want of instructions": {"_FEW_ROWS": 0, "_SMALL": 0, "_at_home": lambda dtype: False},
+    "by oneDNN": {"_FEW_ROWS": 0, "_SMALL": 0, "_at_home": lambda dtype: True},
+}
 
 _SIZES = st.lists(st.integers(0, 6), min_size=1, max_size=5)
 
@@ -66,9 +73,8 @@ def test_float_products_are_rounded_once(
     bias = tensor(3, len(sizes), n, dtype=BIAS[dtype]) if with_bias else None
     options = GROUPED | {"group_list_type": kind, "group_list": _listed(sizes, kind)}
     with pytest.MonkeyPatch.context() as patch:
-        if (limits := WAYS[way]) is not None:
-            patch.setattr(moe_matmul, "_MOST_COPIED", limits[0])
-            patch.setattr(moe_matmul, "_at_home", lambda dtype: limits[1])
+        for name, value in WAYS[way].items():
+            patch.setattr(moe_matmul, name, value)
         (y,) = OPERATORS.npu_grouped_matmul([x], [weight], bias=None if bias is None else [bias], **options)
     exact, size = _product(x, weight, sizes)
     if bias is not None:
@@ -211,6 +217,45 @@ def test_no_copy_of_all_weights_is_made(monkeypatch: pytest.MonkeyPatch) -> None
         npu_grouped_matmul([x.to(dtype)], [weight.to(dtype)], group_list=listed, **GROUPED)
     # One for each row at most.
     assert max(copied, default=0) <= 6 * 8 * 4
+
+
+def test_few_rows_are_multiplied_without_onednn_which_is_on_again_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, listed = tensor(1, 5, 16, dtype=torch.bfloat16), torch.tensor([2, 3])
+    multiply, seen = torch.mm, []
+
+    def observed(a: Any, b: Any, *, out: Any) -> Any:
+        seen.append((len(a), torch.backends.mkldnn.enabled))
+        if a.isnan().any():
+            raise ArithmeticError
+        return multiply(a, b, out=out)
+
+    monkeypatch.setattr(torch, "mm", observed)
+    monkeypatch.setattr(moe_matmul, "_SMALL", 0)
+    monkeypatch.setattr(moe_matmul, "_at_home", lambda dtype: True)
+    for layout, wanted in (("transposed", [(2, False), (3, True)]), ("plain", [(2, True), (3, True)])):
+        seen.clear()
+        npu_grouped_matmul([x], [_weights(2, 16, 8, torch.bfloat16, layout)], group_list=listed, **GROUPED)
+        assert seen == wanted
+    with pytest.raises(ArithmeticError):
+        weight = _weights(2, 16, 8, torch.bfloat16, "transposed")
+        npu_grouped_matmul([x * torch.nan], [weight], group_list=listed, **GROUPED)
+    assert torch.backends.mkldnn.enabled
+    torch.backends.mkldnn.enabled = False
+    try:
+        npu_grouped_matmul([x], [weight], group_list=listed, **GROUPED)
+        assert not torch.backends.mkldnn.enabled
+    finally:
+        torch.backends.mkldnn.enabled = True
+
+
+def test_onednn_is_on_again_after_products_of_many_threads() -> None:
+    x, weight = tensor(1, 8, 64, dtype=torch.bfloat16), _weights(8, 64, 64, torch.bfloat16, "transposed")
+    options = GROUPED | {"group_list": torch.ones(8, dtype=torch.int64)}
+    (wanted,) = npu_grouped_matmul([x], [weight], **options)
+    with ThreadPoolExecutor(8) as pool:
+        for (got,) in pool.map(lambda _: npu_grouped_matmul([x], [weight], **options), range(400)):
+            assert torch.equal(got, wanted)
+    assert torch.backends.mkldnn.enabled
 
 
 @pytest.mark.parametrize("dtype", [*DTYPES, torch.int8])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,15 +13,17 @@ from torch.nn.functional import gelu, relu, silu
 
 from ascend_overlay.npu.kernel import ReferenceKernel
 from ascend_overlay.npu.reference.checks import refuse
-from ascend_overlay.npu.reference.constants import kept
 from ascend_overlay.npu.reference.integers import integer_product
 from ascend_overlay.npu.reference.moe_matmul_checks import NAME, Call, check, dtype_of, group_sizes
 from ascend_overlay.npu.reference.quantization import carried_scale, to_int8
 
 Tensors = Sequence[Tensor]
 
-_MOST_COPIED = 1 << 19
-"""Elements of weights that are copied to the rows."""
+_FEW_ROWS = 2
+"""Rows of 16 bits that PyTorch's own product multiplies with a transposed weight as quickly as it reads it."""
+_SMALL = 1 << 19
+"""Multiplications that take no longer in float32, conversions included, than oneDNN takes to begin with 16 bits."""
+_switching = threading.Lock()
 
 _ACTIVATIONS: dict[int, Callable[[Tensor], Tensor]] = {
     1: relu,
@@ -30,8 +33,6 @@ _ACTIVATIONS: dict[int, Callable[[Tensor], Tensor]] = {
 }
 
 
-# PyTorch writes to `out` only where no gradients are wanted.
-@torch.no_grad()
 def npu_grouped_matmul(x: Tensors, weight: Tensors, **options: Any) -> list[Tensor]:
     """Return ``x_i @ weight_i`` for each group i.
 
@@ -44,9 +45,8 @@ def npu_grouped_matmul(x: Tensors, weight: Tensors, **options: Any) -> list[Tens
       is the sum itself.
     - int8 weight: ``x @ ((w + antiquant_offset) * antiquant_scale) + bias``; x of float16 or bfloat16.
 
-    A Python loop over the groups is what a grouped product is on a CPU; groups without rows cost nothing. Only where
-    the weights are small is there none: then each row gets a copy of its weight, for one batched product, since PyTorch
-    takes longer to start a product in bfloat16 than to compute a small one.
+    A Python loop over the groups is what a grouped product is on a CPU; groups without rows cost nothing. PyTorch's own
+    grouped_mm is such a loop, too, and not quicker.
 
     Args:
         x: group_type 0: tensors (rows, k), of which all rows together are split into groups; or -1: one tensor a
@@ -74,6 +74,14 @@ def npu_grouped_matmul(x: Tensors, weight: Tensors, **options: Any) -> list[Tens
         RuntimeError: a shape, dtype or mode that the NPU does not take, or a packed dtype (int4, float4, float8), which
             has no reference kernel.
     """
+    if torch.is_grad_enabled():
+        # PyTorch writes to `out` only where no gradients are wanted.
+        with torch.no_grad():
+            return _products(x, weight, options)
+    return _products(x, weight, options)
+
+
+def _products(x: Tensors, weight: Tensors, options: Mapping[str, Any]) -> list[Tensor]:
     call = check(x, weight, options)
     if call.group_type == -1:
         return [_ungrouped(call, i) for i in range(len(x))]
@@ -84,14 +92,18 @@ def npu_grouped_matmul(x: Tensors, weight: Tensors, **options: Any) -> list[Tens
 
 def _grouped(call: Call, rows: Tensor, sizes: list[int]) -> Tensor:
     covered = sum(sizes)
-    if call.kind == "float" and call.stacked and covered == rows.shape[0] > 0:
-        weight = call.weight[0]
-        if covered * weight.shape[1] * weight.shape[2] <= _MOST_COPIED:
-            return _copied(call, rows, weight, sizes)
     accumulator = torch.int32 if call.kind == "int8" else call.dtype
     out = torch.empty(rows.shape[0], call.n, dtype=accumulator, device=rows.device)
-    for i, start, end in _spans(sizes):
-        _product(call, rows[start:end], i, out[start:end])
+    filled = [i for i, size in enumerate(sizes) if size]
+    parts = [*[sizes[i] for i in filled], rows.shape[0] - covered]
+    few, others = [], []
+    most = _FEW_ROWS if call.kind == "float" and call.bias is None and call.transposed else 0
+    for i, x, product in zip(filled, rows.split_with_sizes(parts), out.split_with_sizes(parts), strict=False):
+        (few if sizes[i] <= most else others).append((i, x, product))
+    if few:
+        _multiply_few(call, few)
+    for i, x, product in others:
+        _product(call, x, i, product)
     if covered < rows.shape[0]:
         out[covered:] = 0
     if call.kind == "int8":
@@ -112,42 +124,19 @@ def _grouped(call: Call, rows: Tensor, sizes: list[int]) -> Tensor:
     return out
 
 
-def _copied(call: Call, rows: Tensor, weight: Tensor, sizes: list[int]) -> Tensor:
-    groups = _groups(tuple(sizes))
-    # The order in memory that is quick to copy.
-    if weight.stride(1) == 1:
-        weight = weight.transpose(1, 2).index_select(0, groups).transpose(1, 2)
-    else:
-        weight = weight.index_select(0, groups)
-    if call.bias is None and _at_home(call.dtype):
-        # PyTorch adds up in float32 and rounds once.
-        return torch.bmm(rows.unsqueeze(1), weight).squeeze(1)
-    product = torch.bmm(rows.float().unsqueeze(1), weight.float()).squeeze(1)
-    if call.bias is not None:
-        product += call.bias[0].index_select(0, groups)
-    return product.to(dtype=call.dtype)
+def _multiply_few(call: Call, groups: list[tuple[int, Tensor, Tensor]]) -> None:
+    """Write the products of few rows each by PyTorch's own product, which reads a weight and does not pack it first.
 
-
-@functools.cache
-def _at_home(dtype: torch.dtype) -> bool:
-    """Tell whether this machine multiplies `dtype` as quickly as float32; others are better converted."""
-    if dtype == torch.bfloat16:
-        return torch._C._has_mkldnn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return dtype == torch.float32
-
-
-@kept(8)
-def _groups(sizes: tuple[int, ...]) -> Tensor:
-    """Return the group of each row. An expert's two products have the same."""
-    return torch.tensor([group for group, size in enumerate(sizes) if size for _ in range(size)])
-
-
-def _spans(sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    start = 0
-    for i, size in enumerate(sizes):
-        if size:
-            yield i, start, start + size
-        start += size
+    oneDNN, which multiplies otherwise, is switched for the whole process: the threads that do so take turns.
+    """
+    with _switching:
+        enabled = torch._C._get_mkldnn_enabled()
+        torch._C._set_mkldnn_enabled(False)
+        try:
+            for i, x, out in groups:
+                torch.mm(x, call.of_group(call.weight, i), out=out)
+        finally:
+            torch._C._set_mkldnn_enabled(enabled)
 
 
 def _ungrouped(call: Call, i: int) -> Tensor:
@@ -174,17 +163,32 @@ def _product(call: Call, x: Tensor, i: int, out: Tensor) -> None:
         assert call.antiquant_offset is not None and call.antiquant_scale is not None
         offset, scale = call.of_group(call.antiquant_offset, i), call.of_group(call.antiquant_scale, i)
         weight = (weight.float() + offset.float()) * scale.float()
-    elif bias is None and not _slow(x, weight):
-        # PyTorch adds up in float32 and rounds once.
-        torch.mm(x, weight, out=out)
+    elif bias is None:
+        _multiply(x, weight, out)
         return
     product = x.float() @ weight.float()
     out.copy_(product if bias is None else product + bias.float())
 
 
-def _slow(x: Tensor, weight: Tensor) -> bool:
-    # Without instructions for float16, PyTorch's own product takes up to a hundred times that of a copy in float32.
-    return x.dtype == torch.float16 and (x.shape[0] > 4 or weight.stride(0) != 1)
+def _multiply(x: Tensor, weight: Tensor, out: Tensor) -> None:
+    """Write the product of two matrices to `out`, all of one dtype, added up in float32 and rounded once."""
+    if x.dtype == torch.float32 or (_at_home(x.dtype) and x.shape[0] * weight.numel() > _SMALL):
+        torch.mm(x, weight, out=out)
+    else:
+        # Where oneDNN has no instructions for the dtype, PyTorch's own product takes up to a hundred times as long.
+        out.copy_(x.float() @ weight.float())
+
+
+@functools.cache
+def _at_home(dtype: torch.dtype) -> bool:
+    """Tell whether oneDNN multiplies a dtype of 16 bits on this machine."""
+    if not torch._C._has_mkldnn:
+        return False
+    supported = {
+        torch.bfloat16: torch.ops.mkldnn._is_mkldnn_bf16_supported,
+        torch.float16: torch.ops.mkldnn._is_mkldnn_fp16_supported,
+    }
+    return bool(supported[dtype]())
 
 
 def _scaled(call: Call, product: Tensor, bias: Tensor | None, scale: Tensor | None, tokens: Tensor | None) -> Tensor:

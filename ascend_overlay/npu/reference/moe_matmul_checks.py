@@ -69,9 +69,14 @@ class Call(NamedTuple):
         """Tell whether the weights of all groups are one tensor."""
         return len(self.weight) == 1 and self.weight[0].dim() == 3
 
+    @property
+    def transposed(self) -> bool:
+        """Tell whether all weights are transposed views, whose columns are in one piece."""
+        return all(weight.stride(-2) == 1 for weight in self.weight)
+
     def of_group(self, tensors: Tensors, i: int) -> Tensor:
         """Return the part of group i."""
-        return tensors[0][i] if self.stacked else tensors[i]
+        return tensors[0].select(0, i) if self.stacked else tensors[i]
 
 
 def dtype_of(output: Any, default: torch.dtype) -> torch.dtype:
@@ -86,7 +91,7 @@ def check(x: Tensors, weight: Tensors, options: Mapping[str, Any]) -> Call:
         RuntimeError: the NPU does not take them, or they have no reference kernel.
     """
     tensors = (x, weight, *[options.get(name) for name in _TENSORS])
-    signature = alike((x, weight, *options.items()))
+    signature = (alike(x), alike(weight), *options, *map(alike, options.values()))
     known = _known.get(signature)
     if known is None:
         known = _checked(x, weight, options, tensors)

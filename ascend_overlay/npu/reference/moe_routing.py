@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -74,29 +75,25 @@ def npu_moe_init_routing_v2(
     slots = expert_idx.numel()
     _check(x, expert_idx, scale, quant_mode, first, end, expert_num, expert_tokens_num_type, row_idx_type)
     _check_fixed(active_num, slots, drop_pad_mode, expert_tokens_num_flag, offset, x_dtype)
-    k = max(expert_idx.shape[1], 1)
-    by_expert, order = expert_idx.flatten().sort(stable=True)
-    starts = torch.searchsorted(by_expert, _numbers(first, end + 1))
-    tokens = starts.diff()
-    lowest, highest = starts[:: end - first].tolist()
-    if (lowest, highest) != (0, slots):
-        order, by_expert = order[lowest:highest], by_expert[lowest:highest]
-    row = order if k == 1 else order.div(k, rounding_mode="floor")
-    expanded, scales = _expand(x, row, by_expert, first, scale, quant_mode)
+    # NumPy, on the memory of the tensor, has sorted a few slots before PyTorch has begun to.
+    experts = expert_idx.numpy().ravel()
+    order = experts.argsort(kind="stable")
+    starts = experts.searchsorted(np.arange(first, end + 1, dtype=np.int32), sorter=order)
+    order = order[starts[0] : starts[-1]]
+    row = torch.from_numpy(order // max(expert_idx.shape[1], 1))
+    if scale is not None and quant_mode == _DYNAMIC and scale.shape[0] > 1:
+        scale = scale[torch.from_numpy(experts[order] - first)]
+    expanded, scales = _expand(x, row, scale, quant_mode)
+    positions = np.zeros(slots, dtype=np.int32)
     if row_idx_type == _GATHER:
-        positions = torch.full((slots,), -1, dtype=torch.int32, device=x.device)
-        positions.scatter_(0, order, _numbers(0, highest - lowest))
+        positions.fill(-1)
+        positions[order] = np.arange(order.size, dtype=np.int32)
     else:
-        positions = _filled_up(order.to(torch.int32), slots)
+        positions[: order.size] = order
+    tokens = torch.from_numpy(starts[1:] - starts[:-1])
     if expert_tokens_num_type == _KEY_VALUE:
         tokens = _pairs(tokens, first, expert_num)
-    return _filled_up(expanded, slots), positions, tokens, _filled_up(scales, slots)
-
-
-@kept(8)
-def _numbers(first: int, end: int) -> Tensor:
-    """Return the int32 from `first` to before `end`."""
-    return torch.arange(first, end, dtype=torch.int32)
+    return _filled_up(expanded, slots), torch.from_numpy(positions), tokens, _filled_up(scales, slots)
 
 
 def _filled_up(rows: Tensor, count: int) -> Tensor:
@@ -105,17 +102,16 @@ def _filled_up(rows: Tensor, count: int) -> Tensor:
     return torch.cat((rows, rows.new_zeros(missing, *rows.shape[1:]))) if missing else rows
 
 
-def _expand(
-    x: Tensor, row: Tensor, expert: Tensor, first: int, scale: Tensor | None, quant_mode: int
-) -> tuple[Tensor, Tensor]:
+def _expand(x: Tensor, row: Tensor, scale: Tensor | None, quant_mode: int) -> tuple[Tensor, Tensor]:
+    """Return expanded_x and its scales. `scale` is that of each row of `x` or, with quantization, of expanded_x."""
     if quant_mode == _NOT:
-        scales = torch.zeros(row.shape, dtype=torch.float32, device=x.device) if scale is None else scale[row]
+        scales = torch.from_numpy(np.zeros(len(row), dtype=np.float32)) if scale is None else scale[row]
         return x.index_select(0, row), scales
     if scale is None:
         # Equal for all copies of a row.
         quantized, scales = _quantize(x.float())
         return quantized.index_select(0, row), scales.index_select(0, row)
-    return _quantize(x.float().index_select(0, row) * (scale[expert - first] if scale.shape[0] > 1 else scale))
+    return _quantize(x.float().index_select(0, row) * scale)
 
 
 def _quantize(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,19 +164,23 @@ def npu_moe_token_unpermute(
             f"sorted_indices reach from {lowest} to {highest}; it takes 0 to {tokens * k - 1}. Point a slot without a "
             f"row to a row of zeros.",
         )
-    if not permuted_tokens.shape[0]:
-        return permuted_tokens.new_zeros(tokens, hidden)
-    if highest < permuted_tokens.shape[0]:
-        rows = permuted_tokens.index_select(0, sorted_indices).view(tokens, k, hidden)
-    else:
-        # What is left out adds nothing even if the row that stands in for it is not finite.
-        present = sorted_indices < permuted_tokens.shape[0]
-        rows = permuted_tokens.index_select(0, torch.where(present, sorted_indices, 0))
-        rows = torch.where(present.unsqueeze(-1), rows, 0).view(tokens, k, hidden)
+    if highest >= permuted_tokens.shape[0]:
+        # What is left out adds nothing: one row of zeros for all of it.
+        permuted_tokens = torch.cat((permuted_tokens, permuted_tokens.new_zeros(1, hidden)))
+        sorted_indices = sorted_indices.clamp(max=permuted_tokens.shape[0] - 1)
     if probs is None:
-        return rows.squeeze(1)
-    # A product with float32 is one in float32, whatever the dtype of the rows.
-    return (rows * probs.unsqueeze(-1).float()).sum(1).to(dtype=permuted_tokens.dtype)
+        return permuted_tokens.index_select(0, sorted_indices)
+    # Weighted sums of rows are what bags of embeddings are.
+    bags = torch.embedding_bag(
+        permuted_tokens.float(), sorted_indices, _starts(tokens, k), per_sample_weights=probs.float().flatten()
+    )
+    return bags[0].to(dtype=permuted_tokens.dtype)
+
+
+@kept(8)
+def _starts(count: int, size: int) -> Tensor:
+    """Return where so many bags of one size start."""
+    return torch.arange(0, count * size, size, dtype=torch.int32)
 
 
 @once_for_alike
