@@ -118,7 +118,7 @@ def run(command: tuple[str, ...], **options: Any) -> None:
         raise click.ClickException(f"{command[0]!r} cannot be run: {error.strerror}.") from error
 
 
-@main.command()
+@main.command(short_help="Arm the overlays in every Python of this environment.")
 @click.argument("action", type=click.Choice(["on", "off", "status"]))
 def autoload(action: str) -> None:
     """Arm the overlays in every Python process of this environment; ASCEND_OVERLAY=1 then enables them."""
@@ -146,7 +146,7 @@ def list_command(as_json: bool, **options: Any) -> None:
         _show([api.ledger()])
 
 
-@main.command("ledger")
+@main.command("ledger", short_help="Show what happened in the processes of a run.")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--each", is_flag=True, help="Print one table a process, with what each patch did.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -169,7 +169,7 @@ def ledger_command(folder: Path, each: bool, as_json: bool) -> None:
         processes.show(ledgers, _console())
 
 
-@main.command()
+@main.command(short_help="Show which layers of vLLM the overlays serve.")
 @click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @_LOAD
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -186,7 +186,11 @@ def coverage(folder: Path | None, load: str | None, as_json: bool, as_markdown: 
     sys.exit(command.run(folder, settings, as_json=as_json, as_markdown=as_markdown, console=_console()))
 
 
-@main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@main.command(
+    context_settings={"ignore_unknown_options": True},
+    add_help_option=False,
+    short_help="Run a tiny model in stock and in overlaid vLLM.",
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def demo(arguments: tuple[str, ...]) -> None:
     """Run a tiny DeepSeek-V2 in stock and in overlaid vLLM, and compare."""
@@ -195,7 +199,7 @@ def demo(arguments: tuple[str, ...]) -> None:
     sys.exit(demo_main(list(arguments)))
 
 
-@main.command()
+@main.command(short_help="Quantize a model to int8, in ModelSlim's format.")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--scheme", required=True, metavar="w8a8|w8a8_dynamic|w8a16", help="What weights and inputs become.")
@@ -227,7 +231,7 @@ def quantize(model: Path, out: Path, scheme: str, calibrate: Path | None, keep: 
     show.report(console, found)
 
 
-@main.command()
+@main.command(short_help="Compare operators and layers with what they stand for.")
 @click.option("--only", metavar="NAME,...", help="Compare these operators, layers, or overlays' layers only.")
 @click.option("--dtype", metavar="DTYPE,...", help="Compare in these dtypes only.")
 @click.option("--quick", is_flag=True, help="Compare one case of each operator or layer and dtype.")
@@ -245,9 +249,16 @@ def verify(
     """
     from ascend_overlay.verify import command
 
-    names = {"only": tuple(_names(only) or ()), "dtypes": tuple(_names(dtype) or ()), "load": _names(load)}
-    if not command.run(_console(), quick=quick, torch_npu=torch_npu, json=json_file, **names):
-        sys.exit(1)
+    ok = command.run(
+        _console(),
+        only=_names(only) or (),
+        dtypes=_names(dtype) or (),
+        quick=quick,
+        torch_npu=torch_npu,
+        load=_names(load),
+        json=json_file,
+    )
+    sys.exit(0 if ok else 1)
 
 
 def _show(ledgers: Iterable[Ledger]) -> None:

@@ -197,6 +197,8 @@ class Engine:
         if veto:
             self._skip_unit(unit, str(veto))
             return
+        if remark := plan.overdue(unit.overlay):
+            self.journal.note(unit.name, remark)
         for item in unit.items:
             if reason := plan.patch_unfit(item) or plan.ruled_out(item, now=False):
                 item.entry.state, item.entry.reason = "skipped", reason

