@@ -19,6 +19,8 @@ import click
 
 from ascend_overlay import __version__, troubles, versions
 from ascend_overlay.demo import checks, compare, runs, show, tiny
+from ascend_overlay.errors import ConfigError
+from ascend_overlay.writable import see_writable
 
 _PROMPTS = (
     "The river wanted to see the mountains, so",
@@ -60,6 +62,9 @@ def main(argv: Sequence[str]) -> int:
     except click.ClickException as error:
         error.show()
         return 2
+    except ConfigError as error:
+        click.ClickException(str(error)).show()
+        return 2
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted; both runs are ended.", err=True)
         return 130
@@ -86,7 +91,7 @@ def _command(**given: Any) -> int:
     if sentence := troubles.missing():
         raise click.ClickException(sentence)
     if options.json is not None:
-        _probe(options.json)
+        see_writable(options.json, "--json")
     folder = _folder(options.keep)
     keep = options.keep is not None
     try:
@@ -177,16 +182,6 @@ def _folder(keep: Path | None) -> Path:
             f"{str(keep)!r} cannot be used ({error.strerror}); pass --keep another folder."
         ) from error
     return keep.resolve()
-
-
-def _probe(path: Path) -> None:
-    try:
-        with path.open("a", encoding="utf-8"):
-            pass
-    except OSError as error:
-        raise click.ClickException(
-            f"{str(path)!r} cannot be written ({error.strerror}); pass --json another file."
-        ) from error
 
 
 if __name__ == "__main__":

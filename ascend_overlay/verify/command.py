@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ascend_overlay import __version__, settings, versions
 from ascend_overlay.errors import ConfigError
 from ascend_overlay.npu import availability
+from ascend_overlay.writable import see_writable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,7 +58,7 @@ def run(
         OverlayError: it cannot be done as asked.
     """
     if json is not None:
-        _probe(json)
+        see_writable(json, "--json")
     prepare()
     from ascend_overlay.npu.genuine import source, stand_in
 
@@ -167,11 +168,3 @@ def _status(console: Console) -> Iterator[Any]:
         return
     with console.status("") as status:
         yield status.update
-
-
-def _probe(path: Path) -> None:
-    try:
-        with path.open("a", encoding="utf-8"):
-            pass
-    except OSError as error:
-        raise ConfigError(f"{str(path)!r} cannot be written ({error.strerror}); pass --json another file.") from error

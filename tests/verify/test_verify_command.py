@@ -254,6 +254,12 @@ def test_a_file_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> Non
         command.run(console(), json=tmp_path / "nowhere" / "out.json")
 
 
+def test_a_run_that_is_refused_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no cases of 'nothing'"):
+        command.run(console(), only=["nothing"], json=tmp_path / "out.json")
+    assert not list(tmp_path.glob("*.json"))
+
+
 PLUGIN = """
 import torch
 from ascend_overlay import Overlay
