@@ -18,6 +18,8 @@ from ascend_overlay.npu.reference.moe_matmul_checks import NAME, Call, check, dt
 from ascend_overlay.npu.reference.quantization import carried_scale, to_int8
 
 Tensors = Sequence[Tensor]
+_Group = tuple[int, Tensor, Tensor]
+"""The number of a group that has rows, these, and where their product goes."""
 
 _FEW_ROWS = 2
 """Rows of 16 bits that PyTorch's own product multiplies with a transposed weight as quickly as it reads it."""
@@ -93,10 +95,11 @@ def _products(x: Tensors, weight: Tensors, options: Mapping[str, Any]) -> list[T
 def _grouped(call: Call, rows: Tensor, sizes: list[int]) -> Tensor:
     covered = sum(sizes)
     accumulator = torch.int32 if call.kind == "int8" else call.dtype
-    out = torch.empty(rows.shape[0], call.n, dtype=accumulator, device=rows.device)
+    out = rows.new_empty((rows.shape[0], call.n), dtype=accumulator)
     filled = [i for i, size in enumerate(sizes) if size]
     parts = [*[sizes[i] for i in filled], rows.shape[0] - covered]
-    few, others = [], []
+    few: list[_Group] = []
+    others: list[_Group] = []
     most = _FEW_ROWS if call.kind == "float" and call.bias is None and call.transposed else 0
     for i, x, product in zip(filled, rows.split_with_sizes(parts), out.split_with_sizes(parts), strict=False):
         (few if sizes[i] <= most else others).append((i, x, product))
@@ -124,7 +127,7 @@ def _grouped(call: Call, rows: Tensor, sizes: list[int]) -> Tensor:
     return out
 
 
-def _multiply_few(call: Call, groups: list[tuple[int, Tensor, Tensor]]) -> None:
+def _multiply_few(call: Call, groups: list[_Group]) -> None:
     """Write the products of few rows each by PyTorch's own product, which reads a weight and does not pack it first.
 
     oneDNN, which multiplies otherwise, is switched for the whole process: the threads that do so take turns.

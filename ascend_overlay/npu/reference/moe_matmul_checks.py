@@ -42,11 +42,13 @@ class Call(NamedTuple):
         kind: "float", "int8" or "int8 weight".
         dtype: of the result.
         n: columns of the result, where it is one tensor.
+        stacked: whether the weights of all groups are one tensor.
     """
 
     kind: str
     dtype: torch.dtype
     n: int
+    stacked: bool
     group_list_type: int
     group_type: int
     act_type: int
@@ -63,11 +65,6 @@ class Call(NamedTuple):
     def groups(self) -> int:
         """The number of groups."""
         return self.weight[0].shape[0] if self.stacked else len(self.weight)
-
-    @property
-    def stacked(self) -> bool:
-        """Tell whether the weights of all groups are one tensor."""
-        return len(self.weight) == 1 and self.weight[0].dim() == 3
 
     @property
     def transposed(self) -> bool:
@@ -109,7 +106,7 @@ _known: dict[Any, tuple[Any, ...]] = {}
 
 def _checked(
     x: Tensors, weight: Tensors, options: Mapping[str, Any], tensors: tuple[Any, ...]
-) -> tuple[str, torch.dtype, int, int, int, int]:
+) -> tuple[str, torch.dtype, int, bool, int, int, int]:
     """Return what is not a tensor in the Call."""
     for name in _ABSENT:
         if options.get(name) is not None:
@@ -120,6 +117,7 @@ def _checked(
         _kind(x, weight),
         dtype_of(options.get("output_dtype"), x[0].dtype),
         weight[0].shape[-1],
+        len(weight) == 1 and weight[0].dim() == 3,
         options.get("group_list_type", 0) or 0,
         _group_type(options.get("group_type")),
         options.get("act_type", 0) or 0,
