@@ -80,6 +80,33 @@ def test_each_step_is_the_formula_rounded_once_and_what_the_long_way_gives(
             assert (got.dtype, got.stride()) == (wanted.dtype, wanted.stride())
 
 
+@pytest.mark.parametrize("before", [None, 20])
+@pytest.mark.parametrize("first", [[1, 100], [119, 40]], ids=["a short one", "over the end of a block"])
+def test_sequences_that_grow_by_a_key_each(first: list[int], before: int | None) -> None:
+    for step in range(20):
+        # Another seed has other blocks.
+        problem = Problem([1, 1], [n + step for n in first], after=0, before=before, seed=step // 5)
+        problem.check(problem.call("TND", 3 if before is None else 4, cache="tokens"), "TND")
+
+
+@pytest.mark.parametrize("cache", ["tokens", "heads"])
+@pytest.mark.parametrize("keys", [[30], [140, 30, 7]])
+@pytest.mark.parametrize("order", ["keys first", "values first", "apart", "askew"])
+def test_keys_and_values_in_one_piece_of_memory(order: str, keys: list[int], cache: str) -> None:
+    problem = Problem([1] * len(keys), keys)
+    (query, key, value), options = problem.arguments("TND", cache=cache)
+    count, between = key.numel(), {"apart": 16, "askew": 8}.get(order, 0)
+    memory = torch.zeros(2 * count + between, dtype=key.dtype)
+    ends = (memory[:count], memory[count + between :])
+    if order == "values first":
+        ends = ends[::-1]
+    key, value = (part.view_as(x).copy_(x) for part, x in zip(ends, (key, value), strict=True))
+    problem.check(SECOND(query, key, value, **options), "TND")
+    # The next layer's lie in another way.
+    problem.check(SECOND(query, key.clone(), value.clone(), **options), "TND")
+    problem.check(SECOND(query, key, value, **options), "TND")
+
+
 def test_the_second_step_goes_the_short_way_and_other_calls_do_not(recall: Recall) -> None:
     for keys in ([140, 30], [141, 31]):
         Problem([1, 1], keys).call("TND", cache="tokens")

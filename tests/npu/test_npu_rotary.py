@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from npu_kit import DTYPES, OPERATORS, assert_checked_by_torch, assert_compiles, assert_rounded_once, tensor, torch
 
+from ascend_overlay.npu.reference import rotary
+
 HALF, NEIGHBOURS = "half", "interleave"
 
 
@@ -56,6 +58,59 @@ def test_mrope_turns_the_pairs_of_each_head(
         assert got.dtype == dtype
         assert got.data_ptr() != x.data_ptr() or not tokens
         assert_rounded_once(got, *_exact(x, cos, sin, head_size, mode))
+
+
+@pytest.mark.parametrize("inference", [False, True])
+@pytest.mark.parametrize("mode", [HALF, NEIGHBOURS])
+@pytest.mark.parametrize("tokens", [4, 100])
+def test_mrope_sees_what_changed_since_the_last_call(tokens: int, mode: str, inference: bool) -> None:
+    with torch.inference_mode(inference):
+        positions = torch.arange(tokens) % 40
+        query, key = tensor(1, tokens, 64), tensor(2, tokens, 32)
+        caches = [_cache(32, torch.float32) for _ in range(2)]
+
+        def check(cache: Any) -> None:
+            for _ in range(2):
+                rotated = OPERATORS.npu_mrope(positions, query, key, cache, 32, rotary_mode=mode)
+                cos, sin = cache[positions].chunk(2, dim=-1)
+                for got, x in zip(rotated, (query, key), strict=True):
+                    assert_rounded_once(got, *_exact(x, cos, sin, 32, mode))
+
+        check(caches[0])
+        positions.add_(3)
+        check(caches[0])
+        caches[0].mul_(0.5)
+        check(caches[0])
+        caches[1].neg_()
+        check(caches[1])
+        check(caches[0])
+    # What was looked up in inference mode, or without, serves the other way, too.
+    with torch.inference_mode(not inference):
+        check(caches[0])
+
+
+def test_mrope_keeps_the_angles_of_so_many_caches_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rotary, "_CACHES", 2)
+    query = tensor(1, 4, 64)
+    for _ in range(5):
+        OPERATORS.npu_mrope(torch.arange(4), query, query, _cache(32, torch.float32), 32)
+        assert len(rotary._looked_up) <= 2
+
+
+@pytest.mark.parametrize("mode", [HALF, NEIGHBOURS])
+@pytest.mark.parametrize("rotary_dim", [32, 48])
+def test_mrope_takes_query_and_key_as_columns_of_one_tensor(rotary_dim: int, mode: str) -> None:
+    columns = tensor(1, 5, 4 * 48)
+    query, key, _ = columns.split([96, 48, 48], dim=1)
+    far = columns[:, 144:]
+    cache, before = _cache(rotary_dim, torch.float32), columns.clone()
+    cos, sin = cache[:5].chunk(2, dim=-1)
+    for pair in ((query, key), (key, query), (query, far), (query, key.contiguous()), (query[:, :48], query[:, 48:])):
+        rotated = OPERATORS.npu_mrope(torch.arange(5), *pair, cache, 48, rotary_mode=mode)
+        for got, x in zip(rotated, pair, strict=True):
+            assert got.is_contiguous()
+            assert_rounded_once(got, *_exact(x, cos, sin, 48, mode))
+    assert torch.equal(columns, before)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -13,6 +13,9 @@ _REMEMBERED = 1024
 _FEW = 64
 """Numbers of which Python finds the lowest and the highest sooner than PyTorch does."""
 
+_EQUAL = frozenset({int, float, bool, str, type(None)})
+"""Types of which alike arguments are equal. To ask first whether something is a tensor takes longer."""
+
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
 _Found = TypeVar("_Found")
@@ -49,6 +52,8 @@ def once_for_alike(check: Callable[..., None]) -> Callable[..., None]:
 
 def alike(x: Any) -> Any:
     """Return what alike arguments have in common: of a tensor the shape, dtype and contiguity; hashable."""
+    if type(x) in _EQUAL:
+        return x
     if isinstance(x, torch.Tensor):
         return x.shape, x.dtype, x.is_contiguous()
     return tuple([alike(item) for item in x]) if isinstance(x, (list, tuple)) else x

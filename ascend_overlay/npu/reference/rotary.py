@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from ascend_overlay.npu.kernel import ReferenceKernel
-from ascend_overlay.npu.reference.checks import dimensions, once_for_alike, refuse, same_dtype
+from ascend_overlay.npu.reference.checks import dimensions, once_for_alike, refuse, remember, same_dtype
+from ascend_overlay.npu.reference.constants import kept
 
 _MODES = ("half", "interleave")
+_FEW = 64
+"""Positions of which the angles are kept."""
+_CACHES = 8
+"""Of how many caches they are kept."""
 
 
 def npu_mrope(
@@ -50,22 +56,72 @@ def npu_mrope(
     """
     section = (0, 0, 0) if mrope_section is None else tuple(mrope_section)
     _check_mrope(positions, query, key, cos_sin_cache, head_size, section, rotary_mode, cache_mode)
+    half = rotary_mode == "half"
     if positions.dim() == 1:
-        angles = cos_sin_cache.index_select(0, positions).float()
+        cos, sin = _angles(positions, cos_sin_cache, half)
     else:
         angles = cos_sin_cache[positions.long()].float()
         owner = _owner(section, angles.shape[-1] // 2, cache_mode)
-        angles = torch.cat([_mix(part, owner) for part in angles.chunk(2, dim=-1)], dim=-1)
+        mixed = torch.cat([_mix(part, owner) for part in angles.chunk(2, dim=-1)], dim=-1)
+        cos, sin = _for_pairs(mixed, half)
     # Both at once: decoding a tiny model takes as long as the number of calls.
-    both = torch.cat((query, key), dim=1)
-    tokens, width = both.shape
-    heads = both.view(tokens, width // head_size, head_size)
-    turned = _turn(heads, angles, half=rotary_mode == "half").to(dtype=query.dtype).view(tokens, width)
+    both = _side_by_side(query, key, head_size)
+    turned = _turn(both, cos, sin, half).to(dtype=query.dtype).view(query.shape[0], query.shape[1] + key.shape[1])
     # PyTorch's stubs only know the one that writes to `out`.
     parts: Sequence[Tensor] = torch.split_with_sizes_copy(  # type: ignore[assignment, func-returns-value, unused-ignore]
         turned, (query.shape[1], key.shape[1]), dim=1
     )
     return parts[0], parts[1]
+
+
+def _side_by_side(query: Tensor, key: Tensor, head_size: int) -> Tensor:
+    """Return the heads of both, (tokens, heads, head size): a view where they lie so, as the columns of one tensor."""
+    tokens, width = query.shape
+    heads = (width + key.shape[1]) // head_size
+    strides = query.stride()
+    if (
+        strides == key.stride()
+        and query.data_ptr() + width * query.itemsize == key.data_ptr()
+        and query.untyped_storage().data_ptr() == key.untyped_storage().data_ptr()
+        and strides[1] == 1
+    ):
+        return query.as_strided((tokens, heads, head_size), (strides[0], head_size, 1))
+    return torch.cat((query, key), dim=1).view(tokens, heads, head_size)
+
+
+def _angles(positions: Tensor, cache: Tensor, half: bool) -> tuple[Tensor, Tensor]:
+    """Return the cosines and sines of `positions`, as `_turn` takes them."""
+    # All layers of a step have the same ones. A write to the cache changes its version, which what is made in inference
+    # mode has not.
+    if positions.numel() > _FEW or cache.requires_grad or cache.is_inference():
+        return _for_pairs(cache.index_select(0, positions).float(), half)
+    wanted = (cache._version, half, positions.tolist())
+    known = _looked_up.get(id(cache))
+    if known is not None and known[1] == wanted and known[0]() is cache:
+        return known[2]
+    with torch.inference_mode(False):
+        found = _for_pairs(cache.index_select(0, positions).float(), half)
+    remember(_looked_up, id(cache), (weakref.ref(cache), wanted, found), _CACHES)
+    return found
+
+
+_looked_up: dict[int, tuple[weakref.ref[Tensor], tuple[int, bool, list[int]], tuple[Tensor, Tensor]]] = {}
+
+
+def _for_pairs(angles: Tensor, half: bool) -> tuple[Tensor, Tensor]:
+    """Return the cosines of ``cos | sin``, (tokens, elements), and the sines with the signs for a pair."""
+    tokens, elements = angles.shape
+    if half:
+        cos, sin = angles.view(tokens, 1, 2, elements // 2).chunk(2, 2)
+    else:
+        cos, sin = angles.view(tokens, 2, elements // 2, 1).chunk(2, 1)
+    return cos, sin * _signs(half)
+
+
+@kept(2)
+def _signs(half: bool) -> Tensor:
+    signs = torch.tensor([-1.0, 1.0], dtype=torch.float32, device="cpu")
+    return signs.view(2, 1) if half else signs
 
 
 def _owner(section: Sequence[int], angles: int, cache_mode: str | None) -> Tensor:
@@ -81,38 +137,28 @@ def _mix(angles: Tensor, owner: Tensor) -> Tensor:
     return angles.gather(0, owner.expand(1, angles.shape[1], -1)).squeeze(0)
 
 
-def _turn(x: Tensor, angles: Tensor, *, half: bool) -> Tensor:
-    """Turn the pairs of the first elements of each head by ``cos | sin``, in float32.
+def _turn(x: Tensor, cos: Tensor, sin: Tensor, half: bool) -> Tensor:
+    """Turn the pairs of the first elements of each head, in float32.
 
     Args:
         x: (tokens, heads, size).
-        angles: (tokens, elements), float32.
+        cos: of _for_pairs, as is `sin`.
+        sin: see `cos`.
         half: a pair is an element of the first half of these and one of the second; else two neighbours.
 
     Returns:
         (tokens, heads, size), or that many elements in another shape.
     """
     tokens, heads, size = x.shape
-    elements = angles.shape[1]
+    pairs = sin.shape[2:]
+    elements = pairs.numel()
     if elements < size:
         first, rest = x.split_with_sizes((elements, size - elements), dim=-1)
-        turned = _turn(first.contiguous(), angles, half=half)
+        turned = _turn(first, cos, sin, half)
         return torch.cat((turned.view(tokens, heads, elements), rest.float()), dim=-1)
-    count = elements // 2
-    # Along which dimension the elements of a pair lie.
-    if half:
-        axis, pairs = 2, x.view(tokens, heads, 2, count).float()
-        cos, sin = angles.view(tokens, 1, 2, count).chunk(2, 2)
-    else:
-        axis, pairs = 3, x.view(tokens, heads, count, 2).float()
-        cos, sin = angles.view(tokens, 2, count, 1).chunk(2, 1)
-    x1, x2 = pairs.chunk(2, axis)
-    turned = pairs * cos
-    # Where somebody wants gradients, what chunk returns cannot be written to.
-    y1, y2 = turned.unsafe_chunk(2, axis)
-    y1.addcmul_(x2, sin, value=-1)
-    y2.addcmul_(x1, sin)
-    return turned
+    x = x.view(tokens, heads, *pairs)
+    # The sines are in float32, and so is the result.
+    return (x * cos).addcmul_(x.flip(2 if half else 3), sin)
 
 
 @once_for_alike

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from ascend_overlay.npu.reference.checks import refuse
@@ -12,8 +13,8 @@ UNLIMITED = 2147483647
 _COMPRESSED = (2048, 2048)
 
 
-@dataclass(frozen=True)
-class Band:
+# A tuple, because what is kept of a band is looked up by it in each call, and the hash of a dataclass takes longer.
+class Band(NamedTuple):
     """Query i of a sequence sees the keys ``i + shift - before`` to ``i + shift + after``.
 
     Attributes:
@@ -37,6 +38,11 @@ class Band:
         first = max(shift - self.before, 0)
         last = min(queries - 1 + shift + self.after + 1, keys)
         return (first, last) if first < last else (0, 0)
+
+    def limits_of_one(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the same for one query, and as many keys as `keys` say; each query sees one at least."""
+        shift = keys - 1 if self.from_the_right else torch.zeros_like(keys)
+        return (shift - self.before).clamp(min=0), torch.minimum(shift + self.after + 1, keys)
 
 
 def band_of(sparse_mode: int, pre_tokens: int, next_tokens: int, mask: Tensor | None) -> Band:

@@ -6,7 +6,6 @@ that has to be looked at. Whatever is out of the ordinary goes the long way, whi
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -56,10 +55,8 @@ def _signature(
     version: Callable[..., Call], query: Tensor, key: Tensor, value: Tensor, options: Mapping[str, Any]
 ) -> Any:
     """Return all that matters of a call, except for the lengths and the content of tensors."""
-    found = [version, alike(query), alike(key), alike(value)]
-    for name, option in options.items():
-        found += name, None if name in _LENGTHS else alike(option)
-    return tuple(found)
+    named = [(name, None if name in _LENGTHS else alike(option)) for name, option in options.items()]
+    return version, alike(query), alike(key), alike(value), *named
 
 
 def _is_step_of_decoding(call: Call) -> bool:
@@ -68,8 +65,16 @@ def _is_step_of_decoding(call: Call) -> bool:
         return False
     if layouts.LAYOUTS[call.input_layout][0] != "TND" or call.query_lengths != _ends(call.query.shape[0]):
         return False
+    band = _band(call)
+    # So each query sees one key at least.
+    if band.before < 0 or band.after < 0:
+        return False
     values, parts = call.stores("TND")
     return all(keys.like(values) for _, keys in parts)
+
+
+def _band(call: Call) -> Band:
+    return band_of(call.sparse_mode, call.pre_tokens, call.next_tokens, call.atten_mask)
 
 
 def _ends(sequences: int) -> list[int]:
@@ -129,7 +134,7 @@ class _Form:
             sizes=(key.size, parts[1][1].size if len(parts) > 1 else 0, values.size),
             scale=call.scale,
             sparse_mode=call.sparse_mode,
-            band=band_of(call.sparse_mode, call.pre_tokens, call.next_tokens, call.atten_mask),
+            band=_band(call),
             returned=layouts.LAYOUTS[call.input_layout][1],
         )
 
@@ -142,9 +147,6 @@ class _Form:
             return None
         if (mask := options.get("atten_mask")) is not None:
             check_triangle(self.operator, self.sparse_mode, mask)
-        limits = _limits(self.band, tuple(lengths))
-        if limits is None:
-            return None
         key_size, rope_size, value_size = self.sizes
         block_size = self.block_size if self.by_head else 0
         values = Store(value, self.heads, value_size, block_size)
@@ -152,17 +154,11 @@ class _Form:
         parts = [(query, values if same else Store(key, self.heads, key_size, block_size))]
         if rope_size:
             parts.append((options["query_rope"], Store(options["key_rope"], self.heads, rope_size, block_size)))
-        found = single.attend(Paged(options["block_table"], self.block_size), parts, values, self.scale, limits)
+        place = Paged(options["block_table"], self.block_size)
+        found = single.attend(place, parts, values, self.scale, self.band, lengths)
         if found is None:
             return None
         return layouts.arrange(found.to(dtype=query.dtype), self.returned, 1, len(lengths))
 
 
 _known: dict[Any, _Form] = {}
-
-
-@functools.lru_cache(maxsize=8)
-def _limits(band: Band, lengths: tuple[int, ...]) -> single.Limits | None:
-    """Return the first key that the query of each sequence sees, and the one after the last; None if one sees none."""
-    limits = tuple(band.limits(1, length) for length in lengths)
-    return limits if all(end for _, end in limits) else None

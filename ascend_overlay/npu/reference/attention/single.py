@@ -12,121 +12,122 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ascend_overlay.npu.reference.attention.stores import Paged, Store, rows_of
+from ascend_overlay.npu.reference.attention.band import Band
+from ascend_overlay.npu.reference.attention.stores import Paged, Store, behind, rows_of, take_both
 from ascend_overlay.npu.reference.constants import kept, number
 
 _MOST = 1 << 20
 """Elements of keys that are held at a time."""
-_STEP = 16
-"""Tokens by which what is read grows; all sizes of blocks are multiples of it."""
+_STEPS = 16
+"""Steps that are planned at once; all sizes of blocks are multiples of it."""
 
-Limits = tuple[tuple[int, int], ...]
 Blocks = tuple[tuple[int, ...], ...]
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, because that takes several times as long to make, and a plan is made for many steps at once.
+@dataclass(slots=True, eq=False)
 class _Plan:
     """What is read, and what of it is seen. All layers of a step have the same.
 
     Attributes:
-        sequences: how many there are.
-        length: how many tokens of each are read.
-        index: the rows that Store.take reads.
-        scores: what is added to the scores: 0, or -inf where a token is not seen; (b * kv heads or 1, 1, length).
+        length: how many tokens of each sequence are read.
+        index: the rows that Store.take reads, or take_both.
+        hidden: what is added to the scores: 0, or -inf where a token is not seen; (b * kv heads or 1, 1, length).
     """
 
-    sequences: int
     length: int
     index: Tensor
-    scores: Tensor
+    hidden: Tensor
 
 
 def attend(
-    place: Paged, parts: Sequence[tuple[Tensor, Store]], values: Store, scale: float, limits: Limits
+    place: Paged, parts: Sequence[tuple[Tensor, Store]], values: Store, scale: float, band: Band, lengths: list[int]
 ) -> Tensor | None:
     """Return the attention of one query a sequence, (B, N, D) in float32; None where another way is quicker.
 
     Args:
         place: where the tokens are.
-        parts: as in Attention.
+        parts: as in Attention, with stores that are like `values`.
         values: likewise.
         scale: likewise.
-        limits: the first key that the query of a sequence sees, and the one after the last; there is one at least.
+        band: what the query of a sequence sees; that is one key at least.
+        lengths: how many keys each sequence has.
     """
-    heads = values.heads
-    if not all(store.like(values) for _, store in parts):
-        return None
-    blocks = place.table
-    needed = -(-max([end for _, end in limits]) // place.size)
+    heads, batch, longest, blocks = values.heads, len(lengths), max(lengths), place.table
+    needed = -(-longest // place.size)
     if needed < blocks.shape[1]:
         blocks = blocks[:, :needed]
-    plan = _plan(tuple(map(tuple, blocks.tolist())), limits, place.size, heads, values.size, values.block_size)
-    if plan is None:
+    # Counted from the first of the steps that are planned at once, so that all of them find the same plans.
+    step = (longest - 1) % _STEPS
+    first = tuple([length - step for length in lengths])
+    keys = parts[0][1]
+    apart = behind(keys, values, batch) if len(parts) == 1 else 0
+    listed = tuple(map(tuple, blocks.tolist()))
+    plans = _plans(listed, first, band, place.size, heads, values.size, values.block_size, apart)
+    if plans is None:
         return None
-    scores, read = plan.scores, None
+    plan = plans[step]
+    scores, found = plan.hidden, None
+    both = take_both(keys, batch, plan.length, apart, plan.index) if apart else None
     for queries, store in parts:
-        keys = store.take(plan.sequences, plan.length, plan.index)
+        read = store.take(batch, plan.length, plan.index) if both is None else both[0]
         if store is values:
-            read = keys
+            found = read
         # (b, N, D) -> (b * kv heads, heads of each, D)
-        taken = queries.float().view(plan.sequences * heads, -1, store.size)
-        scores = torch.baddbmm(scores, taken, keys.transpose(1, 2), alpha=scale)
-    found = values.take(plan.sequences, plan.length, plan.index) if read is None else read
-    return torch.bmm(scores.softmax(-1), found).view(plan.sequences, -1, values.size)
-
-
-@kept(8)
-def _plan(blocks: Blocks, limits: Limits, size: int, heads: int, width: int, block_size: int) -> _Plan | None:
-    batch, longest = len(limits), max(end - first for first, end in limits)
-    # Sequences are padded to the longest.
-    if batch * longest * heads * width > _MOST:
-        return None
-    if batch * longest > 2 * sum(end - first for first, end in limits) + 128 * batch:
-        return None
-    starts = tuple(first // _STEP * _STEP for first, _ in limits)
-    length = max(end - start for (_, end), start in zip(limits, starts, strict=True))
-    rows = _rows(blocks, starts, -(-length // _STEP) * _STEP, size, heads, block_size)
-    seen = [(first - start, end - start) for (first, end), start in zip(limits, starts, strict=True)]
-    if all(some == seen[0] for some in seen):
-        read = rows[:, slice(*seen[0])]
-        return _Plan(batch, read.shape[1], read.flatten(), number(0.0).view(1, 1, 1))
-    # Seen from the first of the steps that read these rows, so that all of them find the same.
-    step = (max(end for _, end in limits) - 1) % _STEP
-    base = tuple((first - step if first else None, end - step) for first, end in seen)
-    index, hidden = _steps(rows, base)[step]
-    return _Plan(batch, rows.shape[1], index, hidden)
+        taken = queries.float().view(batch * heads, -1, store.size)
+        scores = torch.baddbmm(scores, taken, read.transpose(1, 2), alpha=scale)
+    if found is None:
+        found = values.take(batch, plan.length, plan.index) if both is None else both[1]
+    return torch.bmm(scores.softmax(-1), found).view(batch, -1, values.size)
 
 
 @kept(4)
-def _steps(rows: Tensor, base: tuple[tuple[int | None, int], ...]) -> tuple[tuple[Tensor, Tensor], ...]:
-    """Return the index and what is added to the scores, for each of the steps in which a sequence gets one more key.
+def _plans(
+    blocks: Blocks,
+    first: tuple[int, ...],
+    band: Band,
+    size: int,
+    heads: int,
+    width: int,
+    block_size: int,
+    apart: int,
+) -> tuple[_Plan, ...] | None:
+    """Return the plans of the steps in which each sequence gets one more key; None where another way is quicker.
 
     Args:
-        rows: of _rows, which keeps them, so that they are the same object.
-        base: the limits in the first step, from the first of the rows on; None: the first key stays where it is.
+        blocks: the block table.
+        first: how many keys each sequence has in the first step. Below 1 are those that begin later: what such a step
+            has of them does not matter.
+        band: as in `attend`.
+        size: tokens of a block.
+        heads: heads of the keys.
+        width: elements of one.
+        block_size: as in Store.
+        apart: as in take_both; 0: keys are read alone.
     """
-    length = rows.shape[1]
-    columns, steps = torch.arange(length), torch.arange(_STEP).view(-1, 1, 1)
-    of_each = range(rows.shape[0] // len(base))
-    # In steps that these sequences have not, or not with these rows, it does not matter.
-    last = (torch.tensor([[end - 1] for _, end in base for _ in of_each]) + steps).clamp(0, length - 1)
-    visible = columns <= last
-    if any(first is not None for first, _ in base):
-        firsts = [[-_STEP if first is None else first] for first, _ in base for _ in of_each]
-        visible &= columns >= torch.tensor(firsts) + steps
-    # What is not seen may be anything, so the last token is read in its place.
-    index = torch.where(visible, rows, rows.expand(_STEP, -1, -1).gather(2, last)).flatten(1)
-    hidden = torch.where(visible, number(0.0), number(-torch.inf)).unsqueeze(2)
-    return tuple(zip(index.unbind(), hidden.unbind(), strict=True))
-
-
-@kept(8)
-def _rows(blocks: Blocks, starts: tuple[int, ...], length: int, size: int, heads: int, block_size: int) -> Tensor:
-    """Return the rows of `length` tokens from `starts` on, (b * kv heads or 1, length).
-
-    They are the same in several steps, so the last ones are kept.
-    """
+    batch = len(first)
+    lengths = torch.tensor(first) + torch.arange(_STEPS).unsqueeze(1)
+    begins, ends = band.limits_of_one(lengths)
+    start, last = begins[0], ends - 1
+    numbers = ends - start
+    longest, total = int(numbers[-1].max()), int(numbers[-1].sum())
+    # Sequences are padded to the longest.
+    if batch * longest * heads * width > _MOST or batch * longest > 2 * total + 128 * batch:
+        return None
+    positions = start.unsqueeze(1) + torch.arange(longest)
     table = torch.tensor(blocks)
-    positions = torch.tensor(starts).unsqueeze(1) + torch.arange(length)
     tokens = Paged(table, size).find(None, positions.clamp(max=table.shape[1] * size - 1))
-    return rows_of(tokens, heads, block_size).view(-1, length)
+    # (b * kv heads or 1, tokens); likewise what is seen of it, (steps, b * kv heads or 1, tokens).
+    rows = rows_of(tokens, heads, block_size).view(-1, longest)
+    columns = torch.arange(longest)
+    of_each = rows.shape[0] // batch
+    begins, last = ((x - start).repeat_interleave(of_each, 1).unsqueeze(2) for x in (begins, last))
+    visible = (columns >= begins) & (columns <= last)
+    # What is not seen may be anything, so the last token is read in its place.
+    instead = rows.expand(_STEPS, -1, -1).gather(2, last.clamp(0, longest - 1))
+    index = torch.where(visible, rows, instead)
+    if apart:
+        index = torch.cat((index, index + apart), 1)
+    hidden = torch.where(visible, number(0.0), number(-torch.inf)).unsqueeze(2)
+    read = numbers.amax(1).clamp(min=1).tolist()
+    return tuple([_Plan(n, index[i, :, :n].flatten(), hidden[i, ..., :n]) for i, n in enumerate(read)])

@@ -116,7 +116,9 @@ class Attention:
             return None
         if not 0 < len(limits) == self.parts[0][0].shape[0]:
             return None
-        return single.attend(self.place, self.parts, self.values, self.scale, tuple(limits))
+        if not all(store.like(self.values) for _, store in self.parts):
+            return None
+        return single.attend(self.place, self.parts, self.values, self.scale, self.band, list(sequences.keys))
 
     def _batches(self, sequences: Sequences, limits: list[tuple[int, int]], rows: int) -> Iterator[_Batch]:
         queries = sequences.queries

@@ -71,15 +71,49 @@ class Store:
 
     def take(self, sequences: int, length: int, index: Tensor) -> Tensor:
         """Return so many tokens of so many sequences, whose `index` this is: (b * N, length, D), in float32."""
-        if _whole(sequences, self.block_size):
-            rows = self.tensor.view(-1, self.heads * self.size).index_select(0, index).float()
-            return rows.view(-1, self.heads, self.size).transpose(0, 1)
-        rows = self.tensor.view(-1, self.size).index_select(0, index).float()
-        return rows.view(-1, length, self.size)
+        row = self.row(sequences)
+        rows = self.tensor.view(-1, row).index_select(0, index).float()
+        if row == self.size:
+            return rows.view(-1, length, row)
+        return rows.view(length, self.heads, self.size).transpose(0, 1)
+
+    def row(self, sequences: int) -> int:
+        """Return the elements of a row that `take` reads: those of a head, or of a token."""
+        return self.heads * self.size if _whole(sequences, self.block_size) else self.size
 
     def like(self, other: Store) -> bool:
         """Tell whether `index` is the same for both."""
         return (self.heads, self.block_size) == (other.heads, other.block_size)
+
+
+def behind(keys: Store, values: Store, sequences: int) -> int:
+    """Return how many of the rows that `take` reads `values` begin behind `keys`, in one piece of memory; 0: not so."""
+    between = values.tensor.data_ptr() - keys.tensor.data_ptr()
+    if between <= 0 or keys.size != values.size:
+        return 0
+    if keys.tensor.untyped_storage().data_ptr() != values.tensor.untyped_storage().data_ptr():
+        return 0
+    rows, rest = divmod(between, keys.row(sequences) * keys.tensor.itemsize)
+    return 0 if rest else rows
+
+
+def take_both(keys: Store, sequences: int, length: int, apart: int, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what `take` does of `keys`, and of the values that are `behind` them, in fewer calls of PyTorch.
+
+    Args:
+        keys: of which `index` counts the rows.
+        sequences: as in Store.take.
+        length: likewise.
+        apart: how many rows the values are behind.
+        index: the rows of the keys, and after them those of the values.
+    """
+    tensor, row = keys.tensor, keys.row(sequences)
+    rows = tensor.as_strided((tensor.numel() // row + apart, row), (row, 1)).index_select(0, index).float()
+    if row == keys.size:
+        both = rows.view(2, -1, length, row).unbind()
+    else:
+        both = rows.view(2, length, keys.heads, keys.size).transpose(1, 2).unbind()
+    return both[0], both[1]
 
 
 def rows_of(tokens: Tensor, heads: int, block_size: int) -> Tensor:
