@@ -13,6 +13,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import ascend_overlay
 from ascend_overlay import Overlay, api
@@ -23,6 +24,10 @@ from ascend_overlay.patches.classes import Subclass  # noqa: F401  (loads every 
 from ascend_overlay.patches.wrappers import OverlayWrapper  # noqa: F401
 
 NO_OVERLAYS = "tests_no_overlays"
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 KEPT_TOGETHER = {"tests/e2e", "tests/zoo"}
 """Folders with a fixture of the scope "session" that takes minutes."""

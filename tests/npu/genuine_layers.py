@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from torch_npu_wheel import import_torch_npu
+from ascend_overlay.npu.genuine.stand_in import import_torch_npu
 
 import_torch_npu()
 

@@ -6,7 +6,8 @@ import sys
 from typing import Any
 
 from genuine_names import NO_META
-from torch_npu_wheel import import_torch_npu
+
+from ascend_overlay.npu.genuine.stand_in import import_torch_npu
 
 import_torch_npu()
 

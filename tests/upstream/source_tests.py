@@ -9,7 +9,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-import pytest
+from downloads import unavailable
 
 from ascend_overlay import versions
 
@@ -54,7 +54,7 @@ def _download(version: str, scratch: Path) -> Path:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     found = sorted(scratch.glob("vllm-*.tar.gz"))
     if done.returncode or not found:
-        pytest.skip(f"the source distribution of vLLM {version} cannot be downloaded: {done.stderr[-300:].strip()}")
+        unavailable(f"the source distribution of vLLM {version} cannot be downloaded: {done.stderr[-300:].strip()}")
     return found[0]
 
 
