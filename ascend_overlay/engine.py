@@ -19,7 +19,7 @@ from ascend_overlay.catalogue import Catalogue
 from ascend_overlay.complaints import ask, complain
 from ascend_overlay.errors import ActivationError, ConfigError, OverlayError, VersionError
 from ascend_overlay.hooks.manager import Plugins
-from ascend_overlay.journal import Journal
+from ascend_overlay.journal import Journal, logger
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.patcher import Patcher
 from ascend_overlay.plan import Item, Unit
@@ -157,6 +157,9 @@ class Engine:
             complain(VersionError(problem), settings)
         if problem := plan.unimportable_torch(units):
             complain(ActivationError(problem), settings)
+        # The children would say it again; who asked for them by name gets an error.
+        if not settings.only and process.role() == "main" and (remark := plan.other_vllm(units)):
+            logger.warning(remark)
         with self._state.lock:
             self._state.past = [entry for entry in self._state.past if entry.overlay not in names]
             self._state.units.update({unit.name: unit for unit in units})

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ascend_overlay import process, versions
-from ascend_overlay.errors import ConfigError, ConflictError, did_you_mean
+from ascend_overlay.errors import ConfigError, ConflictError, did_you_mean, some_of
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.patches import Applied, Patch
 from ascend_overlay.records import Entry
@@ -134,6 +134,26 @@ def unfit(overlay: Overlay) -> str | None:
         if not versions.admits(versions.specifier(text, whose=f"overlay {overlay.name!r}"), found):
             return f"{package} {found} is installed; the overlay is for {package} {text}"
     return None
+
+
+def other_vllm(units: Iterable[Unit]) -> str | None:
+    """Return a sentence on the units that are for other releases of vLLM than the installed one, or None."""
+    found = versions.installed("vllm")
+    if found is None:
+        return None
+    names = [
+        unit.name
+        for unit in units
+        if (text := unit.overlay.ranges.get("vllm")) is not None
+        and not versions.admits(versions.specifier(text, whose=f"overlay {unit.name!r}"), found)
+    ]
+    if not names:
+        return None
+    if len(names) == 1:
+        which = f"overlay {names[0]} is for other releases and stays off"
+    else:
+        which = f"{len(names)} overlays are for other releases and stay off: {some_of(names)}"
+    return f"vllm {found} is installed, and {which}. `ascend-overlay list` says which releases each is for."
 
 
 def overdue(overlay: Overlay) -> str | None:

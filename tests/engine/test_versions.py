@@ -178,3 +178,18 @@ def test_overlay_named_by_the_user_outside_its_range_is_an_error(site: Any, offe
         ascend_overlay.enable(only=["one"])
     ascend_overlay.enable()
     assert [entry.state for entry in ascend_overlay.ledger()] == ["skipped"]
+
+
+def test_a_vllm_that_overlays_are_not_for_is_said_once(offer: Any, site: Any, caplog: pytest.LogCaptureFixture) -> None:
+    site.vllm("0.40.0", {"vllm/place.py": "value = 1\n"})
+    old = [Overlay(f"old{number}", reason="a test", vllm=">=0.32,<0.33") for number in range(5)]
+    fits = Overlay("fits", reason="a test", vllm=">=0.32")
+    for overlay in (*old, fits):
+        overlay.attribute("vllm.place:value", 2)
+    offer(*old, fits)
+    ascend_overlay.enable(exclude=["old4"])
+    [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warning == (
+        "vllm 0.40.0 is installed, and 4 overlays are for other releases and stay off: old0, old1, old2 and 1 more. "
+        "`ascend-overlay list` says which releases each is for."
+    )
