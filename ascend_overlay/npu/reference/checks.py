@@ -56,7 +56,9 @@ def alike(x: Any) -> Any:
         return x
     if isinstance(x, torch.Tensor):
         return x.shape, x.dtype, x.is_contiguous()
-    return tuple([alike(item) for item in x]) if isinstance(x, (list, tuple)) else x
+    if isinstance(x, (list, tuple)):
+        return tuple([item if type(item) in _EQUAL else alike(item) for item in x])
+    return x
 
 
 def remember(known: dict[Any, _Found], signature: Any, found: _Found, most: int) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ascend_overlay.npu.kernel import ReferenceKernel
 from ascend_overlay.npu.reference.checks import FLOATS, dimensions, once_for_alike, refuse, same_dtype
-from ascend_overlay.npu.reference.constants import number
+from ascend_overlay.npu.reference.constants import kept, number
 
 
 def npu_rms_norm(input: Tensor, gamma: Tensor, epsilon: float = 1e-6) -> tuple[Tensor, Tensor]:
@@ -74,7 +74,7 @@ def npu_gemma_rms_norm(input: Tensor, gamma: Tensor, epsilon: float = 1e-6) -> t
         RuntimeError: a shape, layout or dtype that the NPU does not take.
     """
     _check_gemma_rms_norm(input, gamma)
-    return normalize(input.float(), 1.0 + gamma.float(), epsilon, input.dtype)
+    return normalize(input.float(), gamma + _one(), epsilon, input.dtype)
 
 
 @once_for_alike
@@ -122,9 +122,15 @@ def normalize(x: Tensor, gamma: Tensor, epsilon: float, dtype: torch.dtype) -> t
     return (x * rstd).mul_(gamma).to(dtype=dtype), rstd.contiguous()
 
 
+@kept(1)
+def _one() -> Tensor:
+    # With a dimension, so that what is added to it becomes float32.
+    return torch.ones(1, dtype=torch.float32, device="cpu")
+
+
 def _rstd(x: Tensor, gamma: Tensor) -> Tensor:
-    kept = x.dim() - gamma.dim()
-    return x.new_empty([*x.shape[:kept], *[1] * gamma.dim()], dtype=torch.float32)
+    leading = x.dim() - gamma.dim()
+    return x.new_empty([*x.shape[:leading], *[1] * gamma.dim()], dtype=torch.float32)
 
 
 def _fake_rms_norm(input: Tensor, gamma: Tensor, epsilon: float = 1e-6) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ascend_overlay.npu.kernel import ReferenceKernel
 from ascend_overlay.npu.reference.checks import dimensions, once_for_alike, refuse, remember, same_dtype
-from ascend_overlay.npu.reference.constants import kept
 
 _MODES = ("half", "interleave")
 _FEW = 64
@@ -95,33 +94,27 @@ def _angles(positions: Tensor, cache: Tensor, half: bool) -> tuple[Tensor, Tenso
     # mode has not.
     if positions.numel() > _FEW or cache.requires_grad or cache.is_inference():
         return _for_pairs(cache.index_select(0, positions).float(), half)
-    wanted = (cache._version, half, positions.tolist())
+    # What is made in inference mode serves in inference mode only.
+    wanted = (cache._version, torch.is_inference_mode_enabled(), half, positions.tolist())
     known = _looked_up.get(id(cache))
     if known is not None and known[1] == wanted and known[0]() is cache:
         return known[2]
-    with torch.inference_mode(False):
-        found = _for_pairs(cache.index_select(0, positions).float(), half)
+    found = _for_pairs(cache.index_select(0, positions).float(), half)
     remember(_looked_up, id(cache), (weakref.ref(cache), wanted, found), _CACHES)
     return found
 
 
-_looked_up: dict[int, tuple[weakref.ref[Tensor], tuple[int, bool, list[int]], tuple[Tensor, Tensor]]] = {}
+_looked_up: dict[int, tuple[weakref.ref[Tensor], tuple[int, bool, bool, list[int]], tuple[Tensor, Tensor]]] = {}
 
 
 def _for_pairs(angles: Tensor, half: bool) -> tuple[Tensor, Tensor]:
-    """Return the cosines of ``cos | sin``, (tokens, elements), and the sines with the signs for a pair."""
+    """Return the cosines and the sines of ``cos | sin``, (tokens, elements), as they lie beside the pairs of a head."""
     tokens, elements = angles.shape
     if half:
         cos, sin = angles.view(tokens, 1, 2, elements // 2).chunk(2, 2)
     else:
         cos, sin = angles.view(tokens, 2, elements // 2, 1).chunk(2, 1)
-    return cos, sin * _signs(half)
-
-
-@kept(2)
-def _signs(half: bool) -> Tensor:
-    signs = torch.tensor([-1.0, 1.0], dtype=torch.float32, device="cpu")
-    return signs.view(2, 1) if half else signs
+    return cos, sin
 
 
 def _owner(section: Sequence[int], angles: int, cache_mode: str | None) -> Tensor:
@@ -150,15 +143,23 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor, half: bool) -> Tensor:
         (tokens, heads, size), or that many elements in another shape.
     """
     tokens, heads, size = x.shape
-    pairs = sin.shape[2:]
-    elements = pairs.numel()
+    elements = 2 * cos.shape[2] * cos.shape[3]
     if elements < size:
         first, rest = x.split_with_sizes((elements, size - elements), dim=-1)
         turned = _turn(first, cos, sin, half)
         return torch.cat((turned.view(tokens, heads, elements), rest.float()), dim=-1)
-    x = x.view(tokens, heads, *pairs)
-    # The sines are in float32, and so is the result.
-    return (x * cos).addcmul_(x.flip(2 if half else 3), sin)
+    # Along which dimension the elements of a pair lie.
+    if half:
+        axis, pairs = 2, x.view(tokens, heads, 2, elements // 2).float()
+    else:
+        axis, pairs = 3, x.view(tokens, heads, elements // 2, 2).float()
+    x1, x2 = pairs.chunk(2, axis)
+    turned = pairs * cos
+    # Where somebody wants gradients, what chunk returns cannot be written to.
+    y1, y2 = turned.unsafe_chunk(2, axis)
+    y1.addcmul_(x2, sin, value=-1)
+    y2.addcmul_(x1, sin)
+    return turned
 
 
 @once_for_alike

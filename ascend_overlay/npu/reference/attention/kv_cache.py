@@ -61,7 +61,7 @@ def npu_scatter_pa_kv_cache(
         if cache_mode == "PA_NZ":
             cache.transpose(1, 2)[slots // size, slots % size] = new.view(len(new), *cache.shape[1::2])
         else:
-            cache.view(-1, *new.shape[1:]).index_copy_(0, slots, new)
+            cache.flatten(0, 1).index_copy_(0, slots, new)
 
 
 def npu_scatter_pa_kv_cache_functional(

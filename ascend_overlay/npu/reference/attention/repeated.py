@@ -55,8 +55,8 @@ def _signature(
     version: Callable[..., Call], query: Tensor, key: Tensor, value: Tensor, options: Mapping[str, Any]
 ) -> Any:
     """Return all that matters of a call, except for the lengths and the content of tensors."""
-    named = [(name, None if name in _LENGTHS else alike(option)) for name, option in options.items()]
-    return version, alike(query), alike(key), alike(value), *named
+    others = [None if name in _LENGTHS else option for name, option in options.items()]
+    return version, *options, *alike((query, key, value, *others))
 
 
 def _is_step_of_decoding(call: Call) -> bool:
