@@ -106,12 +106,13 @@ def test_a_conversation(benchmarks: Any, tmp_path: Path) -> None:
 def test_decoding_is_measured_model_by_model(benchmarks: Any) -> None:
     decode = importlib.import_module("benchmarks.decode")
     models = ["llama3", "wide_llama3"]
-    results = list(decode.run(quick=True, models=models, rounds=1))
+    results = list(decode.run(quick=True, models=models, pairs=1))
     assert [result.what.split(", ")[1:3] for result in results] == [["eager", name] for name in models]
     for result in results:
         assert (result.goal, result.unit, result.runs) == (1.5, "ratio", 1)
         assert 0.1 < result.value < 10
         assert result.details["stock, tokens/s"] > 0
+        assert result.details["each pair"] == [result.value]
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
