@@ -180,7 +180,7 @@ def npu_moe_token_unpermute(
 @kept(8)
 def _starts(count: int, size: int) -> Tensor:
     """Return where so many bags of one size start."""
-    return torch.arange(0, count * size, size, dtype=torch.int32)
+    return torch.arange(0, count * size, size, dtype=torch.int32, device="cpu")
 
 
 @once_for_alike
