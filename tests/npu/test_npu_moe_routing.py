@@ -123,6 +123,12 @@ def test_the_rows_of_a_token_are_added_up(tokens: int, k: int, dtype: Any, probs
         assert torch.equal(plain.double(), padded[order.long()])
 
 
+def test_what_cancels_out_is_zero() -> None:
+    rows, probs = tensor(0, 64, 32, dtype=torch.bfloat16), tensor(1, 64, 1).expand(64, 2).contiguous()
+    slots = torch.arange(128, dtype=torch.int32).view(2, 64).T.flatten()
+    assert not OPERATORS.npu_moe_token_unpermute(torch.cat((rows, -rows)), slots, probs).any()
+
+
 def test_what_is_left_out_adds_nothing_even_to_infinity() -> None:
     permuted = torch.tensor([[float("inf")], [1.0]])
     index = torch.tensor([2, 1, 0, 3], dtype=torch.int32)

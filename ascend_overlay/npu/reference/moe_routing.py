@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ascend_overlay.npu.kernel import ReferenceKernel
 from ascend_overlay.npu.reference.checks import FLOATS, dimensions, extremes, float_tensor, once_for_alike, refuse
-from ascend_overlay.npu.reference.constants import kept
 from ascend_overlay.npu.reference.quantization import to_int8
 
 _COUNT, _KEY_VALUE = 1, 2
@@ -168,19 +167,13 @@ def npu_moe_token_unpermute(
         # What is left out adds nothing: one row of zeros for all of it.
         permuted_tokens = torch.cat((permuted_tokens, permuted_tokens.new_zeros(1, hidden)))
         sorted_indices = sorted_indices.clamp(max=permuted_tokens.shape[0] - 1)
+    rows = permuted_tokens.index_select(0, sorted_indices)
     if probs is None:
-        return permuted_tokens.index_select(0, sorted_indices)
-    # Weighted sums of rows are what bags of embeddings are.
-    bags = torch.embedding_bag(
-        permuted_tokens.float(), sorted_indices, _starts(tokens, k), per_sample_weights=probs.float().flatten()
-    )
-    return bags[0].to(dtype=permuted_tokens.dtype)
-
-
-@kept(8)
-def _starts(count: int, size: int) -> Tensor:
-    """Return where so many bags of one size start."""
-    return torch.arange(0, count * size, size, dtype=torch.int32, device="cpu")
+        return rows
+    # A product with float32 is one in float32, whatever the dtype of the rows. (torch.embedding_bag is quicker, but it
+    # fuses product and sum, and what cancels out would not be zero.)
+    weighted = rows.view(tokens, k, hidden) * probs.unsqueeze(-1).float()
+    return weighted.sum(1).to(dtype=permuted_tokens.dtype)
 
 
 @once_for_alike
