@@ -65,7 +65,7 @@ def run(*, quick: bool, models: Sequence[str] = MODELS, pairs: int | None = None
     found: dict[tuple[str, str], list[_Pair]] = {(mode, name): [] for mode in modes for name in models}
     with tempfile.TemporaryDirectory() as folder:
         made = {name: _make(name, Path(folder, "models", name)) for name in models}
-        for number in range(pairs or (5 if quick else 9)):
+        for number in range(pairs or (3 if quick else 7)):
             at = Path(folder, str(number))
             processes = {name: _start(at / name, overlaid=name == "overlaid") for name in ("stock", "overlaid")}
             try:
