@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grid import asked_for, marks
 from safetensors.torch import load_file, save_file
 
 from ascend_overlay.demo import in_process, tiny
@@ -111,8 +112,8 @@ class Results:
 @pytest.fixture(scope="module")
 def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Results:
     """The models that the selected tests ask for, and those of the reduced form, quantized and run."""
-    asked = [spec.params for item in request.session.items if (spec := getattr(item, "callspec", None)) is not None]
-    runs = _REDUCED | {(params.get("name"), params.get("scheme")) for params in asked} & set(RUNS)
+    asked = {(params.get("name"), params.get("scheme")) for params in asked_for(request)}
+    runs = _REDUCED | asked & set(RUNS)
     found = Results(tmp_path_factory.mktemp("quantized"), sorted(runs))
     for name in {name for name, _ in runs}:
         make, config = FLOATS[name]
@@ -224,10 +225,8 @@ def _finish(processes: list[subprocess.Popen[bytes]]) -> None:
 
 
 def _params(runs: list[tuple[str, str]]) -> list[Any]:
-    """Return the parameters of a test: all of them marked `grid`, and those of the reduced form `e2e`, too."""
-    return [
-        pytest.param(*run, marks=[pytest.mark.grid, *([pytest.mark.e2e] if run in _REDUCED else [])]) for run in runs
-    ]
+    """Return the parameters of a test."""
+    return [pytest.param(*run, marks=marks(reduced=run in _REDUCED)) for run in runs]
 
 
 each = pytest.mark.parametrize(("name", "scheme"), _params(RUNS))

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grid import marks
 
 from ascend_overlay.demo import in_process, tiny
 from ascend_overlay.records import Ledger, read_folder
@@ -102,11 +103,8 @@ _REDUCED = {
 
 
 def params(chosen: Iterable[Run]) -> list[Any]:
-    """Return the parameters of a test: all of them marked `grid`, and those of the reduced form `e2e`, too."""
-    return [
-        pytest.param(run, id=run.name, marks=[pytest.mark.grid, *([pytest.mark.e2e] if run in _REDUCED else [])])
-        for run in chosen
-    ]
+    """Return the parameters of a test."""
+    return [pytest.param(run, id=run.name, marks=marks(reduced=run in _REDUCED)) for run in chosen]
 
 
 class Zoo:
