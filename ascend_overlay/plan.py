@@ -125,15 +125,17 @@ def ranks(overlays: Mapping[str, Overlay]) -> dict[str, int]:
 
 def unfit(overlay: Overlay) -> str | None:
     """Return why the installed versions rule `overlay` out, or None where they do not."""
-    for package, text in overlay.ranges.items():
-        found = versions.installed(package)
-        if found is None:
-            if package == "torch_npu":
-                continue
-            return f"{package} is not installed; the overlay is for {package} {text}"
-        if not versions.admits(versions.specifier(text, whose=f"overlay {overlay.name!r}"), found):
-            return f"{package} {found} is installed; the overlay is for {package} {text}"
-    return None
+    return next(filter(None, (_misfit(overlay, package) for package in overlay.ranges)), None)
+
+
+def _misfit(overlay: Overlay, package: str) -> str | None:
+    """Return why the installed version of a package rules `overlay` out, or None where it does not."""
+    text, found = overlay.ranges[package], versions.installed(package)
+    if found is None:
+        return None if package == "torch_npu" else f"{package} is not installed; the overlay is for {package} {text}"
+    if versions.admits(versions.specifier(text, whose=f"overlay {overlay.name!r}"), found):
+        return None
+    return f"{package} {found} is installed; the overlay is for {package} {text}"
 
 
 def other_vllm(units: Iterable[Unit]) -> str | None:
@@ -141,12 +143,7 @@ def other_vllm(units: Iterable[Unit]) -> str | None:
     found = versions.installed("vllm")
     if found is None:
         return None
-    names = [
-        unit.name
-        for unit in units
-        if (text := unit.overlay.ranges.get("vllm")) is not None
-        and not versions.admits(versions.specifier(text, whose=f"overlay {unit.name!r}"), found)
-    ]
+    names = [unit.name for unit in units if "vllm" in unit.overlay.ranges and _misfit(unit.overlay, "vllm")]
     if not names:
         return None
     if len(names) == 1:
