@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ascend_overlay import __version__, process
+from ascend_overlay import __version__, json_output, process
 from ascend_overlay.errors import OverlayError
 from ascend_overlay.settings import WEIGHT_NZ, Settings, preferences
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
 _LOAD = click.option("--load", metavar="MODULE,...", help="Register these modules as plugins.")
 
 if TYPE_CHECKING:
@@ -133,15 +132,16 @@ def autoload(action: str) -> None:
 
 @main.command("list")
 @_settings_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_output.option
 def list_command(as_json: bool, **options: Any) -> None:
     """Show what would be enabled in this environment. Imports no vLLM."""
     from ascend_overlay import api
 
+    write = json_output.reserve() if as_json else None
     settings = _settings(**options)
     api.enable_for_listing(settings)
-    if as_json:
-        click.echo(api.ledger().to_json())
+    if write is not None:
+        write(api.ledger().to_dict())
     else:
         _show([api.ledger()])
 
@@ -149,18 +149,16 @@ def list_command(as_json: bool, **options: Any) -> None:
 @main.command("ledger", short_help="Show what happened in the processes of a run.")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--each", is_flag=True, help="Print one table a process, with what each patch did.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_output.option
 def ledger_command(folder: Path, each: bool, as_json: bool) -> None:
     """Show the ledgers that the processes of a run wrote to FOLDER (ASCEND_OVERLAY_LEDGER)."""
-    import json
-
     from ascend_overlay.records import read_folder
 
     ledgers = read_folder(folder)
     if not ledgers:
         raise click.ClickException(f"there is no ledger in {str(folder)!r}; run with ASCEND_OVERLAY_LEDGER={folder}.")
     if as_json:
-        click.echo(json.dumps([found.to_dict() for found in ledgers], indent=2))
+        json_output.reserve()([found.to_dict() for found in ledgers])
     elif each:
         _show(ledgers)
     else:
@@ -172,7 +170,7 @@ def ledger_command(folder: Path, each: bool, as_json: bool) -> None:
 @main.command(short_help="Show which layers of vLLM the overlays serve.")
 @click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @_LOAD
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_output.option
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print the tables of docs/coverage.md.")
 def coverage(folder: Path | None, load: str | None, as_json: bool, as_markdown: bool) -> None:
     """Show which layers and operators of vLLM the overlays serve, and why not. Imports no vLLM.
@@ -182,8 +180,9 @@ def coverage(folder: Path | None, load: str | None, as_json: bool, as_markdown: 
     """
     from ascend_overlay.coverage import command
 
+    write = json_output.reserve() if as_json else None
     settings = Settings.from_env().updated(load=_names(load))
-    sys.exit(command.run(folder, settings, as_json=as_json, as_markdown=as_markdown, console=_console()))
+    sys.exit(command.run(folder, settings, write=write, as_markdown=as_markdown, console=_console()))
 
 
 @main.command(
@@ -237,9 +236,9 @@ def quantize(model: Path, out: Path, scheme: str, calibrate: Path | None, keep: 
 @click.option("--quick", is_flag=True, help="Compare one case of each operator or layer and dtype.")
 @click.option("--torch-npu", metavar="RELEASE|WHEEL", help="Ask this torch_npu; a release is downloaded by pip.")
 @_LOAD
-@click.option("--json", "json_file", metavar="FILE", type=_FILE, help="Write everything to FILE.")
+@json_output.option
 def verify(
-    only: str | None, dtype: str | None, quick: bool, torch_npu: str | None, load: str | None, json_file: Path | None
+    only: str | None, dtype: str | None, quick: bool, torch_npu: str | None, load: str | None, as_json: bool
 ) -> None:
     """Compare NPU operators and overlaid layers with what they stand in for.
 
@@ -247,6 +246,7 @@ def verify(
     torch_npu; on a machine with an NPU, its kernels with the reference kernels. Layers: each in stock vLLM and under
     its overlay. The exit status is 0 only if everything agrees.
     """
+    write = json_output.reserve() if as_json else None
     from ascend_overlay.verify import command
 
     ok = command.run(
@@ -256,7 +256,7 @@ def verify(
         quick=quick,
         torch_npu=torch_npu,
         load=_names(load),
-        json=json_file,
+        write=write,
     )
     sys.exit(0 if ok else 1)
 

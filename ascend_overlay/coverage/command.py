@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.machinery
-import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -33,11 +34,18 @@ def coverage(folder: Path | None, settings: Settings) -> list[Row]:
     return rows(scan(folder or _installed()), api.overlays().values(), cases, reasons)
 
 
-def run(folder: Path | None, settings: Settings, *, as_json: bool, as_markdown: bool, console: Console) -> int:
-    """Print the coverage; return 1 where there is a layer that nobody has looked at."""
+def run(
+    folder: Path | None,
+    settings: Settings,
+    *,
+    write: Callable[[Any], None] | None,
+    as_markdown: bool,
+    console: Console,
+) -> int:
+    """Print the coverage, as data by `write` where that is given; return 1 where nobody has looked at a layer."""
     found = coverage(folder, settings)
-    if as_json:
-        click.echo(json.dumps([row.to_dict() for row in found], indent=2))
+    if write is not None:
+        write([row.to_dict() for row in found])
     elif as_markdown:
         click.echo("\n".join(report.markdown(found)).lstrip())
     else:

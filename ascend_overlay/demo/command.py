@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ascend_overlay import __version__, troubles, versions
+from ascend_overlay import __version__, json_output, troubles, versions
 from ascend_overlay.demo import checks, compare, runs, show, tiny
 from ascend_overlay.errors import ConfigError
-from ascend_overlay.writable import see_writable
 
 _PROMPTS = (
     "The river wanted to see the mountains, so",
@@ -37,7 +35,6 @@ _SEED = 12
 """With these weights, none of the prompts leads to a near tie that another rounding could turn."""
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
-_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,6 @@ class Options:
     tokens: int
     timeout: float
     keep: Path | None
-    json: Path | None
 
 
 def main(argv: Sequence[str]) -> int:
@@ -79,8 +75,8 @@ def main(argv: Sequence[str]) -> int:
 @click.option("--tokens", type=click.IntRange(1, 128), default=16, show_default=True, help="Tokens for each prompt.")
 @click.option("--timeout", type=click.FloatRange(min=1), default=600.0, show_default=True, help="Seconds for each run.")
 @click.option("--keep", type=_FOLDER, help="Keep model, ledgers and logs in this folder.")
-@click.option("--json", type=_FILE, help="Write all figures to this file.")
-def _command(**given: Any) -> int:
+@json_output.option
+def _command(as_json: bool, **given: Any) -> int:
     """Run a tiny DeepSeek-V2 in stock and in overlaid vLLM, and compare them.
 
     Makes the model, runs it twice, each time in processes of its own, and shows the ledger of every process, how often
@@ -88,14 +84,13 @@ def _command(**given: Any) -> int:
     The exit status is 0 only if everything is as it should be.
     """
     options = Options(compiled=not given.pop("eager"), **given)
+    write = json_output.reserve() if as_json else None
     if sentence := troubles.missing():
         raise click.ClickException(sentence)
-    if options.json is not None:
-        see_writable(options.json, "--json")
     folder = _folder(options.keep)
     keep = options.keep is not None
     try:
-        ok = _run(options, folder)
+        ok = _run(options, folder, write)
         keep = keep or not ok
     finally:
         if not keep:
@@ -103,9 +98,11 @@ def _command(**given: Any) -> int:
     return 0 if ok else 1
 
 
-def _run(options: Options, folder: Path) -> bool:
+def _run(options: Options, folder: Path, write: Callable[[Any], None] | None) -> bool:
+    """Run both and say what came of it, by `write` as data where that is given; return whether all is well."""
     console = show.console()
-    show.header(console, _about(options))
+    if write is None:
+        show.header(console, _about(options))
     with show.Progress(console) as progress:
         started = time.perf_counter()
         model = tiny.make_deepseek_v2(folder / "model", seed=_SEED)
@@ -125,30 +122,31 @@ def _run(options: Options, folder: Path) -> bool:
     )
     found = checks.all_checks(stock, overlaid, differences)
     ok = all(check.ok for check in found)
-
-    show.ledgers(console, overlaid.ledgers)
-    show.operators(console, overlaid.ledgers)
-    show.outputs(console, differences)
-    show.costs(console, show.cost_rows(stock, overlaid, options.prompts * options.tokens))
-    for run in (stock, overlaid):
-        if run.status != 0 or not run.result:
-            show.log_tail(console, run)
-    show.verdicts(console, found)
+    if write is None:
+        show.ledgers(console, overlaid.ledgers)
+        show.operators(console, overlaid.ledgers)
+        show.outputs(console, differences)
+        show.costs(console, show.cost_rows(stock, overlaid, options.prompts * options.tokens))
+        for run in (stock, overlaid):
+            if run.status != 0 or not run.result:
+                show.log_tail(console, run)
+        show.verdicts(console, found)
+    else:
+        write(
+            {
+                "ok": ok,
+                "checks": [asdict(check) for check in found],
+                "environment": dict(_about(options)),
+                "options": {"compiled": options.compiled, "prompts": options.prompts, "tokens": options.tokens},
+                "tolerance_nats": compare.TOLERANCE,
+                "operators": checks.operator_counts(overlaid.ledgers),
+                "differences": [difference.to_dict() for difference in differences],
+                "stock": stock.to_dict(),
+                "overlaid": overlaid.to_dict(),
+            }
+        )
     if not ok and options.keep is None:
         console.print(f"Model, ledgers and logs are left in {folder}", soft_wrap=True, markup=False)
-    if options.json is not None:
-        figures = {
-            "ok": ok,
-            "checks": [asdict(check) for check in found],
-            "environment": dict(_about(options)),
-            "options": {"compiled": options.compiled, "prompts": options.prompts, "tokens": options.tokens},
-            "tolerance_nats": compare.TOLERANCE,
-            "operators": checks.operator_counts(overlaid.ledgers),
-            "differences": [difference.to_dict() for difference in differences],
-            "stock": stock.to_dict(),
-            "overlaid": overlaid.to_dict(),
-        }
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return ok
 
 

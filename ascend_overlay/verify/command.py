@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json as json_module
 import logging
 import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ascend_overlay import __version__, settings, versions
 from ascend_overlay.errors import ConfigError
 from ascend_overlay.npu import availability
-from ascend_overlay.writable import see_writable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,9 +38,9 @@ def run(
     quick: bool = False,
     torch_npu: str | None = None,
     load: Sequence[str] | None = None,
-    json: Path | None = None,
+    write: Callable[[Any], None] | None = None,
 ) -> bool:
-    """Compare, print and write the result; return whether all is well.
+    """Compare, and print what came of it; return whether all is well.
 
     Args:
         console: where to print.
@@ -52,13 +49,11 @@ def run(
         quick: one case for each operator or layer and dtype.
         torch_npu: a release or a wheel of torch_npu to ask; None: the installed one.
         load: modules to register as plugins; None: those of the environment.
-        json: a file for everything.
+        write: takes everything as plain data, which is then not printed on the console.
 
     Raises:
         OverlayError: it cannot be done as asked.
     """
-    if json is not None:
-        see_writable(json, "--json")
     prepare()
     from ascend_overlay.npu.genuine import source, stand_in
 
@@ -78,10 +73,11 @@ def run(
         found = gather.selected(everything, only=only, dtypes=dtypes, quick=quick)
         outcomes, ruling = _operators(found, referee, say)
         outcomes += _layers(found, say)
-    report.show(console, outcomes, ruling, found.missing)
     data = report.to_dict(outcomes, ruling, found.missing, _about(time.perf_counter() - started))
-    if json is not None:
-        json.write_text(json_module.dumps(data, indent=2) + "\n", encoding="utf-8")
+    if write is not None:
+        write(data)
+    else:
+        report.show(console, outcomes, ruling, found.missing)
     return bool(data["ok"])
 
 

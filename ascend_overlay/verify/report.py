@@ -1,4 +1,4 @@
-"""What the command prints, and what it writes."""
+"""What the command prints, as text and as data."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def _list(console: Console, row: Row) -> None:
         for problem in outcome.problems:
             console.print(f"\n[bold red]FAIL[/] {escape(where)}: {escape(problem)}", soft_wrap=True)
     if len(failing) > _LIMIT:
-        console.print(f"     and {len(failing) - _LIMIT} more cases of this row; --json FILE has them all")
+        console.print(f"     and {len(failing) - _LIMIT} more cases of this row; --json prints all of them")
 
 
 def _referee(outcomes: Sequence[Outcome], ruling: Ruling) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from demo_kit import all_ledgers, finished, output
 
-from ascend_overlay import troubles
+from ascend_overlay import json_output, troubles
 from ascend_overlay.demo import command, runs
 from ascend_overlay.demo.processes import ProcessTree
 from ascend_overlay.demo.runs import Run
@@ -94,7 +94,7 @@ def test_without_vllm_it_says_how_to_get_it(
     [
         (["--tokens", "0"], "--tokens"),
         (["--prompts", "many"], "--prompts"),
-        (["--json", "/nowhere/at/all.json"], "cannot be written"),
+        (["--json", "figures.json"], "unexpected extra argument"),
         (["--nonsense"], "--nonsense"),
         (["--keep", "/proc/no"], "pass --keep another folder"),
     ],
@@ -180,19 +180,39 @@ def test_status_and_figures_follow_from_what_the_runs_say(
 
     monkeypatch.setattr(runs, "execute", execute)
     monkeypatch.setattr(troubles, "missing", lambda: None)
-    report = tmp_path / "figures.json"
-    kept = tmp_path / "kept"
-    assert command.main(["--json", str(report), "--keep", str(kept), "--prompts", "1", "--tokens", "2"]) == status
-    figures = json.loads(report.read_text())
+    documents: list[Any] = []
+    monkeypatch.setattr(json_output, "reserve", lambda: documents.append)
+    arguments = ["--keep", str(tmp_path / "kept"), "--prompts", "1", "--tokens", "2"]
+    assert command.main([*arguments, "--json"]) == status
+    # What is over is said as it goes, and nothing else beside the document.
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "make the model" in line
+    (figures,) = documents
     assert figures["ok"] is (status == 0)
     assert [check["name"] for check in figures["checks"] if not check["ok"]] == (
         ["tokens", "logprobs"] if status else []
     )
     assert figures["differences"][0]["agreeing"] == (1 if status else 2)
     assert figures["operators"] == {"npu_swiglu": {"worker": 3}}
+    assert command.main(arguments) == status
     printed = capsys.readouterr().out
     assert ("2 of 8 checks failed" in printed) is (status == 1)
     assert "npu_swiglu" in printed
+
+
+def test_json_is_all_that_comes_to_standard_output(stage: Stage) -> None:
+    # As vLLM's engine processes do.
+    stage.vllm(
+        before="import os; print('a word of vLLM'); os.system('echo a word of a child'); os.write(1, b'a word of C')"
+    )
+    done = stage.demo("--json", "--prompts", "1", "--tokens", "2")
+    figures = json.loads(done.stdout)
+    assert done.returncode == 1 and figures["ok"] is False
+    assert figures["stock"]["status"] == 0 and figures["stock"]["result"]["outputs"]
+    progress, last = done.stderr.splitlines()[:-1], done.stderr.splitlines()[-1]
+    assert {line.split()[0] for line in progress} == {"both", "stock"}
+    folder = Path(last.removeprefix("Model, ledgers and logs are left in "))
+    assert "a word of vLLM" in (folder / "stock" / "log.txt").read_text()
 
 
 def test_an_interrupt_ends_the_runs(stage: Stage) -> None:

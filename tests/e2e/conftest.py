@@ -11,18 +11,16 @@ from e2e_kit import COMMAND, TIMEOUT, Demo, environment
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    """`ascend-overlay demo` as a user runs it, its output in a pipe."""
+    """`ascend-overlay demo --json` as another program runs it."""
     folder = tmp_path_factory.mktemp("demo")
-    report = folder / "figures.json"
     done = subprocess.run(
-        [*COMMAND, "demo", "--json", str(report), "--keep", str(folder / "kept")],
+        [*COMMAND, "demo", "--json", "--keep", str(folder / "kept")],
         env=environment(folder),
         cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,
         text=True,
         timeout=2 * TIMEOUT,
         check=False,
     )
-    assert report.exists(), done.stdout
-    return Demo(done.returncode, done.stdout, json.loads(report.read_text()), folder / "kept")
+    assert done.stdout, done.stderr
+    return Demo(done.returncode, json.loads(done.stdout), done.stderr, folder / "kept")

@@ -30,9 +30,9 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 
 
 class Demo(NamedTuple):
-    """A finished run of `ascend-overlay demo`."""
+    """A finished run of `ascend-overlay demo --json`: the document, what it said beside it, and what it kept."""
 
     status: int
-    output: str
     figures: dict[str, Any]
+    beside: str
     folder: Path

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 from e2e_kit import Demo
 
+from ascend_overlay.demo import command, runs
 from ascend_overlay.demo.checks import OPERATORS
+from ascend_overlay.demo.runs import Run
+from ascend_overlay.records import Ledger
 
 pytestmark = pytest.mark.e2e
 
@@ -13,7 +16,7 @@ PHASES = ["import vLLM", "start the engine", "first token", "generate", "shut do
 
 
 def test_everything_is_as_it_should_be(demo: Demo) -> None:
-    assert demo.status == 0, demo.output
+    assert demo.status == 0, demo.figures["checks"]
     assert demo.figures["ok"] is True
     assert [check["name"] for check in demo.figures["checks"] if not check["ok"]] == []
 
@@ -63,13 +66,38 @@ def test_figures_hold_time_and_memory(demo: Demo) -> None:
         assert run["survivors"] == []
 
 
-def test_the_output_tells_it_to_a_person(demo: Demo) -> None:
-    lines = demo.output.splitlines()
+def test_beside_the_document_there_is_progress_alone(demo: Demo) -> None:
+    said = [(line.split()[0], " ".join(line.split()[1:-2])) for line in demo.beside.splitlines()]
+    assert said == [("both", "make the model"), *((name, phase) for name in ("stock", "overlaid") for phase in PHASES)]
+
+
+def test_without_json_it_tells_it_to_a_person(
+    demo: Demo, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runs, "execute", lambda name, *_, **__: _again(name, demo))
+    assert command.main([]) == 0
+    output = capsys.readouterr().out
+    lines = output.splitlines()
     assert max(map(len, lines)) <= 120
-    assert "\x1b" not in demo.output
+    assert "\x1b" not in output
     for text in ("engine_core", "DeepseekV2ForCausalLM", "overlaid/stock", "tokens agree", "peak memory"):
-        assert text in demo.output
+        assert text in output
     assert lines[-1].startswith("All ")
+
+
+def _again(name: str, demo: Demo) -> Run:
+    """Return a run of `demo`, as it was."""
+    then = demo.figures[name]
+    return Run(
+        name,
+        demo.folder / name,
+        status=then["status"],
+        seconds=then["seconds"],
+        phases=then["phases"],
+        result=then["result"],
+        peak=then["peak_memory_bytes"],
+        ledgers=[Ledger.from_dict(ledger) for ledger in then["ledgers"]],
+    )
 
 
 def test_what_was_to_be_kept_is_there(demo: Demo) -> None:
