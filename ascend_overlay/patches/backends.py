@@ -9,10 +9,10 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.errors import TargetError
-from ascend_overlay.patches.base import Applied, Context, Patch, shown
+from ascend_overlay.patches.base import Applied, Context, Patch, check_class, shown
 from ascend_overlay.patches.registries import ByCall
 from ascend_overlay.slots import Item
-from ascend_overlay.target import MISSING, Target, locate
+from ascend_overlay.target import MISSING, Target
 
 REGISTRY = "vllm.v1.attention.backends.registry:AttentionBackendEnum"
 
@@ -41,7 +41,7 @@ class AttentionBackend(Patch):
 
     def check(self) -> None:
         try:
-            locate(Target.parse(self.implementation).module)
+            check_class(self.implementation)
         except TargetError as error:
             raise TargetError(f"attention backend {self.name}: {error}") from None
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from types import ModuleType
 from typing import Any, ClassVar
 
+from ascend_overlay.absence import absent
 from ascend_overlay.bindings import Swap
 from ascend_overlay.conditions import Condition
 from ascend_overlay.errors import TargetError, did_you_mean
@@ -42,8 +43,7 @@ class Ref:
             try:
                 found = getattr(found, name)
             except AttributeError:
-                hint = did_you_mean(name, dir(found))
-                raise TargetError(f"the implementation {self.text} does not exist: no {name!r} there.{hint}") from None
+                raise TargetError(_no_such_implementation(self.text, name, dir(found))) from None
         return found
 
     def check(self) -> None:
@@ -59,6 +59,22 @@ class Ref:
 
     def __str__(self) -> str:
         return self.text
+
+
+def check_class(text: str) -> None:
+    """Check "module:Class", which vLLM is to import, as far as that can be done for certain without importing it.
+
+    Raises:
+        TargetError: the module does not exist, or certainly has no such class.
+    """
+    target = Target.parse(text)
+    locate(target.module)
+    if (known := absent(target.module, target.path[0])) is not None:
+        raise TargetError(_no_such_implementation(text, target.path[0], known))
+
+
+def _no_such_implementation(text: str, name: str, known: Iterable[str]) -> str:
+    return f"the implementation {text} does not exist: no {name!r} there.{did_you_mean(name, known)}"
 
 
 def ref(text: str) -> Ref:

@@ -10,10 +10,10 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.errors import TargetError
-from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, mapping_at, shown
+from ascend_overlay.patches.base import Applied, Context, Patch, Ref, check_class, loaded, mapping_at, shown
 from ascend_overlay.patches.names import Decision, refuse_second
 from ascend_overlay.slots import Change, Item
-from ascend_overlay.target import MISSING, Target, locate
+from ascend_overlay.target import MISSING, Target
 
 MODEL_REGISTRY = "vllm.model_executor.models.registry:ModelRegistry"
 QUANTIZATION = "vllm.model_executor.layers.quantization:register_quantization_config"
@@ -91,7 +91,7 @@ class Model(Patch):
 
     def check(self) -> None:
         try:
-            locate(Target.parse(self.implementation).module)
+            check_class(self.implementation)
         except TargetError as error:
             raise TargetError(f"model architecture {self.architecture}: {error}") from None
 

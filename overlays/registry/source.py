@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ascend_overlay.absence import absent
 from ascend_overlay.errors import did_you_mean
 
 _NN_MODULE = {"torch.nn:Module", "torch.nn.modules:Module", "torch.nn.modules.module:Module"}
@@ -101,9 +102,8 @@ def look(module: str, name: str) -> ClassView | str | None:
     if scope is None:
         return None
     if name not in scope.names:
-        if scope.dynamic or name in scope.ambiguous:
-            return None
-        return no_such_class(module, name, scope.classes)
+        known = absent(module, name)
+        return None if known is None else no_such_class(module, name, known)
     if name in scope.imports and name not in scope.ambiguous:
         origin, _, original = scope.imports[name].partition(":")
         if original and _package(origin) == _package(module) and isinstance(find(origin), Found):

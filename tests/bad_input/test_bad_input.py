@@ -121,6 +121,36 @@ def test_model_in_a_module_that_does_not_exist(offer: Any, site: Any) -> None:
         ascend_overlay.enable()
 
 
+def test_model_of_a_class_that_does_not_exist(offer: Any, site: Any) -> None:
+    site.vllm("0.32.0", {"vllm/model_executor/models/registry.py": ""})
+    site.write({"ours/model.py": "raise RuntimeError('nobody imports this')\nclass OurModel: pass\n"})
+    overlay = Overlay("models", reason="a test")
+    overlay.model("OurForCausalLM", "ours.model:OurModle")
+    offer(overlay, name="plug")
+    with pytest.raises(
+        TargetError,
+        match=says(
+            "overlay 'models' (plugin 'plug')",
+            "model architecture OurForCausalLM: the implementation ours.model:OurModle does not exist: no 'OurModle'",
+            "mean 'OurModel'?",
+        ),
+    ):
+        ascend_overlay.enable()
+
+
+def test_attention_backend_of_a_class_that_does_not_exist(offer: Any, site: Any) -> None:
+    site.vllm("0.32.0", {"vllm/v1/attention/backends/registry.py": ""})
+    site.write({"ours.py": "from elsewhere import Backend\n"})
+    overlay = Overlay("attention", reason="a test")
+    overlay.attention_backend("OURS", "ours:Backnd")
+    offer(overlay, name="plug")
+    with pytest.raises(
+        TargetError,
+        match=says("'attention' (plugin 'plug')", "attention backend OURS: ", "ours:Backnd", "mean 'Backend'?"),
+    ):
+        ascend_overlay.enable()
+
+
 def test_incompatible_signature(offer: Any) -> None:
     overlay = Overlay("norm", reason="a test")
 
