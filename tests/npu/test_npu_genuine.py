@@ -75,6 +75,26 @@ def test_it_has_to_fit_torch(wheel: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("library", "version", "clashes"),
+    [("libc10_cuda.so", "2.13.0", True), ("libc10_cuda.so", "2.12.0", False), ("libc10.so", "2.13.0", False)],
+)
+def test_a_torch_for_cuda_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, version: str, clashes: bool
+) -> None:
+    libraries = tmp_path / "torch" / "lib"
+    libraries.mkdir(parents=True)
+    (libraries.parent / "__init__.py").touch()
+    (libraries / library).touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(source.versions, "installed", lambda name: f"{version}+cu130")
+    reason = TorchNpu(tmp_path, version).misfit()
+    assert (reason is not None) == clashes
+    if clashes:
+        assert "beside torch 2.13.0+cu130, a build for CUDA" in str(reason)
+        assert str(reason).endswith("Install PyTorch's CPU build of torch 2.13.")
+
+
+@pytest.mark.parametrize(
     ("wanted", "message"),
     [
         ("latest", "neither a release of torch_npu, such as 2.13.0, nor the path of a wheel"),

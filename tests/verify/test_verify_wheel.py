@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from downloads import unavailable
 from verify_kit import torch
 
 from ascend_overlay.errors import ConfigError
 from ascend_overlay.npu import schemas
-from ascend_overlay.npu.genuine import meta, source
+from ascend_overlay.npu.genuine import meta, process, source
 from ascend_overlay.npu.genuine import schemas as genuine
 from ascend_overlay.npu.schemas.__main__ import record
 
@@ -27,11 +28,19 @@ def torch_npu() -> Any:
     try:
         return source.find(schemas.HOME)
     except ConfigError as error:
-        pytest.skip(str(error))
+        unavailable(str(error))
 
 
 @pytest.fixture(scope="module")
-def quick(torch_npu: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def importable(torch_npu: Any) -> Any:
+    """The same, where it can be imported, too."""
+    if reason := process.obstacle(torch_npu):
+        unavailable(reason)
+    return torch_npu
+
+
+@pytest.fixture(scope="module")
+def quick(importable: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What the real command says, one case for each operator or layer and dtype."""
     return _verify(tmp_path_factory.mktemp("verify"), "--quick")
 
@@ -58,10 +67,10 @@ def test_the_record_is_what_the_wheel_says(torch_npu: Any) -> None:
 
 
 @pytest.mark.vllm
-def test_what_is_read_from_the_library_is_what_torch_reports(torch_npu: Any) -> None:
-    found, with_meta = genuine.read(torch_npu.folder)
+def test_what_is_read_from_the_library_is_what_torch_reports(importable: Any) -> None:
+    found, with_meta = genuine.read(importable.folder)
     assert len(found) > 380
-    said = meta.ask(torch_npu, list(found), [])
+    said = meta.ask(importable, list(found), [])
     assert said.version.startswith(schemas.HOME)
     for name, text in found.items():
         if CLASSES not in text:
@@ -90,7 +99,7 @@ def test_the_command_compares_every_operator_and_asks_torch_npu(quick: Any) -> N
 
 
 @pytest.mark.e2e
-def test_all_cases(torch_npu: Any, tmp_path: Path) -> None:
+def test_all_cases(importable: Any, tmp_path: Path) -> None:
     done, data = _verify(tmp_path)
     assert done.returncode == 0, _failing(data)
     assert data["ok"]
