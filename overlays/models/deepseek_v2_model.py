@@ -15,7 +15,6 @@ Layers, operators and the forward pass are vLLM's own; other overlays change tho
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from vllm.config import VllmConfig
@@ -63,12 +62,12 @@ class _AscendLoading:
             WeightsError: a parameter gets no weights, or a tensor has no parameter to go to. Without strictness it is a
                 warning.
         """
-        parent: Any = super()
+        load = super().load_weights  # type: ignore[misc]
         if not self._load_is_complete:
-            loaded: set[str] = parent.load_weights(weights)
+            loaded: set[str] = load(weights)
             return loaded
         audit = Audit(self)
-        loaded = audit.load(parent.load_weights, weights)
+        loaded = audit.load(load, weights)
         self._load_is_complete = False
         audit.settle(loaded)
         return loaded

@@ -46,10 +46,9 @@ class AscendRouting:
         input_ids: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the weights, float32, and the experts of each token, both (num_tokens, top_k)."""
-        router: Any = super()
         routing = self._routing
         if routing is None:
-            left: tuple[Tensor, Tensor] = router._compute_routing(
+            left: tuple[Tensor, Tensor] = super()._compute_routing(  # type: ignore[misc]
                 hidden_states, router_logits, indices_type, input_ids=input_ids
             )
             return left
