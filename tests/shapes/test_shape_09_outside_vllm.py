@@ -45,8 +45,12 @@ def stock() -> None:
     import torch
     from transformers import LlamaConfig
 
-    with pytest.raises(RuntimeError, match="accelerator"):
-        torch.accelerator.get_memory_info()
+    try:
+        memory = torch.accelerator.get_memory_info()
+    except RuntimeError:
+        # There is no accelerator; a torch for CUDA speaks of the driver that it lacks.
+        memory = (0, 0)
+    assert memory != (3 << 30, 4 << 30)
     assert "marked" not in LlamaConfig().to_dict()
     assert "to_dict" not in vars(LlamaConfig)
 
