@@ -57,6 +57,12 @@ def test_the_longest_products_are_exact(product: Any) -> None:
     assert torch.equal(product(x, w).long(), x.long() @ w.long())
 
 
+def test_products_of_one_pair_of_numbers_are_exact() -> None:
+    x, columns = _int8(1, 5, 1), _int8(2, 8, 1)
+    for w in (columns.t(), columns.t().contiguous(), columns.as_strided((1, 8), (1, 1))):
+        assert torch.equal(integers.integer_product(x, w).long(), x.long() @ w.long())
+
+
 def test_a_processor_whose_product_saturates_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     def saturating(a: Any, b: Any) -> Any:
         pairs = (a.long().unsqueeze(-1) * b.long()).unflatten(1, (-1, 2)).sum(2)

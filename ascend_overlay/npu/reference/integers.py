@@ -21,7 +21,8 @@ def integer_product(a: Tensor, b: Tensor) -> Tensor:
     Returns:
         (..., m, n) int32, contiguous.
     """
-    if b.dim() == 2 and a.numel() and b.numel() and _int_mm_is_exact():
+    # PyTorch's own product is wrong where b is the transposed view of a single column.
+    if b.dim() == 2 and a.shape[-1] > 1 and a.numel() and b.numel() and _int_mm_is_exact():
         rows = a.reshape(-1, a.shape[-1])
         return torch._int_mm(rows, b).reshape(*a.shape[:-1], b.shape[-1])
     return product_in_float32(a, b)
