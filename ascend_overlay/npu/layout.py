@@ -44,5 +44,13 @@ def cast_weight(weight: Tensor) -> Tensor:
     """
     if not wants_nz(weight):
         return weight
+    _allow_tiles()
     cast: Tensor = torch.ops.npu.npu_format_cast(weight, FRACTAL_NZ)
     return cast
+
+
+def _allow_tiles() -> None:
+    """Let torch_npu store tensors in tiles; unless it is told so, recent versions warn once and leave them in ND."""
+    device = getattr(torch, "npu", None)
+    if device is not None and device.is_available():
+        device.config.allow_internal_format = True

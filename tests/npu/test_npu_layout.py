@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -68,3 +69,16 @@ def test_the_setting_says_which_weights_are_cast(engine: Any, offer: Any, policy
 def test_another_word_is_refused(engine: Any) -> None:
     with pytest.raises(ConfigError, match=r"weight_nz is 'some'; it takes off, quantized, all\."):
         ascend_overlay.enable(weight_nz="some")
+
+
+@pytest.mark.parametrize(
+    ("there", "policy", "allowed"), [(True, "quantized", True), (True, "off", False), (False, "quantized", False)]
+)
+def test_an_npu_is_told_to_store_tiles_where_a_weight_is_cast(
+    engine: Any, offer: Any, monkeypatch: pytest.MonkeyPatch, there: bool, policy: str, allowed: bool
+) -> None:
+    device = SimpleNamespace(is_available=lambda: there, config=SimpleNamespace())
+    monkeypatch.setattr(torch, "npu", device, raising=False)
+    with ascend_overlay.enabled(weight_nz=policy, propagate=False):
+        cast_weight(torch.ones(4, 4, dtype=torch.int8))
+    assert vars(device.config) == ({"allow_internal_format": True} if allowed else {})
