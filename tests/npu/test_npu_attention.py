@@ -122,8 +122,9 @@ def test_pre_and_next_tokens_count_from_the_left_beside_a_whole_mask() -> None:
 
 
 @pytest.mark.parametrize("layout", ["TND", "NTD_TND"])
-def test_a_sink_takes_its_share(layout: str) -> None:
-    problem = Problem([3, 1], [5, 140], after=0)
+@pytest.mark.parametrize("size", [64, 128])
+def test_a_sink_takes_its_share(layout: str, size: int) -> None:
+    problem = Problem([3, 1], [5, 140], size=size, value_size=size, after=0)
     sink = tensor(7, 4, dtype=torch.bfloat16)
     problem.check(problem.call(layout, 3, cache="tokens", learnable_sink=sink), layout, sink)
 
@@ -246,6 +247,12 @@ def test_what_the_npu_refuses_is_refused() -> None:
     assert "float32" in _refused(Problem([2], [3], dtype=torch.float32), "TND")
     assert "multiple of 16" in _refused(Problem([2], [3], size=24), "TND")
     assert "at most 64 times" in _refused(Problem([2], [3], heads=3), "TND")
+    assert "query have 272 elements; in the layout TND they have at most 256" in _refused(
+        Problem([2], [3], size=272, value_size=16), "TND"
+    )
+    wide = Problem([2], [3], size=512, value_size=512)
+    assert "in the layout NTD_TND they have at most 256" in _refused(wide, "NTD_TND")
+    wide.check(wide.call("BNSD"), "BNSD")
     assert "takes 0 without, 3 and 4 with it" in _refused(problem, "TND", 2)
     assert "takes 0 without, 3 and 4 with it" in _refused(problem, "TND", 0, atten_mask=TRIANGLE)
     assert "takes (2048, 2048)" in _refused(problem, "TND", 3, atten_mask=TRIANGLE[:1024, :1024].contiguous())
@@ -265,9 +272,11 @@ def test_what_the_npu_refuses_is_refused() -> None:
     assert "does not compute pse_shift" in _refused(problem, "BSND", pse_shift=tensor(1, 2, 4, 2, 4))
     assert "go together" in _refused(problem, "BSND", query_rope=tensor(1, 2, 2, 4, 16))
     sink = tensor(1, 4, dtype=torch.bfloat16)
-    assert "TND and NTD_TND" in _refused(problem, "BSND", learnable_sink=sink)
-    assert "softmax_lse" in _refused(problem, "TND", learnable_sink=sink, lse=True)
-    assert "of bfloat16" in _refused(problem, "TND", learnable_sink=sink.float())
+    assert "values of 64 or 128 elements" in _refused(problem, "TND", learnable_sink=sink)
+    taken = Problem([2, 1], [3, 4], size=64, value_size=64)
+    assert "TND and NTD_TND" in _refused(taken, "BSND", learnable_sink=sink)
+    assert "softmax_lse" in _refused(taken, "TND", learnable_sink=sink, lse=True)
+    assert "of bfloat16" in _refused(taken, "TND", learnable_sink=sink.float())
     arguments, keywords = problem.arguments("TND")
     strided = arguments[0].repeat(1, 1, 2)[..., :16]
     with pytest.raises(RuntimeError, match="query is not contiguous"):

@@ -118,7 +118,7 @@ def test_the_second_step_goes_the_short_way_and_other_calls_do_not(recall: Recal
     Problem([2, 1], [14, 30]).call("TND", cache="tokens")
     sink = torch.zeros(4, dtype=torch.bfloat16)
     for _ in range(2):
-        Problem([1, 1], [140, 30]).call("TND", cache="tokens", learnable_sink=sink)
+        Problem([1, 1], [140, 30], size=64, value_size=64).call("TND", cache="tokens", learnable_sink=sink)
     assert recall.ways[2:] == ["long"] * 7
 
 

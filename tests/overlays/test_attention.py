@@ -231,7 +231,9 @@ LEFT: dict[str, tuple[str, dict[str, Any], str]] = {
     "soft cap": ("bfloat16", {"logits_soft_cap": 30.0}, "a soft cap of the scores (30.0)"),
     "ALiBi": ("bfloat16", {"alibi_slopes": [0.5, 0.25, 0.1, 0.2]}, "ALiBi"),
     "float32": ("float32", {}, "dtype not supported"),
+    "wide heads": ("bfloat16", {"size": 512}, "head_size not supported"),
     "sinks in float16": ("float16", {"sinks": "given"}, "attention sinks with torch.float16"),
+    "sinks of 96": ("bfloat16", {"sinks": "given", "size": 96}, "attention sinks with heads of 96 elements"),
     "encoder": ("bfloat16", {"attn_type": "encoder_only"}, "attention type encoder_only not supported"),
 }
 
@@ -241,7 +243,7 @@ def test_what_the_operator_does_not_compute_stays_vllms_and_the_ledger_says_so(c
     name, options, reason = LEFT[case]
     dtype = dtype_of(name)
     if "sinks" in options:
-        options = {"sinks": tensor(1, 4, dtype=dtype)}
+        options = options | {"sinks": tensor(1, 4, dtype=dtype)}
     with ascend_overlay.enabled(only=ONLY, trace=True):
         layer = _plain(dtype, None, **options)
         assert layer.get_attn_backend().get_name() == "CPU_ATTN"
@@ -250,7 +252,7 @@ def test_what_the_operator_does_not_compute_stays_vllms_and_the_ledger_says_so(c
         _plain(dtype, "ASCEND", **options)
 
 
-def _plain(dtype: Any, backend: str | None, kv_cache_dtype: str = "auto", **options: Any) -> Any:
+def _plain(dtype: Any, backend: str | None, kv_cache_dtype: str = "auto", size: int = 64, **options: Any) -> Any:
     """Return a layer of vLLM without a cache."""
     from types import SimpleNamespace
 
@@ -267,7 +269,7 @@ def _plain(dtype: Any, backend: str | None, kv_cache_dtype: str = "auto", **opti
     torch.set_default_dtype(dtype)
     try:
         with set_current_vllm_config(config):
-            return Attention(4, 64, 0.125, 2, cache_config=config.cache_config, prefix="layers.0.attn", **options)
+            return Attention(4, size, 0.125, 2, cache_config=config.cache_config, prefix="layers.0.attn", **options)
     finally:
         torch.set_default_dtype(before)
 

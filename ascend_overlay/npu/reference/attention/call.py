@@ -275,6 +275,9 @@ class Call:
         for name, width in (("query", size), ("value", self._value_size(layout))):
             if width % 16 or width > 512:
                 refuse(self.operator, f"the heads of {name} have {width} elements; they have a multiple of 16, to 512.")
+            if width > 256 and layouts.packed(layout) and self.query_rope is None:
+                text = f"the heads of {name} have {width} elements"
+                refuse(self.operator, f"{text}; in the layout {self.input_layout} they have at most 256.")
         if self.block_table is not None and self.key.dim() == 3 and self.key.shape[2] > 65535:
             text = f"a token's keys have {self.key.shape[2]} elements"
             refuse(self.operator, f"{text}; in a cache (blocks, block size, N * D) they have at most 65535.")
@@ -290,10 +293,8 @@ class Call:
         sink = self.learnable_sink
         if sink is None:
             return
-        if self.input_layout not in ("TND", "NTD_TND") or self._value_size(layout) > 128:
-            refuse(
-                self.operator, "learnable_sink is for the layouts TND and NTD_TND and heads of at most 128 elements."
-            )
+        if self.input_layout not in ("TND", "NTD_TND") or self._value_size(layout) not in (64, 128):
+            refuse(self.operator, "learnable_sink is for the layouts TND and NTD_TND and values of 64 or 128 elements.")
         if sink.dtype != torch.bfloat16 or sink.shape != (self.heads,):
             text = f"learnable_sink is {tuple(sink.shape)} of {sink.dtype}"
             refuse(self.operator, f"{text}; it takes ({self.heads},) of bfloat16.")

@@ -45,7 +45,7 @@ def npu_fused_infer_attention_score_v2(
         block_table: (B, blocks) of int32: the blocks of each sequence, in order. Those behind its last key are not
             looked at.
         learnable_sink: (num_query_heads,) of bfloat16: a score beside those of the keys, without a value; TND and
-            NTD_TND only.
+            NTD_TND only, and values of 64 or 128 elements.
         num_query_heads: heads of the queries.
         num_key_value_heads: heads of the keys, of which each serves num_query_heads / num_key_value_heads heads; 0: as
             many.
@@ -71,8 +71,9 @@ def npu_fused_infer_attention_score_v2(
 
     Raises:
         RuntimeError: arguments that torch_npu documents as unsupported, or that are not computed here. Documented
-            limits that contradict themselves, or what is known to run, are not enforced: the sizes of heads in the
-            layout TND (128 and 192), and its working with bfloat16 and without `block_table` only.
+            limits that contradict themselves, or what is known to run, are not enforced: the layout TND is documented
+            for heads of 64, 128 and 192 elements, where recent versions of CANN compute others up to 256, for bfloat16
+            and without `block_table`.
     """
     return repeated.run(_second, query, key, value, options)
 

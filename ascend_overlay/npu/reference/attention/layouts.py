@@ -59,7 +59,8 @@ def rows(tensor: Tensor, layout: str, heads: int) -> Tensor:
     if layout == "TND":
         return tensor
     if layout == "BNSD":
-        tensor = tensor.transpose(1, 2)
+        # Of one sequence, reshape alone would return a view.
+        tensor = tensor.transpose(1, 2).contiguous()
     elif layout == "NTD":
         return tensor.transpose(0, 1).contiguous()
     return tensor.reshape(-1, heads, tensor.shape[-1] // heads if layout == "BSH" else tensor.shape[-1])
