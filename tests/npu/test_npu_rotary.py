@@ -39,7 +39,7 @@ def _exact(x: Any, cos: Any, sin: Any, head_size: int, mode: str) -> tuple[Any, 
     heads=st.integers(1, 4),
     kv_heads=st.integers(1, 3),
     blocks=st.integers(1, 3),
-    passed=st.integers(0, 5),
+    passed=st.integers(0, 2),
     dtype=st.sampled_from(DTYPES),
     index=st.sampled_from([torch.int32, torch.int64]),
     mode=st.sampled_from([HALF, NEIGHBOURS]),
@@ -47,8 +47,8 @@ def _exact(x: Any, cos: Any, sin: Any, head_size: int, mode: str) -> tuple[Any, 
 def test_mrope_turns_the_pairs_of_each_head(
     tokens: int, heads: int, kv_heads: int, blocks: int, passed: int, dtype: Any, index: Any, mode: str
 ) -> None:
-    rotary_dim = blocks * (16 if dtype == torch.float32 else 32)
-    head_size = rotary_dim + passed
+    step = 16 if dtype == torch.float32 else 32
+    rotary_dim, head_size = blocks * step, (blocks + passed) * step
     positions = torch.randint(0, 50, (tokens,), generator=torch.Generator().manual_seed(0)).to(index)
     query, key = tensor(1, tokens, heads * head_size, dtype=dtype), tensor(2, tokens, kv_heads * head_size, dtype=dtype)
     cache = _cache(rotary_dim, dtype)
@@ -115,22 +115,27 @@ def test_mrope_takes_query_and_key_as_columns_of_one_tensor(rotary_dim: int, mod
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mode", [HALF, NEIGHBOURS])
-@pytest.mark.parametrize(("section", "cache_mode"), [([4, 6, 6], "default"), ([6, 5, 5], "interleave")])
+@pytest.mark.parametrize(
+    ("section", "cache_mode"),
+    [([16, 24, 24], "default"), ([8, 12, 12], "default"), ([24, 20, 20], "interleave"), ([8, 12, 12], "interleave")],
+)
 def test_mrope_takes_each_angle_from_its_axis(dtype: Any, mode: str, section: list[int], cache_mode: str) -> None:
     positions = torch.tensor([[0, 3, 7, 1], [1, 9, 2, 30], [40, 2, 5, 6]])
-    query, key = tensor(1, 4, 2 * 48, dtype=dtype), tensor(2, 4, 48, dtype=dtype)
-    cache = _cache(32, dtype)
+    pairs = sum(section)
+    size = 2 * pairs + 32
+    query, key = tensor(1, 4, 2 * size, dtype=dtype), tensor(2, 4, size, dtype=dtype)
+    cache = _cache(2 * pairs, dtype)
     rotated = OPERATORS.npu_mrope(
-        positions, query, key, cache, 48, mrope_section=section, rotary_mode=mode, cache_mode=cache_mode
+        positions, query, key, cache, size, mrope_section=section, rotary_mode=mode, cache_mode=cache_mode
     )
     axes = [0] * section[0] + [1] * section[1] + [2] * section[2]
     if cache_mode == "interleave":
-        axes = [angle % 3 if angle < 3 * section[1] else 0 for angle in range(16)]
+        axes = [angle % 3 if angle < 3 * section[1] else 0 for angle in range(pairs)]
     columns = [cache[positions[axis], angle] for angle, axis in enumerate(axes)]
     cos = torch.stack(columns, dim=-1)
-    sin = torch.stack([cache[positions[axis], 16 + angle] for angle, axis in enumerate(axes)], dim=-1)
+    sin = torch.stack([cache[positions[axis], pairs + angle] for angle, axis in enumerate(axes)], dim=-1)
     for got, x in zip(rotated, (query, key), strict=True):
-        assert_rounded_once(got, *_exact(x, cos, sin, 48, mode))
+        assert_rounded_once(got, *_exact(x, cos, sin, size, mode))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -157,10 +162,17 @@ def test_torch_accepts_mrope(dtype: Any) -> None:
         ({"positions": torch.arange(3)}, "query has the shape"),
         ({"positions": torch.arange(4.0)}, "int32 or int64"),
         ({"positions": torch.zeros(3, 4, dtype=torch.long)}, "add up to 16"),
+        ({"positions": torch.zeros(3, 4, dtype=torch.long), "mrope_section": [4, 6, 6]}, r"takes \[16, 24, 24\]"),
         (
-            {"positions": torch.zeros(3, 4, dtype=torch.long), "mrope_section": [4, 8, 4], "cache_mode": "interleave"},
+            {
+                "positions": torch.zeros(3, 4, dtype=torch.long),
+                "cos_sin_cache": _cache(64, torch.bfloat16),
+                "mrope_section": [11, 11, 10],
+                "cache_mode": "interleave",
+            },
             "equal parts",
         ),
+        ({"head_size": 80}, "head_size is 80; it takes a multiple of 32"),
         ({"key": torch.zeros(4, 1, 64, dtype=torch.bfloat16)}, "key has 3 dimensions"),
     ],
 )

@@ -76,11 +76,16 @@ ROPES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "multimodal, alternating": (
         "MRotaryEmbedding",
-        _scaled("default", mrope_section=[12, 10, 10], mrope_interleaved=True),
+        _scaled("default", mrope_section=[8, 12, 12], mrope_interleaved=True),
     ),
     "multimodal, alternating, unequal": (
         "MRotaryEmbedding",
-        _scaled("default", mrope_section=[8, 14, 10], mrope_interleaved=True),
+        _scaled("default", mrope_section=[11, 11, 10], mrope_interleaved=True),
+    ),
+    "multimodal, other sections": ("MRotaryEmbedding", _scaled("default", mrope_section=[10, 11, 11])),
+    "multimodal, alternating, other sections": (
+        "MRotaryEmbedding",
+        _scaled("default", mrope_section=[12, 10, 10], mrope_interleaved=True),
     ),
     "multimodal, quarter": (
         "MRotaryEmbedding",
@@ -122,7 +127,7 @@ ROPES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 
-BY_PAIRS = ("quarter", "24 elements", "unequal", "bailing", "pangu")
+BY_PAIRS = ("quarter", "24 elements", "other sections", "unequal", "bailing", "pangu")
 """Parts of the names of the cases that npu_mrope does not take, or not in half precision."""
 
 THEIR_OWN = {
@@ -140,7 +145,7 @@ THEIR_OWN = {
 
 def _operators(case: str, dtype: Any) -> dict[str, int]:
     """Return the operators that run for query and key."""
-    fits_in_float32 = "quarter" in case and str(dtype) == "torch.float32"
+    fits_in_float32 = "quarter" in case and case != "multimodal, quarter" and str(dtype) == "torch.float32"
     if any(part in case for part in BY_PAIRS) and not fits_in_float32:
         return {"npu_rotary_mul": 2}
     return {"npu_mrope": 1}

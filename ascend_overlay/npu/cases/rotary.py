@@ -109,16 +109,16 @@ def _turn(x: Tensor, turn: Tensor, mode: str) -> Tensor:
     return result
 
 
-_AXES = {"mrope_section": [4, 6, 6]}
+_AXES = {"mrope_section": [8, 12, 12]}
 _CALLS: tuple[tuple[str, str, Callable[[str], Arguments], Callable[..., Any]], ...] = (
     ("npu_mrope", "halves", functools.partial(_mrope, 64, 64, {}), _turned_by_position),
     ("npu_mrope", "neighbours", functools.partial(_mrope, 64, 64, {"rotary_mode": "interleave"}), _turned_by_position),
-    ("npu_mrope", "32 of 80 elements", functools.partial(_mrope, 80, 32, {}), _turned_by_position),
-    ("npu_mrope", "three axes", functools.partial(_mrope, 48, 32, _AXES), _turned_by_position),
+    ("npu_mrope", "32 of 96 elements", functools.partial(_mrope, 96, 32, {}), _turned_by_position),
+    ("npu_mrope", "three axes", functools.partial(_mrope, 96, 64, _AXES), _turned_by_position),
     (
         "npu_mrope",
         "three axes, alternating",
-        functools.partial(_mrope, 48, 32, {"mrope_section": [6, 5, 5], "cache_mode": "interleave"}),
+        functools.partial(_mrope, 128, 128, {"mrope_section": [24, 20, 20], "cache_mode": "interleave"}),
         _turned_by_position,
     ),
     ("npu_rotary_mul", "halves", functools.partial(_rotary_mul, 20, "half"), _turned),

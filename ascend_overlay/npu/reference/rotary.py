@@ -11,6 +11,10 @@ from torch import Tensor
 from ascend_overlay.npu.kernel import ReferenceKernel
 from ascend_overlay.npu.reference.checks import dimensions, once_for_alike, refuse, remember, same_dtype
 
+MROPE_SECTIONS = ((16, 24, 24), (11, 11, 10), (24, 20, 20), (8, 12, 12))
+"""The sections that npu_mrope takes; older versions of CANN take the first ones only."""
+MROPE_STEPS = {torch.float32: 16, torch.bfloat16: 32, torch.float16: 32}
+"""Of what npu_mrope takes multiples, both for the elements of a head and for those that are rotated: 64 bytes."""
 _MODES = ("half", "interleave")
 _FEW = 64
 """Positions of which the angles are kept."""
@@ -40,9 +44,9 @@ def npu_mrope(
         key: (num_tokens, num_kv_heads * head_size); dtype of `query`.
         cos_sin_cache: (max_positions, rotary_dim), rotary_dim a multiple of 16 for float32 and of 32 for the others;
             dtype of `query`.
-        head_size: elements of a head.
-        mrope_section: with positions of three rows, how many angles belong to time, height and width; they add up to
-            ``rotary_dim / 2``. None or [0, 0, 0] with positions of one row.
+        head_size: elements of a head, likewise a multiple of 16 or 32.
+        mrope_section: with positions of three rows, how many angles belong to time, height and width, one of
+            MROPE_SECTIONS; they add up to ``rotary_dim / 2``. None or [0, 0, 0] with positions of one row.
         rotary_mode: "half": the pairs are (i, i + rotary_dim / 2); "interleave": they are (2 i, 2 i + 1).
         cache_mode: "default": the angles of time, height and width follow one another; "interleave": they alternate,
             and what is left over belongs to time.
@@ -184,7 +188,9 @@ def _check_mrope(
         allowed = _MODES if name == "rotary_mode" else ("default", "interleave")
         if mode not in allowed:
             refuse(operator, f"{name} is {mode!r}; it takes {' or '.join(map(repr, allowed))}.")
-    rotary_dim, step = cache.shape[1], 16 if query.dtype == torch.float32 else 32
+    rotary_dim, step = cache.shape[1], MROPE_STEPS.get(query.dtype, 32)
+    if head_size % step:
+        refuse(operator, f"head_size is {head_size}; it takes a multiple of {step} for {query.dtype}.")
     if rotary_dim % step or rotary_dim > head_size:
         limit = f"at most head_size, {head_size}, and a multiple of {step} for {query.dtype}"
         refuse(operator, f"cos_sin_cache has {rotary_dim} columns; it takes {limit}.")
@@ -197,6 +203,9 @@ def _check_mrope(
     if positions.shape[0] != 3 or len(section) != 3 or 2 * sum(section) != rotary_dim:
         given = f"positions have {positions.shape[0]} rows and mrope_section is {list(section)}"
         refuse(operator, f"{given}; they take 3 rows and 3 sections that add up to {rotary_dim // 2}.")
+    if section not in MROPE_SECTIONS:
+        taken = " or ".join(str(list(sections)) for sections in MROPE_SECTIONS)
+        refuse(operator, f"mrope_section is {list(section)}; it takes {taken}.")
     if cache_mode == "interleave" and section[1] != section[2]:
         refuse(operator, f"mrope_section is {list(section)}; alternating angles need equal parts for height and width.")
 

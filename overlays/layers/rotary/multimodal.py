@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 from vllm.model_executor.layers.rotary_embedding.mrope import MRotaryEmbedding
 
+from ascend_overlay.npu.reference.rotary import MROPE_SECTIONS
 from ascend_overlay.overlays.layers.rotary.rotation import (
     ONE_AXIS,
     Rotated,
@@ -20,7 +21,8 @@ from ascend_overlay.overlays.layers.rotary.rotation import (
 class AscendMRotaryEmbedding(MRotaryEmbedding):  # type: ignore[misc, unused-ignore]
     """MRotaryEmbedding by npu_mrope: angles from positions in time, height and width.
 
-    npu_mrope takes no alternating sections of unequal parts for height and width; see `forward_native`.
+    npu_mrope takes few sections, and alternating ones only with equal parts for height and width; see
+    `forward_native`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -28,8 +30,8 @@ class AscendMRotaryEmbedding(MRotaryEmbedding):  # type: ignore[misc, unused-ign
         note_left_to_vllm(self, self.dtype)
 
     def _takes_section(self) -> bool:
-        section = list(self.mrope_section or ())
-        return len(section) == 3 and (not self.mrope_interleaved or section[1] == section[2])
+        section = tuple(self.mrope_section or ())
+        return section in MROPE_SECTIONS and (not self.mrope_interleaved or section[1] == section[2])
 
     def forward_native(
         self, positions: Tensor, query: Tensor, key: Tensor | None = None, offsets: Tensor | None = None

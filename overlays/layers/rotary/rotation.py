@@ -1,7 +1,7 @@
 """Calling npu_mrope, and npu_rotary_mul where npu_mrope does not go, with the arguments of vLLM's rotary embeddings.
 
-npu_mrope looks up the angles itself, but the number of rotated elements a head must be a multiple of 32 (16 in
-float32). npu_rotary_mul takes any even number below 896; the angles are looked up before.
+npu_mrope looks up the angles itself, but the size of a head, and how many of its elements are rotated, must be
+multiples of 32 (16 in float32). npu_rotary_mul takes any even number below 896; the angles are looked up before.
 """
 
 from __future__ import annotations
@@ -14,22 +14,21 @@ from torch import Tensor
 import ascend_overlay
 from ascend_overlay import npu
 from ascend_overlay.npu.reference.checks import FLOATS
+from ascend_overlay.npu.reference.rotary import MROPE_STEPS
 from ascend_overlay.overlays.layers.rotary.turning import turn, turns
 
 npu.load("npu_mrope")
 
 Rotated = tuple[Tensor, Tensor | None]
 
-_STEPS = {torch.float32: 16, torch.bfloat16: 32, torch.float16: 32}
-"""Of what the number of rotated elements a head must be a multiple in npu_mrope, by dtype."""
 ONE_AXIS = [0, 0, 0]
 """The sections of positions that are not in time, height and width."""
 
 
 def by_mrope(dtype: torch.dtype, rotary_dim: int, head_size: int) -> bool:
     """Tell whether npu_mrope rotates the first `rotary_dim` elements of heads of `head_size`."""
-    step = _STEPS.get(dtype)
-    return step is not None and rotary_dim % step == 0 and rotary_dim <= head_size
+    step = MROPE_STEPS.get(dtype)
+    return step is not None and rotary_dim % step == head_size % step == 0 and rotary_dim <= head_size
 
 
 def takes(dtype: torch.dtype, rotary_dim: int, head_size: int) -> bool:
