@@ -39,6 +39,11 @@ def _weights(groups: int, k: int, n: int, dtype: Any, layout: str) -> Any:
     return make(2, groups, n, k).transpose(1, 2) if layout == "transposed" else make(2, groups, k, n)
 
 
+def _kind(sizes: list[int], kind: int = 1) -> int:
+    """Return the group_list_type; of one group the operator takes 0 only."""
+    return kind if len(sizes) > 1 else 0
+
+
 def _owners(sizes: list[int]) -> Any:
     return torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
 
@@ -71,6 +76,7 @@ def test_float_products_are_rounded_once(
     total = sum(sizes)
     x, weight = tensor(1, total + rest, k, dtype=dtype), _weights(len(sizes), k, n, dtype, layout)
     bias = tensor(3, len(sizes), n, dtype=BIAS[dtype]) if with_bias else None
+    kind = _kind(sizes, kind)
     options = GROUPED | {"group_list_type": kind, "group_list": _listed(sizes, kind)}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in WAYS[way].items():
@@ -103,7 +109,11 @@ def test_int8_products_are_exact_until_they_are_scaled(
     bias = (tensor(3, groups, n, scale=1e5)).to(torch.int32) if with_bias else None
     scale = (tensor(4, groups, n).abs() + 0.1).to(torch.bfloat16 if dtype == torch.bfloat16 else torch.float32)
     tokens = tensor(5, total + rest).abs() if per_token else None
-    options = GROUPED | {"group_list": torch.tensor(sizes), "bias": None if bias is None else [bias]}
+    options = GROUPED | {
+        "group_list": torch.tensor(sizes),
+        "group_list_type": _kind(sizes),
+        "bias": None if bias is None else [bias],
+    }
     accumulated, _ = _product(x, weight, sizes)
     if bias is not None:
         accumulated = accumulated + bias.double()[_owners(sizes)]
@@ -161,7 +171,8 @@ def test_int8_results_are_rounded_to_even_and_saturate() -> None:
         torch.tensor([[[1, 100]]]).to(torch.int8),
     )
     bits = torch.tensor([[0.5, 0.5]]).view(torch.int32).to(torch.int64)
-    (y,) = OPERATORS.npu_grouped_matmul([x], [weight], scale=[bits], group_list=torch.tensor([5]), **GROUPED)
+    options = GROUPED | {"group_list": torch.tensor([5]), "group_list_type": 0}
+    (y,) = OPERATORS.npu_grouped_matmul([x], [weight], scale=[bits], **options)
     assert y.dtype == torch.int8
     assert y.tolist() == [[0, 50], [2, 127], [2, 127], [64, 127], [-64, -128]]
 
@@ -172,7 +183,7 @@ def test_an_int8_weight_is_scaled_before_the_product(sizes: list[int], k: int, n
     x, weight = tensor(1, sum(sizes), k, dtype=dtype), _int8(2, groups, k, n)
     scale, offset = tensor(3, groups, n, dtype=dtype, scale=1e-2), tensor(4, groups, n, dtype=dtype)
     bias = tensor(5, groups, n, dtype=BIAS[dtype])
-    options = GROUPED | {"group_list": torch.tensor(sizes), "bias": [bias]}
+    options = GROUPED | {"group_list": torch.tensor(sizes), "group_list_type": _kind(sizes), "bias": [bias]}
     (y,) = OPERATORS.npu_grouped_matmul([x], [weight], antiquant_scale=[scale], antiquant_offset=[offset], **options)
     whole = (weight.double() + offset.double().unsqueeze(1)) * scale.double().unsqueeze(1)
     exact, size = _product(x, whole, sizes)
@@ -287,6 +298,7 @@ _S = [torch.ones(2, 6)]
         ({"group_list_type": 2}, "group_list_type is 2"),
         ({"group_list": None}, "no group_list"),
         ({"group_list": torch.tensor([2])}, "one element for each of 2 groups"),
+        ({"group_list": torch.tensor([4]), "weight": [_W[:1]]}, "the size of a single group"),
         ({"group_list": torch.tensor([2, 2], dtype=torch.int32)}, "int32"),
         ({"group_list": torch.tensor([2, 3])}, "for 4 rows"),
         ({"group_list": torch.tensor([3, 2]), "group_list_type": 0}, r"ends \[3, 2\]"),

@@ -278,6 +278,25 @@ def test_experts_left_to_vllm_run_there(model: Any, monkeypatch: pytest.MonkeyPa
     assert any(text.startswith("experts with 8 experts on one rank") for text in notes)
 
 
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_single_expert_is_told_where_it_ends(biased: bool) -> None:
+    """npu_grouped_matmul takes no single size; with one expert a rank, and with one at all."""
+    import torch
+
+    from ascend_overlay.npu.moe.experts import float_experts
+
+    x = numbers(1, 5, 16, dtype=torch.float32)
+    w13, w2 = numbers(2, 1, 16, 24, dtype=torch.float32), numbers(3, 1, 24, 16, dtype=torch.float32)
+    bias = numbers(4, 1, 24, dtype=torch.float32) if biased else None
+    wanted = torch.relu(x @ w13[0] + (0 if bias is None else bias[0])) @ w2[0]
+    ones = torch.zeros(5, 1, dtype=torch.int32)
+    got = float_experts(x, ones, None, w13, w2, torch.relu, bias13=bias)
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+    elsewhere = torch.tensor([[1], [0], [2], [1], [-1]], dtype=torch.int32)
+    got = float_experts(x, elsewhere, None, w13, w2, torch.relu, bias13=bias, expert_map=torch.tensor([-1, 0, -1]))
+    torch.testing.assert_close(got, wanted * (elsewhere == 1), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("first", [0, 3])
 def test_experts_of_other_ranks_add_nothing(model: Any, first: int) -> None:
     """Expert parallelism: the ranks' results add up to that of all experts."""

@@ -120,6 +120,14 @@ def float_experts(
     return add_up(_float_product(hidden, w2, bias2, tokens.counts), tokens, weights)
 
 
+def list_type(counts: Tensor) -> int:
+    """Return as what npu_grouped_matmul takes the rows of each expert: as sizes, 1, or as ends, 0.
+
+    It takes no single size; the only group ends at its size.
+    """
+    return 0 if counts.shape[0] == 1 else 1
+
+
 def _float_product(rows: Tensor, weight: Tensor, bias: Tensor | None, counts: Tensor) -> Tensor:
     product: Tensor = torch.ops.npu.npu_grouped_matmul.default(
         [rows],
@@ -128,7 +136,7 @@ def _float_product(rows: Tensor, weight: Tensor, bias: Tensor | None, counts: Te
         split_item=2,
         group_type=0,
         group_list=counts,
-        group_list_type=1,
+        group_list_type=list_type(counts),
     )[0]
     return product
 

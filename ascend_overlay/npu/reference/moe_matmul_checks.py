@@ -218,6 +218,8 @@ def _check_grouped(call: Call) -> None:
     if found.dtype != torch.int64 or tuple(found.shape) != (call.groups,):
         described = f"{found.dtype} of the shape {tuple(found.shape)}"
         refuse(NAME, f"group_list is {described}; it takes int64 with one element for each of {call.groups} groups.")
+    if call.group_list_type == 1 and call.groups == 1:
+        refuse(NAME, "group_list has the size of a single group; of one group it takes the end, group_list_type 0.")
     rows = [tensor.shape[0] for tensor in call.x]
     if len(rows) > 1 and group_sizes(call, sum(rows)) != rows:
         refuse(NAME, "group_list differs from the numbers of rows of the tensors.")

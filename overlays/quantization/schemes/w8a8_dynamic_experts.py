@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ascend_overlay import npu
 from ascend_overlay.npu.moe.activation import Activation
-from ascend_overlay.npu.moe.experts import add_up, sort_by_expert
+from ascend_overlay.npu.moe.experts import add_up, list_type, sort_by_expert
 from ascend_overlay.quantization import ExpertsScheme
 
 npu.load("npu_dynamic_quant", "npu_grouped_matmul")
@@ -69,7 +69,7 @@ def _product(
         split_item=2,
         group_type=0,
         group_list=counts,
-        group_list_type=1,
+        group_list_type=list_type(counts),
         output_dtype=dtype,
     )[0]
     return product
