@@ -23,7 +23,8 @@ class AscendSiluAndMul(SiluAndMul):  # type: ignore[misc, unused-ignore]
     @staticmethod
     def forward_native(x: Tensor) -> Tensor:
         """Return the first half of `x`, gated."""
-        return torch.ops.npu.npu_swiglu(x)  # type: ignore[no-any-return]
+        # The operator takes no strided rows.
+        return torch.ops.npu.npu_swiglu(x.contiguous())  # type: ignore[no-any-return]
 
     def forward_cpu(self, x: Tensor) -> Tensor:
         """Do what `forward_native` does."""

@@ -15,16 +15,18 @@ def npu_swiglu(input: Tensor, dim: int = -1) -> Tensor:
     """Return ``a * sigmoid(a) * b``, with a and b the first and the second half of `input` along `dim`.
 
     Args:
-        input: 1 to 8 dimensions, an even number of elements along `dim`; float16, bfloat16 or float32.
+        input: 1 to 8 dimensions, an even number of elements along `dim`, contiguous; float16, bfloat16 or float32.
         dim: the dimension that is halved.
 
     Returns:
         dtype of `input`; its shape with half of `dim`.
 
     Raises:
-        RuntimeError: a shape or dtype that the NPU does not take.
+        RuntimeError: a shape, layout or dtype that the NPU does not take.
     """
     _check("npu_swiglu", input, dim)
+    if not input.is_contiguous():
+        refuse("npu_swiglu", "input is not contiguous.")
     a, b = input.chunk(2, dim)
     return torch.nn.functional.silu(a.float()).mul_(b).to(dtype=input.dtype).contiguous()
 
