@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -168,16 +166,6 @@ def test_on_a_machine_with_an_npu_the_overlay_runs_there_too(overlay: Any) -> No
     assert (there.rtol, there.atol) == (2 * here.rtol, 2 * here.atol)
 
 
-@pytest.fixture
-def _no_garbage() -> Iterator[None]:
-    """Collect no garbage: a context of torch that an earlier test left open would end, and with it the one in force."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
-
-
-@pytest.mark.usefixtures("_no_garbage")
 def test_what_a_layer_makes_is_on_the_npu_in_the_last_run_alone(overlay: Any) -> None:
     seen = []
 
