@@ -21,7 +21,7 @@ def main() -> int:
     """Run the benchmarks that were asked for and print a table; 1 where a goal was missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What ascend_overlay costs.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which ones: {', '.join(BENCHMARKS)} (default: all)")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: minutes in place of half an hour")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: minutes in place of more than an hour")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
     parser.add_argument(
         "--models", metavar="MODEL,...", help=f"for decode: of {', '.join(decode.MODELS)} (default: all)"
@@ -50,7 +50,7 @@ def line(result: Result) -> str:
     digits = 0 if result.unit == "modules" else 3
     figures = f"{result.value:.{digits}f} {result.unit}"
     if result.runs > 1:
-        figures += f" ({result.low:.{digits}f} to {result.high:.{digits}f}, {result.runs} rounds)"
+        figures += f" ({result.low:.{digits}f} to {result.high:.{digits}f}, {result.runs} samples)"
     goal = "" if result.goal is None else f"; goal {result.goal:g}: {result.verdict}"
     return f"{result.what}: {figures}{goal}"
 
