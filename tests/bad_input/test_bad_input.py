@@ -110,44 +110,46 @@ def test_wrong_class_name_of_an_implementation(offer: Any, site: Any) -> None:
         ascend_overlay.enable()
 
 
-def test_model_in_a_module_that_does_not_exist(offer: Any, site: Any) -> None:
-    site.vllm("0.32.0", {"vllm/model_executor/models/registry.py": ""})
-    overlay = Overlay("models", reason="a test")
-    overlay.model("MyForCausalLM", "no_such_package.model:MyForCausalLM")
-    offer(overlay, name="plug")
-    with pytest.raises(
-        TargetError, match=says("'models' (plugin 'plug')", "MyForCausalLM", "'no_such_package' is not")
-    ):
-        ascend_overlay.enable()
-
-
-def test_model_of_a_class_that_does_not_exist(offer: Any, site: Any) -> None:
-    site.vllm("0.32.0", {"vllm/model_executor/models/registry.py": ""})
-    site.write({"ours/model.py": "raise RuntimeError('nobody imports this')\nclass OurModel: pass\n"})
-    overlay = Overlay("models", reason="a test")
-    overlay.model("OurForCausalLM", "ours.model:OurModle")
-    offer(overlay, name="plug")
-    with pytest.raises(
-        TargetError,
-        match=says(
-            "overlay 'models' (plugin 'plug')",
-            "model architecture OurForCausalLM: the implementation ours.model:OurModle does not exist: no 'OurModle'",
-            "mean 'OurModel'?",
+@pytest.mark.parametrize(
+    ("kind", "name", "implementation", "parts"),
+    [
+        (
+            "model",
+            "MyForCausalLM",
+            "no_such_package.model:MyForCausalLM",
+            ["MyForCausalLM", "'no_such_package' is not"],
         ),
-    ):
-        ascend_overlay.enable()
-
-
-def test_attention_backend_of_a_class_that_does_not_exist(offer: Any, site: Any) -> None:
-    site.vllm("0.32.0", {"vllm/v1/attention/backends/registry.py": ""})
-    site.write({"ours.py": "from elsewhere import Backend\n"})
-    overlay = Overlay("attention", reason="a test")
-    overlay.attention_backend("OURS", "ours:Backnd")
+        (
+            "model",
+            "OurForCausalLM",
+            "ours.model:OurModle",
+            [
+                (
+                    "model architecture OurForCausalLM: "
+                    "the implementation ours.model:OurModle does not exist: no 'OurModle'"
+                ),
+                "mean 'OurModel'?",
+            ],
+        ),
+        (
+            "attention_backend",
+            "OURS",
+            "ours.backend:Backnd",
+            ["attention backend OURS: ", "ours.backend:Backnd", "mean 'Backend'?"],
+        ),
+    ],
+    ids=["a module", "a model", "an attention backend"],
+)
+def test_what_vllm_is_to_import_does_not_exist(
+    offer: Any, site: Any, kind: str, name: str, implementation: str, parts: list[str]
+) -> None:
+    site.vllm("0.32.0", {"vllm/model_executor/models/registry.py": "", "vllm/v1/attention/backends/registry.py": ""})
+    model = "raise RuntimeError('nobody imports this')\nclass OurModel: pass\n"
+    site.write({"ours/model.py": model, "ours/backend.py": "from elsewhere import Backend\n"})
+    overlay = Overlay("new", reason="a test")
+    getattr(overlay, kind)(name, implementation)
     offer(overlay, name="plug")
-    with pytest.raises(
-        TargetError,
-        match=says("'attention' (plugin 'plug')", "attention backend OURS: ", "ours:Backnd", "mean 'Backend'?"),
-    ):
+    with pytest.raises(TargetError, match=says("overlay 'new' (plugin 'plug')", *parts)):
         ascend_overlay.enable()
 
 
