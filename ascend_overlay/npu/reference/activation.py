@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ascend_overlay.npu.kernel import ReferenceKernel
-from ascend_overlay.npu.reference.checks import dimensions, float_tensor, once_for_alike, refuse
+from ascend_overlay.npu.reference.checks import contiguous, dimensions, float_tensor, once_for_alike, refuse
 
 
 def npu_swiglu(input: Tensor, dim: int = -1) -> Tensor:
@@ -25,8 +25,7 @@ def npu_swiglu(input: Tensor, dim: int = -1) -> Tensor:
         RuntimeError: a shape, layout or dtype that the NPU does not take.
     """
     _check("npu_swiglu", input, dim)
-    if not input.is_contiguous():
-        refuse("npu_swiglu", "input is not contiguous.")
+    contiguous("npu_swiglu", "input", input)
     a, b = input.chunk(2, dim)
     return torch.nn.functional.silu(a.float()).mul_(b).to(dtype=input.dtype).contiguous()
 
@@ -62,8 +61,7 @@ def npu_clipped_swiglu(
     operator = "npu_clipped_swiglu"
     dimensions(operator, "x", x, range(2, 9))
     _check(operator, x, dim, "x")
-    if not x.is_contiguous():
-        refuse(operator, "x is not contiguous.")
+    contiguous(operator, "x", x)
     if group_index is not None and (group_index.dim() != 1 or group_index.dtype != torch.int64):
         refuse(operator, f"group_index is {group_index.dtype} of {group_index.dim()} dimensions; it takes int64 of 1.")
     shape = list(x.shape)

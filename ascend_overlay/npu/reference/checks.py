@@ -90,6 +90,12 @@ def same_dtype(operator: str, **tensors: torch.Tensor) -> None:
         refuse(operator, f"all tensors must have one dtype, but they are {listed}.")
 
 
+def contiguous(operator: str, name: str, tensor: torch.Tensor) -> None:
+    """See that `tensor` is contiguous."""
+    if not tensor.is_contiguous():
+        refuse(operator, f"{name} is not contiguous.")
+
+
 def dimensions(operator: str, name: str, tensor: torch.Tensor, allowed: Sequence[int]) -> None:
     """See that `tensor` has one of the `allowed` numbers of dimensions."""
     if tensor.dim() not in allowed:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ascend_overlay.npu.kernel import ReferenceKernel
-from ascend_overlay.npu.reference.checks import dimensions, extremes, once_for_alike, refuse
+from ascend_overlay.npu.reference.checks import contiguous, dimensions, extremes, once_for_alike, refuse
 from ascend_overlay.npu.reference.normalization import normalize
 from ascend_overlay.npu.reference.rotary import sort_and_rotate
 
@@ -122,8 +122,7 @@ def _check(
             refuse(
                 _NAME, f"{name} has the shape {tuple(cache.shape)}; with cache_mode {cache_mode!r} it takes {wanted}."
             )
-        if not cache.is_contiguous():
-            refuse(_NAME, f"{name} is not contiguous.")
+        contiguous(_NAME, name, cache)
     wanted_index = (batch * length,) if paged else (batch, length)
     if index.dtype != torch.int64 or index.shape != wanted_index:
         refuse(_NAME, f"index is {tuple(index.shape)} {index.dtype}; it takes {wanted_index} int64.")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ascend_overlay.npu.kernel import ReferenceKernel
-from ascend_overlay.npu.reference.checks import dimensions, refuse
+from ascend_overlay.npu.reference.checks import contiguous, dimensions, refuse
 
 _NAME = "npu_gather_pa_kv_cache"
 _DTYPES = (torch.float16, torch.bfloat16, torch.int8)
@@ -112,8 +112,7 @@ def _check(
         if tensor.dtype != torch.int32:
             refuse(_NAME, f"{name} is {tensor.dtype}; it takes int32.")
     for name, tensor in {**floats, **integers}.items():
-        if not tensor.is_contiguous():
-            refuse(_NAME, f"{name} is not contiguous.")
+        contiguous(_NAME, name, tensor)
         if not tensor.numel():
             refuse(_NAME, f"{name} is empty, with the shape {tuple(tensor.shape)}.")
     for name, cache, out in (("key", key_cache, key), ("value", value_cache, value)):

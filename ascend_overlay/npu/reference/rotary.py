@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ascend_overlay.npu.kernel import ReferenceKernel
-from ascend_overlay.npu.reference.checks import dimensions, once_for_alike, refuse, remember, same_dtype
+from ascend_overlay.npu.reference.checks import contiguous, dimensions, once_for_alike, refuse, remember, same_dtype
 
 MROPE_SECTIONS = ((16, 24, 24), (11, 11, 10), (24, 20, 20), (8, 12, 12))
 """The sections that npu_mrope takes; older versions of CANN take the first ones only."""
@@ -188,7 +188,7 @@ def _check_mrope(
         allowed = _MODES if name == "rotary_mode" else ("default", "interleave")
         if mode not in allowed:
             refuse(operator, f"{name} is {mode!r}; it takes {' or '.join(map(repr, allowed))}.")
-    rotary_dim, step = cache.shape[1], MROPE_STEPS.get(query.dtype, 32)
+    rotary_dim, step = cache.shape[1], MROPE_STEPS[query.dtype]
     if head_size % step:
         refuse(operator, f"head_size is {head_size}; it takes a multiple of {step} for {query.dtype}.")
     if rotary_dim % step or rotary_dim > head_size:
@@ -277,8 +277,7 @@ def _check_interleave(x: Tensor, cos: Tensor, sin: Tensor) -> None:
         dimensions(operator, name, tensor, (4,))
         if tensor.dtype not in (torch.float16, torch.bfloat16):
             refuse(operator, f"{name} is {tensor.dtype}; it takes float16 or bfloat16.")
-        if not tensor.is_contiguous():
-            refuse(operator, f"{name} is not contiguous.")
+        contiguous(operator, name, tensor)
         if tensor.shape[-1] != 64:
             refuse(operator, f"the last dimension of {name} has {tensor.shape[-1]} elements; it takes 64.")
     same_dtype(operator, x=x, cos=cos, sin=sin)

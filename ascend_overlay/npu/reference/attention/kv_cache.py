@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ascend_overlay.npu.kernel import ReferenceKernel
-from ascend_overlay.npu.reference.checks import dimensions, extremes, once_for_alike, refuse
+from ascend_overlay.npu.reference.checks import contiguous, dimensions, extremes, once_for_alike, refuse
 
 _OPERATOR = "npu_scatter_pa_kv_cache"
 
@@ -83,8 +83,7 @@ def _check(
     named = {"key": key, "value": value, "key_cache": key_cache, "value_cache": value_cache, "slot_mapping": slots}
     for name, tensor in named.items():
         dimensions(_OPERATOR, name, tensor, (1,) if tensor is slots else (4,) if "_" in name else (3,))
-        if not tensor.is_contiguous():
-            refuse(_OPERATOR, f"{name} is not contiguous.")
+        contiguous(_OPERATOR, name, tensor)
     if len({tensor.dtype for tensor in (key, value, key_cache, value_cache)}) > 1:
         listed = ", ".join(f"{name} {tensor.dtype}" for name, tensor in named.items() if tensor is not slots)
         refuse(_OPERATOR, f"all tensors must have one dtype, but they are {listed}.")
