@@ -133,11 +133,10 @@ def autoload(action: str) -> None:
 @main.command("list")
 @_settings_options
 @json_output.option
-def list_command(as_json: bool, **options: Any) -> None:
+def list_command(write: json_output.Write | None, **options: Any) -> None:
     """Show what would be enabled in this environment. Imports no vLLM."""
     from ascend_overlay import api
 
-    write = json_output.reserve() if as_json else None
     settings = _settings(**options)
     api.enable_for_listing(settings)
     if write is not None:
@@ -150,15 +149,15 @@ def list_command(as_json: bool, **options: Any) -> None:
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--each", is_flag=True, help="Print one table a process, with what each patch did.")
 @json_output.option
-def ledger_command(folder: Path, each: bool, as_json: bool) -> None:
+def ledger_command(folder: Path, each: bool, write: json_output.Write | None) -> None:
     """Show the ledgers that the processes of a run wrote to FOLDER (ASCEND_OVERLAY_LEDGER)."""
     from ascend_overlay.records import read_folder
 
     ledgers = read_folder(folder)
     if not ledgers:
         raise click.ClickException(f"there is no ledger in {str(folder)!r}; run with ASCEND_OVERLAY_LEDGER={folder}.")
-    if as_json:
-        json_output.reserve()([found.to_dict() for found in ledgers])
+    if write is not None:
+        write([found.to_dict() for found in ledgers])
     elif each:
         _show(ledgers)
     else:
@@ -172,7 +171,7 @@ def ledger_command(folder: Path, each: bool, as_json: bool) -> None:
 @_LOAD
 @json_output.option
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print the tables of docs/coverage.md.")
-def coverage(folder: Path | None, load: str | None, as_json: bool, as_markdown: bool) -> None:
+def coverage(folder: Path | None, load: str | None, write: json_output.Write | None, as_markdown: bool) -> None:
     """Show which layers and operators of vLLM the overlays serve, and why not. Imports no vLLM.
 
     FOLDER is the source of a vLLM (site-packages/vllm, a checkout's vllm); default: the installed one. The status is 1
@@ -180,7 +179,6 @@ def coverage(folder: Path | None, load: str | None, as_json: bool, as_markdown: 
     """
     from ascend_overlay.coverage import command
 
-    write = json_output.reserve() if as_json else None
     settings = Settings.from_env().updated(load=_names(load))
     sys.exit(command.run(folder, settings, write=write, as_markdown=as_markdown, console=_console()))
 
@@ -238,7 +236,12 @@ def quantize(model: Path, out: Path, scheme: str, calibrate: Path | None, keep: 
 @_LOAD
 @json_output.option
 def verify(
-    only: str | None, dtype: str | None, quick: bool, torch_npu: str | None, load: str | None, as_json: bool
+    only: str | None,
+    dtype: str | None,
+    quick: bool,
+    torch_npu: str | None,
+    load: str | None,
+    write: json_output.Write | None,
 ) -> None:
     """Compare NPU operators and overlaid layers with what they stand in for.
 
@@ -246,7 +249,6 @@ def verify(
     torch_npu; on a machine with an NPU, its kernels with the reference kernels. Layers: each in stock vLLM and under
     its overlay. The exit status is 0 only if everything agrees.
     """
-    write = json_output.reserve() if as_json else None
     from ascend_overlay.verify import command
 
     ok = command.run(

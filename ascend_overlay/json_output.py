@@ -13,10 +13,11 @@ import click
 
 from ascend_overlay.errors import ConfigError
 
-option = click.option("--json", "as_json", is_flag=True, help="Print JSON in place of text.")
+Write = Callable[[Any], None]
+"""Prints the document, which is plain data."""
 
 
-def reserve() -> Callable[[Any], None]:
+def reserve() -> Write:
     """Take standard output for one document, and return the function that prints it.
 
     From here to the end of the process, standard error gets whatever else is written to standard output, whoever writes
@@ -49,6 +50,14 @@ def reserve() -> Callable[[Any], None]:
             raise ConfigError(f"the JSON cannot be written to standard output: {error.strerror}.") from error
 
     return write
+
+
+def _reserved(_context: click.Context, _option: click.Parameter, wanted: bool) -> Write | None:
+    return reserve() if wanted else None
+
+
+option = click.option("--json", "write", is_flag=True, callback=_reserved, help="Print JSON in place of text.")
+"""Gives the command, as its argument `write`, what prints the document; None where text is wanted."""
 
 
 def _plain(value: Any) -> Any:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib.machinery
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
@@ -15,6 +13,7 @@ from ascend_overlay.coverage import report
 from ascend_overlay.coverage.scan import scan
 from ascend_overlay.coverage.served import UNKNOWN, Row, rows
 from ascend_overlay.errors import TargetError
+from ascend_overlay.json_output import Write
 from ascend_overlay.settings import Settings
 from ascend_overlay.verify.case import LayerCase
 
@@ -38,7 +37,7 @@ def run(
     folder: Path | None,
     settings: Settings,
     *,
-    write: Callable[[Any], None] | None,
+    write: Write | None,
     as_markdown: bool,
     console: Console,
 ) -> int:

@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
 @click.option("--timeout", type=click.FloatRange(min=1), default=600.0, show_default=True, help="Seconds for each run.")
 @click.option("--keep", type=_FOLDER, help="Keep model, ledgers and logs in this folder.")
 @json_output.option
-def _command(as_json: bool, **given: Any) -> int:
+def _command(write: json_output.Write | None, **given: Any) -> int:
     """Run a tiny DeepSeek-V2 in stock and in overlaid vLLM, and compare them.
 
     Makes the model, runs it twice, each time in processes of its own, and shows the ledger of every process, how often
@@ -84,7 +84,6 @@ def _command(as_json: bool, **given: Any) -> int:
     The exit status is 0 only if everything is as it should be.
     """
     options = Options(compiled=not given.pop("eager"), **given)
-    write = json_output.reserve() if as_json else None
     if sentence := troubles.missing():
         raise click.ClickException(sentence)
     folder = _folder(options.keep)
@@ -98,7 +97,7 @@ def _command(as_json: bool, **given: Any) -> int:
     return 0 if ok else 1
 
 
-def _run(options: Options, folder: Path, write: Callable[[Any], None] | None) -> bool:
+def _run(options: Options, folder: Path, write: json_output.Write | None) -> bool:
     """Run both and say what came of it, by `write` as data where that is given; return whether all is well."""
     console = show.console()
     if write is None:

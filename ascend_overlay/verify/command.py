@@ -7,12 +7,13 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ascend_overlay import __version__, settings, versions
 from ascend_overlay.errors import ConfigError
+from ascend_overlay.json_output import Write
 from ascend_overlay.npu import availability
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def run(
     quick: bool = False,
     torch_npu: str | None = None,
     load: Sequence[str] | None = None,
-    write: Callable[[Any], None] | None = None,
+    write: Write | None = None,
 ) -> bool:
     """Compare, and print what came of it; return whether all is well.
 
