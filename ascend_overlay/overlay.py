@@ -25,7 +25,7 @@ from ascend_overlay.patches import (
     Wrap,
 )
 from ascend_overlay.patches.kernels import kernel_patches
-from ascend_overlay.target import Target
+from ascend_overlay.places.target import Target
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")

@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ascend_overlay.demo import in_process, tiny
+from ascend_overlay.commands.demo import in_process, tiny
 from ascend_overlay.process import startup_folder
 from benchmarks.conversation import Conversation, say
 from benchmarks.measure import Cost, Result, in_turns, ratios, summary

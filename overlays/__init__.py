@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from ascend_overlay.hooks.markers import hookimpl
 
 if TYPE_CHECKING:
+    from ascend_overlay.npu.case import LayerCase, OperatorCase
     from ascend_overlay.overlay import Overlay
     from ascend_overlay.quantization.scheme import ExpertsScheme, LinearScheme
-    from ascend_overlay.verify.case import LayerCase, OperatorCase
 
-MODULES = (
+OVERLAYS = (
     "roles",
     "caches",
     "vllm_cpu",
@@ -29,14 +29,18 @@ MODULES = (
     "linear",
     "quantization",
     "mla",
-    "models.deepseek_v2",
+    "deepseek_v2",
 )
+"""Folders of this package; each declares ``overlay``."""
+
+COMPARED = ("activation", "layernorm", "rotary", "embedding", "quantization", "attention", "mla", "moe")
+"""Those whose layers can be compared with vLLM's own: each has a folder ``cases`` with ``cases()``."""
 
 
 @hookimpl
 def ascend_overlay_overlays() -> Iterable[Overlay]:
     """Return the overlay that each module declares."""
-    return [importlib.import_module(f"{__name__}.{module}").overlay for module in MODULES]
+    return [importlib.import_module(f"{__name__}.{name}").overlay for name in OVERLAYS]
 
 
 @hookimpl
@@ -51,9 +55,8 @@ def ascend_overlay_quantization_schemes() -> Iterable[LinearScheme | ExpertsSche
 def ascend_overlay_cases() -> Iterable[OperatorCase | LayerCase]:
     """Return the comparisons of the reference kernels and of the layers."""
     from ascend_overlay.npu import cases as operators
-    from ascend_overlay.overlays import cases as layers
 
-    return [*operators.cases(), *layers.cases()]
+    return [*operators.cases(), *(case for overlay in COMPARED for case in _cases_of(overlay))]
 
 
 @hookimpl
@@ -62,3 +65,8 @@ def ascend_overlay_left_to_vllm() -> Mapping[str, str]:
     from ascend_overlay.overlays.left_to_vllm import REASONS
 
     return REASONS
+
+
+def _cases_of(overlay: str) -> Iterable[LayerCase]:
+    cases: Iterable[LayerCase] = importlib.import_module(f"{__name__}.{overlay}.cases").cases()
+    return cases

@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, settings
 import ascend_overlay
 from ascend_overlay import Overlay, api
 from ascend_overlay import settings as settings_module
-from ascend_overlay.engine import Engine
-from ascend_overlay.hooks import hookimpl, manager
+from ascend_overlay.engine import plugins as manager
+from ascend_overlay.engine.engine import Engine
+from ascend_overlay.hooks import hookimpl
 from ascend_overlay.patches.classes import Subclass  # noqa: F401  (loads every kind before sys.modules is recorded)
 from ascend_overlay.patches.wrappers import OverlayWrapper  # noqa: F401
 
@@ -237,7 +238,7 @@ class Python:
 
     def command(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run the command ascend-overlay."""
-        start = "import sys; from ascend_overlay.cli import main; main(prog_name='ascend-overlay')"
+        start = "import sys; from ascend_overlay.commands.cli import main; main(prog_name='ascend-overlay')"
         return self("-c", start, *arguments, **options)
 
 

@@ -17,7 +17,7 @@ from shutil import copytree, ignore_patterns
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 _SCRIPTS = {
-    "ascend-overlay": "from ascend_overlay.cli import main\nmain()\n",
+    "ascend-overlay": "from ascend_overlay.commands.cli import main\nmain()\n",
     "vllm": "from vllm.entrypoints.cli.main import main\n\nif __name__ == '__main__':\n    main()\n",
 }
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, fields
 from types import ModuleType
 from typing import Any, ClassVar
 
-from ascend_overlay.absence import absent
-from ascend_overlay.bindings import Swap
 from ascend_overlay.conditions import Condition
 from ascend_overlay.errors import TargetError, did_you_mean
-from ascend_overlay.slots import Change, Slot, Slots
-from ascend_overlay.target import Place, Target, find, locate, lookup, require
+from ascend_overlay.places.bindings import Swap
+from ascend_overlay.places.slots import Change, Slot, Slots
+from ascend_overlay.places.target import Place, Target, find, locate, lookup, require
+from ascend_overlay.source.absence import absent
 
 
 @dataclass(frozen=True)

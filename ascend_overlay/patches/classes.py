@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 from ascend_overlay.errors import ConflictError, TargetError
 from ascend_overlay.patches.base import Applied, Context, Patch, loaded, shown
 from ascend_overlay.patches.names import Decision, refuse_second
-from ascend_overlay.slots import Attribute, Item, Storage
-from ascend_overlay.target import MISSING
+from ascend_overlay.places.slots import Attribute, Item, Storage
+from ascend_overlay.places.target import MISSING
 
 # vLLM's own seam for layers: CustomOp and PluggableLayer look up the name of the class they are asked for here.
 _LAYER_MODULE = "vllm.model_executor.custom_op"

@@ -12,8 +12,8 @@ from ascend_overlay.errors import ConflictError, SignatureError, TargetError, di
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, mapping_at, shown
 from ascend_overlay.patches.names import Wrap
 from ascend_overlay.patches.registries import ByCall
-from ascend_overlay.slots import Item
-from ascend_overlay.target import MISSING, Target
+from ascend_overlay.places.slots import Item
+from ascend_overlay.places.target import MISSING, Target
 
 OPERATORS = "vllm.ir.ops"
 REGISTRY = "vllm.ir.op:IrOp.registry"

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
 
-from ascend_overlay.bindings import rebindable
 from ascend_overlay.errors import ConflictError, SignatureError, TargetError
 from ascend_overlay.patches import signatures
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
-from ascend_overlay.slots import Attribute, Change, Slot
-from ascend_overlay.target import MISSING, Place, Target, find
+from ascend_overlay.places.bindings import rebindable
+from ascend_overlay.places.slots import Attribute, Change, Slot
+from ascend_overlay.places.target import MISSING, Place, Target, find
 
 
 @dataclass(eq=False, kw_only=True)

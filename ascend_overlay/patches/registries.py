@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 from ascend_overlay.errors import TargetError
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, check_class, loaded, mapping_at, shown
 from ascend_overlay.patches.names import Decision, refuse_second
-from ascend_overlay.slots import Change, Item
-from ascend_overlay.target import MISSING, Target
+from ascend_overlay.places.slots import Change, Item
+from ascend_overlay.places.target import MISSING, Target
 
 MODEL_REGISTRY = "vllm.model_executor.models.registry:ModelRegistry"
 QUANTIZATION = "vllm.model_executor.layers.quantization:register_quantization_config"

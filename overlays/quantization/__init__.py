@@ -5,7 +5,7 @@ from __future__ import annotations
 from ascend_overlay import Overlay
 from ascend_overlay.conditions import distribution
 
-_PACKAGE = "ascend_overlay.overlays.quantization"
+_PACKAGE = __name__
 
 overlay = Overlay(
     "quantization",

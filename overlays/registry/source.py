@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ascend_overlay.absence import absent
 from ascend_overlay.errors import did_you_mean
+from ascend_overlay.source.absence import absent
 
 _NN_MODULE = {"torch.nn:Module", "torch.nn.modules:Module", "torch.nn.modules.module:Module"}
 _PLAIN = ("typing", "typing_extensions", "abc", "builtins", "collections.abc")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import ascend_overlay
-from ascend_overlay import Overlay, live
+from ascend_overlay import Overlay
 from ascend_overlay.errors import (
     ActivationError,
     ConfigError,
@@ -24,6 +24,7 @@ from ascend_overlay.errors import (
     VersionError,
 )
 from ascend_overlay.hooks import autoload
+from ascend_overlay.places import live
 
 VLLM = {
     "vllm/layers.py": "class RMSNorm:\n    def forward(self, x, residual=None): return x\n    def extra(self): pass\n",
@@ -319,7 +320,7 @@ import os
 from pathlib import Path
 from ascend_overlay.hooks import autoload
 from ascend_overlay.errors import OverlayError
-from ascend_overlay.records import LedgerFolder
+from ascend_overlay.ledgers.records import LedgerFolder
 os.setgid(65534); os.setuid(65534)
 closed = Path({str(folder)!r})
 for path in (closed / "new.pth", closed / autoload.FILE_NAME):

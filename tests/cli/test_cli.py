@@ -168,7 +168,10 @@ def test_list_without_strictness_shows_what_fails(python: Any, site: Any) -> Non
 
 
 def test_built_in_overlays_can_be_listed_without_importing_vllm(python: Any) -> None:
-    code = "import sys; sys.path.remove(''); from ascend_overlay.cli import main; main(['list'], standalone_mode=False)"
+    code = (
+        "import sys; sys.path.remove(''); from ascend_overlay.commands.cli import main; "
+        "main(['list'], standalone_mode=False)"
+    )
     real = {"PYTHONPATH": os.pathsep.join(python.search[1:])}
     if (
         python(

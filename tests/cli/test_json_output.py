@@ -25,7 +25,7 @@ logging.info("from a log")
 atexit.register(print, "at the end")
 """
 SAYS = ("from Python", "from the first", "from the descr", "from C", "from a child", "from a log", "at the end")
-EARLIER = "from ascend_overlay import json_output\nwrite = json_output.reserve()\n"
+EARLIER = "from ascend_overlay.commands import json_output\nwrite = json_output.reserve()\n"
 PLUGIN = (
     WRITERS
     + """

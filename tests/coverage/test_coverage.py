@@ -11,11 +11,11 @@ import pytest
 from rich.console import Console
 
 from ascend_overlay import Overlay
-from ascend_overlay.coverage import report
-from ascend_overlay.coverage.scan import Layer, scan
-from ascend_overlay.coverage.served import INHERITED, LEFT, SERVED, UNKNOWN, Row, rows
+from ascend_overlay.commands.coverage import report
+from ascend_overlay.commands.coverage.scan import Layer, scan
+from ascend_overlay.commands.coverage.served import INHERITED, LEFT, SERVED, UNKNOWN, Row, rows
 from ascend_overlay.errors import TargetError
-from ascend_overlay.verify.case import LayerCase
+from ascend_overlay.npu.case import LayerCase
 
 SOURCE = {
     "vllm/__init__.py": "",

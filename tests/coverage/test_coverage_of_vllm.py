@@ -17,7 +17,7 @@ pytestmark = pytest.mark.vllm
 @pytest.fixture(scope="module")
 def found() -> Any:
     """The rows of the installed vLLM."""
-    from ascend_overlay.coverage.command import coverage
+    from ascend_overlay.commands.coverage.command import coverage
     from ascend_overlay.settings import Settings
 
     return coverage(None, Settings())

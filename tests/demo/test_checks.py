@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from demo_kit import all_ledgers, finished, ledger, output
 
-from ascend_overlay.demo.checks import Check, all_checks, operator_counts
-from ascend_overlay.demo.compare import compare
-from ascend_overlay.demo.processes import Seen
+from ascend_overlay.commands.demo.checks import Check, all_checks, operator_counts
+from ascend_overlay.commands.demo.compare import compare
+from ascend_overlay.commands.demo.processes import Seen
 
 
 def judged(folder: Path, *, stock: dict[str, Any] | None = None, overlaid: dict[str, Any] | None = None) -> list[Check]:

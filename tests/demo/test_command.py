@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 from demo_kit import all_ledgers, finished, output
 
-from ascend_overlay import json_output, troubles
-from ascend_overlay.demo import command, runs
-from ascend_overlay.demo.processes import ProcessTree
-from ascend_overlay.demo.runs import Run
+from ascend_overlay.commands import json_output, troubles
+from ascend_overlay.commands.demo import command, runs
+from ascend_overlay.commands.demo.processes import ProcessTree
+from ascend_overlay.commands.demo.runs import Run
 
 pytest.importorskip("numpy")
 pytest.importorskip("tokenizers")
 
-_START = "import sys; from ascend_overlay.cli import main; main(prog_name='ascend-overlay')"
+_START = "import sys; from ascend_overlay.commands.cli import main; main(prog_name='ascend-overlay')"
 
 # A vLLM that answers every prompt with the same tokens.
 _ENGINE = """

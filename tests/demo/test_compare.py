@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from demo_kit import output
 
-from ascend_overlay.demo.compare import LIKELIEST, TOLERANCE, Difference, compare
+from ascend_overlay.commands.demo.compare import LIKELIEST, TOLERANCE, Difference, compare
 
 
 def difference(stock: dict[str, Any], overlaid: dict[str, Any]) -> Difference:

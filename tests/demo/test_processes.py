@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ascend_overlay.demo.processes import ProcessTree
+from ascend_overlay.commands.demo.processes import ProcessTree
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from ascend_overlay.demo import tiny
-from ascend_overlay.demo.tiny import checkpoint
+from ascend_overlay.commands.demo import tiny
+from ascend_overlay.commands.demo.tiny import checkpoint
 
 numpy = pytest.importorskip("numpy")
 pytest.importorskip("tokenizers")
@@ -123,7 +123,7 @@ def test_transformers_loads_tokenizer_and_configuration_offline(make: Maker, tmp
 
 def test_neither_vllm_nor_torch_is_imported(tmp_path: Path) -> None:
     script = (
-        "import sys; from ascend_overlay.demo import tiny; tiny.make_deepseek_v2(sys.argv[1]); "
+        "import sys; from ascend_overlay.commands.demo import tiny; tiny.make_deepseek_v2(sys.argv[1]); "
         "print([name for name in ('vllm', 'torch') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 TIMEOUT = 400.0
 """Seconds after which any one run counts as hanging."""
 
-COMMAND = (sys.executable, "-c", "from ascend_overlay.cli import main; main(prog_name='ascend-overlay')")
+COMMAND = (sys.executable, "-c", "from ascend_overlay.commands.cli import main; main(prog_name='ascend-overlay')")
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import pytest
 from e2e_kit import TIMEOUT, Demo, environment
 
-from ascend_overlay.demo import runs
-from ascend_overlay.demo.checks import OPERATORS
-from ascend_overlay.demo.compare import compare
+from ascend_overlay.commands.demo import runs
+from ascend_overlay.commands.demo.checks import OPERATORS
+from ascend_overlay.commands.demo.compare import compare
 
 
 class Compiled(NamedTuple):

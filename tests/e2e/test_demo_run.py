@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from e2e_kit import Demo
 
-from ascend_overlay.demo import command, runs
-from ascend_overlay.demo.checks import OPERATORS
-from ascend_overlay.demo.runs import Run
-from ascend_overlay.records import Ledger
+from ascend_overlay.commands.demo import command, runs
+from ascend_overlay.commands.demo.checks import OPERATORS
+from ascend_overlay.commands.demo.runs import Run
+from ascend_overlay.ledgers.records import Ledger
 
 pytestmark = pytest.mark.e2e
 

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from e2e_kit import COMMAND, TIMEOUT, Demo, environment
 
-from ascend_overlay.demo.processes import ProcessTree
-from ascend_overlay.records import Ledger, read_folder
+from ascend_overlay.commands.demo.processes import ProcessTree
+from ascend_overlay.ledgers.records import Ledger, read_folder
 
 pytestmark = pytest.mark.e2e
 

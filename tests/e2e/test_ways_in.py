@@ -16,7 +16,7 @@ import pytest
 from e2e_kit import COMMAND, environment
 from scratch import Scratch
 
-from ascend_overlay.records import Ledger, read_folder
+from ascend_overlay.ledgers.records import Ledger, read_folder
 
 pytestmark = pytest.mark.vllm
 
@@ -99,7 +99,7 @@ def test_nothing_failed(outcome: Outcome) -> None:
 def test_installed_but_not_asked_for_is_nothing(tmp_path: Path, asked: dict[str, str]) -> None:
     script = (
         "import sys; from vllm.plugins import load_general_plugins; load_general_plugins(); import vllm.version; "
-        "print(vllm.version._prev_minor_version(), 'ascend_overlay.engine' in sys.modules)"
+        "print(vllm.version._prev_minor_version(), 'ascend_overlay.engine.engine' in sys.modules)"
     )
     env = environment(
         tmp_path,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ascend_overlay.absence import absent
+from ascend_overlay.source.absence import absent
 
 HAVING = {
     "class": "class Model: pass",

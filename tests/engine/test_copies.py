@@ -15,7 +15,7 @@ import pytest
 
 import ascend_overlay
 from ascend_overlay import Overlay
-from ascend_overlay.holders import referrers
+from ascend_overlay.places.holders import referrers
 
 LIBRARY = """
     def run(x=0): return f"stock {x}"

@@ -23,9 +23,10 @@ from hypothesis.stateful import (
 )
 
 import ascend_overlay
-from ascend_overlay import Overlay, api, importing
-from ascend_overlay.engine import Engine
+from ascend_overlay import Overlay, api
+from ascend_overlay.engine.engine import Engine
 from ascend_overlay.hooks import hookimpl
+from ascend_overlay.places import importing
 
 LIBRARY = """
 def function(): return "function"

@@ -12,7 +12,7 @@ import pytest
 
 import ascend_overlay
 from ascend_overlay import Overlay, api
-from ascend_overlay import engine as engine_module
+from ascend_overlay.engine import engine as engine_module
 from ascend_overlay.errors import ActivationError, OverlayError
 from ascend_overlay.hooks import activation
 

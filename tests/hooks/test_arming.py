@@ -103,7 +103,7 @@ sys.meta_path.insert(1, Hide())
 for _ in range(2):
     try: import vllm
     except ImportError as error: print(error)
-print([name for name in sys.modules if name == "ascend_overlay.engine"])
+print([name for name in sys.modules if name == "ascend_overlay.engine.engine"])
 """
     assert python("-c", code, env=armed).stdout == "No module named 'vllm'\n" * 2 + "[]\n"
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ascend_overlay.demo import in_process
+from ascend_overlay.commands.demo import in_process
 
 os.environ.update(in_process.environment(Path(sys.argv[3]) / "cache", overlaid=False))
 for name in ("VLLM_CPU_KVCACHE_SPACE", "ASCEND_OVERLAY"):

@@ -84,7 +84,7 @@ def test_releases_that_take_the_call_are_named(monkeypatch: pytest.MonkeyPatch) 
     ours = npu.kernels()["npu_mrope"].schema
     theirs = ours.replace(", str? cache_mode='default'", "").replace(', str? cache_mode="default"', "")
     assert theirs != ours
-    caller = {"__name__": "ascend_overlay.overlays.layers.rotary.rotation"}
+    caller = {"__name__": "ascend_overlay.overlays.rotary.rotation"}
     monkeypatch.setattr(agreement, "_calls", lambda *_: [Call("npu_mrope", 5, frozenset({"cache_mode"}), line=3)])
     with pytest.raises(TargetError, match=r"no argument 'cache_mode'\. torch_npu 2\.10\.0, .*2\.13\.0.* do; install"):
         agreement.demand(ours, theirs, caller)

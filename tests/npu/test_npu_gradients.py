@@ -9,9 +9,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from ascend_overlay import npu  # noqa: E402
+from ascend_overlay.npu.case import OperatorCase  # noqa: E402
 from ascend_overlay.npu.cases import cases  # noqa: E402
 from ascend_overlay.npu.reference import KERNELS  # noqa: E402
-from ascend_overlay.verify.case import OperatorCase  # noqa: E402
 
 KERNEL = {kernel.name: kernel for kernel in KERNELS}
 

@@ -15,7 +15,7 @@ from typing import Any
 import ascend_overlay
 
 MODELS = Path(__file__).parent.parent / "models"
-_COMMAND = "import sys; from ascend_overlay.cli import main; main(prog_name='ascend-overlay')"
+_COMMAND = "import sys; from ascend_overlay.commands.cli import main; main(prog_name='ascend-overlay')"
 
 
 @dataclass(frozen=True)

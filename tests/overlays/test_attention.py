@@ -23,13 +23,13 @@ def vllm_loaded() -> None:
 
 
 def _request(blocks: Sequence[int], context: int, new: int) -> Any:
-    from ascend_overlay.overlays.cases.attention_batches import Request
+    from ascend_overlay.overlays.attention.cases.attention_batches import Request
 
     return Request(tuple(blocks), context, new)
 
 
 def _layer(dtype: Any, **options: Any) -> Any:
-    from ascend_overlay.overlays.cases.attention_batches import CachedLayer
+    from ascend_overlay.overlays.attention.cases.attention_batches import CachedLayer
 
     return CachedLayer(dtype, **options)
 
@@ -180,7 +180,7 @@ def test_while_vllm_measures_its_memory_the_results_are_zeros() -> None:
 def test_a_layer_that_shares_a_cache_does_not_write() -> None:
     import torch
 
-    from ascend_overlay.overlays.cases.attention_batches import PREFIX
+    from ascend_overlay.overlays.attention.cases.attention_batches import PREFIX
 
     with ascend_overlay.enabled(only=ONLY, trace=True):
         layer = _layer(torch.bfloat16)
@@ -287,7 +287,7 @@ def test_a_cache_in_fp8_stays_vllms_and_is_refused_where_it_is_asked_for() -> No
 
 
 def _impl(**options: Any) -> Any:
-    from ascend_overlay.overlays.layers.attention.forward import AscendAttentionImpl
+    from ascend_overlay.overlays.attention.forward import AscendAttentionImpl
 
     return AscendAttentionImpl(4, 64, 0.125, 2, **options)
 
@@ -338,7 +338,7 @@ def test_batches_that_are_not_understood_are_errors() -> None:
 def test_caches_that_the_operator_cannot_address_are_errors() -> None:
     import torch
 
-    from ascend_overlay.overlays.layers.attention.cache import halves
+    from ascend_overlay.overlays.attention.cache import halves
 
     with pytest.raises(OverlayError, match="are 8192 elements apart and have 4096"):
         halves(torch.zeros(3, 2, 16, 256)[:, :, :, :128])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from model_runs import finish, start
 
-from ascend_overlay.demo.tiny import make_llama3
+from ascend_overlay.commands.demo.tiny import make_llama3
 
 pytestmark = pytest.mark.e2e
 
@@ -28,7 +28,7 @@ def test_greedy_tokens_and_their_probabilities_are_stock_vllms(served: Any) -> N
         for here, there in zip(ours, theirs, strict=True):
             common = here.keys() & there.keys()
             assert len(common) >= 15
-            # In bfloat16; see ascend_overlay.demo.compare.
+            # In bfloat16; see ascend_overlay.commands.demo.compare.
             assert all(abs(here[token] - there[token]) < 0.2 for token in common)
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from model_runs import Run, run
 
-from ascend_overlay.demo.tiny import make_deepseek_v2, make_llama
+from ascend_overlay.commands.demo.tiny import make_deepseek_v2, make_llama
+from ascend_overlay.ledgers.records import Ledger, read_folder
 from ascend_overlay.overlays.compat import rope
 from ascend_overlay.overlays.compat.arguments import without_old
 from ascend_overlay.overlays.compat.names import forwarder
-from ascend_overlay.records import Ledger, read_folder
 
 
 class Tensor:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from model_runs import Run, finish, run, start
 
-from ascend_overlay.demo.tiny import make_deepseek_v2
-from ascend_overlay.overlays.models.deepseek_v2 import overlay
+from ascend_overlay.commands.demo.tiny import make_deepseek_v2
+from ascend_overlay.overlays.deepseek_v2 import overlay
 
 pytestmark = pytest.mark.vllm
 
@@ -34,7 +34,7 @@ def loads(folder: Path, checkpoint: Path) -> Run:
 
 
 def test_both_architectures_get_the_subclasses(loads: Run) -> None:
-    module = "ascend_overlay.overlays.models.deepseek_v2_model"
+    module = "ascend_overlay.overlays.deepseek_v2.model"
     assert [patch.key for patch in overlay.patches] == [
         "model architecture DeepseekV2ForCausalLM",
         "model architecture DeepseekV3ForCausalLM",

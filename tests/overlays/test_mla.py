@@ -46,7 +46,7 @@ def groups() -> Iterator[None]:
 
 
 def _steps(**options: Any) -> Any:
-    from ascend_overlay.overlays.cases.latent_steps import LatentSteps
+    from ascend_overlay.overlays.mla.cases.latent_steps import LatentSteps
 
     return LatentSteps(**options)
 
@@ -169,7 +169,7 @@ def test_several_queries_of_a_sequence_are_decoded_together() -> None:
 def test_rows_that_belong_to_nobody_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from ascend_overlay.overlays.layers.mla.impl import AscendMLAImpl
+    from ascend_overlay.overlays.mla.impl import AscendMLAImpl
 
     theirs = AscendMLAImpl.do_kv_cache_update
 
@@ -220,7 +220,7 @@ def test_nothing_is_computed_while_vllm_measures_its_memory() -> None:
 def test_the_angles_of_a_step_are_looked_up_once_for_all_layers() -> None:
     import torch
 
-    from ascend_overlay.overlays.layers.mla.backend import AscendMLAMetadata
+    from ascend_overlay.overlays.mla.backend import AscendMLAMetadata
 
     step = object.__new__(AscendMLAMetadata)
     step.num_actual_tokens = 2
@@ -239,7 +239,7 @@ def test_the_angles_of_a_step_are_looked_up_once_for_all_layers() -> None:
 def test_the_cache_is_two_planes_of_one_allocation() -> None:
     import torch
 
-    from ascend_overlay.overlays.layers.mla.cache import planes
+    from ascend_overlay.overlays.mla.cache import planes
 
     cache = torch.arange(3 * 16 * 576).view(3, 16, 576)
     latents, keys = planes(cache)

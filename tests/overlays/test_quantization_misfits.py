@@ -12,9 +12,9 @@ import pytest
 from layer_kit import one_rank
 
 import ascend_overlay
-from ascend_overlay.demo.tiny import make_llama, make_qwen3_moe
+from ascend_overlay.commands.demo.tiny import make_llama, make_qwen3_moe
+from ascend_overlay.commands.quantize.run import quantize
 from ascend_overlay.errors import CheckpointError
-from ascend_overlay.quantize.run import quantize
 
 torch = pytest.importorskip("torch")
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from model_runs import run
 
-from ascend_overlay.demo.tiny import make_llama
-from ascend_overlay.records import read_folder
+from ascend_overlay.commands.demo.tiny import make_llama
+from ascend_overlay.ledgers.records import read_folder
 
 torch = pytest.importorskip("torch")
 

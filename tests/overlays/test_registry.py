@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from model_runs import Run, run
 
-from ascend_overlay.demo.tiny import make_llama
+from ascend_overlay.commands.demo.tiny import make_llama
 from ascend_overlay.overlays.registry import checks, origin
 
 MODELS = """

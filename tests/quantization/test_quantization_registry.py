@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ascend_overlay.engine import Engine
+from ascend_overlay.engine.engine import Engine
 from ascend_overlay.errors import CheckpointError, ConflictError, PluginError
 from ascend_overlay.quantization import (
     CheckpointTensor,

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ascend_overlay.quantize.run import Silent
+from ascend_overlay.commands.quantize.run import Silent
 
 CONFIG = {"model_type": "test", "num_hidden_layers": 2, "torch_dtype": "bfloat16"}
 

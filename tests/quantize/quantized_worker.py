@@ -15,7 +15,7 @@ from typing import Any
 import quantized_layers
 from safetensors.torch import load_file
 
-from ascend_overlay.demo import in_process, tiny
+from ascend_overlay.commands.demo import in_process, tiny
 
 
 def main(specification: str) -> None:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ascend_overlay.quantize import arithmetic
+from ascend_overlay.commands.quantize import arithmetic
 
 DTYPES = st.sampled_from([torch.bfloat16, torch.float16])
 MAGNITUDES = st.sampled_from([1e-6, 1e-3, 0.05, 1.0, 40.0])

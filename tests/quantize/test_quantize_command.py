@@ -12,10 +12,10 @@ import quantize_kit as kit
 from click.testing import CliRunner, Result
 from rich.console import Console
 
-from ascend_overlay.cli import main
-from ascend_overlay.quantize import calibration
-from ascend_overlay.quantize.run import quantize
-from ascend_overlay.quantize.show import Shown
+from ascend_overlay.commands.cli import main
+from ascend_overlay.commands.quantize import calibration
+from ascend_overlay.commands.quantize.run import quantize
+from ascend_overlay.commands.quantize.show import Shown
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_what_it_would_do(folder: Path) -> None:
 def test_a_dry_run_is_quick(folder: Path, python: Any) -> None:
     arguments = ["quantize", str(folder / "model"), "out", "--scheme", "w8a8", "--dry-run"]
     code = (
-        "import sys; from ascend_overlay.cli import main\n"
+        "import sys; from ascend_overlay.commands.cli import main\n"
         f"main({arguments!r}, standalone_mode=False)\n"
         "assert not {'torch', 'vllm', 'numpy', 'safetensors'} & set(sys.modules)"
     )

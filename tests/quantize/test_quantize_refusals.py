@@ -12,10 +12,10 @@ import quantize_kit as kit
 import torch
 from safetensors.torch import save_file
 
+from ascend_overlay.commands.quantize import calibration, observe, prompts, rules
+from ascend_overlay.commands.quantize.checkpoint import Checkpoint, read
+from ascend_overlay.commands.quantize.run import plan, quantize
 from ascend_overlay.errors import ConfigError, QuantizeError
-from ascend_overlay.quantize import calibration, observe, prompts, rules
-from ascend_overlay.quantize.checkpoint import Checkpoint, read
-from ascend_overlay.quantize.run import plan, quantize
 
 Q = "model.layers.0.self_attn.q_proj.weight"
 

@@ -17,11 +17,11 @@ import pytest
 import quantize_kit as kit
 import torch
 
+from ascend_overlay.commands.quantize import arithmetic, calibration, state, writer
+from ascend_overlay.commands.quantize.run import quantize
+from ascend_overlay.commands.quantize.writer import Job
 from ascend_overlay.errors import QuantizeError
 from ascend_overlay.quantization.description import FILE
-from ascend_overlay.quantize import arithmetic, calibration, state, writer
-from ascend_overlay.quantize.run import quantize
-from ascend_overlay.quantize.writer import Job
 
 Q = "model.layers.0.self_attn.q_proj"
 RANGE = (-2.5, 4.0)
@@ -176,7 +176,7 @@ def test_what_belongs_to_the_weights(model: Path, tmp_path: Path) -> None:
 
 
 def test_every_tensor_begins_where_its_dtype_wants_it(model: Path, tmp_path: Path, prompts: Path) -> None:
-    from ascend_overlay.quantize import checkpoint
+    from ascend_overlay.commands.quantize import checkpoint
 
     quantize(model, tmp_path / "out", "w8a8", calibrate=prompts)
     found = checkpoint.read(tmp_path / "out")
@@ -213,7 +213,7 @@ def test_a_killed_process_leaves_a_run_that_goes_on(model: Path, tmp_path: Path)
     script = """
 import os, signal, sys
 from pathlib import Path
-from ascend_overlay.quantize.run import Silent, quantize
+from ascend_overlay.commands.quantize.run import Silent, quantize
 class Watcher(Silent):
     done = 0
     def tensor(self, name, size):
@@ -332,8 +332,8 @@ def test_a_full_disk_is_noticed_before_anything_is_written(
 
 def test_memory_is_that_of_one_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks are read one by one: no read is larger than asked for at once."""
-    from ascend_overlay.quantize import schemes
-    from ascend_overlay.quantize.checkpoint import Entry
+    from ascend_overlay.commands.quantize import schemes
+    from ascend_overlay.commands.quantize.checkpoint import Entry
 
     monkeypatch.setattr(schemes, "_ELEMENTS_AT_ONCE", 40)
     model = kit.write(tmp_path / "model", kit.llama())
@@ -353,7 +353,7 @@ def test_memory_is_that_of_one_tensor(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_what_was_announced_is_what_is_written(model: Path, tmp_path: Path) -> None:
-    from ascend_overlay.quantize.run import plan
+    from ascend_overlay.commands.quantize.run import plan
 
     made = plan(model, "w8a16")
     assert isinstance(made.job, Job) and not (tmp_path / "out").exists()

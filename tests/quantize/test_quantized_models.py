@@ -20,11 +20,11 @@ import pytest
 from grid import asked_for, marks
 from safetensors.torch import load_file, save_file
 
-from ascend_overlay.demo import in_process, tiny
-from ascend_overlay.quantize import calibration
-from ascend_overlay.quantize.run import quantize
+from ascend_overlay.commands.demo import in_process, tiny
+from ascend_overlay.commands.quantize import calibration
+from ascend_overlay.commands.quantize.run import quantize
 
-COMMAND = (sys.executable, "-c", "from ascend_overlay.cli import main; main(prog_name='ascend-overlay')")
+COMMAND = (sys.executable, "-c", "from ascend_overlay.commands.cli import main; main(prog_name='ascend-overlay')")
 PROMPTS = ("The river wanted to see the mountains, so", "In the morning the market sold bread, olives and")
 CALIBRATION = """
 Once upon a time there was a river that wanted to see the mountains, so it asked the clouds to carry it upwards.

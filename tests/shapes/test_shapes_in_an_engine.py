@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from shape_kit import MODULES, OVERLAYS
 
-from ascend_overlay.demo.tiny import make_llama
-from ascend_overlay.records import Ledger, read_folder
+from ascend_overlay.commands.demo.tiny import make_llama
+from ascend_overlay.ledgers.records import Ledger, read_folder
 
 pytestmark = pytest.mark.e2e
 

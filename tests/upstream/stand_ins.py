@@ -53,7 +53,7 @@ def _in_halves(prepopulate: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(prepopulate)
     def prepopulated(**options: Any) -> Any:
-        from ascend_overlay.overlays.layers.attention.cache import halves
+        from ascend_overlay.overlays.attention.cache import halves
 
         cache = prepopulate(**options)
         lengths = options["common_attn_metadata"].seq_lens.tolist()
@@ -106,7 +106,7 @@ def _in_planes(prepopulate: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(prepopulate)
     def prepopulated(*args: Any, **options: Any) -> Any:
-        from ascend_overlay.overlays.layers.mla.cache import planes
+        from ascend_overlay.overlays.mla.cache import planes
 
         rows = prepopulate(*args, **options)
         cache = rows.new_empty(rows.shape)

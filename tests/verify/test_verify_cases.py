@@ -8,9 +8,9 @@ import pytest
 
 pytest.importorskip("torch")
 
+from ascend_overlay.commands.verify import gather
 from ascend_overlay.quantization import ExpertsScheme, schemes
 from ascend_overlay.settings import Settings
-from ascend_overlay.verify import gather
 
 
 def _quantized() -> list[Any]:

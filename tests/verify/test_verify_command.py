@@ -14,10 +14,10 @@ from verify_kit import console, layer, operator, printed, swiglu, writer
 
 from ascend_overlay import Overlay
 from ascend_overlay import settings as settings_module
+from ascend_overlay.commands.verify import command, layers, usage
 from ascend_overlay.errors import ConfigError, PluginError
 from ascend_overlay.npu import availability
 from ascend_overlay.npu.genuine import source
-from ascend_overlay.verify import command, layers, usage
 
 LIB = "import torch\ndef gate(x):\n    a, b = x.chunk(2, -1)\n    return torch.nn.functional.silu(a) * b\n"
 GATE = """
@@ -82,7 +82,7 @@ def test_a_plugin_that_is_loaded_for_it_brings_operator_and_case(
                 import torch
                 from ascend_overlay.hooks import hookimpl
                 from ascend_overlay.npu import ReferenceKernel
-                from ascend_overlay.verify import OperatorCase
+                from ascend_overlay.commands.verify import OperatorCase
 
                 @hookimpl
                 def ascend_overlay_kernels():
@@ -199,7 +199,7 @@ def test_skipped_layers_are_no_failure_and_said(verify: Any, site: Any, monkeypa
 
 
 def test_a_device_adds_its_rows(verify: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ascend_overlay.verify import operators
+    from ascend_overlay.commands.verify import operators
 
     device = operators.Device(
         "npu", lambda tensor: tensor.clone(), lambda name, *a, **k: operators._call(name, *a, **k) * 1.1
@@ -212,7 +212,7 @@ def test_a_device_adds_its_rows(verify: Any, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_device_adds_rows_of_layers_too(verify: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ascend_overlay.verify import operators
+    from ascend_overlay.commands.verify import operators
 
     device = operators.Device("cpu", lambda tensor: tensor.clone(), operators._call)
     monkeypatch.setattr(operators, "npu_device", lambda: device)
@@ -257,7 +257,7 @@ PLUGIN = """
 import os, torch
 from ascend_overlay import Overlay
 from ascend_overlay.hooks import hookimpl
-from ascend_overlay.verify import OperatorCase
+from ascend_overlay.commands.verify import OperatorCase
 @hookimpl
 def ascend_overlay_cases():
     def case(label, error):

@@ -37,14 +37,14 @@ _ANSWERS: dict[Any, Any] = {
 
 def _found() -> list[Any]:
     """Return the cases, each in one dtype."""
-    from ascend_overlay.verify import gather
+    from ascend_overlay.commands.verify import gather
 
     return list({(case.layer, case.label): case for case in reversed(gather.gather(Settings()).layers)}.values())
 
 
 def test_all_of_a_layer_is_on_the_device() -> None:
     pytest.importorskip("vllm")
-    from ascend_overlay.verify import layers
+    from ascend_overlay.commands.verify import layers
 
     found = _found()
     for overlay in dict.fromkeys(case.overlay for case in found):

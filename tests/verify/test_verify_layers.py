@@ -10,9 +10,9 @@ from verify_kit import layer, torch
 
 import ascend_overlay
 from ascend_overlay import Overlay
+from ascend_overlay.commands.verify import layers, operators
+from ascend_overlay.commands.verify.operators import Device
 from ascend_overlay.conditions import predicate
-from ascend_overlay.verify import layers, operators
-from ascend_overlay.verify.operators import Device
 
 LIB = """
 import torch

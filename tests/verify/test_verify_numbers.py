@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from ascend_overlay.verify.numbers import compare, same  # noqa: E402
+from ascend_overlay.commands.verify.numbers import compare, same  # noqa: E402
 
 NAN, INF = math.nan, math.inf
 

@@ -9,11 +9,11 @@ import pytest
 from verify_kit import operator, swiglu, torch, writer
 
 from ascend_overlay import npu
+from ascend_overlay.commands.verify import operators, referee
+from ascend_overlay.commands.verify.operators import Device
 from ascend_overlay.npu.genuine import meta
 from ascend_overlay.npu.genuine.meta import Answer, Shape, Statement
 from ascend_overlay.npu.genuine.source import TorchNpu
-from ascend_overlay.verify import operators, referee
-from ascend_overlay.verify.operators import Device
 
 
 def test_a_right_number_passes() -> None:

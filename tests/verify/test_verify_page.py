@@ -11,12 +11,12 @@ pytest.importorskip("torch")
 from packaging.specifiers import SpecifierSet
 
 from ascend_overlay import Overlay, versions
+from ascend_overlay.commands.verify import page, usage
+from ascend_overlay.commands.verify.usage import Usage
 from ascend_overlay.npu import contract, schemas
 from ascend_overlay.npu.calls import Call
 from ascend_overlay.npu.reference import KERNELS
 from ascend_overlay.overlays import ascend_overlay_overlays
-from ascend_overlay.verify import page, usage
-from ascend_overlay.verify.usage import Usage
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "operators.md"
 OVERLAYS = list(ascend_overlay_overlays())
@@ -43,7 +43,9 @@ def test_a_file_is_read_as_it_was_written() -> None:
 
 def test_the_page_is_current() -> None:
     _, mark, below = DOCUMENT.read_text(encoding="utf-8").partition(page.MARK)
-    assert mark and below.strip() == page.text().strip(), "run: python -m ascend_overlay.verify.page docs/operators.md"
+    assert mark and below.strip() == page.text().strip(), (
+        "run: python -m ascend_overlay.commands.verify.page docs/operators.md"
+    )
 
 
 def test_writing_the_page_keeps_what_is_above(tmp_path: Path) -> None:
@@ -88,7 +90,7 @@ def test_what_a_release_refuses() -> None:
 def test_what_an_overlay_uses_is_found_without_importing_it() -> None:
     found = {overlay.name: usage.of(overlay) for overlay in OVERLAYS}
     assert found["layernorm"].loads >= {"npu_rms_norm", "npu_add_rms_norm"}
-    assert ("ascend_overlay.overlays.layers.rotary.rotation", "npu_mrope") in {
+    assert ("ascend_overlay.overlays.rotary.rotation", "npu_mrope") in {
         (module, call.operator) for module, call in found["rotary"].calls
     }
     # It calls it in a module that it shares with others.

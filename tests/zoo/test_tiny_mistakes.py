@@ -16,7 +16,7 @@ import mistakes
 import torch
 from zoo_kit import TOLERANCES
 
-from ascend_overlay.demo import tiny
+from ascend_overlay.commands.demo import tiny
 
 SEEDS = (0, 1, 2)
 

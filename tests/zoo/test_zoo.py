@@ -12,7 +12,7 @@ import pytest
 from zoo_kit import ALL, SPREAD, TOKENS, TOLERANCES, Run, Zoo, params
 from zoo_operators import operators
 
-from ascend_overlay.demo.compare import Difference, compare
+from ascend_overlay.commands.demo.compare import Difference, compare
 
 
 def assert_same(one: dict[str, Any], other: dict[str, Any], tolerance: float) -> None:

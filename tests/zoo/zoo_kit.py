@@ -4,8 +4,8 @@ One process runs all of the stock models after each other, another one all of th
 more run the overlaid ones that are spread over two processes. So each model costs seconds, where an engine started for
 it alone costs most of a minute. What runs is what the selected tests ask for.
 
-To add a model: a maker in ascend_overlay.demo.tiny and a line in its FAMILIES, what it is able to show in mistakes.py,
-and what it must call in zoo_operators.py.
+To add a model: a maker in ascend_overlay.commands.demo.tiny and a line in its FAMILIES, what it is able to show in
+mistakes.py, and what it must call in zoo_operators.py.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import Any
 import pytest
 from grid import marks
 
-from ascend_overlay.demo import in_process, tiny
-from ascend_overlay.records import Ledger, read_folder
+from ascend_overlay.commands.demo import in_process, tiny
+from ascend_overlay.ledgers.records import Ledger, read_folder
 
 TOLERANCES = {"bfloat16": 0.3, "float16": 0.05, "float32": 0.005}
 """Largest difference of a log probability that passes, in nats, by the dtype that a model computes in.
@@ -50,7 +50,7 @@ AGAIN = (f"{LONG} Count them:", f"{LONG} Memory is slow")
 """Prompts that begin with one that was there before: what is cached of it is used again."""
 
 _WORKER = Path(__file__).with_name("zoo_worker.py")
-_COMMAND = "import sys; from ascend_overlay.cli import main; sys.argv[0] = 'ascend-overlay'; main()"
+_COMMAND = "import sys; from ascend_overlay.commands.cli import main; sys.argv[0] = 'ascend-overlay'; main()"
 
 
 @dataclass(frozen=True, order=True)
@@ -58,8 +58,8 @@ class Run:
     """One model, run in one way.
 
     Attributes:
-        mode: one of ascend_overlay.demo.in_process.MODES.
-        family: which of ascend_overlay.demo.tiny.FAMILIES.
+        mode: one of ascend_overlay.commands.demo.in_process.MODES.
+        family: which of ascend_overlay.commands.demo.tiny.FAMILIES.
         dtype: what it computes in.
         parallel: over how many processes it is spread.
     """

@@ -29,7 +29,7 @@ OPERATORS: dict[str, tuple[str, ...]] = {
     "deepseek_v2": (*_NORMS, *_MLP, *_LATENT, _SOFTMAX, *_EXPERTS),
     "deepseek_v3": (*_NORMS, *_MLP, *_LATENT, _SIGMOID, *_EXPERTS),
 }
-"""By family of ascend_overlay.demo.tiny: what fails to run is a layer that went by its overlay."""
+"""By family of ascend_overlay.commands.demo.tiny: what fails to run is a layer that went by its overlay."""
 
 
 def operators(family: str, dtype: str) -> tuple[str, ...]:

@@ -14,8 +14,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from ascend_overlay.demo import in_process
-from ascend_overlay.demo.worker import output
+from ascend_overlay.commands.demo import in_process
+from ascend_overlay.commands.demo.worker import output
 
 
 def main(specification: str) -> None:
@@ -57,7 +57,7 @@ def generate(spec: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
         outputs = llm.generate(spec["prompts"], everything, use_tqdm=False)
         again = llm.generate(spec["again"], wanted, use_tqdm=False)
         return {
-            "overlaid": "ascend_overlay.engine" in sys.modules,
+            "overlaid": "ascend_overlay.engine.engine" in sys.modules,
             "outputs": [output(found) for found in outputs],
             "again": [output(found) for found in again],
             "cached": [found.num_cached_tokens for found in again],

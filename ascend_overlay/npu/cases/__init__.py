@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 
-from ascend_overlay.verify.case import OperatorCase
+from ascend_overlay.npu.case import OperatorCase
 
 GROUPS = ("activation", "normalization", "rotary", "layout", "quantization", "attention", "latent", "moe")
 """Modules of this package; each has ``cases()``."""

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ascend_overlay.npu.case import Arguments, OperatorCase
 from ascend_overlay.npu.cases.numbers import FLOATS, HALF_UNIT, normal
-from ascend_overlay.verify.case import Arguments, OperatorCase
 
 _SHAPES = {"one token": (1, 256), "7 tokens, 3 dimensions": (7, 3, 96), "no token": (0, 64)}
 

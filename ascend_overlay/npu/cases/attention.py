@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ascend_overlay.npu.case import Arguments, OperatorCase
 from ascend_overlay.npu.cases.numbers import HALF_UNIT, normal
-from ascend_overlay.verify.case import Arguments, OperatorCase
 
 _BLOCK, _BLOCKS = 128, 7
 _TABLE = [[3, 5, 0], [6, 0, 0], [1, 4, 2]]

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ascend_overlay.npu.case import Arguments, OperatorCase
 from ascend_overlay.npu.cases.numbers import dtype_of, normal
-from ascend_overlay.verify.case import Arguments, OperatorCase
 
 _LAYOUTS = {"to ND": 2, "to FRACTAL_NZ": 29}
 

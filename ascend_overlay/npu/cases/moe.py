@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ascend_overlay.npu.case import Arguments, OperatorCase
 from ascend_overlay.npu.cases.numbers import FLOATS, HALF_UNIT, dtype_of, normal
-from ascend_overlay.verify.case import Arguments, OperatorCase
 
 _TOKENS, _EXPERTS, _TOP_K, _HIDDEN, _COLUMNS = 9, 16, 3, 64, 48
 _COUNTED = {"expert_num": _EXPERTS, "expert_tokens_num_type": 1, "expert_tokens_num_flag": True}

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ascend_overlay.npu.case import Arguments, OperatorCase
 from ascend_overlay.npu.cases.numbers import FLOATS, HALF_UNIT, normal
-from ascend_overlay.verify.case import Arguments, OperatorCase
 
 _SHAPES = {"one token": (1, 256), "7 tokens, 3 heads": (7, 3, 96), "odd row": (5, 769)}
 _EPSILON = 1e-5

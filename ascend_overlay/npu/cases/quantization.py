@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ascend_overlay.npu.case import Arguments, OperatorCase
 from ascend_overlay.npu.cases.numbers import HALF_UNIT, dtype_of, normal
-from ascend_overlay.verify.case import Arguments, OperatorCase
 
 _HALVES = ("bfloat16", "float16")
 _TOKENS = {"one token": 1, "33 tokens": 33}

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ascend_overlay.npu.case import Arguments, OperatorCase
 from ascend_overlay.npu.cases.numbers import FLOATS, HALF_UNIT, dtype_of, normal
-from ascend_overlay.verify.case import Arguments, OperatorCase
 
 _TOKENS, _POSITIONS = 7, 50
 

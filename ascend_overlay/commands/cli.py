@@ -1,0 +1,279 @@
+"""The command `ascend-overlay`."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ascend_overlay import __version__, process
+from ascend_overlay.commands import json_output
+from ascend_overlay.errors import OverlayError
+from ascend_overlay.settings import WEIGHT_NZ, Settings, preferences
+
+_LOAD = click.option("--load", metavar="MODULE,...", help="Register these modules as plugins.")
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ascend_overlay.ledgers.records import Ledger
+
+
+class _Group(click.Group):
+    """Shows an OverlayError as what it is, a sentence for the user, and leaves with status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OverlayError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ascend-overlay")
+def main() -> None:
+    """Patch a stock vLLM for Ascend NPU, in every process that it starts."""
+
+
+def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(
+        [
+            click.option("--only", metavar="NAME,...", help="Enable these overlays only."),
+            click.option("--exclude", metavar="NAME,...", help="Leave these overlays out."),
+            click.option("--strict/--no-strict", default=None, help="Stop on a failing overlay, or only warn."),
+            click.option("--plugins", metavar="NAME,...", help="Allow these third-party plugins only."),
+            _LOAD,
+            click.option("--prefer", metavar="TARGET=OVERLAY,...", help="Who wins a conflict on a target."),
+            click.option("--ledger", metavar="DIR", type=click.Path(), help="Write one ledger file per process."),
+            click.option("--trace/--no-trace", default=None, help="Count the calls of NPU operators."),
+            click.option("--weight-nz", type=click.Choice(WEIGHT_NZ), help="Which weights get the layout FRACTAL_NZ."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def _settings(
+    only: str | None,
+    exclude: str | None,
+    strict: bool | None,
+    plugins: str | None,
+    load: str | None,
+    prefer: str | None,
+    ledger: str | None,
+    trace: bool | None,
+    weight_nz: str | None,
+) -> Settings:
+    return Settings.from_env().updated(
+        only=_names(only),
+        exclude=_names(exclude),
+        strict=strict,
+        plugins=_names(plugins),
+        load=_names(load),
+        prefer=None if prefer is None else preferences(prefer, whose="--prefer"),
+        ledger=ledger,
+        trace=trace,
+        weight_nz=weight_nz,
+    )
+
+
+def _near(option: str) -> list[str]:
+    known = [name for parameter in run.params for name in parameter.opts]
+    return difflib.get_close_matches(option.partition("=")[0], known)
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@_settings_options
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def run(command: tuple[str, ...], **options: Any) -> None:
+    """Run COMMAND with the overlays, in all its Python processes.
+
+    For example: ascend-overlay run vllm serve MODEL
+    """
+    from ascend_overlay import api
+
+    if command[0].startswith("-"):
+        raise click.NoSuchOption(command[0], possibilities=_near(command[0]))
+    settings = _settings(**options)
+    if not settings.load:
+        # A wrong name is better told here than in the middle of an import of vLLM. Modules to load are for the command
+        # to find, whose search path is its own.
+        api.check_settings(settings)
+    environment = os.environ | settings.to_env()
+    environment["PYTHONPATH"] = process.prepended(environment.get("PYTHONPATH", ""), process.startup_folder())
+    # Nothing flushes this once another program has taken the place of this one.
+    sys.stdout.flush()
+    try:
+        os.execvpe(command[0], command, environment)
+    except OSError as error:
+        raise click.ClickException(f"{command[0]!r} cannot be run: {error.strerror}.") from error
+
+
+@main.command(short_help="Arm the overlays in every Python of this environment.")
+@click.argument("action", type=click.Choice(["on", "off", "status"]))
+def autoload(action: str) -> None:
+    """Arm the overlays in every Python process of this environment; ASCEND_OVERLAY=1 then enables them."""
+    from ascend_overlay.hooks import autoload as pth
+
+    if action == "on":
+        pth.on()
+    elif action == "off":
+        pth.off()
+    click.echo(pth.status())
+
+
+@main.command("list")
+@_settings_options
+@json_output.option
+def list_command(write: json_output.Write | None, **options: Any) -> None:
+    """Show what would be enabled in this environment. Imports no vLLM."""
+    from ascend_overlay import api
+
+    settings = _settings(**options)
+    api.enable_for_listing(settings)
+    if write is not None:
+        write(api.ledger().to_dict())
+    else:
+        _show([api.ledger()])
+
+
+@main.command("ledger", short_help="Show what happened in the processes of a run.")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--each", is_flag=True, help="Print one table a process, with what each patch did.")
+@json_output.option
+def ledger_command(folder: Path, each: bool, write: json_output.Write | None) -> None:
+    """Show the ledgers that the processes of a run wrote to FOLDER (ASCEND_OVERLAY_LEDGER)."""
+    from ascend_overlay.ledgers.records import read_folder
+
+    ledgers = read_folder(folder)
+    if not ledgers:
+        raise click.ClickException(f"there is no ledger in {str(folder)!r}; run with ASCEND_OVERLAY_LEDGER={folder}.")
+    if write is not None:
+        write([found.to_dict() for found in ledgers])
+    elif each:
+        _show(ledgers)
+    else:
+        from ascend_overlay.ledgers import processes
+
+        processes.show(ledgers, _console())
+
+
+@main.command(short_help="Show which layers of vLLM the overlays serve.")
+@click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_LOAD
+@json_output.option
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print the tables of docs/coverage.md.")
+def coverage(folder: Path | None, load: str | None, write: json_output.Write | None, as_markdown: bool) -> None:
+    """Show which layers and operators of vLLM the overlays serve, and why not. Imports no vLLM.
+
+    FOLDER is the source of a vLLM (site-packages/vllm, a checkout's vllm); default: the installed one. The status is 1
+    where there is a layer that nobody has looked at, as after a bump.
+    """
+    from ascend_overlay.commands.coverage import command
+
+    settings = Settings.from_env().updated(load=_names(load))
+    sys.exit(command.run(folder, settings, write=write, as_markdown=as_markdown, console=_console()))
+
+
+@main.command(
+    context_settings={"ignore_unknown_options": True},
+    add_help_option=False,
+    short_help="Run a tiny model in stock and in overlaid vLLM.",
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def demo(arguments: tuple[str, ...]) -> None:
+    """Run a tiny DeepSeek-V2 in stock and in overlaid vLLM, and compare."""
+    from ascend_overlay.commands.demo.command import main as demo_main  # type: ignore[import-not-found, unused-ignore]
+
+    sys.exit(demo_main(list(arguments)))
+
+
+@main.command(short_help="Quantize a model to int8, in ModelSlim's format.")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--scheme", required=True, metavar="w8a8|w8a8_dynamic|w8a16", help="What weights and inputs become.")
+@click.option("--calibrate", metavar="FILE", type=click.Path(path_type=Path), help="Prompts to observe, for w8a8.")
+@click.option("--keep", metavar="PATTERN", multiple=True, help="Leave these layers in float: '*.down_proj'.")
+@click.option("--dry-run", is_flag=True, help="Show what would be quantized, and write nothing.")
+def quantize(model: Path, out: Path, scheme: str, calibrate: Path | None, keep: tuple[str, ...], dry_run: bool) -> None:
+    """Quantize the model in the folder MODEL to int8, and write it to the folder OUT.
+
+    OUT is a checkpoint in ModelSlim's format, which vLLM serves with the overlays: ascend-overlay run vllm serve OUT.
+    A run that was interrupted goes on where it ended if it is given once more. Nothing is ever overwritten.
+    """
+    from ascend_overlay.commands.quantize import run as quantization
+    from ascend_overlay.commands.quantize import show
+
+    console = _console(highlight=False)
+    if dry_run:
+        show.plan(console, quantization.plan(model, scheme, keep))
+        return
+    watcher = show.Shown(console)
+    try:
+        found = quantization.quantize(model, out, scheme, calibrate=calibrate, keep=keep, watcher=watcher)
+    except KeyboardInterrupt:
+        raise click.ClickException(
+            f"interrupted. What is written to {out} is not lost: the same command goes on from there."
+        ) from None
+    finally:
+        watcher.close()
+    show.report(console, found)
+
+
+@main.command(short_help="Compare operators and layers with what they stand for.")
+@click.option("--only", metavar="NAME,...", help="Compare these operators, layers, or overlays' layers only.")
+@click.option("--dtype", metavar="DTYPE,...", help="Compare in these dtypes only.")
+@click.option("--quick", is_flag=True, help="Compare one case of each operator or layer and dtype.")
+@click.option("--torch-npu", metavar="RELEASE|WHEEL", help="Ask this torch_npu; a release is downloaded by pip.")
+@_LOAD
+@json_output.option
+def verify(
+    only: str | None,
+    dtype: str | None,
+    quick: bool,
+    torch_npu: str | None,
+    load: str | None,
+    write: json_output.Write | None,
+) -> None:
+    """Compare NPU operators and overlaid layers with what they stand in for.
+
+    Operators: each reference kernel with its formula or vLLM's own kernel; schema and result with the genuine
+    torch_npu; on a machine with an NPU, its kernels with the reference kernels. Layers: each in stock vLLM and under
+    its overlay. The exit status is 0 only if everything agrees.
+    """
+    from ascend_overlay.commands.verify import command
+
+    ok = command.run(
+        _console(),
+        only=_names(only) or (),
+        dtypes=_names(dtype) or (),
+        quick=quick,
+        torch_npu=torch_npu,
+        load=_names(load),
+        write=write,
+    )
+    sys.exit(0 if ok else 1)
+
+
+def _show(ledgers: Iterable[Ledger]) -> None:
+    from ascend_overlay.ledgers import table
+
+    console = _console()
+    for ledger in ledgers:
+        table.show(ledger, console)
+
+
+def _console(*, highlight: bool = True) -> Console:
+    from rich.console import Console
+
+    # A pipe has no width; the 80 columns that rich assumes are too few for targets.
+    return Console(width=None if sys.stdout.isatty() else 120, highlight=highlight)

@@ -1,0 +1,186 @@
+"""`ascend-overlay demo`: a tiny DeepSeek-V2 in stock and in overlaid vLLM, side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ascend_overlay import __version__, versions
+from ascend_overlay.commands import json_output, troubles
+from ascend_overlay.commands.demo import checks, compare, runs, show, tiny
+from ascend_overlay.errors import ConfigError
+
+_PROMPTS = (
+    "The river wanted to see the mountains, so",
+    "A language model reads",
+    "How many numbers are there between",
+    "In the morning",
+    "Each layer adds something",
+    "Once upon a time there was",
+    "Count them: one, two,",
+    "Memory is slow and",
+)
+
+_SEED = 12
+"""With these weights, none of the prompts leads to a near tie that another rounding could turn."""
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for; see the help of the command."""
+
+    compiled: bool
+    prompts: int
+    tokens: int
+    timeout: float
+    keep: Path | None
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command with the arguments `argv`; return its exit status.
+
+    The status is 0 if all is as it should be, 1 if something is not, and 2 if the command cannot be run as given.
+    """
+    try:
+        status = _command.main(list(argv), prog_name="ascend-overlay demo", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except ConfigError as error:
+        click.ClickException(str(error)).show()
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted; both runs are ended.", err=True)
+        return 130
+    return int(status or 0)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--eager/--compiled", default=True, help="Without torch.compile (default), or with it: slower to start.")
+@click.option(
+    "--prompts", type=click.IntRange(1, len(_PROMPTS)), default=4, show_default=True, help="How many prompts."
+)
+@click.option("--tokens", type=click.IntRange(1, 128), default=16, show_default=True, help="Tokens for each prompt.")
+@click.option("--timeout", type=click.FloatRange(min=1), default=600.0, show_default=True, help="Seconds for each run.")
+@click.option("--keep", type=_FOLDER, help="Keep model, ledgers and logs in this folder.")
+@json_output.option
+def _command(write: json_output.Write | None, **given: Any) -> int:
+    """Run a tiny DeepSeek-V2 in stock and in overlaid vLLM, and compare them.
+
+    Makes the model, runs it twice, each time in processes of its own, and shows the ledger of every process, how often
+    each NPU operator ran, whether both say the same, and time and memory side by side. Needs no NPU and no download.
+    The exit status is 0 only if everything is as it should be.
+    """
+    options = Options(compiled=not given.pop("eager"), **given)
+    if sentence := troubles.missing():
+        raise click.ClickException(sentence)
+    folder = _folder(options.keep)
+    keep = options.keep is not None
+    try:
+        ok = _run(options, folder, write)
+        keep = keep or not ok
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+    return 0 if ok else 1
+
+
+def _run(options: Options, folder: Path, write: json_output.Write | None) -> bool:
+    """Run both and say what came of it, by `write` as data where that is given; return whether all is well."""
+    console = show.console()
+    if write is None:
+        show.header(console, _about(options))
+    with show.Progress(console) as progress:
+        started = time.perf_counter()
+        model = tiny.make_deepseek_v2(folder / "model", seed=_SEED)
+        progress("both", "make the model", time.perf_counter() - started, True)
+        spec: dict[str, Any] = {
+            "model": str(model),
+            "prompts": list(_PROMPTS[: options.prompts]),
+            "tokens": options.tokens,
+            "compiled": options.compiled,
+        }
+        stock, overlaid = (
+            runs.execute(name, spec, folder / name, timeout=options.timeout, progress=progress)
+            for name in ("stock", "overlaid")
+        )
+    differences = (
+        compare.compare(stock.result["outputs"], overlaid.result["outputs"]) if stock.result and overlaid.result else []
+    )
+    found = checks.all_checks(stock, overlaid, differences)
+    ok = all(check.ok for check in found)
+    if write is None:
+        show.ledgers(console, overlaid.ledgers)
+        show.operators(console, overlaid.ledgers)
+        show.outputs(console, differences)
+        show.costs(console, show.cost_rows(stock, overlaid, options.prompts * options.tokens))
+        for run in (stock, overlaid):
+            if run.status != 0 or not run.result:
+                show.log_tail(console, run)
+        show.verdicts(console, found)
+    else:
+        write(
+            {
+                "ok": ok,
+                "checks": [asdict(check) for check in found],
+                "environment": dict(_about(options)),
+                "options": {"compiled": options.compiled, "prompts": options.prompts, "tokens": options.tokens},
+                "tolerance_nats": compare.TOLERANCE,
+                "operators": checks.operator_counts(overlaid.ledgers),
+                "differences": [difference.to_dict() for difference in differences],
+                "stock": stock.to_dict(),
+                "overlaid": overlaid.to_dict(),
+            }
+        )
+    if not ok and options.keep is None:
+        console.print(f"Model, ledgers and logs are left in {folder}", soft_wrap=True, markup=False)
+    return ok
+
+
+def _about(options: Options) -> list[tuple[str, str]]:
+    torch_npu = versions.installed("torch_npu")
+    kernels = f"torch_npu {torch_npu}" if torch_npu else "no torch_npu: reference kernels on CPU"
+    system = f"{platform.system()} {platform.machine()}"
+    mode = "with torch.compile" if options.compiled else "eager (without torch.compile)"
+    return [
+        ("overlays", f"ascend_overlay {__version__}"),
+        ("vLLM", f"{versions.installed('vllm')}, torch {versions.installed('torch')}, {kernels}"),
+        (
+            "machine",
+            f"Python {platform.python_version()}, {os.cpu_count()} CPUs, {system}",
+        ),
+        ("run", f"DeepSeek-V2, 3 layers, 1.5 million random parameters, bfloat16, {mode}"),
+    ]
+
+
+def _folder(keep: Path | None) -> Path:
+    if keep is None:
+        return Path(tempfile.mkdtemp(prefix="ascend-overlay-demo-"))
+    try:
+        keep.mkdir(parents=True, exist_ok=True)
+        for name in ("model", "stock", "overlaid"):
+            # Ledgers and phases of an earlier demo must not pass for those of this one.
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(keep / name)
+    except OSError as error:
+        raise click.ClickException(
+            f"{str(keep)!r} cannot be used ({error.strerror}); pass --keep another folder."
+        ) from error
+    return keep.resolve()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,157 @@
+"""Running layers of vLLM as they are, under an overlay, and on a machine with an NPU under the overlay there, too."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import dataclasses
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ascend_overlay import api
+from ascend_overlay import settings as settings_module
+from ascend_overlay.commands.verify.numbers import compare
+from ascend_overlay.commands.verify.operators import SLACK, Device
+from ascend_overlay.commands.verify.outcome import Outcome
+from ascend_overlay.errors import OverlayError, VersionError
+from ascend_overlay.npu import tracing
+from ascend_overlay.npu.case import LayerCase
+from ascend_overlay.npu.genuine.meta import flat
+
+
+def run(cases: Sequence[LayerCase], device: Device | None = None) -> Iterator[Outcome]:
+    """Run each case in stock vLLM, then those of each overlay under that overlay, and compare.
+
+    Args:
+        cases: what to run.
+        device: an NPU, to run them there as well, under the overlay. Stock vLLM stays on the CPU.
+
+    Yields:
+        What came of each case, overlay by overlay; with a device, then what came of it there.
+    """
+    outcomes = [outcome_of(case) for case in cases]
+    there = [outcome_of(case, device) for case in cases] if device else []
+    stock: list[Any] = []
+    with _traced(), configured():
+        for case, outcome in zip(cases, outcomes, strict=True):
+            stock.append(_run(case, outcome, "stock vLLM"))
+            if called := _called():
+                outcome.problems.append(f"stock vLLM called {', '.join(called)}: an overlay is in force already")
+    for overlay in dict.fromkeys(case.overlay for case in cases):
+        mine = [index for index, case in enumerate(cases) if case.overlay == overlay]
+        found = [each[index] for each in (outcomes, there) if each for index in mine]
+        try:
+            with api.enabled(only=[overlay], trace=True, propagate=False):
+                if reason := _ruled_out(overlay):
+                    raise VersionError(reason)
+                with configured():
+                    for index in mine:
+                        _compare(cases[index], outcomes[index], stock[index])
+                if device:
+                    # A configuration of its own: vLLM remembers layers by name.
+                    with configured(), torch.device(device.name):
+                        for index in mine:
+                            if not there[index].skipped:
+                                _compare(cases[index], there[index], stock[index])
+        except VersionError as error:
+            for outcome in found:
+                outcome.skipped = str(error)
+        except OverlayError as error:
+            for outcome in found:
+                outcome.problems.append(f"the overlay {overlay!r} cannot be enabled: {error}")
+        yield from found
+
+
+@contextlib.contextmanager
+def configured() -> Iterator[None]:
+    """Set vLLM's configuration for eager execution, with its kernels in their order, and groups of one process."""
+    from types import SimpleNamespace
+
+    from vllm.config import CompilationConfig, CompilationMode, VllmConfig, set_current_vllm_config
+
+    config = VllmConfig(compilation_config=CompilationConfig(mode=CompilationMode.NONE, custom_ops=["all"]))
+    with set_current_vllm_config(config), config.kernel_config.ir_op_priority.set_priority():
+        _groups_of_one()
+        # Some rotary embeddings ask for it.
+        config.model_config = SimpleNamespace(max_model_len=4096)  # type: ignore[assignment, unused-ignore]
+        yield
+
+
+def _groups_of_one() -> None:
+    """Set up vLLM's groups of processes, where nobody has; they stay for the rest of this process."""
+    from vllm.distributed import parallel_state
+
+    if not parallel_state.model_parallel_is_initialized():
+        folder = tempfile.mkdtemp(prefix="ascend-overlay-verify-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        parallel_state.init_distributed_environment(1, 0, f"file://{folder}/rendezvous", 0, "gloo")
+        parallel_state.ensure_model_parallel_initialized(1, 1)
+
+
+def outcome_of(case: LayerCase, device: Device | None = None) -> Outcome:
+    """Return what a case begins with, on the CPU or on an NPU."""
+    name = case.layer.rpartition(":")[2]
+    outcome = Outcome("layer", name, case.label, case.dtype, "vLLM's own", case.overlay, case.rtol, case.atol)
+    if device:
+        # Its kernels may be off the reference kernels, as those may be off stock vLLM.
+        outcome.kind, outcome.against = "NPU layer", "vLLM's own on the CPU"
+        outcome.rtol, outcome.atol = SLACK * case.rtol, SLACK * case.atol
+        outcome.skipped = case.cpu_only
+    return outcome
+
+
+def _run(case: LayerCase, outcome: Outcome, where: str) -> Any:
+    tracing.reset()
+    try:
+        return [result.cpu() if isinstance(result, Tensor) else result for result in flat(case.run())]
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        outcome.problems.append(f"it raises in {where}: {type(error).__name__}: {text}")
+        return None
+
+
+def _compare(case: LayerCase, outcome: Outcome, stock: Any) -> None:
+    where = " on the NPU" if outcome.kind == "NPU layer" else ""
+    overlaid = _run(case, outcome, f"the overlay {case.overlay!r}{where}")
+    outcome.called = tuple(_called())
+    if missing := [name for name in case.operators if name not in outcome.called]:
+        called = ", ".join(outcome.called) or "no operator"
+        outcome.problems.append(f"it did not call {', '.join(missing)} but {called}")
+    if stock is None and outcome.ok:
+        outcome.problems.append("there is nothing to compare with, since it raises in stock vLLM")
+    if stock is None or overlaid is None:
+        return
+    for one, other in zip(stock, overlaid, strict=False):
+        if isinstance(one, Tensor) and isinstance(other, Tensor) and one.dtype != other.dtype:
+            outcome.problems.append(f"it returns {other.dtype}, stock vLLM {one.dtype}")
+    outcome.numbers = compare(overlaid, stock, rtol=outcome.rtol, atol=outcome.atol)
+    if outcome.numbers.problem:
+        outcome.problems.append(outcome.numbers.problem)
+
+
+def _called() -> list[str]:
+    return [name for name, count in tracing.counts().items() if count]
+
+
+def _ruled_out(overlay: str) -> str | None:
+    """Return why nothing of the overlay applies here, or None."""
+    entries = api.ledger().of(overlay)
+    if any(entry.state != "skipped" for entry in entries) or not entries:
+        return None
+    return entries[0].reason
+
+
+@contextlib.contextmanager
+def _traced() -> Iterator[None]:
+    """Count the calls of NPU operators without any overlay."""
+    before = settings_module.in_force()
+    settings_module.use(dataclasses.replace(settings_module.current(), trace=True))
+    try:
+        yield
+    finally:
+        settings_module.use(before)

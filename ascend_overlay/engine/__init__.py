@@ -1,0 +1,1 @@
+"""enable() and disable(): from overlays to patched places and back."""

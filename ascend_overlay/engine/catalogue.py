@@ -1,0 +1,82 @@
+"""The overlays that plugins contribute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ascend_overlay.engine import plan
+from ascend_overlay.engine.plugins import Failure, Origin, Plugins
+from ascend_overlay.errors import PluginError
+from ascend_overlay.ledgers.records import Entry
+from ascend_overlay.overlay import Overlay
+from ascend_overlay.settings import Settings
+
+
+class Catalogue:
+    """All overlays that this process knows of, each with its contributor."""
+
+    def __init__(self, plugins: Plugins) -> None:
+        self._contributed: dict[str, tuple[Overlay, Origin]] = {}
+        self._plugins = plugins
+        self._asked: set[Origin] = set()
+
+    @property
+    def overlays(self) -> dict[str, Overlay]:
+        """The overlays by name, in the order of their contribution."""
+        return {name: overlay for name, (overlay, _) in self._contributed.items()}
+
+    def load(self, settings: Settings) -> None:
+        """Load the plugins that `settings` allow, and ask the new ones for overlays.
+
+        What is wrong with a plugin is added to its problems.
+        """
+        self._plugins.load(settings)
+        # pluggy asks the last registered first; overlays count in the order of registration, the built-in ones first.
+        answers = list(self._plugins.contributions("ascend_overlay_overlays", leave_out=self._asked))
+        for origin, answer in reversed(answers):
+            error = answer.error if isinstance(answer, Failure) else _unusable(answer, origin)
+            if error is not None:
+                self._plugins.problems.append((origin, error))
+                continue
+            self._asked.add(origin)
+            for overlay in answer:
+                self._add(overlay, origin)
+
+    def plugin_entries(self) -> list[Entry]:
+        """Return ledger entries on the plugins that were left out or have a problem."""
+        left_out = [
+            plan.entry_for("", origin, origin.plugin, "plugin", "skipped", reason)
+            for origin, reason in self._plugins.not_asked
+        ]
+        failed = [
+            plan.entry_for("", origin, origin.plugin, "plugin", "failed", str(error))
+            for origin, error in self._plugins.problems
+        ]
+        return left_out + failed
+
+    def unit(self, name: str, rank: int) -> plan.Unit:
+        """Return a unit of the overlay `name`."""
+        return plan.unit_of(*self._contributed[name], rank)
+
+    def _add(self, overlay: Overlay, origin: Origin) -> None:
+        known = self._contributed.get(overlay.name)
+        if known is not None and known[0] is not overlay:
+            text = f"{origin} and {known[1]} both contribute an overlay named {overlay.name!r}; rename one."
+            self._plugins.problems.append((origin, PluginError(text)))
+            # Asked again by the next enable(), which says the same again.
+            self._asked.discard(origin)
+            return
+        self._contributed[overlay.name] = overlay, origin
+
+
+def _unusable(contributed: Sequence[Any], origin: Origin) -> PluginError | None:
+    for overlay in contributed:
+        if not isinstance(overlay, Overlay):
+            return PluginError(f"{origin} contributes {overlay!r}, which is not an Overlay.")
+        if not overlay.patches:
+            return PluginError(
+                f"{origin} contributes the overlay {overlay.name!r}, which has no patch. overlay.wrap(target) and "
+                f"overlay.replace(target) without an implementation are decorators; see that they decorate a function."
+            )
+    return None

@@ -1,0 +1,111 @@
+"""Keeping the ledger of this process, and its file in the ledger folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+import sys
+import threading
+
+from ascend_overlay import process
+from ascend_overlay.engine.plan import Item
+from ascend_overlay.engine.state import State
+from ascend_overlay.ledgers import records
+from ascend_overlay.ledgers.records import Entry, Ledger, LedgerFolder
+
+logger = logging.getLogger("ascend_overlay")
+
+
+class Journal:
+    """The ledger of this process.
+
+    Attributes:
+        folder: where it is written at every change; None: nowhere.
+    """
+
+    def __init__(self, state: State) -> None:
+        self.folder: LedgerFolder | None = None
+        self._state = state
+        self._process = records.describe_process()
+        self._snapshots = itertools.count(1)
+        self._writing = threading.RLock()
+        self._written = 0
+
+    def open(self, folder: str | None) -> None:
+        """Write to `folder` from now on, or nowhere.
+
+        Raises:
+            ConfigError: it cannot be written to; then nothing is written.
+        """
+        self.folder = None
+        if folder:
+            opened = LedgerFolder(folder)
+            opened.check()
+            self.folder = opened
+
+    def describe_process(self) -> None:
+        """Look anew at what this process is, as after a fork."""
+        self._process = records.describe_process()
+
+    def note_roles(self) -> None:
+        """Note the roles that this process plays now."""
+        self._process["roles"] = sorted(process.roles())
+
+    def after_fork(self) -> None:
+        """Take a fresh lock and the child's own description."""
+        self._writing = threading.RLock()
+        self.describe_process()
+
+    def note(self, overlay: str, text: str) -> None:
+        """Add a remark, once."""
+        with self._state.lock:
+            if (overlay, text) in self._state.notes:
+                return
+            self._state.notes.append((overlay, text))
+        self.write()
+
+    def snapshot(self) -> Ledger:
+        """Return what happened so far."""
+        with self._state.lock:
+            entries = [_copy_of(item) for item in self._state.items()]
+            entries.extend(dataclasses.replace(entry) for entry in self._state.past)
+            return Ledger(dict(self._process), tuple(entries), tuple(self._state.notes), _operator_counts())
+
+    def write(self) -> None:
+        """Write the file of this process, if there is a ledger folder."""
+        if self.folder is None:
+            return
+        number, ledger = next(self._snapshots), self.snapshot()
+        with self._writing:
+            # Another thread may have been quicker with a later one.
+            if self.folder is None or number < self._written:
+                return
+            self._written = number
+            try:
+                self.folder.write(ledger)
+            except OSError as error:
+                self.folder = None
+                logger.warning("the ledger of this process cannot be written any more: %s", error)
+
+
+def _copy_of(item: Item) -> Entry:
+    """Return the entry as it is now, with the place of a wrapper among the others of its target."""
+    entry = dataclasses.replace(
+        item.entry, copies=[*item.entry.copies], stale=[*item.entry.stale], notes=[*item.entry.notes]
+    )
+    for slot, change in item.applied.changed if item.applied is not None else ():
+        wrappers = slot.wrappers
+        if change not in wrappers or len(wrappers) < 2:
+            continue
+        index = wrappers.index(change)
+        if index:
+            entry.notes.append(f"around {wrappers[index - 1].whose}")
+        if index + 1 < len(wrappers):
+            entry.notes.append(f"inside {wrappers[index + 1].whose}")
+    return entry
+
+
+def _operator_counts() -> dict[str, int]:
+    tracing = sys.modules.get("ascend_overlay.npu.tracing")
+    return dict(tracing.counts()) if tracing is not None else {}

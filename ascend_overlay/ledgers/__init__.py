@@ -1,0 +1,1 @@
+"""What happened in this process, patch by patch: as data, and shown to people."""

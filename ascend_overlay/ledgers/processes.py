@@ -1,0 +1,105 @@
+"""The ledgers of all processes of a run as one table: a row a patch, a column a kind of process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from ascend_overlay.ledgers.table import add_rows, styled, summary
+
+if TYPE_CHECKING:
+    from ascend_overlay.ledgers.records import Entry, Ledger
+
+_Row = tuple[str, str, str, str, str, str]
+
+
+def as_table(ledgers: Sequence[Ledger]) -> Table:
+    """Return one table for all `ledgers`: what became of each patch in each process.
+
+    Processes of one role in which the same happened share a column.
+    """
+    columns = _columns(ledgers)
+    title = "1 process" if len(ledgers) == 1 else f"{len(ledgers)} processes"
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("patch", no_wrap=True)
+    for heading, _ in columns:
+        table.add_column(heading, no_wrap=True)
+    samples = _samples(ledgers)
+    add_rows(table, samples, lambda entry: [styled(states.get(_row(entry), "")) for _, states in columns], width=54)
+    return table
+
+
+def show(ledgers: Sequence[Ledger], console: Console) -> None:
+    """Print the table, and below it a line for each process and for each thing that asks for attention."""
+    console.print(as_table(ledgers))
+    for ledger in ledgers:
+        process = ledger.process
+        text = f"{process['role']} (pid {process['pid']}): {summary(ledger)}"
+        if ledger.operators:
+            counts = ", ".join(f"{name} {count}" for name, count in sorted(ledger.operators.items()))
+            text += f"; NPU operator calls: {counts}"
+        console.print(text, markup=False, highlight=False)
+    for line in _remarks(ledgers):
+        console.print(line, markup=False, highlight=False)
+
+
+def _columns(ledgers: Iterable[Ledger]) -> list[tuple[str, dict[_Row, str]]]:
+    groups: list[tuple[str, dict[_Row, str], list[int]]] = []
+    for ledger in ledgers:
+        role, pid = str(ledger.process["role"]), int(ledger.process["pid"])
+        states = {_row(entry): entry.state for entry in ledger}
+        for known, same, pids in groups:
+            if known == role and same == states:
+                pids.append(pid)
+                break
+        else:
+            groups.append((role, states, [pid]))
+    titles = [f"{role} x{len(pids)}" if len(pids) > 1 else role for role, _, pids in groups]
+    return [
+        (f"{title} {pids[0]}" if titles.count(title) > 1 else title, states)
+        for title, (_, states, pids) in zip(titles, groups, strict=True)
+    ]
+
+
+def _samples(ledgers: Iterable[Ledger]) -> list[Entry]:
+    """Return one entry for each patch that any process knows."""
+    samples: dict[_Row, Entry] = {}
+    for ledger in ledgers:
+        for entry in ledger:
+            samples.setdefault(_row(entry), entry)
+    return list(samples.values())
+
+
+def _row(entry: Entry) -> _Row:
+    return (entry.overlay, entry.distribution or entry.plugin, entry.version, entry.kind, entry.target, entry.detail)
+
+
+def _remarks(ledgers: Iterable[Ledger]) -> list[str]:
+    """Return what a reader must not miss, each once, with the roles of the processes that say so."""
+    said: dict[str, list[str]] = {}
+    for ledger in ledgers:
+        role = str(ledger.process["role"])
+        lines = _ruled_out(ledger)
+        lines += [f"NOT re-bound: {entry.overlay}: {entry.target}: {held}" for entry in ledger for held in entry.stale]
+        lines += [f"note: {overlay}: {text}" if overlay else f"note: {text}" for overlay, text in ledger.notes]
+        for line in lines:
+            roles = said.setdefault(line, [])
+            if role not in roles:
+                roles.append(role)
+    return [f"{line} [{', '.join(roles)}]" for line, roles in said.items()]
+
+
+def _ruled_out(ledger: Ledger) -> list[str]:
+    """Return what is not in force and why; an overlay that is out as a whole, in one line."""
+    targets: dict[tuple[str, str, str], list[str]] = {}
+    for entry in ledger:
+        if entry.state in ("failed", "skipped", "reverted"):
+            targets.setdefault((entry.state, entry.overlay or entry.plugin, entry.reason), []).append(entry.target)
+    lines = []
+    for (state, name, reason), out in targets.items():
+        whole = len(out) > 1 and len(out) == len(ledger.of(name))
+        lines += [f"{state}: {name}: {reason}"] if whole else [f"{state}: {name}: {target}: {reason}" for target in out]
+    return lines

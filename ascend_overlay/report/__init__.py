@@ -1,1 +1,0 @@
-"""Showing the ledger to people."""

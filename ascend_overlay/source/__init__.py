@@ -1,0 +1,1 @@
+"""Reading a package's source without importing it."""

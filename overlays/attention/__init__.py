@@ -1,0 +1,35 @@
+"""Attention over a paged KV cache through npu_fused_infer_attention_score_v2 and npu_scatter_pa_kv_cache.
+
+Every state of a batch (prompts, parts of prompts, single tokens, all of them mixed) is one call: what is new is written
+to the cache first, and the queries of all requests read everything from there.
+"""
+
+from __future__ import annotations
+
+from ascend_overlay import Overlay
+from ascend_overlay.conditions import distribution
+
+_MODULE = __name__
+
+overlay = Overlay(
+    "attention",
+    vllm=">=0.32,<0.33",
+    # Older ones have no cache_mode for npu_scatter_pa_kv_cache.
+    torch_npu=">=2.10",
+    reason="vLLM has no attention backend for an NPU",
+    upstream=None,
+    when=~distribution("vllm-ascend"),
+)
+
+overlay.attention_backend("ASCEND", f"{_MODULE}.backend:AscendAttentionBackend")
+# A platform for the NPU chooses the backend by its name. vLLM's platform for CPUs knows its own backends only.
+overlay.wrap(
+    "vllm.platforms.cpu:CpuPlatform.get_attn_backend_cls",
+    f"{_MODULE}.choice:get_attn_backend_cls",
+    reason="vLLM's platform for CPUs has no seam for another attention backend",
+)
+overlay.wrap(
+    "vllm.model_executor.layers.attention.attention:Attention.__init__",
+    f"{_MODULE}.choice:attention",
+    reason="vLLM does not tell whoever chooses a backend of soft caps, ALiBi slopes and sizes of values",
+)

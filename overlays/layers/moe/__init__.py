@@ -1,1 +1,0 @@
-"""Routers and experts of vLLM's mixtures of experts."""

@@ -1,0 +1,13 @@
+"""Comparisons of multi-head latent attention, for `ascend-overlay verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ascend_overlay.npu.case import LayerCase
+from ascend_overlay.overlays.mla.cases import latent
+
+
+def cases() -> Iterator[LayerCase]:
+    """Yield the cases."""
+    yield from latent.cases()

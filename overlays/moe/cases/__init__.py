@@ -1,0 +1,13 @@
+"""Comparisons of routers and experts, for `ascend-overlay verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ascend_overlay.npu.case import LayerCase
+from ascend_overlay.overlays.moe.cases import moe
+
+
+def cases() -> Iterator[LayerCase]:
+    """Yield the cases."""
+    yield from moe.cases()

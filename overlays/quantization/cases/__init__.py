@@ -1,0 +1,14 @@
+"""Comparisons of quantized layers and experts, for `ascend-overlay verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ascend_overlay.npu.case import LayerCase
+from ascend_overlay.overlays.quantization.cases import quantization, quantized_experts
+
+
+def cases() -> Iterator[LayerCase]:
+    """Yield the cases."""
+    yield from quantization.cases()
+    yield from quantized_experts.cases()

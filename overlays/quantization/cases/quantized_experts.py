@@ -1,0 +1,115 @@
+"""Quantized experts, of numbers that quantizing does not change, between the two products neither.
+
+Inputs and weights are whole multiples of a step. Where the gate is large, its sigmoid is 1; it is 32 everywhere here,
+and what is multiplied with it are whole numbers up to 127, so the int8 between the products keeps those, too.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+from ascend_overlay.npu.case import LayerCase
+from ascend_overlay.npu.cases.numbers import HALF_UNIT, dtype_of, normal, whole
+from ascend_overlay.overlays.quantization.cases.quantization import STEP, is_quantized, quant_config
+
+_TOP_K, _HIDDEN, _INTERMEDIATE, _EXPERTS = 2, 128, 64, 8
+_GATE = 32
+_OPERATORS = (
+    "npu_moe_init_routing_v2",
+    "npu_grouped_matmul",
+    "npu_swiglu",
+    "npu_dynamic_quant",
+    "npu_moe_token_unpermute",
+)
+_NAME = "mlp.experts"
+
+
+def cases() -> Iterator[LayerCase]:
+    """Yield the cases of FusedMoE, whose RoutedExperts are of the type W8A8_DYNAMIC."""
+    for dtype in ("bfloat16", "float16"):
+        for tokens in (1, 40):
+            yield LayerCase(
+                layer="vllm.model_executor.layers.fused_moe.routed_experts:RoutedExperts",
+                label=f"W8A8_DYNAMIC, {tokens} tokens, 2 of 8 experts, numbers that it keeps",
+                dtype=dtype,
+                overlay="quantization",
+                run=functools.partial(_run, tokens, dtype),
+                operators=_OPERATORS,
+                # The NPU's operators round what each expert gives; vLLM's kernel adds it up in float32.
+                rtol=4 * HALF_UNIT[dtype],
+                atol=4 * HALF_UNIT[dtype],
+            )
+
+
+def _run(tokens: int, dtype: str) -> Any:
+    import torch
+    from vllm.config import VllmConfig, set_current_vllm_config
+    from vllm.forward_context import set_forward_context
+
+    # One of its own: vLLM remembers in it the layers of experts by name, and takes each name once.
+    config = VllmConfig()
+    with set_current_vllm_config(config), torch.no_grad():
+        layer = _layer(dtype)
+        with set_forward_context(None, config, num_tokens=tokens):
+            return layer(_inputs(tokens, dtype), normal(7, tokens, _EXPERTS, dtype=dtype, scale=2))
+
+
+def _layer(dtype: str) -> Any:
+    import torch
+    from vllm.model_executor.layers.fused_moe import FusedMoEFactory
+
+    projections = [f"{_NAME}.{i}.{part}_proj" for i in range(_EXPERTS) for part in ("gate", "up", "down")]
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype_of(dtype))
+    try:
+        layer = FusedMoEFactory(
+            num_experts=_EXPERTS,
+            top_k=_TOP_K,
+            hidden_size=_HIDDEN,
+            intermediate_size=_INTERMEDIATE,
+            params_dtype=dtype_of(dtype),
+            renormalize=True,
+            prefix=_NAME,
+            quant_config=quant_config(dict.fromkeys(projections, "W8A8_DYNAMIC")),
+        )
+    finally:
+        torch.set_default_dtype(before)
+    held = layer.routed_experts
+    for expert in range(_EXPERTS):
+        for shard, (weight, scale) in _weights(expert).items():
+            tensors = {"weight": (weight * scale).to(dtype_of(dtype))}
+            if is_quantized():
+                tensors = {"weight": weight.to(torch.int8), "weight_scale": scale}
+            for last, tensor in tensors.items():
+                name = f"{'w2' if shard == 'w2' else 'w13'}_{last}"
+                parameter = getattr(held, name)
+                parameter.weight_loader(parameter, tensor, f"{_NAME}.{name}", shard_id=shard, expert_id=expert)
+    held.quant_method.process_weights_after_loading(held)
+    return layer
+
+
+def _inputs(tokens: int, dtype: str) -> Any:
+    inputs = whole(8, -3, 3, tokens, _HIDDEN)
+    inputs[:, 0], inputs[:, 1] = 127, 1  # the largest, and with it a power of two
+    return (inputs * STEP).to(dtype_of(dtype))
+
+
+def _weights(expert: int) -> dict[str, tuple[Any, Any]]:
+    """Return the whole weights of an expert and their scales, a row of outputs each: by vLLM's names for the parts."""
+    import torch
+
+    size = whole(3 * expert, 0, 6, _INTERMEDIATE)
+    gate = torch.zeros(_INTERMEDIATE, _HIDDEN, dtype=torch.int64)
+    gate[:, 0] = gate[:, 1] = 2**size
+    up = whole(3 * expert + 1, -1, 1, _INTERMEDIATE, _HIDDEN)
+    up[:, 0] = 0
+    up[0, :2] = torch.tensor([1, 0])
+    up[0, 2:] = 0  # 127 for each token, the most that there is
+    down = whole(3 * expert + 2, -127, 127, _HIDDEN, _INTERMEDIATE)
+    return {
+        "w1": (gate, _GATE / (128 * STEP) / 2.0 ** size[:, None]),
+        "w3": (up, torch.full((_INTERMEDIATE, 1), 1 / STEP / 32)),
+        "w2": (down, 2.0 ** whole(expert, -20, -17, _HIDDEN, 1)),
+    }

@@ -1,0 +1,13 @@
+"""Comparisons of rotary embeddings, for `ascend-overlay verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ascend_overlay.npu.case import LayerCase
+from ascend_overlay.overlays.rotary.cases import rotary
+
+
+def cases() -> Iterator[LayerCase]:
+    """Yield the cases."""
+    yield from rotary.cases()
