@@ -81,7 +81,7 @@ class Patcher:
             for item in reversed(items):
                 if item.applied is not None:
                     members.extend(_members([item.applied]))
-                    swapped.extend((item, swap) for swap in item.applied.revert(self.slots))
+                    swapped.extend((item, swap) for swap in item.applied.revert())
                     item.entry.copies, item.entry.stale, item.entry.notes = [], [], []
                     item.applied = None
                     reverted.append(item)
@@ -137,9 +137,13 @@ class Patcher:
             module = sys.modules.get(item.patch.module, sys.modules[__name__])
             whose = f"overlay {item.unit.name!r} ({item.unit.origin})"
             replaced = set(self._stand_ins)
-            result = item.patch.apply(
-                module, implementation, Context(self.slots, item.unit.rank, whose, self._stand_ins)
-            )
+            result = Applied(self.slots)
+            try:
+                context = Context(self.slots, item.unit.rank, whose, self._stand_ins)
+                item.patch.apply(module, implementation, context, result)
+            except BaseException:
+                result.revert()
+                raise
             for swap in result.swaps:
                 swap.kept = names_used(implementation)
             item.applied, item.entry.state = result, "applied"

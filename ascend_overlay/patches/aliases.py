@@ -40,12 +40,11 @@ class ModuleAlias(Patch):
             )
         locate(self.implementation)
 
-    def apply(self, module: ModuleType, implementation: Any, context: Context) -> Applied:
-        applied = Applied(seam="import")
+    def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
+        applied.seam = "import"
         finder = _AliasFinder(self.target, self.implementation, applied.notes.append)
         sys.meta_path.append(finder)
         applied.undo.append(finder.remove)
-        return applied
 
     def describe(self) -> str:
         return f"is {self.implementation}"

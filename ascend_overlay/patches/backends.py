@@ -45,10 +45,10 @@ class AttentionBackend(Patch):
         except TargetError as error:
             raise TargetError(f"attention backend {self.name}: {error}") from None
 
-    def apply(self, module: ModuleType, implementation: Any, context: Context) -> Applied:
+    def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
         names = module.AttentionBackendEnum
         path = self.implementation.replace(":", ".")
-        applied = Applied(seam="attention backend registry")
+        applied.seam = "attention backend registry"
         applied.undo.append(_forget_chosen)
         known = names.__members__.get(self.name)
         if known is None:
@@ -67,9 +67,8 @@ class AttentionBackend(Patch):
             call=functools.partial(module.register_backend, name, path),
             read=read,
         )
-        applied.change(context.slots, slot, change)
+        applied.change(slot, change)
         _forget_chosen()
-        return applied
 
     def describe(self) -> str:
         return f"served by {self.implementation}"

@@ -117,18 +117,20 @@ class Context:
 
 @dataclass
 class Applied:
-    """What one patch did: enough to take it back.
+    """What one patch did: enough to take it back, from whatever point it got to.
 
     Attributes:
+        slots: the slots of this process.
         changed: the slots and what was added to each.
         seam: how the target was changed, for the ledger.
         swaps: objects whose copies are to be re-bound.
-        undo: further steps to take back, run last to first.
+        undo: further steps to take back, run last to first; each does no harm where nothing is to be taken back.
         notes: what the user should know: what is not covered and why.
         copies: places that hold the new object because of this patch, beyond re-bound names.
         stale: places that keep the old one.
     """
 
+    slots: Slots
     changed: list[tuple[Slot, Change]] = field(default_factory=list)
     seam: str = "patch"
     swaps: list[Swap] = field(default_factory=list)
@@ -137,32 +139,28 @@ class Applied:
     copies: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
 
-    def change(self, slots: Slots, slot: Slot, change: Change, *, shared: bool = True) -> None:
+    def change(self, slot: Slot, change: Change, *, shared: bool = True) -> None:
         """Bring `change` into force on `slot`, to be taken back with everything else.
 
         Args:
-            slots: where `slot` is from.
             slot: what changes.
             change: how it changes.
             shared: somebody else may hold what the slot held first.
         """
         untouched = not slot.changes
-        try:
-            swap = slot.add(change)
-        finally:
-            slots.release(slot)
         self.changed.append((slot, change))
+        swap = slot.add(change)
         if swap is not None:
             swap.shared = shared or not untouched
             self.swaps.append(swap)
 
-    def revert(self, slots: Slots) -> list[Swap]:
+    def revert(self) -> list[Swap]:
         """Take everything back; return the swaps that copies need."""
         for step in reversed(self.undo):
             step()
         swaps = [slot.remove(change) for slot, change in reversed(self.changed)]
         for slot, _ in self.changed:
-            slots.release(slot)
+            self.slots.release(slot)
         return [swap for swap in swaps if swap is not None]
 
 
@@ -221,8 +219,12 @@ class Patch:
         target = Target.parse(self.target)
         return require(find(module, target, alias=context.stand_ins), target)
 
-    def apply(self, module: ModuleType, implementation: Any, context: Context) -> Applied:
-        """Change the target; the result's `revert` takes it back."""
+    def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
+        """Change the target.
+
+        Whatever is changed is entered in `applied` before it is changed: an interruption between any two lines is taken
+        back by `applied.revert()`, whose steps must therefore do no harm where nothing was done yet.
+        """
         raise NotImplementedError
 
     def describe(self) -> str:

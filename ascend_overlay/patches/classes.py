@@ -36,7 +36,7 @@ class Subclass(Patch):
     def load(self) -> Any:
         return loaded(self.implementation)
 
-    def apply(self, module: ModuleType, implementation: Any, context: Context) -> Applied:
+    def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
         place = self.resolve(module, context)
         original = place.raw
         self._check(original, implementation)
@@ -49,9 +49,9 @@ class Subclass(Patch):
                 f"the target {self.target} has been replaced already, in vLLM's layer registry and by nobody known to "
                 f"ascend_overlay: {shown(slot.original)}. Leave that registration or this overlay out."
             )
-        applied = Applied(seam=seam)
+        applied.seam = seam
         change = Decision(rank=context.rank, whose=context.whose, new=implementation, borrowed=True)
-        applied.change(context.slots, slot, change, shared=place.shared)
+        applied.change(slot, change, shared=place.shared)
         context.stand_ins[id(original)] = implementation
         applied.undo.append(lambda: context.stand_ins.pop(id(original), None))
         _rebase_all(original, implementation, applied)
@@ -59,7 +59,6 @@ class Subclass(Patch):
             _rebase_future(original, implementation, applied)
         else:
             applied.undo.append(lambda: _give_back(original, implementation, storage.name))
-        return applied
 
     def _check(self, original: Any, implementation: Any) -> None:
         if not isinstance(original, type):

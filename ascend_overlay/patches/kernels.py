@@ -44,7 +44,7 @@ class Kernel(Patch):
     def load(self) -> Any:
         return loaded(self.implementation), loaded(self.supports_args)
 
-    def apply(self, module: ModuleType, implementation: Any, context: Context) -> Applied:
+    def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
         registry = mapping_at(sys.modules["vllm.ir.op"], Target.parse(REGISTRY))
         if self.operator not in registry:
             hint = did_you_mean(self.operator, registry)
@@ -66,13 +66,12 @@ class Kernel(Patch):
                     f"{shown(function)} cannot implement vllm.ir.ops.{self.operator}: {error}"
                 ) from None
 
-        applied = Applied(seam="vllm.ir provider")
+        applied.seam = "vllm.ir provider"
         applied.undo.append(lambda: _drop_from_priority(operator, self.provider))
         change = ByCall(
             rank=context.rank, whose=context.whose, call=register, read=lambda: operator.impls[self.provider]
         )
-        applied.change(context.slots, slot, change)
-        return applied
+        applied.change(slot, change)
 
     def describe(self) -> str:
         return f"provider {self.provider!r}: {shown(self.implementation)}"

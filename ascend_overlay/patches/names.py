@@ -65,7 +65,7 @@ class Wrap(Patch):
     def load(self) -> Any:
         return loaded(self.wrapper)
 
-    def apply(self, module: ModuleType, implementation: Any, context: Context) -> Applied:
+    def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
         self._check_wrapper(implementation)
         place = self.resolve(module, context)
         raw = place.raw
@@ -78,13 +78,11 @@ class Wrap(Patch):
             raise TargetError(
                 f"the target {self.target} is {shown(raw)}, which is not callable; use overlay.attribute to set it."
             )
-        applied = Applied()
         slot = context.slots.at(Attribute(place.owner, place.name))
         if slot.under is MISSING:
             slot.under = _inherited(place.owner, place.name, raw)
         layer = _Layer(rank=context.rank, whose=context.whose, wrapper=implementation)
-        applied.change(context.slots, slot, layer, shared=place.shared)
-        return applied
+        applied.change(slot, layer, shared=place.shared)
 
     def _check_wrapper(self, wrapper: Any) -> None:
         if not callable(wrapper):
@@ -114,7 +112,7 @@ class Replace(Patch):
     def load(self) -> Any:
         return loaded(self.replacement)
 
-    def apply(self, module: ModuleType, implementation: Any, context: Context) -> Applied:
+    def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
         place = self.resolve(module, context)
         if isinstance(place.raw, type):
             raise TargetError(
@@ -124,10 +122,8 @@ class Replace(Patch):
         slot = context.slots.at(Attribute(place.owner, place.name))
         refuse_second(slot, self.target, context)
         new = _dressed_like(place.raw, _copied(implementation, place.raw))
-        applied = Applied()
         change = Decision(rank=context.rank, whose=context.whose, new=new)
-        applied.change(context.slots, slot, change, shared=place.shared)
-        return applied
+        applied.change(slot, change, shared=place.shared)
 
     def _check_signature(self, raw: Any, implementation: Any) -> None:
         function = _function_of(raw)
@@ -160,16 +156,14 @@ class SetAttribute(Patch):
     def load(self) -> Any:
         return loaded(self.value)
 
-    def apply(self, module: ModuleType, implementation: Any, context: Context) -> Applied:
+    def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
         place = self.resolve(module, context)
         slot = context.slots.at(Attribute(place.owner, place.name))
         refuse_second(slot, self.target, context)
-        applied = Applied()
         if isinstance(place.owner, ModuleType) and place.raw is not MISSING and not rebindable(place.raw):
             applied.stale.extend(_namesakes(place))
         change = Decision(rank=context.rank, whose=context.whose, new=implementation, by_name=True, borrowed=True)
-        applied.change(context.slots, slot, change, shared=place.shared)
-        return applied
+        applied.change(slot, change, shared=place.shared)
 
     def describe(self) -> str:
         return f"set to {shown(self.value)}"

@@ -36,20 +36,19 @@ class SetItem(Patch):
     def load(self) -> Any:
         return loaded(self.value)
 
-    def apply(self, module: ModuleType, implementation: Any, context: Context) -> Applied:
+    def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
         self.resolve(module, context)
         mapping = mapping_at(module, Target.parse(self.target))
         if not isinstance(mapping, MutableMapping):
             kind = "cannot be changed" if isinstance(mapping, Mapping) else f"is a {type(mapping).__name__}"
             raise TargetError(f"the target {self.target} {kind}, so no entry of it can be set; name a mutable mapping.")
-        applied = Applied(seam="registry entry")
+        applied.seam = "registry entry"
         slot = context.slots.at(Item(mapping, self.item))
         refuse_second(slot, self.key, context)
         if slot.original is not MISSING:
             applied.notes.append(f"in place of {shown(slot.original)}")
         change = Decision(rank=context.rank, whose=context.whose, new=implementation, borrowed=True)
-        applied.change(context.slots, slot, change)
-        return applied
+        applied.change(slot, change)
 
     def describe(self) -> str:
         return f"[{self.item!r}] = {shown(self.value)}"
@@ -95,10 +94,10 @@ class Model(Patch):
         except TargetError as error:
             raise TargetError(f"model architecture {self.architecture}: {error}") from None
 
-    def apply(self, module: ModuleType, implementation: Any, context: Context) -> Applied:
+    def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
         registry = mapping_at(module, Target.parse(MODEL_REGISTRY))
         slot = context.slots.at(Item(registry.models, self.architecture))
-        applied = Applied(seam="ModelRegistry")
+        applied.seam = "ModelRegistry"
         if slot.original is not MISSING:
             applied.notes.append(f"in place of {_model_name(slot.original)}")
         change = ByCall(
@@ -108,9 +107,8 @@ class Model(Patch):
             read=lambda: registry.models[self.architecture],
         )
         applied.undo.append(_forget_resolved)
-        applied.change(context.slots, slot, change)
+        applied.change(slot, change)
         _forget_resolved()
-        return applied
 
     def describe(self) -> str:
         return f"served by {self.implementation}"
@@ -137,13 +135,13 @@ class Quantization(Patch):
     def load(self) -> Any:
         return loaded(self.implementation)
 
-    def apply(self, module: ModuleType, implementation: Any, context: Context) -> Applied:
+    def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
         if not isinstance(implementation, type) or not issubclass(implementation, module.QuantizationConfig):
             raise TargetError(
                 f"{shown(implementation)} cannot be the quantization method {self.method!r}: it is not a subclass of "
                 f"vLLM's QuantizationConfig."
             )
-        applied = Applied(seam="quantization registry")
+        applied.seam = "quantization registry"
         for names in _lists_of_methods(module):
             if self.method not in names:
                 applied.undo.append(functools.partial(_discard, names, self.method))
@@ -154,8 +152,7 @@ class Quantization(Patch):
             call=lambda: module.register_quantization_config(self.method)(implementation),
             read=lambda: implementation,
         )
-        applied.change(context.slots, slot, change)
-        return applied
+        applied.change(slot, change)
 
     def describe(self) -> str:
         return f"configured by {shown(self.implementation)}"
