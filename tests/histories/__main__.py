@@ -1,4 +1,4 @@
-"""Run random histories: `python -m tests.histories --count 2000 --seed 1`; one: `--program FILE` (or `-`)."""
+"""Run random histories: `python -m tests.histories --count 2000 --seed 1`; given ones: `--programs FILE`."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def _entry(entries: Sequence[Entry], overlay: str, target: str) -> Entry | None:
 
 def _parts(outcome: str) -> list[str]:
     """Return "a(b(c))" as its parts, the outermost first."""
-    return outcome.rstrip(")").split("(") if re.fullmatch(r"[\w ]+(\([\w ]+)*\)*", outcome) else [outcome]
+    return outcome.rstrip(")").split("(") if re.fullmatch(r"[\w. -]+(\([\w. -]+)*\)*", outcome) else [outcome]
 
 
 def same_world(history: History, now: Sight, stock: Sight) -> Iterator[Finding]:

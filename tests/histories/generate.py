@@ -68,7 +68,7 @@ class _Lines:
         return f"disable {self.chance.choice(self.enabled)}"
 
     def interrupt(self) -> str:
-        count = int(10 ** self.chance.uniform(0, 3.5))
+        count = int(10 ** self.chance.uniform(0.5, 4.3))
         exception = self.chance.choice(["KeyboardInterrupt", "MemoryError"])
         return f"interrupt {count} {exception} {self.chance.choice([self.enable, self.disable])()}"
 

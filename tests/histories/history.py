@@ -171,6 +171,8 @@ class History:
 
     def _enabled_for_certain(self, names: list[str]) -> None:
         for name in set(names) - self.scene.faulty:
+            if not self.scene.overlays[name]:
+                continue
             entries = ascend_overlay.ledger().of(name)
             if not entries:
                 self._fault("ledger after enable", f"{name} has no entry")
@@ -185,7 +187,7 @@ class History:
     def do_import_alias(self, overlay: str) -> None:
         """Import by a name that only an overlay serves; without it, that must fail."""
         alias = self.scene.aliases[overlay]
-        self.program.do_import(next(iter(self.scene.modules)))
+        self._of_the_program("import", [next(iter(self.scene.modules))])
         if self.stock is None or self.uncertain:
             return
         try:
@@ -220,7 +222,7 @@ class History:
                 sight.kin[expression] = ["nothing"]
             sight.outcomes[expression] = self._outcome(expression)
         if world:
-            sight.world = self.labels.world(self.scene.prefix)
+            sight.world = self.labels.world([*self.scene.watched(), "history_program"])
             sight.environment = dict(os.environ)
         return sight
 

@@ -11,7 +11,7 @@ import functools
 import sys
 import types
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 _LEFT_OUT = {"__builtins__", "__cached__", "__spec__", "__loader__", "__weakref__", "__dict__", "history_labels"}
@@ -90,11 +90,10 @@ class Labels:
             return repr(value)
         return type(value).__name__
 
-    def world(self, prefix: str) -> dict[str, str]:
-        """Tell all that the modules below `prefix` hold: path -> name."""
+    def world(self, modules: Iterable[str]) -> dict[str, str]:
+        """Tell all that certain modules hold: path -> name."""
         told: dict[str, str] = {}
-        names = [name for name in sys.modules if name == prefix or name.startswith((f"{prefix}.", "history_program"))]
-        for name in sorted(names):
+        for name in sorted(modules):
             module = sys.modules[name]
             told[f"sys.modules[{name!r}]"] = self.of(module)
             if name != module.__name__:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
+import json
 import os
 import pkgutil
 import random
@@ -18,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import ascend_overlay.api
 import ascend_overlay.overlays
@@ -25,7 +27,11 @@ import ascend_overlay.overlays
 from .generate import generate
 from .history import Fault, History, in_a_child
 from .labels import Labels
+from .real import REAL
 from .scenes import Scene
+from .shop import SHOP
+
+SCENES = {"shop": SHOP, "vllm": REAL}
 
 
 @dataclass
@@ -56,7 +62,10 @@ class Figures:
 
 
 class Stage:
-    """A process that is ready for the histories of a scene: nothing of it is imported, everything else is."""
+    """A process that is ready for the histories of a scene.
+
+    Of a synthetic package nothing is imported yet; vLLM takes seconds to import, and is there from the beginning.
+    """
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
@@ -70,6 +79,11 @@ class Stage:
         module = types.ModuleType("history_labels")
         module.noted = self.labels.noted  # type: ignore[attr-defined]
         sys.modules["history_labels"] = module
+        if scene.name == "vllm":
+            for name in scene.modules.values():
+                importlib.import_module(name)
+            for name in scene.modules.values():
+                self.labels.noted(name)
         self._warm_up()
 
     def _warm_up(self) -> None:
@@ -173,27 +187,33 @@ def _shape(lines: list[str]) -> str:
     return re.sub(r"\d+", "#", "\n".join(lines))
 
 
+def _run_programs(stage: Stage, file: IO[str]) -> int:
+    """Run the histories of a file; print what is wrong with each, as a line of JSON."""
+    wrong = 0
+    with file:
+        blocks = file.read().split("\n\n")
+    for block in blocks:
+        lines = [line.strip() for line in block.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+        faults = stage.faults(lines)
+        wrong += bool(faults)
+        print(json.dumps([f"after line {fault.line}: {fault.sort}: {fault.text}" for fault in faults]), flush=True)
+    return bool(wrong)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
-    from .shop import SHOP
-
     parser = argparse.ArgumentParser(prog="python -m tests.histories", description=__doc__)
-    parser.add_argument("--scene", choices=["shop", "vllm"], default="shop")
+    parser.add_argument("--scene", choices=list(SCENES), default="shop")
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1, help="of the first history; the next ones count up")
     parser.add_argument("--shrink", type=int, default=2, help="how many of each sort of fault are made short")
     parser.add_argument("--failures", help="file to write the failing histories to")
-    parser.add_argument("--program", help="file with the lines of one history, or - for the standard input")
+    parser.add_argument("--programs", help="file of histories with an empty line between two, or - for standard input")
     options = parser.parse_args(arguments)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    stage = Stage(SHOP)
-    if options.program:
-        text = sys.stdin.read() if options.program == "-" else Path(options.program).read_text(encoding="utf-8")
-        lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-        faults = stage.faults(lines)
-        for fault in faults:
-            print(f"after line {fault.line}: {fault.sort}: {fault.text}")
-        return bool(faults)
+    stage = Stage(SCENES[options.scene])
+    if options.programs:
+        return _run_programs(stage, sys.stdin if options.programs == "-" else open(options.programs))
     figures = run_many(stage, range(options.seed, options.seed + options.count), shrink=options.shrink)
     print(figures)
     if options.failures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -44,7 +45,6 @@ class Scene:
 
     Attributes:
         name: what it is called.
-        prefix: the package; its modules are watched.
         modules: short name -> full name of the modules that the history may import.
         files: what is written to the folder of the history: path -> text.
         plugin: the module that contributes the overlays.
@@ -54,11 +54,11 @@ class Scene:
         places: what the program changes by hand.
         copied: expressions of which copies are made.
         reloaded: short names of the modules that may be reloaded or forgotten.
-        loaded: full names of modules that are there from the beginning.
+        package: the package whose modules are all watched, where that is more than `modules`.
+        aliases: overlay -> the name of a module that only it serves.
     """
 
     name: str
-    prefix: str
     modules: Mapping[str, str]
     files: Mapping[str, str]
     plugin: str
@@ -69,7 +69,12 @@ class Scene:
     reloaded: Sequence[str] = ()
     faulty: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)
-    loaded: Sequence[str] = ()
+    package: str = ""
+
+    def watched(self) -> list[str]:
+        """Return the names of the loaded modules in which nothing may be left behind."""
+        inside = tuple(name for name in sys.modules if self.package and f"{name}.".startswith(f"{self.package}."))
+        return [name for name in {*self.modules.values(), *inside} if name in sys.modules]
 
     def rank(self, overlay: str) -> int:
         """Return the order of an overlay's wrappers: the higher, the further out."""

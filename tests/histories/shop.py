@@ -208,7 +208,6 @@ PLACES = {
 
 SHOP = Scene(
     name="shop",
-    prefix="shop",
     modules={"lib": "shop.lib", "user": "shop.user", "late": "shop.late"},
     files={
         "shop/__init__.py": "",
@@ -225,5 +224,6 @@ SHOP = Scene(
     copied=("lib.function", "lib.second", "lib.Node", "lib.Thing"),
     reloaded=("lib", "user", "late"),
     faulty=frozenset({"faulty"}),
+    package="shop",
     aliases={"alias": "shop.old"},
 )
