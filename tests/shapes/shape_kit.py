@@ -15,7 +15,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 import ascend_overlay
-from ascend_overlay.ledgers.records import Entry
+from ascend_overlay.ledgers import Entry
 
 MODULES = (
     "test_shape_01_argument",

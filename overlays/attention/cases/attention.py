@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from ascend_overlay.npu.case import LayerCase
+from ascend_overlay.npu.case import ATTENTION_CPU_ONLY, LayerCase
 from ascend_overlay.npu.cases.numbers import HALF_UNIT, dtype_of, normal
-from ascend_overlay.overlays.attention.cases.attention_batches import CPU_ONLY, CachedLayer, Request
+from ascend_overlay.overlays.attention.cases.attention_batches import CachedLayer, Request
 
 _LAYERS: dict[str, dict[str, Any]] = {
     "grouped queries": {},
@@ -36,7 +36,7 @@ def cases() -> Iterator[LayerCase]:
                 # vLLM rounds the weights of the values, too.
                 rtol=4 * HALF_UNIT[dtype],
                 atol=4 * HALF_UNIT[dtype],
-                cpu_only=CPU_ONLY,
+                cpu_only=ATTENTION_CPU_ONLY,
             )
 
 

@@ -6,8 +6,7 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-from ascend_overlay.npu.case import LayerCase
-from ascend_overlay.overlays.attention.cases.attention_batches import CPU_ONLY
+from ascend_overlay.npu.case import ATTENTION_CPU_ONLY, LayerCase
 from ascend_overlay.overlays.mla.cases.latent_steps import LatentSteps
 
 _STEPS = ({0: 20, 1: 33}, {0: 1, 1: 30, 2: 12}, {0: 1, 1: 1, 2: 40})
@@ -34,7 +33,7 @@ def cases() -> Iterator[LayerCase]:
                 # Both round queries, latents, keys, values and the attention, at other places; outputs are about 0.3.
                 rtol=4 * unit,
                 atol=4 * unit,
-                cpu_only=CPU_ONLY,
+                cpu_only=ATTENTION_CPU_ONLY,
             )
 
 
