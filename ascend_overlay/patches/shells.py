@@ -33,7 +33,7 @@ class Link:
 
     __slots__ = ("aside", "inner", "wrapper")
 
-    def __init__(self, inner: Callable[..., Any], wrapper: Any = None) -> None:
+    def __init__(self, inner: Any, wrapper: Any = None) -> None:
         self.inner, self.wrapper, self.aside = inner, wrapper, False
 
 
@@ -52,7 +52,8 @@ def method(link: Link) -> Callable[..., Any]:
     def outer(self: Any = _NOTHING, /, *args: Any, **kwargs: Any) -> Any:
         if self is None or self is _NOTHING:
             return _unbound_call(link, self, args, kwargs)
-        return link.wrapper(types.MethodType(link.inner, self), self, args, kwargs)
+        # torch.compile looks through this, and not through types.MethodType().
+        return link.wrapper(link.inner.__get__(self), self, args, kwargs)
 
     return outer
 
@@ -94,7 +95,7 @@ def _unbound_call(link: Link, self: Any, args: tuple[Any, ...], kwargs: dict[str
     first = next(iter(signature.parameters.values()), None) if signature is not None else None
     if first is not None and first.kind is first.POSITIONAL_OR_KEYWORD and first.name in kwargs:
         self = kwargs.pop(first.name)
-        bound = functools.partial(link.inner, None) if self is None else types.MethodType(link.inner, self)
+        bound = functools.partial(link.inner, None) if self is None else link.inner.__get__(self)
         return link.wrapper(bound, self, args, kwargs)
     if first is None or first.kind is not first.VAR_POSITIONAL:
         # It is missing: Python says so.

@@ -100,6 +100,9 @@ def forwarding(like: Callable[..., Any], call: Callable[..., Any]) -> types.Func
 
 def _function(inner: Any, wrapper: WrapperFunction, make: Callable[[Link], Any]) -> types.FunctionType:
     """Return a function of the kind of `inner`, made by `make`, that calls `wrapper` around `inner`."""
+    if not isinstance(inner, types.FunctionType):
+        # The getter of a property may be anything; what is bound has to be a function.
+        inner = forwarding(inner, inner)
     function = make(Link(inner, wrapper))
     return _dress(function if is_plain(inner) else shell(inner, function), inner)
 

@@ -90,7 +90,7 @@ def test_it_is_of_the_same_kind(install: Any, owner: Any, name: str) -> None:
     predicates = {getattr(inspect, tells) for tells in dir(inspect) if tells.startswith("is")}
     if name in (*PROXIED, *PROXIED_MEMBERS):
         # A proxy can be bound, whatever it stands for.
-        predicates.discard(inspect.ismethoddescriptor)
+        predicates -= {inspect.ismethoddescriptor, inspect.isroutine}
     for tells in (*predicates, asyncio.iscoroutinefunction, callable):
         assert tells(outer) == tells(raw), tells
         assert tells(now) == tells(got), tells
@@ -112,9 +112,7 @@ def _told(raw: Any) -> dict[str, Any]:
         for name in ("__name__", "__qualname__", "__module__", "__doc__", "__annotations__", "__isabstractmethod__")
         for value in (raw, function)
     }
-    if isinstance(function, operator.attrgetter) or isinstance(
-        getattr(function, "__wrapped__", None), operator.attrgetter
-    ):
+    if isinstance(inspect.unwrap(function), operator.attrgetter):
         # It has no name; a function cannot be without.
         return {"__doc__": told["__doc__"], "annotations": told["__annotations__"] or {}}
     for ask in (inspect.signature, inspect.getfullargspec, inspect.getsource, inspect.getdoc):
