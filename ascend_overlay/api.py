@@ -11,7 +11,7 @@ from typing import Any
 from ascend_overlay import settings as settings_module
 from ascend_overlay.engine.engine import Engine
 from ascend_overlay.engine.plugins import Failure
-from ascend_overlay.ledgers.records import Ledger
+from ascend_overlay.ledgers import Ledger
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.settings import Settings
 

@@ -22,6 +22,7 @@ from ascend_overlay.engine.journal import Journal, logger
 from ascend_overlay.engine.patcher import Patcher
 from ascend_overlay.engine.plan import Item, Unit
 from ascend_overlay.engine.plugins import Plugins
+from ascend_overlay.engine.propagation import Propagation
 from ascend_overlay.engine.state import State
 from ascend_overlay.errors import ActivationError, ConfigError, OverlayError, VersionError
 from ascend_overlay.ledgers.records import Ledger, LedgerFolder
@@ -59,7 +60,7 @@ class Engine:
         self._patcher = Patcher(self._state, self.plugins)
         self.journal = Journal(self._state)
         self._watched: set[str] = set()
-        self._propagation = process.Propagation()
+        self._propagation = Propagation()
         self._switched_off = False
         self._hooked_exit = False
 
