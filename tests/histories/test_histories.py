@@ -1,8 +1,8 @@
 """Random histories over a synthetic package: at the end every object is the stock one, and the ledger told the truth.
 
-A history is what programs do: they enable and disable overlays, import, reload and delete modules, keep copies, patch by
-hand, with mock.patch and with pytest's monkeypatch, fork, and are interrupted. Each history runs twice, without overlays
-and with them. What must hold (checks.py):
+A history is what programs do: they enable and disable overlays, import, reload and delete modules, keep copies, patch
+by hand, with mock.patch and with pytest's monkeypatch, fork, and are interrupted. Each history runs twice, without
+overlays and with them. What must hold (checks.py):
 
 - a patch that the ledger calls applied shows at every use of its target, once, and in the order of the overlays; a
   holder is only spared where the ledger names it as stale. A copy of an older generation of the target (made before a
