@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
-import pickle
 import sys
-import types
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import ascend_overlay
 from ascend_overlay.errors import ConfigError, OverlayError
 
+from .children import in_a_child
+from .injection import Injection
 from .labels import Labels
 from .program import OUT_OF_REACH, Program
 from .scenes import Probe, Scene
 
-OURS = str(Path(ascend_overlay.__file__).parent)
 EXCEPTIONS = {"KeyboardInterrupt": KeyboardInterrupt, "MemoryError": MemoryError}
 
 
@@ -76,22 +72,25 @@ class History:
 
     def run(self, lines: list[str]) -> None:
         """Execute all lines, and end the history: everything is put back, everything is disabled."""
-        for self.line, line in enumerate(lines):
-            verb, *words = line.split()
-            own = getattr(self, f"do_{verb}", None)
-            try:
-                if own is not None:
-                    own(*words)
-                else:
-                    self.touched |= verb in ("set", "mock", "monkeypatch", "undo", "remove")
-                    self.remade |= verb in ("reload", "forget")
-                    self._of_the_program(verb, words)
-            except Exception as error:
-                self._fault(f"{verb} raises", f"{type(error).__name__}: {error}")
-                if self.stock is None:
-                    raise
-        self.line = len(lines)
+        for line in lines:
+            self.step(line)
         self.finish()
+
+    def step(self, line: str) -> None:
+        """Execute the next line."""
+        verb, *words = line.split()
+        try:
+            if own := getattr(self, f"do_{verb}", None):
+                own(*words)
+            else:
+                self.touched |= verb in ("set", "mock", "monkeypatch", "undo", "remove")
+                self.remade |= verb in ("reload", "forget")
+                self._of_the_program(verb, words)
+        except Exception as error:
+            self._fault(f"{verb} raises", f"{type(error).__name__}: {error}")
+            if self.stock is None:
+                raise
+        self.line += 1
 
     def _of_the_program(self, verb: str, words: list[str]) -> None:
         """Let the program act. A faulty overlay makes the import of its target fail; then it goes, and all is well."""
@@ -153,21 +152,24 @@ class History:
                 self._fault("ledger after disable", f"{entry.overlay}: {entry.target} is {entry.state}")
 
     def do_interrupt(self, count: str, exception: str, verb: str, *words: str) -> None:
-        """Enable or disable, and raise an exception at the so-manieth line of ascend_overlay's code."""
+        """Enable, disable or import, and raise an exception at the so-manieth line of ascend_overlay's code."""
         if self.stock is None:
             return
-        injection = Injection(int(count), EXCEPTIONS[exception])
-        known = len(self.faults)
-        with injection:
-            try:
-                getattr(self, f"do_{verb}")(*words)
-            except EXCEPTIONS[exception]:
-                pass
-        if injection.at is not None:
+        act = getattr(self, f"do_{verb}", None) or getattr(self.program, f"do_{verb}")
+        known, generations = len(self.faults), self.labels.generations.copy()
+        with Injection(int(count), EXCEPTIONS[exception]) as injection, contextlib.suppress(EXCEPTIONS[exception], OverlayError):
+            act(*words)
+        if injection.at is None:
+            return
+        del self.faults[known:]
+        if verb in ("enable", "disable"):
             # Whether the call took effect is open; the next one makes it certain.
-            del self.faults[known:]
             self.uncertain = True
             self.enabled |= {word for word in words if verb == "enable" and word in self.scene.overlays}
+        else:
+            for name in self.labels.generations:
+                if name not in sys.modules:
+                    self.labels.generations[name] = generations[name]
 
     def _enabled_for_certain(self, names: list[str]) -> None:
         for name in set(names) - self.scene.faulty:
@@ -281,70 +283,3 @@ class History:
     def out_of_reach(self) -> tuple[str, ...]:
         """Return the names of what holds something for good."""
         return ("_kept.", *(holder for holder, kind, _, _ in self.program.copies if kind in OUT_OF_REACH))
-
-
-class Injection:
-    """Raises an exception at the so-manieth line that ascend_overlay executes.
-
-    Attributes:
-        at: where that was; None: there are not so many lines.
-    """
-
-    def __init__(self, count: int, exception: type[BaseException]) -> None:
-        self.at: str | None = None
-        self._left = count
-        self._exception = exception
-
-    def __enter__(self) -> Injection:
-        sys.settrace(self._call)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        sys.settrace(None)
-
-    def _call(self, frame: types.FrameType, event: str, arg: Any) -> Callable[..., Any] | None:
-        return self._line if frame.f_code.co_filename.startswith(OURS) and self.at is None else None
-
-    def _line(self, frame: types.FrameType, event: str, arg: Any) -> Callable[..., Any] | None:
-        if event == "line" and self.at is None:
-            self._left -= 1
-            if self._left < 0:
-                self.at = f"{os.path.relpath(frame.f_code.co_filename, OURS)}:{frame.f_lineno}"
-                raise self._exception(f"injected at {self.at}")
-        return self._line
-
-
-def in_a_child(function: Callable[[], Any], seconds: int = 30) -> Any:
-    """Return what `function` returns in a forked child process.
-
-    Raises:
-        RuntimeError: the child died, or did not get done.
-    """
-    import signal
-
-    reading, writing = os.pipe()
-    sys.stdout.flush()
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            os.close(reading)
-            signal.alarm(seconds)
-            warnings.simplefilter("ignore")
-            answer = function()
-            with os.fdopen(writing, "wb") as file:
-                pickle.dump(answer, file)
-            status = 0
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as file:
-        data = file.read()
-    _, status = os.waitpid(pid, 0)
-    if status or not data:
-        raise RuntimeError("the child did not get done" if status == signal.SIGALRM else f"the child died: {status}")
-    return pickle.loads(data)

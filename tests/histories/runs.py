@@ -23,9 +23,11 @@ from typing import IO
 
 import ascend_overlay.api
 import ascend_overlay.overlays
+import ascend_overlay.patches
 
+from .children import in_a_child
 from .generate import generate
-from .history import Fault, History, in_a_child
+from .history import Fault, History, Sight
 from .labels import Labels
 from .real import REAL
 from .scenes import Scene
@@ -90,25 +92,29 @@ class Stage:
         """Import what every history imports, so that it is done once."""
         import wrapt
 
-        from ascend_overlay.patches.wrappers import OverlayWrapper  # noqa: F401
-
         # What is installed stays the same, and looking takes a third of a second in each process.
         known = importlib.metadata.packages_distributions()
         importlib.metadata.packages_distributions = lambda: known
         wrapt.register_post_import_hook(lambda module: None, "a_module_that_nobody_imports")
-        for found in pkgutil.iter_modules(ascend_overlay.overlays.__path__, "ascend_overlay.overlays."):
-            importlib.import_module(found.name)
+        for package in (ascend_overlay.overlays, ascend_overlay.patches):
+            for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+                importlib.import_module(found.name)
 
-    def _execute(self, lines: list[str], stock: object) -> tuple[list[Fault], object]:
-        history = History(self.scene, self.labels, stock)  # type: ignore[arg-type]
+    def _execute(self, lines: list[str], stock: dict[int, Sight] | None) -> tuple[list[Fault], dict[int, Sight]]:
+        history = History(self.scene, self.labels, stock)
         history.run(lines)
         return history.faults, history.sights
 
-    def faults(self, lines: list[str]) -> list[Fault]:
-        """Return what goes wrong in a history."""
+    def sights(self, lines: list[str]) -> dict[int, Sight]:
+        """Return what is seen in a history without overlays, by line."""
         _, sights = in_a_child(lambda: self._execute(lines, None))
+        return dict(sights)
+
+    def faults(self, lines: list[str], sights: dict[int, Sight] | None = None) -> list[Fault]:
+        """Return what goes wrong in a history; `sights`: what is seen without overlays, where that is known."""
+        stock = self.sights(lines) if sights is None else sights
         try:
-            faults, _ = in_a_child(lambda: self._execute(lines, sights))
+            faults, _ = in_a_child(lambda: self._execute(lines, stock))
         except RuntimeError as error:
             return [Fault(len(lines), "the process", str(error))]
         return list(faults)
