@@ -157,7 +157,10 @@ class History:
             return
         act = getattr(self, f"do_{verb}", None) or getattr(self.program, f"do_{verb}")
         known, generations = len(self.faults), self.labels.generations.copy()
-        with Injection(int(count), EXCEPTIONS[exception]) as injection, contextlib.suppress(EXCEPTIONS[exception], OverlayError):
+        with (
+            Injection(int(count), EXCEPTIONS[exception]) as injection,
+            contextlib.suppress(EXCEPTIONS[exception], OverlayError),
+        ):
             act(*words)
         if injection.at is None:
             return
