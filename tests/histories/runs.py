@@ -173,11 +173,12 @@ def run_many(stage: Stage, seeds: Sequence[int], *, shrink: int = 0, report: Cal
         if (sort := sorts[0]) and known[sort] < shrink:
             lines = stage.shortest(lines, sort)
             faults = stage.faults(lines) or faults
+        elif shrink:
+            continue
         failure = Failure(seed, lines, faults)
         if all(_shape(other.lines) != _shape(lines) for other in figures.failures):
             figures.failures.append(failure)
-            if shrink and known[sort] < shrink:
-                report(told(failure))
+            report(told(failure))
     figures.seconds = time.perf_counter() - started
     return figures
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .kinds import KINDS
 from .scenes import DECIDES, WRAPS, Place, Probe, Scene
 
 # Each module calls for its own description at its end, before anybody can have patched it.
@@ -55,8 +56,11 @@ _IMPLEMENTATIONS = """
 from shop.lib import Node
 class OurNode(Node):
     def size(self): return "sub_node(" + super().size() + ")"
-class MixedNode(Node):
-    def size(self): return "mixed(" + super().size() + ")"
+def make_parcel():
+    import shop.lib
+    class Heavy(shop.lib.Parcel):
+        def weight(self): return "made(" + super().weight() + ")"
+    return Heavy()
 """
 _PLUGIN = """
 from ascend_overlay import Overlay
@@ -104,11 +108,18 @@ faulty = new("faulty")
 wrap(faulty, "shop.lib:function")
 faulty.attribute("shop.lib:FLAG", "faulty")
 wrap(faulty, "shop.lib:missing")
-
+"""
+_CONTRIBUTION = """
 @hookimpl
 def ascend_overlay_overlays():
     return overlays
 """
+
+
+def _plugin() -> str:
+    further = "".join(f"overlay = new({kind.name!r})\n{kind.plugin}\n" for kind in KINDS)
+    return _PLUGIN + further + _CONTRIBUTION
+
 
 F, G, OWN = "shop.lib:function", "shop.lib:second", "shop.lib:Thing.own"
 SIZE, NODE = "shop.lib:Node.size", "shop.lib:Node"
@@ -139,6 +150,7 @@ OVERLAYS = {
     },
     "wrap_user": {"shop.user:caller": WRAPS},
     "faulty": {F: WRAPS},
+    **{kind.name: {kind.target: kind.decides} for kind in KINDS},
 }
 
 PROBES = (
@@ -188,6 +200,7 @@ PROBES = (
     Probe("late.LateNode", "().size()", (SIZE, NODE), ("LateNode",)),
     Probe("late.BigNode", "().size()", (SIZE, NODE), ("BigNode",)),
     Probe("late.LateThing", "().own()", (OWN,), ("LateThing",)),
+    *(probe for kind in KINDS for probe in kind.probes),
 )
 
 PLACES = {
@@ -204,6 +217,7 @@ PLACES = {
     "size": Place("lib.Node", "size", "method"),
     "node": Place("lib", "Node", "class"),
     "user": Place("user", "function", "function"),
+    **{kind.name: kind.place for kind in KINDS if kind.place is not None},
 }
 
 SHOP = Scene(
@@ -211,11 +225,11 @@ SHOP = Scene(
     modules={"lib": "shop.lib", "user": "shop.user", "late": "shop.late"},
     files={
         "shop/__init__.py": "",
-        "shop/lib.py": _LIB + _NOTED,
+        "shop/lib.py": _LIB + "".join(kind.library for kind in KINDS) + _NOTED,
         "shop/user.py": _USER + _NOTED,
         "shop/late.py": _LATE + _NOTED,
         "shop_implementations.py": _IMPLEMENTATIONS,
-        "shop_plugin.py": _PLUGIN,
+        "shop_plugin.py": _plugin(),
     },
     plugin="shop_plugin",
     overlays=OVERLAYS,

@@ -15,8 +15,8 @@ overlays and with them. What must hold (checks.py):
   changed (a closure, a key of a dict, a live instance ...), that must behave like the stock function;
 - an interrupted enable() or disable() may have taken effect or not; after the next one all of this holds again.
 
-Other histories: HISTORIES_SEED=7; other numbers of them: HISTORIES=1000, or -m grid (2,000, and 500 of vLLM). What failed is
-tried again, and changed by hand, with `python -m tests.histories --programs FILE`.
+Other histories: HISTORIES_SEED=7; other numbers of them: HISTORIES=1000, or -m grid (2,000, and 500 of vLLM). What
+failed is tried again, and changed by hand, with `python -m tests.histories --programs FILE`.
 """
 
 from __future__ import annotations
