@@ -63,6 +63,9 @@ HELD = {
 OUT_OF_REACH = ("key", "closure", "namedtuple", "weak", "weakvalue", "context", "instance")
 """What holds an object for good: where it was given a patch, the patch must step aside, but stays the held object."""
 
+_MADE = ("default", "keyword", "member", "closure")
+"""Kinds of which the holder is itself a function or class."""
+
 WAYS = ("fresh", "closure", "global", "attribute")
 """How a program changes a place: with something new, or around what was there, kept in one of three ways."""
 
@@ -212,7 +215,8 @@ class Program:
         space["held_now"] = value
         exec(HOLDERS[kind].format(h=holder).replace("X", "held_now"), space)
         del space["held_now"]
-        self.labels.note(space[holder], holder)
+        if kind in _MADE:
+            self.labels.note(space[holder], holder)
         self.labels.note_container(space[holder], f"history_program.{holder}")
         self.copies.append((holder, kind, "program." + HELD[kind].format(h=holder), what))
 

@@ -176,7 +176,8 @@ def run_many(stage: Stage, seeds: Sequence[int], *, shrink: int = 0, report: Cal
         elif shrink:
             continue
         failure = Failure(seed, lines, faults)
-        if all(_shape(other.lines) != _shape(lines) for other in figures.failures):
+        shape = _shape(stage.scene, failure)
+        if all(_shape(stage.scene, other) != shape for other in figures.failures):
             figures.failures.append(failure)
             report(told(failure))
     figures.seconds = time.perf_counter() - started
@@ -190,8 +191,10 @@ def told(failure: Failure) -> str:
     return f"seed {failure.seed}:\n{lines}\n{faults}"
 
 
-def _shape(lines: list[str]) -> str:
-    return re.sub(r"\d+", "#", "\n".join(lines))
+def _shape(scene: Scene, failure: Failure) -> str:
+    """Return what two failures have in common that are probably the same fault."""
+    names = "|".join([*scene.overlays, *scene.modules, "KeyboardInterrupt", "MemoryError"])
+    return failure.faults[0].sort + re.sub(rf"\b({names})\b|value\d+|\d+", "#", "\n".join(failure.lines))
 
 
 def _run_programs(stage: Stage, file: IO[str]) -> int:

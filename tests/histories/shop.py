@@ -39,7 +39,8 @@ KEPT = (function, [Thing], {"node": Node})
 FROZEN = frozenset([second])
 PARTIAL = functools.partial(function)
 DISPATCH = {second: "row"}
-def caller(call=second): return call()
+def caller(call): return call()
+def keeper(call=second): return call()
 class Holder:
     call = staticmethod(function)
     kinds = [Node]
@@ -193,7 +194,7 @@ PROBES = (
     Probe("user.second", "()", (G,), ("user.second",)),
     Probe("next(iter(user.FROZEN))", "()", (G,), ("FROZEN",)),
     Probe("next(iter(user.DISPATCH))", "()", (G,), ("DISPATCH",)),
-    Probe("user.caller.__defaults__[0]", "()", (G,), ("caller",)),
+    Probe("user.keeper.__defaults__[0]", "()", (G,), ("keeper",)),
     Probe("user.Thing", "().own()", (OWN,), ("user.Thing",)),
     Probe("user.Child", "().own()", (OWN,), ("user.Child",)),
     Probe("user.Node", "().size()", (SIZE, NODE), ("user.Node",)),
