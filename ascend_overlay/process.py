@@ -56,6 +56,11 @@ def forget_entered() -> None:
     _entered.clear()
 
 
+def main_module() -> str | None:
+    """Return the name of the module that runs as __main__ (`python -m NAME`); None where it has no other name."""
+    return getattr(getattr(sys.modules.get("__main__"), "__spec__", None), "name", None)
+
+
 def describe() -> dict[str, Any]:
     """Return what identifies this process in a ledger."""
     return {

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-STATES = ("pending", "applied", "skipped", "failed", "reverted")
+STATES = ("pending", "applied", "displaced", "without effect", "skipped", "failed", "reverted")
+IN_FORCE = ("applied", "displaced", "without effect")
+"""States of a patch that has changed its target: met by the target's users, covered by somebody else's change, or not
+met for another reason."""
 
 
 @dataclass

@@ -13,11 +13,13 @@ from ascend_overlay.errors import ConflictError, SignatureError, TargetError
 from ascend_overlay.patches import signatures, wrappers
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
 from ascend_overlay.places.bindings import rebindable
+from ascend_overlay.places.functions import Redirection, dressed_like, function_of, twin
+from ascend_overlay.places.homes import homes_of
 from ascend_overlay.places.slots import Attribute, Change, Slot
 from ascend_overlay.places.target import MISSING, Place, Target, find
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, slots=True)
 class Decision(Change):
     """A value that does not depend on what it replaces."""
 
@@ -27,8 +29,16 @@ class Decision(Change):
     def value(self, inner: Any) -> Any:
         return self.new
 
+    def step_aside(self, value: Any, inner: Any) -> bool:
+        # A function of our own making: see _copied().
+        function, instead = function_of(value), function_of(inner)
+        if self.borrowed or not isinstance(function, types.FunctionType) or not callable(instead):
+            return False
+        Redirection(function).lead_to(instead)
+        return True
 
-@dataclass(eq=False, kw_only=True)
+
+@dataclass(eq=False, kw_only=True, slots=True)
 class _Layer(Change):
     """A wrapper. The same inner object gives the same outer object again, so that copies stay recognisable."""
 
@@ -41,6 +51,12 @@ class _Layer(Change):
         if self._inner is not inner or wrappers.stepped_aside(self._outer):
             self._inner, self._outer = inner, wrappers.wrapped(inner, self.wrapper, member=self.member)
         return self._outer
+
+    def step_aside(self, value: Any, inner: Any) -> bool:
+        if not wrappers.made_by_us(value):
+            return False
+        wrappers.step_aside(value, inner)
+        return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +95,13 @@ class Wrap(Patch):
         slot = context.slots.at(Attribute(place.owner, place.name))
         if slot.under is MISSING:
             slot.under = _inherited(place.owner, place.name, raw)
-        member = isinstance(place.owner, type)
-        layer = _Layer(rank=context.rank, whose=context.whose, wrapper=implementation, member=member)
+        layer = _Layer(
+            rank=context.rank,
+            whose=context.whose,
+            wrapper=implementation,
+            member=isinstance(place.owner, type),
+            homes=homes_of(implementation, module.__name__),
+        )
         applied.change(slot, layer, shared=place.shared)
 
     def _check_wrapper(self, wrapper: Any) -> None:
@@ -120,17 +141,18 @@ class Replace(Patch):
         self._check_signature(place.raw, implementation)
         slot = context.slots.at(Attribute(place.owner, place.name))
         refuse_second(slot, self.target, context)
-        new = _dressed_like(place.raw, _copied(implementation, place.raw))
-        change = Decision(rank=context.rank, whose=context.whose, new=new)
+        new = dressed_like(place.raw, _copied(implementation, place.raw))
+        homes = homes_of(implementation, module.__name__)
+        change = Decision(rank=context.rank, whose=context.whose, new=new, homes=homes)
         applied.change(slot, change, shared=place.shared)
 
     def _check_signature(self, raw: Any, implementation: Any) -> None:
-        function = _function_of(raw)
+        function = function_of(raw)
         if not callable(function) or not callable(implementation):
             raise TargetError(
                 f"the target {self.target} is {shown(raw)}, which is not callable; use overlay.attribute."
             )
-        original, ours = signatures.of(function), signatures.of(_function_of(implementation))
+        original, ours = signatures.of(function), signatures.of(function_of(implementation))
         if original is None or ours is None:
             return
         if why := signatures.mismatch(original, ours):
@@ -223,16 +245,6 @@ def _namesakes(place: Place) -> list[str]:
     ]
 
 
-def _function_of(raw: Any) -> Any:
-    if isinstance(raw, (staticmethod, classmethod)):
-        return raw.__func__
-    if isinstance(raw, property):
-        return raw.fget
-    if isinstance(raw, functools.cached_property):
-        return raw.func
-    return raw
-
-
 def _copied(function: Any, raw: Any) -> Any:
     """Return a function object of our own, so that whoever imports the target later holds nothing but the target.
 
@@ -240,33 +252,11 @@ def _copied(function: Any, raw: Any) -> Any:
     """
     if not isinstance(function, types.FunctionType):
         return function
-    copy = types.FunctionType(
-        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
-    )
-    copy.__kwdefaults__ = function.__kwdefaults__
-    copy.__dict__.update(function.__dict__)
-    copy.__annotations__, copy.__doc__ = function.__annotations__, function.__doc__
-    named = _function_of(raw)
+    copy = twin(function)
+    named = function_of(raw)
     for attribute in ("__module__", "__name__", "__qualname__"):
         setattr(copy, attribute, getattr(named, attribute, getattr(function, attribute)))
     return copy
-
-
-def _dressed_like(raw: Any, function: Any) -> Any:
-    """Return `function` as the kind of descriptor that `raw` is."""
-    if isinstance(function, (staticmethod, classmethod, property, functools.cached_property)):
-        return function
-    if isinstance(raw, staticmethod):
-        return staticmethod(function)
-    if isinstance(raw, classmethod):
-        return classmethod(function)
-    if isinstance(raw, property):
-        return property(function, raw.fset, raw.fdel, raw.__doc__)
-    if isinstance(raw, functools.cached_property):
-        fresh = functools.cached_property(function)
-        fresh.attrname = raw.attrname
-        return fresh
-    return function
 
 
 def _inherited(owner: Any, name: str, raw: Any) -> Any:
