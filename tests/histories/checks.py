@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
-
-from ascend_overlay.ledgers.records import Entry
+from typing import TYPE_CHECKING, Any
 
 from .scenes import Probe
 
@@ -19,7 +17,7 @@ OUT = ("", "pending", "skipped", "failed", "reverted")
 Finding = tuple[str, str]
 
 
-def compare(history: History, entries: Sequence[Entry], now: Sight, stock: Sight) -> Iterator[Finding]:
+def compare(history: History, entries: Sequence[Any], now: Sight, stock: Sight) -> Iterator[Finding]:
     """Yield what is wrong in the middle of a history."""
     for probe in history.probes():
         expression = probe.held + probe.use
@@ -28,7 +26,7 @@ def compare(history: History, entries: Sequence[Entry], now: Sight, stock: Sight
         yield from _of_probe(history, probe, entries, now, stock)
 
 
-def _of_probe(history: History, probe: Probe, entries: Sequence[Entry], now: Sight, stock: Sight) -> Iterator[Finding]:
+def _of_probe(history: History, probe: Probe, entries: Sequence[Any], now: Sight, stock: Sight) -> Iterator[Finding]:
     scene, expression = history.scene, probe.held + probe.use
     outcome, usual = now.outcomes[expression], stock.outcomes[expression]
     shown, told = _parts(outcome), f"{expression} gives {outcome}, without overlays {usual}"
@@ -77,7 +75,7 @@ def _others(
             yield "a foreign change is lost", told
 
 
-def _entry(entries: Sequence[Entry], overlay: str, target: str) -> Entry | None:
+def _entry(entries: Sequence[Any], overlay: str, target: str) -> Any:
     """Return the ledger's entry on a patch; of several, the one that claims most."""
     place, _, key = target.partition("[")
     found = [

@@ -17,6 +17,8 @@ from .labels import Labels
 from .program import OUT_OF_REACH, Program
 from .scenes import Probe, Scene
 
+OVER = ("skipped", "failed", "reverted")
+"""States of patches that are not enabled, or no more."""
 EXCEPTIONS = {"KeyboardInterrupt": KeyboardInterrupt, "MemoryError": MemoryError}
 
 
@@ -148,7 +150,7 @@ class History:
         self.uncertain = False
         self.enabled -= set(names) if names else self.enabled
         for entry in ascend_overlay.ledger():
-            if entry.overlay in (names or self.scene.overlays) and entry.state in ("applied", "pending"):
+            if entry.overlay in (names or self.scene.overlays) and entry.state not in OVER:
                 self._fault("ledger after disable", f"{entry.overlay}: {entry.target} is {entry.state}")
 
     def do_interrupt(self, count: str, exception: str, verb: str, *words: str) -> None:
@@ -273,7 +275,7 @@ class History:
         except Exception as error:
             self._fault("the last disable raises", f"{type(error).__name__}: {error}")
         for entry in ascend_overlay.ledger():
-            if entry.state in ("applied", "pending"):
+            if entry.state not in OVER:
                 self._fault("ledger at the end", f"{entry.overlay}: {entry.target} is {entry.state}")
         from .checks import same_world
 
