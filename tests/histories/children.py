@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import signal
@@ -27,6 +28,7 @@ def in_a_child(function: Callable[[], Any], seconds: int = 30) -> Any:
             os.close(reading)
             signal.alarm(seconds)
             warnings.simplefilter("ignore")
+            logging.lastResort = None
             answer = function()
             with os.fdopen(writing, "wb") as file:
                 pickle.dump(answer, file)

@@ -31,6 +31,7 @@ class Labels:
     def __init__(self) -> None:
         self.given: set[str] = set()
         self._names: dict[int, str] = {}
+        self._qualified: dict[int, str] = {}
         self._codes: dict[int, int] = {}
         self._containers: dict[str, int] = {}
         self.generations: collections.Counter[str] = collections.Counter()
@@ -54,6 +55,7 @@ class Labels:
         """Give `value` a name, where it is something that has one."""
         if isinstance(value, (types.FunctionType, type)) and module in (None, value.__module__):
             self._names[id(value)] = name
+            self._qualified[id(value)] = value.__qualname__
             self._codes[id(value)] = id(getattr(value, "__code__", None))
 
     def note_container(self, value: Any, path: str) -> None:
@@ -79,7 +81,8 @@ class Labels:
             return self._names.get(id(value), f"module {value.__name__}")
         if isinstance(value, (types.FunctionType, type)):
             name = self._names.get(id(value))
-            if name is None:
+            # An object may have come where one was that has gone.
+            if name is None or self._qualified[id(value)] != value.__qualname__:
                 foreign = not isinstance(value, type) and value.__module__ != "history_program"
                 return f"unknown {value.__qualname__}" if foreign else f"{value.__module__}.{value.__qualname__}"
             changed = self._codes[id(value)] != id(getattr(value, "__code__", None))
