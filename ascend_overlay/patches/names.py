@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.errors import ConflictError, SignatureError, TargetError
-from ascend_overlay.patches import signatures
+from ascend_overlay.patches import signatures, wrappers
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
 from ascend_overlay.places.bindings import rebindable
 from ascend_overlay.places.slots import Attribute, Change, Slot
@@ -30,18 +30,16 @@ class Decision(Change):
 
 @dataclass(eq=False, kw_only=True)
 class _Layer(Change):
-    """A wrapper. The same inner object gives the same wrapper object again, so that copies stay recognisable."""
+    """A wrapper. The same inner object gives the same outer object again, so that copies stay recognisable."""
 
     wrapper: Any
+    member: bool
     _inner: Any = MISSING
     _outer: Any = None
 
     def value(self, inner: Any) -> Any:
-        # Imported here: a process in which nothing is wrapped never pays for wrapt.
-        from ascend_overlay.patches.wrappers import wrapped
-
-        if self._inner is not inner:
-            self._inner, self._outer = inner, wrapped(inner, self.wrapper)
+        if self._inner is not inner or wrappers.stepped_aside(self._outer):
+            self._inner, self._outer = inner, wrappers.wrapped(inner, self.wrapper, member=self.member)
         return self._outer
 
 
@@ -81,7 +79,8 @@ class Wrap(Patch):
         slot = context.slots.at(Attribute(place.owner, place.name))
         if slot.under is MISSING:
             slot.under = _inherited(place.owner, place.name, raw)
-        layer = _Layer(rank=context.rank, whose=context.whose, wrapper=implementation)
+        member = isinstance(place.owner, type)
+        layer = _Layer(rank=context.rank, whose=context.whose, wrapper=implementation, member=member)
         applied.change(slot, layer, shared=place.shared)
 
     def _check_wrapper(self, wrapper: Any) -> None:
@@ -275,27 +274,19 @@ def _inherited(owner: Any, name: str, raw: Any) -> Any:
     if not isinstance(owner, type):
         return raw
     raw = next((vars(base)[name] for base in owner.__mro__[1:] if name in vars(base)), raw)
+
+    def static(*args: Any, **kwargs: Any) -> Any:
+        return getattr(super(owner, owner), name)(*args, **kwargs)
+
+    def bound(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return getattr(super(owner, self), name)(*args, **kwargs)
+
     if isinstance(raw, staticmethod):
-
-        @functools.wraps(raw.__func__)
-        def static(*args: Any, **kwargs: Any) -> Any:
-            return getattr(super(owner, owner), name)(*args, **kwargs)
-
-        return staticmethod(static)
+        return staticmethod(wrappers.forwarding(raw.__func__, static))
     if isinstance(raw, classmethod):
-
-        @functools.wraps(raw.__func__)
-        def of_class(cls: Any, *args: Any, **kwargs: Any) -> Any:
-            return getattr(super(owner, cls), name)(*args, **kwargs)
-
-        return classmethod(of_class)
+        return classmethod(wrappers.forwarding(raw.__func__, bound))
     if isinstance(raw, property):
         return property(lambda self: getattr(super(owner, self), name), raw.fset, raw.fdel, raw.__doc__)
     if isinstance(raw, types.FunctionType):
-
-        @functools.wraps(raw)
-        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-            return getattr(super(owner, self), name)(*args, **kwargs)
-
-        return method
+        return wrappers.forwarding(raw, bound)
     return raw
