@@ -13,7 +13,7 @@ from ascend_overlay.npu import calls
 from ascend_overlay.npu.calls import Call, Uses
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.patches import Ref
-from ascend_overlay.places import target
+from ascend_overlay.source import modules
 
 _OURS = "ascend_overlay"
 _FOLLOWED = ("ascend_overlay.overlays.", "ascend_overlay.npu.")
@@ -85,7 +85,7 @@ def _belongs(module: str, overlay: Overlay) -> bool:
 @functools.cache
 def _uses(module: str) -> Uses | None:
     """Return what a module does; None if there is no such module, or no source of it."""
-    file = target.source_of(module)
+    file = modules.source_of(module)
     if file is None:
         return None
     package = f"{module}.__init__" if Path(file).name == "__init__.py" else module

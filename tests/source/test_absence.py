@@ -42,13 +42,6 @@ OTHERS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _fresh() -> Any:
-    yield
-    for name in [name for name in sys.modules if name.partition(".")[0] == "pack"]:
-        del sys.modules[name]
-
-
 @pytest.mark.parametrize("kind", list(HAVING))
 def test_a_name_that_is_there_is_never_called_absent(site: Any, kind: str) -> None:
     site.write({**OTHERS, "pack/module.py": HAVING[kind] + "\n"})
