@@ -35,6 +35,11 @@ class Lineage:
         members = self.module.members_of(self.node)
         return frozenset(members) | self.module.added.get(self.node.name, frozenset())
 
+    @property
+    def changes_itself(self) -> bool:
+        """Whether a metaclass, an argument of the class statement or a decorator may change what the class has."""
+        return self.node is not None and bool(self.node.keywords or self.node.decorator_list)
+
     def decorators(self) -> Iterator[str]:
         """Yield the module of each decorator; "" for one that is no imported name."""
         for decorator in self.node.decorator_list if self.node is not None else ():
@@ -67,6 +72,26 @@ def _lineage(sources: Sources, module: str, name: str, within: str, seen: frozen
     bases = [base_of(source, base) for base in binding.node.bases]
     followed = [_lineage(sources, *base, within, seen) if base is not None else None for base in bases]
     return Lineage(label, binding.node, source, tuple(followed))
+
+
+def mro(cls: Lineage) -> list[Lineage] | None:
+    """Return the class and its bases in the order in which attributes are looked up; None where that is not known."""
+    if any(base is None for base in cls.bases):
+        return None
+    known = [base for base in cls.bases if base is not None]
+    lines = [mro(base) for base in known]
+    if any(line is None for line in lines):
+        return None
+    todo = [*(line for line in lines if line), known]
+    merged = [cls]
+    while todo := [line for line in todo if line]:
+        tails = {each.label for line in todo for each in line[1:]}
+        head = next((line[0] for line in todo if line[0].label not in tails), None)
+        if head is None:
+            return None
+        merged.append(head)
+        todo = [line[1:] if line[0].label == head.label else line for line in todo]
+    return merged
 
 
 def base_of(module: Module, base: ast.expr) -> tuple[str, str] | None:

@@ -111,7 +111,7 @@ class Tree:
         for path in self.folder.rglob("*.py"):
             parts = path.relative_to(self.folder).with_suffix("").parts
             name = ".".join([self.package, *(parts[:-1] if parts[-1] == "__init__" else parts)])
-            if all(part.isidentifier() for part in parts):
+            if all(part.isidentifier() for part in parts) and path.is_file():
                 names.append(name)
         return sorted(set(names))
 
