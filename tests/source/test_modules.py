@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+import ascend_overlay
+from ascend_overlay import Overlay
 from ascend_overlay.errors import TargetError
 from ascend_overlay.source.folders import Found
 from ascend_overlay.source.modules import HERE, Environment, Missing, Tree, exists, locate, remembered, source_of
@@ -236,3 +238,15 @@ def test_a_tree_tells_what_it_has(pack: Path) -> None:
         "pack.sped",
     ]
     assert not exists("other", Tree(pack, "pack"))
+
+
+def test_the_engine_lists_each_folder_once(pack: Path, offer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    overlay = Overlay("several", reason="a test")
+    for module in ("pack.one", "pack.inner.two", "pack.both.three", "pack.sped"):
+        overlay.wrap(f"{module}:function")(lambda wrapped, instance, args, kwargs: None)
+    offer(overlay)
+    listed: list[str] = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: listed.append(str(folder)) or scandir(folder))
+    ascend_overlay.enable()
+    assert sorted(listed) == [str(pack), str(pack / "both"), str(pack / "inner")]

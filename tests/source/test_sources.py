@@ -163,3 +163,24 @@ def test_a_module_is_read_from_this_process_by_default() -> None:
         "ascend_overlay.source.sources", "binds", True, binds.__code__.co_firstlineno
     )
     assert sources_module.LOADABLE is LOADABLE
+
+
+@pytest.mark.vllm
+def test_what_is_said_of_vllms_modules_is_so() -> None:
+    import vllm.config
+    import vllm.model_executor.models.llama
+    import vllm.v1.engine.core  # noqa: F401
+
+    said = 0
+    for name in sorted(name for name in sys.modules if name.split(".")[0] == "vllm"):
+        module: Any = sys.modules[name]
+        for key, value in list(vars(module).items()):
+            where = binds(name, key)
+            if where is None or where.own or where.module not in sys.modules:
+                continue
+            source = sys.modules[where.module]
+            child = sys.modules.get(f"{where.module}.{where.name}")
+            held = (getattr(source, where.name, None), child)
+            assert not where.name or any(value is each for each in held), (name, key, where)
+            said += 1
+    assert said > 3000
