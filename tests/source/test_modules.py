@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import os
+import shutil
 import sys
 import types
 import zipfile
@@ -174,9 +175,9 @@ def test_a_loaded_module_needs_no_package_and_no_file(monkeypatch: pytest.Monkey
 
 
 def test_a_loaded_module_that_answers_everything_is_no_package(site: Any) -> None:
-    site.write({"pack/lazy.py": "def __getattr__(name): return int\n"})
+    site.write({"pack/lazy.py": "def __getattr__(name): return ('anything',)\n"})
     importlib.import_module("pack.lazy")
-    assert exists("pack.lazy")
+    assert HERE.find("pack.lazy") == Found(str(site.folder / "pack" / "lazy.py"), None)
     assert not exists("pack.lazy.more")
 
 
@@ -197,6 +198,37 @@ def test_only_who_asks_everybody_sees_what_a_strangers_finder_serves(monkeypatch
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Stranger()])
     assert isinstance(HERE.find("pack"), Missing)
     assert Environment(ask_all=True).find("pack") == Found(None, None)
+
+
+@pytest.mark.parametrize("module", ["pack", "pack.one"])
+def test_what_an_editable_install_maps_is_found(
+    pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    home = tmp_path / "elsewhere"
+    shutil.move(pack, home)
+
+    class Editable:
+        __module__ = "__editable___pack_1_0_finder"
+
+        @staticmethod
+        def find_spec(name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+            file = home / ("__init__.py" if name == "pack" else "one.py")
+            places = [str(home)] if name == "pack" else None
+            if name not in ("pack", "pack.one"):
+                return None
+            return importlib.util.spec_from_file_location(name, file, submodule_search_locations=places)
+
+    assert not exists(module)
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Editable])
+    assert source_of(module) == str(home / ("__init__.py" if module == "pack" else "one.py"))
+
+
+def test_asking_everybody_imports_no_package_of_a_module_with_a_hook(pack: Path) -> None:
+    import wrapt
+
+    wrapt.register_post_import_hook(lambda module: None, "pack.inner.gone")
+    assert isinstance(Environment(ask_all=True).find("pack.inner.gone"), Missing)
+    assert "pack" not in sys.modules
 
 
 def test_what_appears_is_seen_at_once_and_while_all_is_remembered_not_before_the_end(pack: Path) -> None:
