@@ -37,6 +37,10 @@ class Layer:
     def static(x):
         return x
 
+    @classmethod
+    def of_class(cls, x):
+        return x
+
 class Model(Layer):
     pass
 
@@ -85,6 +89,7 @@ def run(*, quick: bool) -> Iterator[Result]:
         overlay.wrap("benchmark_ours_wrap:function")(passing)
         overlay.wrap("benchmark_ours_wrap:Layer.forward")(passing)
         overlay.wrap("benchmark_ours_wrap:Layer.static")(passing)
+        overlay.wrap("benchmark_ours_wrap:Layer.of_class")(passing)
         _by_hand(modules)
         with ascend_overlay.enabled(load=[__name__], only=[overlay.name], propagate=False):
             yield from _compare(modules, rounds=9 if quick else 41, number=20_000 if quick else 50_000)
@@ -125,7 +130,7 @@ def _by_hand(modules: dict[str, Any]) -> None:
     module.Model.__bases__ = (module.Layer,)
     modules["hand_attribute"].Layer.flag = 2
     modules["hand_attribute"].Layer.added = forward
-    for name in ("function", "Layer.forward", "Layer.static"):
+    for name in ("function", "Layer.forward", "Layer.static", "Layer.of_class"):
         wrapt.wrap_function_wrapper(modules["hand_wrap"], name, passing)
 
 
@@ -140,6 +145,7 @@ def _compare(modules: dict[str, Any], *, rounds: int, number: int) -> Iterator[R
         "wrap, function": ("_wrap", "module.function(1)"),
         "wrap, method": ("_wrap", "layer.forward(1)"),
         "wrap, staticmethod": ("_wrap", "module.Layer.static(1)"),
+        "wrap, classmethod": ("_wrap", "module.Layer.of_class(1)"),
     }
     for name, (suffix, statement) in cases.items():
         names = {}

@@ -28,8 +28,8 @@ from ascend_overlay.errors import ActivationError, ConfigError, OverlayError, Ve
 from ascend_overlay.ledgers import Ledger, LedgerFolder
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.places import importing, live
-from ascend_overlay.places.target import locate
 from ascend_overlay.settings import Settings
+from ascend_overlay.source.modules import locate, remembered
 
 _PATIENCE = 5.0
 """Seconds that the import of vLLM waits for an enable() in another thread."""
@@ -259,8 +259,9 @@ class Engine:
 
         Returns the modules that are being imported right now.
         """
-        for unit in units:
-            self._check_statically(unit)
+        with remembered():
+            for unit in units:
+                self._check_statically(unit)
         items = [item for unit in units for item in unit.items if item.entry.state == "pending"]
         for item in items:
             for module in (item.patch.module, *item.patch.needs):

@@ -49,11 +49,12 @@ class Ledger:
         yield as_table(f"{self.process['role']} (pid {self.process['pid']})", self.entries)
         for line in self.remarks():
             yield Text(line)
+        if self.operators:
+            yield Text(f"NPU operator calls: {self.operator_calls()}")
 
     def remarks(self) -> list[str]:
-        """Return the notes and, where they were counted, the calls of NPU operators, each as a line."""
-        lines = [f"note: {overlay}: {text}" if overlay else f"note: {text}" for overlay, text in self.notes]
-        return [*lines, f"NPU operator calls: {self.operator_calls()}"] if self.operators else lines
+        """Return the notes, each as a line."""
+        return [f"note: {overlay}: {text}" if overlay else f"note: {text}" for overlay, text in self.notes]
 
     def operator_calls(self) -> str:
         """Return how often each NPU operator ran, in words."""

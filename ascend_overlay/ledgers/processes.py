@@ -81,7 +81,7 @@ def _remarks(ledgers: Iterable[Ledger]) -> list[str]:
         role = str(ledger.process["role"])
         lines = _ruled_out(ledger)
         lines += [f"NOT re-bound: {entry.overlay}: {entry.target}: {held}" for entry in ledger for held in entry.stale]
-        lines += [f"note: {overlay}: {text}" if overlay else f"note: {text}" for overlay, text in ledger.notes]
+        lines += ledger.remarks()
         for line in lines:
             roles = said.setdefault(line, [])
             if role not in roles:

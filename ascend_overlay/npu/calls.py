@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass, field
 
+from ascend_overlay.source.module import absolute
+
 
 @dataclass(frozen=True)
 class Call:
@@ -98,9 +100,7 @@ def _imports(tree: ast.AST, module: str) -> frozenset[str]:
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                base = ".".join([*module.split(".")[: -node.level], *([base] if base else [])])
+            base = absolute(node, module.rpartition(".")[0])
             found.add(base)
             found.update(f"{base}.{alias.name}" for alias in node.names)
     return frozenset(found)

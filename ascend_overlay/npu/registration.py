@@ -5,17 +5,16 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import torch
 
 from ascend_overlay import api, settings, versions
 from ascend_overlay.errors import ConflictError, PluginError, TargetError, did_you_mean
-from ascend_overlay.npu import agreement, availability, tracing
+from ascend_overlay.npu import availability, reference, tracing
 from ascend_overlay.npu.kernel import ReferenceKernel
-from ascend_overlay.npu.reference import KERNELS
 
 _OURS = "ascend_overlay"
 _Library: Any = torch.library.Library
@@ -61,7 +60,7 @@ class _Registry:
             self._schemas.define(kernel.schema, tags=(torch.Tag.pt2_compliant_tag,))
             torch.library.register_fake(name, kernel.fake, lib=self._schemas)
             self.defined.append(kernel.name)
-        elif reason := agreement.unusable(kernel.schema, str(genuine)):
+        elif reason := _agreement().unusable(kernel.schema, str(genuine)):
             version = versions.installed("torch_npu")
             api.note("", f"{name}: the operator of torch_npu {version} {reason}; it runs without a CPU kernel")
             return
@@ -71,18 +70,25 @@ class _Registry:
         if not torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU"):
             self.on_cpu.append(kernel.name)
 
-    def implement(self) -> None:
-        """Put the CPU kernels in force, and the counting around every kernel if that is on."""
+    def implement(self, operators: Iterable[str]) -> None:
+        """Put CPU kernels in force, and the counting around every kernel of `operators` if that is on."""
+        if self._implementations is None:
+            self._implementations = _Library("npu", "IMPL")
+        library, counted = self._implementations, tracing.active()
+        for name in operators:
+            ours = name in self.on_cpu
+            if ours:
+                kernel = self.kernels[name][0]
+                library.impl(name, tracing.counting(name, kernel.cpu) if counted else kernel.cpu, "CPU")
+            if counted:
+                tracing.count_others(library, name, ours=ours)
+
+    def implement_anew(self) -> None:
+        """Put all CPU kernels in force again, with or without counting."""
         if self._implementations is not None:
             self._implementations._destroy()
-        library = self._implementations = _Library("npu", "IMPL")
-        counted = tracing.active()
-        for name in self.on_cpu:
-            kernel = self.kernels[name][0]
-            library.impl(name, tracing.counting(name, kernel.cpu) if counted else kernel.cpu, "CPU")
-        if counted:
-            for name in self.kernels:
-                tracing.count_others(library, name, ours=name in self.on_cpu)
+            self._implementations = None
+        self.implement(self.kernels)
 
 
 _registry = _Registry()
@@ -91,15 +97,16 @@ _registry = _Registry()
 def load(*operators: str) -> None:
     """Make ``torch.ops.npu`` callable on this machine, and see that it has the `operators`.
 
-    Where torch_npu is present, its registrations stay as they are, and operators without a CPU kernel or without a meta
-    kernel get ours. Where it is not, schema, CPU kernel and fake kernel of every reference kernel are ours. Plugins are
-    asked for their kernels each time. May be called any number of times, from any thread.
+    Where torch_npu is present, its registrations stay as they are, and an operator without a CPU kernel or without a
+    meta kernel gets ours. Where it is not, schema, CPU kernel and fake kernel are ours. Plugins are asked for their
+    kernels each time. May be called any number of times, from any thread.
 
     Releases of torch_npu differ. Where the schema of one of the `operators` is not that of our reference kernel, the
     source of the calling module is read, and a call in it that this release would refuse is refused here.
 
     Args:
-        operators: names without the namespace; their calls are counted where counting is on (tracing.py).
+        operators: names without the namespace; none for all that there are. Their calls are counted where counting is
+            on (tracing.py).
 
     Raises:
         ConflictError: a plugin declares another schema for an operator that is known.
@@ -110,13 +117,12 @@ def load(*operators: str) -> None:
     caller = sys._getframe(1).f_globals
     # Not under the lock: both may import, and whoever imports may be waiting for the lock.
     _import_genuine()
-    contributions = _contributions()
+    contributions = _contributions(operators or reference.names())
     with _registry.lock:
         added = [kernel for kernel, contributor in contributions if _registry.add(kernel, contributor)]
         for kernel in added:
             _registry.place(kernel)
-        if added:
-            _registry.implement()
+        _registry.implement(kernel.name for kernel in added)
         for name in operators:
             _require(name, caller)
         tracing.expect(operators)
@@ -133,8 +139,9 @@ def _import_genuine() -> None:
         importlib.import_module("torch_npu")
 
 
-def _contributions() -> list[tuple[ReferenceKernel, str]]:
-    found = [(kernel, _OURS) for kernel in KERNELS]
+def _contributions(operators: Iterable[str]) -> list[tuple[ReferenceKernel, str]]:
+    """Return our kernels of `operators` and all that plugins have, each with its contributor."""
+    found = []
     for contributor, answer in api.contributions("ascend_overlay_kernels"):
         if not isinstance(answer, ReferenceKernel):
             raise PluginError(f"{contributor} contributes {answer!r}, which is not a ReferenceKernel.")
@@ -146,7 +153,14 @@ def _contributions() -> list[tuple[ReferenceKernel, str]]:
                 f"read: {str(error).strip()}"
             ) from None
         found.append((answer, contributor))
-    return found
+    # A name that a plugin has, too, is looked at whether it is asked for or not.
+    ours = reference.kernels([*operators, *(kernel.name for kernel, _ in found)])
+    return [*((kernel, _OURS) for kernel in ours), *found]
+
+
+def _agreement() -> ModuleType:
+    # Imported where there is a torch_npu to agree with: importing vLLM waits for what is imported here.
+    return importlib.import_module("ascend_overlay.npu.agreement")
 
 
 def _schema_of(name: str) -> torch.FunctionSchema | None:
@@ -162,19 +176,19 @@ def _require(name: str, caller: Mapping[str, Any]) -> None:
     known = _registry.kernels.get(name)
     if schema is None:
         where = f"torch_npu {versions.installed('torch_npu')}" if genuine else "the reference kernels"
-        hint = did_you_mean(name, _registry.kernels)
+        hint = did_you_mean(name, {*_registry.kernels, *reference.names()})
         raise TargetError(
             f"there is no operator npu::{name} in {where}.{hint} Install a torch_npu that has it, or contribute a "
             f"reference kernel with the hook ascend_overlay_kernels."
         )
     if genuine and known is not None:
-        agreement.demand(known[0].schema, None if name in _registry.defined else str(schema), caller)
+        _agreement().demand(known[0].schema, None if name in _registry.defined else str(schema), caller)
 
 
 def _settings_changed() -> None:
     with _registry.lock:
         if tracing.follow_settings() and _registry.kernels:
-            _registry.implement()
+            _registry.implement_anew()
 
 
 tracing.follow_settings()

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 from ascend_overlay.errors import TargetError
 from ascend_overlay.patches.base import Applied, Context, Patch
-from ascend_overlay.places.target import MISSING, exists, locate
+from ascend_overlay.places.target import MISSING
+from ascend_overlay.source.modules import exists, locate
 
 
 @dataclass(frozen=True, kw_only=True)

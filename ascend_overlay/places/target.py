@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.machinery
 import inspect
-import pkgutil
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -121,66 +118,3 @@ def _no_such_name(target: Target, owner: Any, index: int) -> TargetError:
         lazy = ""
     known = [known for known in dir(owner) if not known.startswith("__")]
     return TargetError(f"the target {target} does not exist: {what} has no {name!r}.{did_you_mean(name, known)}{lazy}")
-
-
-def locate(module: str) -> None:
-    """Check that `module` can be imported, without importing it or its parent packages.
-
-    Raises:
-        TargetError: no such module; the message has the nearest names that exist.
-    """
-    missing, search = _first_missing(module)
-    if missing is not None:
-        raise TargetError(_no_such_module(module, missing, missing.rpartition(".")[0], search))
-
-
-def exists(module: str) -> bool:
-    """Tell whether `module` can be imported, without importing anything."""
-    return _first_missing(module)[0] is None
-
-
-def source_of(module: str) -> str | None:
-    """Return the path of the Python file of `module`, without importing anything; None where there is none."""
-    package = module.rpartition(".")[0]
-    missing, search = _first_missing(package) if package else (None, None)
-    if missing is not None:
-        return None
-    loaded = getattr(sys.modules.get(module), "__spec__", None)
-    spec = loaded or _find_spec(module, search)
-    origin = spec.origin if spec is not None else None
-    return origin if origin is not None and origin.endswith(".py") else None
-
-
-def _first_missing(module: str) -> tuple[str | None, list[str] | None]:
-    """Return the first package on the way to `module` that is not there, and where it was looked for."""
-    search: list[str] | None = None
-    parts = module.split(".")
-    for depth in range(1, len(parts) + 1):
-        name = ".".join(parts[:depth])
-        if name in sys.modules:
-            search = list(getattr(sys.modules[name], "__path__", None) or ())
-            continue
-        spec = _find_spec(name, search)
-        if spec is None:
-            return name, search
-        search = list(spec.submodule_search_locations or ())
-    return None, search
-
-
-def _find_spec(name: str, search: list[str] | None) -> importlib.machinery.ModuleSpec | None:
-    # Only finders that import nothing may be asked; editable installs bring their own, for top-level names.
-    spec = importlib.machinery.PathFinder.find_spec(name, search)
-    if spec is None and search is None:
-        for finder in sys.meta_path:
-            if getattr(finder, "__module__", "").startswith("__editable__"):
-                spec = finder.find_spec(name, None)
-                if spec is not None:
-                    break
-    return spec
-
-
-def _no_such_module(wanted: str, missing: str, parent: str, search: list[str] | None) -> str:
-    if not parent:
-        return f"the module {wanted!r} does not exist here: the package {missing!r} is not installed."
-    known = [f"{parent}.{info.name}" for info in pkgutil.iter_modules(search or [])]
-    return f"the module {wanted!r} does not exist: {parent!r} has no such module.{did_you_mean(missing, known)}"

@@ -3,52 +3,39 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
-from ascend_overlay.places.target import source_of
+from ascend_overlay.source.sources import LOADABLE, Sources
 
 _MAKERS = {"globals", "locals", "vars", "exec", "eval", "setattr", "__setattr__", "__dict__", "__getattr__"}
 """With these, a module can have names that its source does not spell."""
 
 
-def absent(module: str, name: str) -> list[str] | None:
+def absent(module: str, name: str, sources: Sources = LOADABLE) -> list[str] | None:
     """Return the classes and imported names of `module` if it certainly has no `name`, else None.
 
     It is certain where neither the source of the module nor those of the packages that it is in have the word anywhere,
     so that nothing there defines, imports or sets it, and where the source uses nothing that makes names without
     spelling them. What has no Python source may have any name.
     """
-    if name in vars(sys.modules.get(module, object)):
+    if sources is LOADABLE and name in vars(sys.modules.get(module, object)):
         return None
-    text = _source(module)
-    if text is None or any(_mentions(each, name) for each in (text, *_sources_above(module))):
+    text = sources.text(module)
+    if text is None or any(_mentions(each, name) for each in (text, *_above(module, sources))):
         return None
-    try:
-        nodes = list(ast.walk(ast.parse(text)))
-    except (SyntaxError, ValueError, RecursionError):
+    parsed = sources.module(module)
+    if parsed is None or any(_makes_names(node) for node in parsed.nodes):
         return None
-    if any(_makes_names(node) for node in nodes):
-        return None
-    classes = [node.name for node in nodes if isinstance(node, ast.ClassDef)]
-    imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    classes = [node.name for node in parsed.nodes if isinstance(node, ast.ClassDef)]
+    imports = [node for node in parsed.nodes if isinstance(node, ast.ImportFrom)]
     return classes + [alias.asname or alias.name for node in imports for alias in node.names]
 
 
-def _source(module: str) -> str | None:
-    file = source_of(module)
-    try:
-        return None if file is None else importlib.util.decode_source(Path(file).read_bytes())
-    except (OSError, SyntaxError, UnicodeError):
-        return None
-
-
-def _sources_above(module: str) -> Iterator[str]:
+def _above(module: str, sources: Sources) -> Iterator[str]:
     while module := module.rpartition(".")[0]:
-        yield _source(module) or ""
+        yield sources.text(module) or ""
 
 
 def _mentions(text: str, name: str) -> bool:

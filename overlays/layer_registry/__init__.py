@@ -15,8 +15,10 @@ from typing import Any
 
 import ascend_overlay
 from ascend_overlay import Overlay, settings, versions
-from ascend_overlay.commands.coverage.scan import layer_names
 from ascend_overlay.errors import OverlayError, did_you_mean
+from ascend_overlay.source.headers import derived_names
+from ascend_overlay.source.modules import Tree
+from ascend_overlay.source.sources import Sources
 
 _MODULE = "vllm.model_executor.custom_op"
 _BASES = ("CustomOp", "PluggableLayer")
@@ -90,7 +92,9 @@ def _in_source() -> frozenset[str]:
     A class whose base has the name of a layer counts as one.
     """
     folder = Path(str(sys.modules["vllm"].__file__)).parent
-    return layer_names(path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))
+    tree = Tree(folder, "vllm")
+    texts = map(Sources(tree, limit=1).text, tree.modules())
+    return derived_names((text for text in texts if text is not None), _BASES)
 
 
 def _caller() -> str:

@@ -10,12 +10,16 @@ import torch
 from vllm.model_executor.layers.quantization.base_config import QuantizationConfig, QuantizeMethodBase
 
 import ascend_overlay
-import ascend_overlay.overlays.quantization.schemes  # an operator that is missing is missed with this
 from ascend_overlay import settings
 from ascend_overlay.errors import CheckpointError, did_you_mean, some_of
+from ascend_overlay.npu.availability import torch_npu_installed
 from ascend_overlay.overlays.quantization import detection, unsupported
 from ascend_overlay.quantization import find_experts, find_linear
 from ascend_overlay.quantization.description import FLOAT, Description
+
+if torch_npu_installed():
+    # An operator that this release does not have is missed with this. The reference kernels have all.
+    import ascend_overlay.overlays.quantization.schemes
 
 
 class AscendQuantizationConfig(QuantizationConfig):  # type: ignore[misc, unused-ignore]

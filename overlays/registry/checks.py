@@ -13,6 +13,7 @@ from typing import Any
 from ascend_overlay.errors import did_you_mean
 from ascend_overlay.overlays.registry import source
 from ascend_overlay.overlays.registry.source import ClassView
+from ascend_overlay.source.modules import Missing
 
 _GENERATES = ("ForCausalLM", "ForConditionalGeneration", "ChatModel", "LMHeadModel")
 """Endings of architecture names from which vLLM expects text, so that the class must compute logits."""
@@ -58,11 +59,9 @@ def _of_name(architecture: str, module: str, name: str) -> list[str]:
     loaded = sys.modules.get(module)
     if isinstance(loaded, ModuleType) and not getattr(getattr(loaded, "__spec__", None), "_initializing", False):
         return _of_loaded(architecture, loaded, name)
-    spec = source.find(module)
-    if isinstance(spec, str):
-        return [spec]
-    if spec is None or spec.source is None:
-        return []
+    found = source.find(module)
+    if isinstance(found, Missing):
+        return [found.sentence()]
     view = source.look(module, name)
     if isinstance(view, str):
         return [view]

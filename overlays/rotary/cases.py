@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from ascend_overlay.npu.case import LayerCase
 from ascend_overlay.npu.cases.numbers import FLOATS, HALF_UNIT, dtype_of, normal
+
+if TYPE_CHECKING:
+    import torch
+else:
+    from ascend_overlay.npu.cases.lazy import torch
 
 _PACKAGE = "vllm.model_executor.layers.rotary_embedding"
 _HEAD, _TOKENS = 64, 7

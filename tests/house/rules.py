@@ -187,7 +187,10 @@ def heavy_rooms(house: House) -> list[str]:
 
 
 def _heavy_ways(house: House, module: str) -> Iterator[tuple[Arrow, ...]]:
-    return (way for way in executed(module, house.files, house.everything) if _is_heavy(way[-1]))
+    """Yield the ways to torch and vLLM, but for those that are told of the module which is next on them."""
+    for way in executed(module, house.files, house.everything):
+        if _is_heavy(way[-1]) and not (len(way) > 1 and room(way[0].imported) in WITHOUT_VLLM):
+            yield way
 
 
 def _told_way(house: House, way: Sequence[Arrow]) -> str:

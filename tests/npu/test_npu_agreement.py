@@ -11,7 +11,7 @@ from npu_kit import torch
 
 from ascend_overlay import npu
 from ascend_overlay.errors import TargetError
-from ascend_overlay.npu import ReferenceKernel, agreement, registration
+from ascend_overlay.npu import ReferenceKernel, agreement, reference, registration
 from ascend_overlay.npu.calls import Call
 
 OLD = "npu_a_mover(Tensor x) -> Tensor"
@@ -32,7 +32,7 @@ def loading(monkeypatch: pytest.MonkeyPatch, site: Any, offer: Any) -> Any:
     stub.__version__ = "2.9.0"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torch_npu", stub)
     # What this process has registered of our own passes for theirs.
-    monkeypatch.setattr(registration, "KERNELS", ())
+    monkeypatch.setattr(reference, "OPERATORS", {})
     genuine = torch.library.Library("npu", "FRAGMENT")
     kernel = ReferenceKernel(schema=NEW, cpu=_move, fake=lambda x, by=1: torch.empty_like(x), source="these tests")
     offer(kernels=lambda: [kernel])

@@ -1,6 +1,6 @@
 """Multi-head latent attention is computed by torch_npu's operators, no worse than by vLLM's own backend.
 
-A layer of DeepSeek's attention is served step by step, as vLLM's worker does (overlays/cases/latent_steps.py), stock
+A layer of DeepSeek's attention is served step by step, as vLLM's worker does (overlays/mla/cases/steps.py), stock
 and overlaid, and compared with the plain formula, without absorption, in float64. Its own roundings make vLLM's layer
 miss that by a few thousandths of its size in bfloat16; the overlaid layer may miss it by no more, but for a tenth.
 """

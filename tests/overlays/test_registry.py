@@ -97,6 +97,8 @@ def package(site: Any) -> str:
             "my_models/made.py": "globals()['Made'] = type('Made', (), {})\n",
             "my_models/broken.py": "class Half(:\n",
             "my_models/everything.py": "from .text import *\n",
+            "my_models/round.py": "from .about import Circle\n",
+            "my_models/about.py": "from .round import Circle\n",
         }
     )
     return "my_models"
@@ -115,7 +117,7 @@ def test_what_is_right_or_cannot_be_told_passes(package: str, name: str) -> None
     assert not any(module.startswith("my_models") for module in sys.modules)
 
 
-@pytest.mark.parametrize("given", ["lazy:Anything", "made:Made", "broken:Half", "everything:Whatever"])
+@pytest.mark.parametrize("given", ["lazy:Anything", "made:Made", "broken:Half", "everything:Whatever", "round:Circle"])
 def test_modules_that_make_their_names_are_left_to_vllm(package: str, given: str) -> None:
     assert defects(f"my_models.{given}") == ""
 

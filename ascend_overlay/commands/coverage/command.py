@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.machinery
 from pathlib import Path
 
 import click
@@ -16,6 +15,7 @@ from ascend_overlay.commands.json_output import Write
 from ascend_overlay.errors import TargetError
 from ascend_overlay.npu.case import LayerCase
 from ascend_overlay.settings import Settings
+from ascend_overlay.source.modules import HERE, Missing
 
 
 def coverage(folder: Path | None, settings: Settings) -> list[Row]:
@@ -54,7 +54,7 @@ def run(
 
 
 def _installed() -> Path:
-    spec = importlib.machinery.PathFinder.find_spec("vllm")
-    if spec is None or not spec.submodule_search_locations:
+    found = HERE.find("vllm")
+    if isinstance(found, Missing) or not found.search:
         raise TargetError("vLLM is not installed here; install it, or name the folder of a vLLM.")
-    return Path(next(iter(spec.submodule_search_locations)))
+    return Path(found.search[0])

@@ -7,20 +7,23 @@ take to import every module that defines one (other devices' libraries among the
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ascend_overlay.errors import TargetError
+from ascend_overlay.source.classes import base_of
+from ascend_overlay.source.headers import defines_any, derived_names
+from ascend_overlay.source.module import Module
+from ascend_overlay.source.modules import Tree
+from ascend_overlay.source.sources import Sources
 
 CUSTOM_OP = "vllm.model_executor.custom_op:CustomOp"
 PLUGGABLE = "vllm.model_executor.custom_op:PluggableLayer"
 IR_OPERATOR = "vllm.ir operator"
 _ROOTS = {CUSTOM_OP: "CustomOp", PLUGGABLE: "PluggableLayer"}
-_HEADER = re.compile(r"^class\s+(\w+)\s*\(([^)]*)\)", re.MULTILINE)
 _ROOTS_FILE = "model_executor/custom_op.py"
-_IR_FOLDER = "ir/ops"
+_IR_PACKAGE = "ir.ops"
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,9 @@ def scan(folder: Path, package: str = "vllm") -> list[Layer]:
             f"there is no {_ROOTS_FILE} in {folder}; name the folder of a vLLM: site-packages/vllm, or vllm in a "
             f"checkout.{hint}"
         )
-    texts = {path: path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.rglob("*.py"))}
-    source = _Source({_module(path, folder, package): text for path, text in texts.items()})
-    layers = [*_layers(source, _candidates(source.texts)), *_ir_operators(folder, package)]
+    tree = Tree(folder, package)
+    sources = Sources(tree)
+    layers = [*_layers(sources, _candidates(sources, tree)), *_ir_operators(sources, tree)]
     if not layers:
         raise TargetError(
             f"no class derived from {CUSTOM_OP} and no vllm.ir operator is defined below {folder}; this release of "
@@ -75,91 +78,37 @@ def scan(folder: Path, package: str = "vllm") -> list[Layer]:
     return sorted(layers, key=lambda layer: layer.target)
 
 
-def layer_names(texts: Iterable[str]) -> frozenset[str]:
-    """Return the names of the two roots, and of the classes in `texts` that are derived from a class of such a name."""
-    headers = [header for text in texts for header in _HEADER.findall(text)]
-    bases = [(name, frozenset(re.findall(r"\w+", between))) for name, between in headers]
-    known = frozenset(_ROOTS.values())
-    while (more := known | {name for name, above in bases if above & known}) != known:
-        known = more
-    return known
-
-
-def _candidates(texts: dict[str, str]) -> list[str]:
+def _candidates(sources: Sources, tree: Tree) -> list[Module]:
     """Return the modules that define a class whose bases may lead to a root, judged by names alone."""
-    known = layer_names(texts.values())
-    return [module for module, text in texts.items() if any(name in known for name, _ in _HEADER.findall(text))]
+    texts = {module: text for module in tree.modules() if (text := sources.text(module)) is not None}
+    names = derived_names(texts.values(), _ROOTS.values())
+    found = [sources.module(module) for module, text in texts.items() if defines_any(text, names)]
+    return [module for module in found if module is not None]
 
 
-class _Module:
-    """The classes of one module, and where the names come from that it uses."""
-
-    def __init__(self, text: str) -> None:
-        tree = ast.parse(text)
-        self.classes = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
-        self.imports = {
-            alias.asname or alias.name: (node, alias.name)
-            for node in ast.walk(tree)
-            if isinstance(node, ast.ImportFrom)
-            for alias in node.names
-        }
-
-
-class _Source:
-    """The modules of a package, parsed when they are asked for."""
-
-    def __init__(self, texts: dict[str, str]) -> None:
-        self.texts = texts
-        self._parsed: dict[str, _Module] = {}
-
-    def module(self, name: str) -> _Module | None:
-        """Return a module, or None where the package has none of this name."""
-        if name not in self.texts:
-            return None
-        if name not in self._parsed:
-            self._parsed[name] = _Module(self.texts[name])
-        return self._parsed[name]
-
-    def resolve(self, base: ast.expr, module: str) -> str:
-        """Return the target that the name of a base class leads to, as far as `from` imports tell."""
-        if not isinstance(base, ast.Name):
-            return ""
-        name = base.id
-        # Modules may import one another; no name is handed on this often.
-        for _ in range(16):
-            found = self.module(module)
-            if found is None or name in found.classes or name not in found.imports:
-                break
-            node, name = found.imports[name]
-            module = self._origin(node, module)
-        return f"{module.removesuffix('.__init__')}:{name}"
-
-    def _origin(self, node: ast.ImportFrom, module: str) -> str:
-        name = node.module or ""
-        if node.level:
-            parts = module.split(".")
-            name = ".".join([*parts[: len(parts) - node.level], *([name] if name else [])])
-        return f"{name}.__init__" if f"{name}.__init__" in self.texts else name
-
-
-def _layers(source: _Source, modules: list[str]) -> Iterator[Layer]:
-    classes = {
-        f"{module}:{name}": (node, [source.resolve(base, module) for base in node.bases])
-        for module in modules
-        for name, node in getattr(source.module(module), "classes", {}).items()
+def _layers(sources: Sources, modules: Iterable[Module]) -> Iterator[Layer]:
+    classes = {f"{module.name}:{cls.name}": (module, cls.node) for module in modules for cls in module.classes()}
+    bases = {
+        target: [_base(sources, module, base) for base in node.bases] for target, (module, node) in classes.items()
     }
     kinds = dict(_ROOTS)
     while news := {
-        target: next(kinds[base] for base in bases if base in kinds)
-        for target, (_, bases) in classes.items()
-        if target not in kinds and any(base in kinds for base in bases)
+        target: next(kinds[base] for base in above if base in kinds)
+        for target, above in bases.items()
+        if target not in kinds and any(base in kinds for base in above)
     }:
         kinds.update(news)
     for target in kinds.keys() - _ROOTS.keys():
-        node, bases = classes[target]
+        _, node = classes[target]
         own = any(isinstance(step, ast.FunctionDef) and step.name.startswith("forward") for step in node.body)
-        layers = tuple(base for base in bases if base in kinds and base not in _ROOTS)
+        layers = tuple(base for base in bases[target] if base in kinds and base not in _ROOTS)
         yield Layer(target, kinds[target], layers, _registered(node), own)
+
+
+def _base(sources: Sources, module: Module, base: ast.expr) -> str:
+    """Return the target that a base class leads to, as far as imports tell."""
+    found = base_of(module, base)
+    return ":".join(sources.origin(*found)) if found is not None else ""
 
 
 def _registered(node: ast.ClassDef) -> str:
@@ -173,13 +122,10 @@ def _registered(node: ast.ClassDef) -> str:
     return ""
 
 
-def _ir_operators(folder: Path, package: str) -> Iterator[Layer]:
-    for path in sorted((folder / _IR_FOLDER).glob("*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+def _ir_operators(sources: Sources, tree: Tree) -> Iterator[Layer]:
+    package = f"{tree.package}.{_IR_PACKAGE}"
+    for name in tree.modules():
+        module = sources.module(name) if f"{name}.".startswith(f"{package}.") else None
+        for node in module.tree.body if module is not None else ():
             if isinstance(node, ast.FunctionDef) and any("register_op" in ast.dump(d) for d in node.decorator_list):
-                yield Layer(f"{package}.ir.ops:{node.name}", IR_OPERATOR, registered=node.name)
-
-
-def _module(path: Path, folder: Path, package: str) -> str:
-    parts = [package, *path.relative_to(folder).with_suffix("").parts]
-    return ".".join(parts)
+                yield Layer(f"{package}:{node.name}", IR_OPERATOR, registered=node.name)

@@ -6,14 +6,13 @@ import dataclasses
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ascend_overlay.npu import calls
 from ascend_overlay.npu.calls import Call, Uses
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.patches import Ref
-from ascend_overlay.places import target
+from ascend_overlay.source.sources import LOADABLE
 
 _OURS = "ascend_overlay"
 _FOLLOWED = ("ascend_overlay.overlays.", "ascend_overlay.npu.")
@@ -85,8 +84,7 @@ def _belongs(module: str, overlay: Overlay) -> bool:
 @functools.cache
 def _uses(module: str) -> Uses | None:
     """Return what a module does; None if there is no such module, or no source of it."""
-    file = target.source_of(module)
-    if file is None:
+    source = LOADABLE.module(module)
+    if source is None:
         return None
-    package = f"{module}.__init__" if Path(file).name == "__init__.py" else module
-    return calls.uses(Path(file).read_text(encoding="utf-8"), package)
+    return calls.uses(source.text, f"{module}.__init__" if source.package == module else module)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from ascend_overlay.npu.case import Arguments, OperatorCase
 from ascend_overlay.npu.cases.numbers import HALF_UNIT, normal
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from ascend_overlay.npu.cases.lazy import torch
 
 _BLOCK, _BLOCKS = 128, 7
 _TABLE = [[3, 5, 0], [6, 0, 0], [1, 4, 2]]
@@ -32,8 +35,7 @@ def cases() -> Iterator[OperatorCase]:
         for label, (new, more) in _PAGED.items():
             yield _case(second, label, dtype, functools.partial(_paged, dtype, new, more))
         yield _case("npu_fused_infer_attention_score", "BSH, padded", dtype, functools.partial(_padded, dtype))
-    sinks = {"sparse_mode": 3, "learnable_sink": normal(9, 8, dtype="bfloat16")}
-    yield _case(second, "paged, sinks", "bfloat16", functools.partial(_paged, "bfloat16", [5, 1, 1], sinks))
+    yield _case(second, "paged, sinks", "bfloat16", _with_sinks)
     for dtype in ("bfloat16", "float16", "float32"):
         for operator in ("npu_scatter_pa_kv_cache", "npu_scatter_pa_kv_cache_functional"):
             yield OperatorCase(
@@ -60,6 +62,11 @@ def _case(operator: str, label: str, dtype: str, arguments: Any) -> OperatorCase
         # Values of about 1 are added up with weights that sum to 1, and may cancel.
         atol=1e-5,
     )
+
+
+def _with_sinks() -> Arguments:
+    sinks = normal(9, 8, dtype="bfloat16")
+    return _paged("bfloat16", [5, 1, 1], {"sparse_mode": 3, "learnable_sink": sinks})
 
 
 def _paged(dtype: str, new: Sequence[int], more: dict[str, Any]) -> Arguments:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from ascend_overlay.npu.case import Arguments, OperatorCase
 from ascend_overlay.npu.cases.numbers import dtype_of, normal
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from ascend_overlay.npu.cases.lazy import torch
 
 _LAYOUTS = {"to ND": 2, "to FRACTAL_NZ": 29}
 

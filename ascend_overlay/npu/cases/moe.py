@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from ascend_overlay.npu.case import Arguments, OperatorCase
 from ascend_overlay.npu.cases.numbers import FLOATS, HALF_UNIT, dtype_of, normal
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from ascend_overlay.npu.cases.lazy import torch
 
 _TOKENS, _EXPERTS, _TOP_K, _HIDDEN, _COLUMNS = 9, 16, 3, 64, 48
 _COUNTED = {"expert_num": _EXPERTS, "expert_tokens_num_type": 1, "expert_tokens_num_flag": True}

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from ascend_overlay.npu.case import Arguments, OperatorCase
 from ascend_overlay.npu.cases.numbers import FLOATS, HALF_UNIT, normal
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from ascend_overlay.npu.cases.lazy import torch
 
 _SHAPES = {"one token": (1, 256), "7 tokens, 3 heads": (7, 3, 96), "odd row": (5, 769)}
 _EPSILON = 1e-5

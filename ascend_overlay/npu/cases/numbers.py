@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+else:
+    from ascend_overlay.npu.cases.lazy import torch
 
 FLOATS = ("float32", "bfloat16", "float16")
 

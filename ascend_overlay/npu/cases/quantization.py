@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from ascend_overlay.npu.case import Arguments, OperatorCase
 from ascend_overlay.npu.cases.numbers import HALF_UNIT, dtype_of, normal
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from ascend_overlay.npu.cases.lazy import torch
 
 _HALVES = ("bfloat16", "float16")
 _TOKENS = {"one token": 1, "33 tokens": 33}

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from ascend_overlay.npu.case import ATTENTION_CPU_ONLY, LayerCase
 from ascend_overlay.npu.cases.numbers import HALF_UNIT, dtype_of, normal
 from ascend_overlay.overlays.attention.cases.batches import CachedLayer, Request
+
+if TYPE_CHECKING:
+    import torch
+else:
+    from ascend_overlay.npu.cases.lazy import torch
 
 _LAYERS: dict[str, dict[str, Any]] = {
     "grouped queries": {},

@@ -6,12 +6,15 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from ascend_overlay.npu.cases.numbers import here
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from ascend_overlay.npu.cases.lazy import torch
 
 PREFIX = "model.layers.0.self_attn.attn"
 BLOCK_SIZE = 128

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ascend_overlay.npu.case import LayerCase
-from ascend_overlay.overlays.quantization.cases import quantization, quantized_experts
+from ascend_overlay.overlays.quantization.cases import experts, linear
 
 
 def cases() -> Iterator[LayerCase]:
     """Yield the cases."""
-    yield from quantization.cases()
-    yield from quantized_experts.cases()
+    yield from linear.cases()
+    yield from experts.cases()

@@ -12,7 +12,7 @@ from typing import Any
 
 from ascend_overlay.npu.case import LayerCase
 from ascend_overlay.npu.cases.numbers import HALF_UNIT, dtype_of, normal, whole
-from ascend_overlay.overlays.quantization.cases.quantization import STEP, is_quantized, quant_config
+from ascend_overlay.overlays.quantization.cases.linear import STEP, is_quantized, quant_config
 
 _TOP_K, _HIDDEN, _INTERMEDIATE, _EXPERTS = 2, 128, 64, 8
 _GATE = 32

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ascend_overlay.source.absence import absent
+from ascend_overlay.source.modules import Tree
+from ascend_overlay.source.sources import Sources
 
 HAVING = {
     "class": "class Model: pass",
@@ -42,13 +45,6 @@ OTHERS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _fresh() -> Any:
-    yield
-    for name in [name for name in sys.modules if name.partition(".")[0] == "pack"]:
-        del sys.modules[name]
-
-
 @pytest.mark.parametrize("kind", list(HAVING))
 def test_a_name_that_is_there_is_never_called_absent(site: Any, kind: str) -> None:
     site.write({**OTHERS, "pack/module.py": HAVING[kind] + "\n"})
@@ -79,6 +75,15 @@ def test_what_is_there_instead_is_told_and_nothing_is_imported(site: Any) -> Non
     site.write({"pack/module.py": text})
     assert absent("pack.module", "Model") == ["Models", "OtherModel", "c"]
     assert "pack" not in sys.modules
+
+
+def test_what_this_process_loaded_says_nothing_about_another_tree(site: Any, tmp_path: Path) -> None:
+    site.write({"pack/module.py": "class Model: pass\n"})
+    importlib.import_module("pack.module")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "module.py").write_text("class Older: pass\n")
+    assert absent("pack.module", "Model", Sources(Tree(tmp_path / "other", "pack"))) == ["Older"]
+    assert absent("pack.module", "Model") is None
 
 
 @pytest.mark.parametrize("module", ["itertools", "_json", "pack", "pack.nothing", "pack.broken", "no_such_package"])

@@ -1,0 +1,85 @@
+"""How a function can be called, read from its source."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from inspect import Parameter, Signature
+
+from ascend_overlay.source.statements import SCOPES, Function, dotted
+
+_KINDS = ("staticmethod", "classmethod", "property", "cached_property")
+
+
+@dataclass(frozen=True)
+class Default:
+    """The expression of a default value, which nobody evaluated."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def signature(function: Function) -> Signature:
+    """Return the signature that a function is written with; what its decorators make of it is not known.
+
+    Default values are `Default`, annotations are text.
+    """
+    given = function.args
+    positional = [*given.posonlyargs, *given.args]
+    defaults: list[ast.expr | None] = [None] * (len(positional) - len(given.defaults))
+    defaults += given.defaults
+    parameters = [
+        _parameter(
+            argument,
+            Parameter.POSITIONAL_ONLY if index < len(given.posonlyargs) else Parameter.POSITIONAL_OR_KEYWORD,
+            default,
+        )
+        for index, (argument, default) in enumerate(zip(positional, defaults, strict=True))
+    ]
+    if given.vararg is not None:
+        parameters.append(_parameter(given.vararg, Parameter.VAR_POSITIONAL, None))
+    for argument, default in zip(given.kwonlyargs, given.kw_defaults, strict=True):
+        parameters.append(_parameter(argument, Parameter.KEYWORD_ONLY, default))
+    if given.kwarg is not None:
+        parameters.append(_parameter(given.kwarg, Parameter.VAR_KEYWORD, None))
+    returns = ast.unparse(function.returns) if function.returns is not None else Signature.empty
+    return Signature(parameters, return_annotation=returns)
+
+
+def decorators(node: Function | ast.ClassDef) -> tuple[str, ...]:
+    """Return the dotted names of the decorators, without their arguments; "" for another expression."""
+    return tuple(".".join(dotted(each.func if isinstance(each, ast.Call) else each)) for each in node.decorator_list)
+
+
+def binding_of(function: Function) -> str | None:
+    """Return how a class binds the function: "method", or the name of the descriptor that its one decorator makes.
+
+    None where it has another decorator, which may make anything of it.
+    """
+    names = [name.rpartition(".")[2] for name in decorators(function)]
+    if not names:
+        return "method"
+    return names[0] if len(names) == 1 and names[0] in _KINDS else None
+
+
+def is_generator(function: Function) -> bool:
+    """Tell whether the function yields: each call of it makes a generator, or an asynchronous one."""
+    todo: list[ast.AST] = list(function.body)
+    while todo:
+        node = todo.pop()
+        if isinstance(node, (ast.Yield, ast.YieldFrom)):
+            return True
+        if not isinstance(node, SCOPES):
+            todo.extend(ast.iter_child_nodes(node))
+    return False
+
+
+def _parameter(argument: ast.arg, kind: object, default: ast.expr | None) -> Parameter:
+    return Parameter(
+        argument.arg,
+        kind,  # type: ignore[arg-type]
+        default=Parameter.empty if default is None else Default(ast.unparse(default)),
+        annotation=Parameter.empty if argument.annotation is None else ast.unparse(argument.annotation),
+    )
