@@ -279,7 +279,8 @@ class History:
                 self._fault("ledger at the end", f"{entry.overlay}: {entry.target} is {entry.state}")
         from .checks import same_world
 
-        for sort, text in same_world(self, self.see(world=True), self.stock[self.line]):
+        entries = list(ascend_overlay.ledger())
+        for sort, text in same_world(self, entries, self.see(world=True), self.stock[self.line]):
             self._fault(sort, text)
         for finder in sys.meta_path:
             if not any(finder is known for known in self._meta_path):
