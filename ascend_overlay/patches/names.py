@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import functools
 import sys
-import types
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.errors import ConflictError, SignatureError, TargetError
-from ascend_overlay.patches import signatures
+from ascend_overlay.patches import flavours, replacements, signatures, values
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
 from ascend_overlay.places.bindings import rebindable
-from ascend_overlay.places.slots import Attribute, Change, Slot
+from ascend_overlay.places.slots import Change, Slot
 from ascend_overlay.places.target import MISSING, Place, Target, find
+from ascend_overlay.places.type_slots import storage
 
 
 @dataclass(eq=False, kw_only=True)
@@ -78,9 +78,13 @@ class Wrap(Patch):
             raise TargetError(
                 f"the target {self.target} is {shown(raw)}, which is not callable; use overlay.attribute to set it."
             )
-        slot = context.slots.at(Attribute(place.owner, place.name))
+        if flavours.of(implementation) != flavours.PLAIN and (
+            why := flavours.mismatch(replacements.function_of(raw), implementation)
+        ):
+            raise SignatureError(f"{shown(implementation)} cannot wrap {self.target}: {why}.")
+        slot = context.slots.at(storage(place.owner, place.name))
         if slot.under is MISSING:
-            slot.under = _inherited(place.owner, place.name, raw)
+            slot.under = replacements.inherited(place.owner, place.name, raw)
         layer = _Layer(rank=context.rank, whose=context.whose, wrapper=implementation)
         applied.change(slot, layer, shared=place.shared)
 
@@ -118,28 +122,13 @@ class Replace(Patch):
             raise TargetError(
                 f"the target {self.target} is a class; overlay.subclass puts a subclass in its place, everywhere."
             )
-        self._check_signature(place.raw, implementation)
-        slot = context.slots.at(Attribute(place.owner, place.name))
+        new = replacements.replacement(self.target, place.owner, place.raw, implementation)
+        slot = context.slots.at(storage(place.owner, place.name))
         refuse_second(slot, self.target, context)
-        new = _dressed_like(place.raw, _copied(implementation, place.raw))
+        if isinstance(function := replacements.function_of(new), functools._lru_cache_wrapper):
+            applied.notes.append(f"with a cache, as the original: {function.cache_parameters()}")
         change = Decision(rank=context.rank, whose=context.whose, new=new)
         applied.change(slot, change, shared=place.shared)
-
-    def _check_signature(self, raw: Any, implementation: Any) -> None:
-        function = _function_of(raw)
-        if not callable(function) or not callable(implementation):
-            raise TargetError(
-                f"the target {self.target} is {shown(raw)}, which is not callable; use overlay.attribute."
-            )
-        original, ours = signatures.of(function), signatures.of(_function_of(implementation))
-        if original is None or ours is None:
-            return
-        if why := signatures.mismatch(original, ours):
-            raise SignatureError(
-                f"{shown(implementation)} cannot replace {self.target}: {why}.\n"
-                f"  original:    {Target.parse(self.target).path[-1]}{original}\n"
-                f"  replacement: {getattr(implementation, '__name__', '?')}{ours}"
-            )
 
     def describe(self) -> str:
         return f"replaced by {shown(self.replacement)}"
@@ -147,9 +136,14 @@ class Replace(Patch):
 
 @dataclass(frozen=True, kw_only=True)
 class SetAttribute(Patch):
-    """Give an attribute that exists another value."""
+    """Give an attribute that exists another value.
+
+    The value is of the type that is there (see `values.mismatch`), and no text where an object was meant, unless it is
+    said to be right as it is.
+    """
 
     value: Any
+    as_is: bool = False
 
     kind: ClassVar[str] = "attribute"
 
@@ -158,12 +152,25 @@ class SetAttribute(Patch):
 
     def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
         place = self.resolve(module, context)
-        slot = context.slots.at(Attribute(place.owner, place.name))
+        self._check_value(place.raw, implementation)
+        new = replacements.at_home(place.owner, place.name, implementation, self.target)
+        slot = context.slots.at(storage(place.owner, place.name))
         refuse_second(slot, self.target, context)
         if isinstance(place.owner, ModuleType) and place.raw is not MISSING and not rebindable(place.raw):
             applied.stale.extend(_namesakes(place))
-        change = Decision(rank=context.rank, whose=context.whose, new=implementation, by_name=True, borrowed=True)
+        if place.name == "__eq__" and isinstance(place.owner, type) and "__hash__" not in vars(place.owner):
+            applied.notes.append("__hash__ stays as it is: only a class body without it makes a class unhashable")
+        change = Decision(rank=context.rank, whose=context.whose, new=new, by_name=True, borrowed=True)
         applied.change(slot, change, shared=place.shared)
+
+    def _check_value(self, raw: Any, value: Any) -> None:
+        if self.as_is:
+            return
+        values.refuse_quoted(self.target, value, beside=[raw])
+        if raw is not MISSING and (why := values.mismatch(raw, value)):
+            raise TargetError(
+                f"the target {self.target} cannot be set to {shown(value)}: {why}. If that is right, say as_is=True."
+            )
 
     def describe(self) -> str:
         return f"set to {shown(self.value)}"
@@ -174,6 +181,11 @@ class AddAttribute(SetAttribute):
     """Give an object an attribute that it does not have."""
 
     kind: ClassVar[str] = "add"
+
+    def check(self) -> None:
+        super().check()
+        if not self.as_is:
+            values.refuse_quoted(self.target, self.value)
 
     def resolve(self, module: ModuleType, context: Context) -> Place:
         target = Target.parse(self.target)
@@ -222,80 +234,3 @@ def _namesakes(place: Place) -> list[str]:
         and module is not place.owner
         and vars(module).get(place.name, MISSING) is place.raw
     ]
-
-
-def _function_of(raw: Any) -> Any:
-    if isinstance(raw, (staticmethod, classmethod)):
-        return raw.__func__
-    if isinstance(raw, property):
-        return raw.fget
-    if isinstance(raw, functools.cached_property):
-        return raw.func
-    return raw
-
-
-def _copied(function: Any, raw: Any) -> Any:
-    """Return a function object of our own, so that whoever imports the target later holds nothing but the target.
-
-    It goes by the target's name, which is how pickle finds it again.
-    """
-    if not isinstance(function, types.FunctionType):
-        return function
-    copy = types.FunctionType(
-        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
-    )
-    copy.__kwdefaults__ = function.__kwdefaults__
-    copy.__dict__.update(function.__dict__)
-    copy.__annotations__, copy.__doc__ = function.__annotations__, function.__doc__
-    named = _function_of(raw)
-    for attribute in ("__module__", "__name__", "__qualname__"):
-        setattr(copy, attribute, getattr(named, attribute, getattr(function, attribute)))
-    return copy
-
-
-def _dressed_like(raw: Any, function: Any) -> Any:
-    """Return `function` as the kind of descriptor that `raw` is."""
-    if isinstance(function, (staticmethod, classmethod, property, functools.cached_property)):
-        return function
-    if isinstance(raw, staticmethod):
-        return staticmethod(function)
-    if isinstance(raw, classmethod):
-        return classmethod(function)
-    if isinstance(raw, property):
-        return property(function, raw.fset, raw.fdel, raw.__doc__)
-    if isinstance(raw, functools.cached_property):
-        fresh = functools.cached_property(function)
-        fresh.attrname = raw.attrname
-        return fresh
-    return function
-
-
-def _inherited(owner: Any, name: str, raw: Any) -> Any:
-    """Return a method that goes to the base class at each call, so that a patch of the base is still seen."""
-    if not isinstance(owner, type):
-        return raw
-    raw = next((vars(base)[name] for base in owner.__mro__[1:] if name in vars(base)), raw)
-    if isinstance(raw, staticmethod):
-
-        @functools.wraps(raw.__func__)
-        def static(*args: Any, **kwargs: Any) -> Any:
-            return getattr(super(owner, owner), name)(*args, **kwargs)
-
-        return staticmethod(static)
-    if isinstance(raw, classmethod):
-
-        @functools.wraps(raw.__func__)
-        def of_class(cls: Any, *args: Any, **kwargs: Any) -> Any:
-            return getattr(super(owner, cls), name)(*args, **kwargs)
-
-        return classmethod(of_class)
-    if isinstance(raw, property):
-        return property(lambda self: getattr(super(owner, self), name), raw.fset, raw.fdel, raw.__doc__)
-    if isinstance(raw, types.FunctionType):
-
-        @functools.wraps(raw)
-        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-            return getattr(super(owner, self), name)(*args, **kwargs)
-
-        return method
-    return raw
