@@ -29,7 +29,7 @@ def of(function: Any) -> str:
         function = function.func
     if not inspect.isroutine(function) and not isinstance(function, type):
         # An instance is called by its class.
-        function = getattr(type(function), "__call__", function)
+        function = inspect.getattr_static(type(function), "__call__", function)
     if inspect.isasyncgenfunction(function):
         return ASYNC_GENERATOR
     if inspect.iscoroutinefunction(function) or _is_marked(function):

@@ -45,7 +45,7 @@ class SetItem(Patch):
             kind = "cannot be changed" if isinstance(mapping, Mapping) else f"is a {type(mapping).__name__}"
             raise TargetError(f"the target {self.target} {kind}, so no entry of it can be set; name a mutable mapping.")
         if not self.as_is:
-            values.refuse_quoted(self.key, implementation, beside=list(mapping.values()))
+            values.refuse_quoted(self.key, implementation, beside=(value for value in mapping.values()))
         applied.seam = "registry entry"
         slot = context.slots.at(Item(mapping, self.item))
         refuse_second(slot, self.key, context)

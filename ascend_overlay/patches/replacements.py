@@ -67,7 +67,8 @@ def _property(target: str, owner: Any, raw: property, implementation: property) 
         there if here is None else here if there is None else _function(target, owner, there, here)
         for there, here in zip(_accessors(raw), _accessors(implementation), strict=True)
     ]
-    return property(*accessors, implementation.__doc__ or raw.__doc__)
+    fget, fset, fdel = accessors
+    return property(fget, fset, fdel, implementation.__doc__ or raw.__doc__)
 
 
 def _accessors(found: property) -> tuple[Any, Any, Any]:
@@ -264,8 +265,9 @@ def inherited(owner: Any, name: str, raw: Any) -> Any:
 
         return staticmethod(static)
     if isinstance(raw, (classmethod, types.ClassMethodDescriptorType)):
+        named: Any = getattr(raw, "__func__", raw)
 
-        @functools.wraps(getattr(raw, "__func__", raw), assigned=_assigned(raw))
+        @functools.wraps(named, assigned=_assigned(named))
         def of_class(cls: Any, *args: Any, **kwargs: Any) -> Any:
             return getattr(super(owner, cls), name)(*args, **kwargs)
 
@@ -286,7 +288,7 @@ def _assigned(raw: Any) -> tuple[str, ...]:
     return tuple(name for name in functools.WRAPPER_ASSIGNMENTS if getattr(raw, name, MISSING) is not MISSING)
 
 
-def _new_of_base(owner: type) -> Any:
+def _new_of_base(owner: Any) -> Any:
     def __new__(cls: Any, *args: Any, **kwargs: Any) -> Any:
         new = super(owner, cls).__new__
         if new is not object.__new__:

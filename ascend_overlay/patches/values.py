@@ -20,8 +20,8 @@ _QUOTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*
 def mismatch(old: Any, new: Any) -> str | None:
     """Return why users of `old` are likely to stumble over `new`, or None.
 
-    Numbers are one type; None goes with everything; a function goes with everything that can be called. Of two classes of
-    somebody's own nothing is known. Everything else has to be of the same type, or of one derived from it.
+    Numbers are one type; None goes with everything; a function goes with everything that can be called. Of two classes
+    of somebody's own nothing is known. Everything else has to be of the same type, or of one derived from it.
     """
     if old is None or new is None or isinstance(old, _COMPUTED):
         return None

@@ -1,9 +1,9 @@
 """What Python keeps of a class beside its attributes: the constructor of an inherited `__new__`, and the metaclass.
 
 CPython offers no way back to either from Python code. Setting `__new__` puts a general constructor into the class, and
-deleting it again leaves that there: from then on `object.__new__` refuses the arguments of `__init__`. And a class made by
-`type` itself can't be given another metaclass. Both are one pointer in the class object, whose place is found by watching
-it change in a class of our own, not taken from a table: where that is not plain to see, it is refused.
+deleting it again leaves that there: from then on `object.__new__` refuses the arguments of `__init__`. And a class made
+by `type` itself can't be given another metaclass. Both are one pointer in the class object, whose place is found by
+watching it change in a class of our own, not taken from a table: where that is not plain to see, it is refused.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from ascend_overlay.errors import TargetError
 from ascend_overlay.places.slots import Attribute
 
 _WORD = ctypes.sizeof(ctypes.c_void_p)
+_SIZE: int = vars(type)["__basicsize__"].__get__(type)
+"""Of a class object."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def set_metaclass(cls: type, metaclass: type) -> None:
         type.__setattr__(cls, "__class__", metaclass)
     except TypeError:
         index = _metaclass_index()
-        if index is None or metaclass.__basicsize__ != before.__basicsize__:
+        if index is None or _size_of(metaclass) != _size_of(before):
             raise
         # An object holds a reference to its type, where that is not one of Python's own.
         if _is_counted(metaclass):
@@ -85,6 +87,12 @@ def set_metaclass(cls: type, metaclass: type) -> None:
     ctypes.pythonapi.PyType_Modified(ctypes.py_object(cls))
 
 
+def _size_of(metaclass: type) -> int:
+    """Return the size of the classes that a metaclass makes."""
+    size: int = vars(type)["__basicsize__"].__get__(metaclass)
+    return size
+
+
 def _is_counted(cls: type) -> bool:
     return bool(cls.__flags__ & _HEAP_TYPE)
 
@@ -93,7 +101,7 @@ _HEAP_TYPE = 1 << 9
 
 
 def _words(cls: type) -> list[int]:
-    return list((ctypes.c_size_t * (type.__basicsize__ // _WORD)).from_address(id(cls)))
+    return list((ctypes.c_size_t * (_SIZE // _WORD)).from_address(id(cls)))
 
 
 def _get(cls: type, index: int) -> int:
