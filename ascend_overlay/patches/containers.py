@@ -59,10 +59,12 @@ def install(place: Place, edition: Edition, context: Context, applied: Applied) 
 
 def _take_out(slot: Slot, edition: Edition, name: str) -> None:
     """Take the edition out of the slot, and out of the modules that have it by the name."""
+    editions = {edition, *(change for change in slot.changes if isinstance(change, Edition))}
     slot.remove(edition)
+    ours = [made for other in editions for made in other.made if made is not slot.installed]
     for module in _modules():
         held = vars(module).get(name, MISSING)
-        if any(held is made for made in edition.made):
+        if any(held is made for made in ours):
             setattr(module, name, slot.installed)
 
 

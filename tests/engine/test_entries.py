@@ -159,7 +159,7 @@ def test_two_overlays_enter_in_one_tuple(overlay: Overlay, offer: Any) -> None:
     other.entry("lib:TUPLE", "y", before="a")
     lib = load()
     assert set(lib.TUPLE) == set("abcxy") and lib.TUPLE[0] == "y" and sys.modules["copier"].TUPLE is lib.TUPLE
-    ascend_overlay.disable(["one"])
+    ascend_overlay.disable(only=["one"])
     assert lib.TUPLE == ("y", "a", "b", "c") and sys.modules["copier"].TUPLE is lib.TUPLE
     ascend_overlay.disable()
     assert lib.TUPLE == ("a", "b", "c") and sys.modules["copier"].TUPLE is lib.TUPLE
@@ -189,7 +189,7 @@ def test_an_entry_that_others_took_out_is_missed(overlay: Overlay, engine: Engin
         "lib:SET does not have the entry 'x' any more",
     ]
     ascend_overlay.disable()
-    assert lib.NAMES == ["a", "b", "c"] and lib.SET == {"a", "b"}
+    assert lib.NAMES == ["a", "b", "c"] and {"a", "b"} == lib.SET
 
 
 REFUSED = [
@@ -223,7 +223,7 @@ def test_entry_refused(overlay: Overlay, path: str, value: Any, where: dict[str,
     names, values, table = [*lib.NAMES], {*lib.SET}, {**lib.TABLE}
     with pytest.raises(OverlayError, match=f"(?s){why}"):
         ascend_overlay.enable()
-    assert (lib.NAMES, lib.SET, lib.TABLE) == (names, values, table) and list(lib.FULL) == ["a", "b", "c"]
+    assert (names, values, table) == (lib.NAMES, lib.SET, lib.TABLE) and list(lib.FULL) == ["a", "b", "c"]
 
 
 def test_text_where_an_object_was_meant(overlay: Overlay) -> None:
@@ -341,7 +341,7 @@ def test_what_another_overlay_wraps_cannot_be_removed(overlay: Overlay, offer: A
     offer(other)
     other.wrap("lib:function")(lambda wrapped, instance, args, kwargs: None)
     overlay.remove("lib:function")
-    with pytest.raises(OverlayError, match="wrapped by overlay 'two'|does not exist"):
+    with pytest.raises(OverlayError, match=r"wrapped by overlay 'two'|does not exist"):
         load()
 
 
