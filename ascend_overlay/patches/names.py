@@ -127,6 +127,7 @@ class Replace(Patch):
         refuse_second(slot, self.target, context)
         if isinstance(function := replacements.function_of(new), functools._lru_cache_wrapper):
             applied.notes.append(f"with a cache, as the original: {function.cache_parameters()}")
+        _note_hash(place, applied)
         change = Decision(rank=context.rank, whose=context.whose, new=new)
         applied.change(slot, change, shared=place.shared)
 
@@ -158,8 +159,7 @@ class SetAttribute(Patch):
         refuse_second(slot, self.target, context)
         if isinstance(place.owner, ModuleType) and place.raw is not MISSING and not rebindable(place.raw):
             applied.stale.extend(_namesakes(place))
-        if place.name == "__eq__" and isinstance(place.owner, type) and "__hash__" not in vars(place.owner):
-            applied.notes.append("__hash__ stays as it is: only a class body without it makes a class unhashable")
+        _note_hash(place, applied)
         change = Decision(rank=context.rank, whose=context.whose, new=new, by_name=True, borrowed=True)
         applied.change(slot, change, shared=place.shared)
 
@@ -214,6 +214,11 @@ def refuse_second(slot: Slot, target: str, context: Context) -> None:
         f"the target {target} is the same thing as {_place_name(slot)}, which {decider.whose} decides already; "
         f"leave one of the two overlays out with exclude=."
     )
+
+
+def _note_hash(place: Place, applied: Applied) -> None:
+    if place.name == "__eq__" and isinstance(place.owner, type) and "__hash__" not in vars(place.owner):
+        applied.notes.append("__hash__ stays as it is: only a class body with __eq__ and without it sets it to None")
 
 
 def _place_name(slot: Slot) -> str:

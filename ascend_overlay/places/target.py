@@ -125,6 +125,13 @@ def lookup(owner: Any, name: str) -> tuple[Any, bool]:
         return namespace[name], True
     if isinstance(owner, ModuleType):
         return MISSING, False
+    if isinstance(owner, type):
+        for base in owner.__mro__:
+            if name in vars(base):
+                return vars(base)[name], False
+        if callable(vars(type).get(name)):
+            # What `type` has for every class, __call__ above all, is nothing that instances have.
+            return MISSING, False
     raw = inspect.getattr_static(owner, name, MISSING)
     return raw, False
 
