@@ -3,16 +3,23 @@
 from ascend_overlay.patches.aliases import ModuleAlias
 from ascend_overlay.patches.backends import AttentionBackend
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, ref
+from ascend_overlay.patches.calls import Call
 from ascend_overlay.patches.classes import Subclass
+from ascend_overlay.patches.entries import Entry
+from ascend_overlay.patches.factories import Factory
 from ascend_overlay.patches.kernels import Kernel, KernelPriority
 from ascend_overlay.patches.names import AddAttribute, Replace, SetAttribute, Wrap
 from ascend_overlay.patches.registries import Model, Quantization, SetItem
+from ascend_overlay.patches.removals import Remove
 
 __all__ = [
     "AddAttribute",
     "Applied",
     "AttentionBackend",
+    "Call",
     "Context",
+    "Entry",
+    "Factory",
     "Kernel",
     "KernelPriority",
     "Model",
@@ -20,6 +27,7 @@ __all__ = [
     "Patch",
     "Quantization",
     "Ref",
+    "Remove",
     "Replace",
     "SetAttribute",
     "SetItem",

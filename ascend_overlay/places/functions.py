@@ -8,6 +8,8 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+Closure = tuple[types.CellType, ...] | None
+
 _TO = "__ascend_overlay_to__"
 """The keyword-only argument of a redirected function that says where it leads. In its defaults rather than among the
 constants of its code, where torch.compile does not take a function, or among its module's names, which are not ours."""
@@ -18,7 +20,7 @@ def function_of(raw: Any) -> Any:
     if isinstance(raw, (staticmethod, classmethod)):
         return raw.__func__
     if isinstance(raw, property):
-        return raw.fget
+        return raw.fget or raw.fset or raw.fdel
     if isinstance(raw, functools.cached_property):
         return raw.func
     return raw
@@ -41,11 +43,15 @@ def dressed_like(raw: Any, function: Any) -> Any:
     return function
 
 
-def twin(function: types.FunctionType) -> types.FunctionType:
-    """Return another function object that does what `function` does, with the same globals, closure and attributes."""
-    copy = types.FunctionType(
-        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
-    )
+def twin(function: types.FunctionType, *, closure: Closure = None) -> types.FunctionType:
+    """Return another function object that does what `function` does, with the same globals and attributes.
+
+    Args:
+        function: the function.
+        closure: cells of its free variables; None: the same ones.
+    """
+    cells = function.__closure__ if closure is None else closure
+    copy = types.FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, cells)
     copy.__kwdefaults__ = function.__kwdefaults__
     copy.__dict__.update(function.__dict__)
     copy.__annotations__, copy.__doc__ = function.__annotations__, function.__doc__
