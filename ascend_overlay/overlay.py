@@ -13,6 +13,9 @@ from ascend_overlay.errors import ConfigError, TargetError
 from ascend_overlay.patches import (
     AddAttribute,
     AttentionBackend,
+    Field,
+    LiteralEntry,
+    Member,
     Model,
     ModuleAlias,
     Patch,
@@ -25,7 +28,7 @@ from ascend_overlay.patches import (
     Wrap,
 )
 from ascend_overlay.patches.kernels import kernel_patches
-from ascend_overlay.places.target import Target
+from ascend_overlay.places.target import MISSING, Target
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
@@ -343,6 +346,63 @@ class Overlay:
     ) -> None:
         """Set the entry `key` of the mapping `target`."""
         self._add(SetItem(target=_checked(target), item=key, value=value, vllm=vllm, when=when, reason=reason))
+
+    def field(
+        self,
+        target: str,
+        *,
+        default: Any = MISSING,
+        default_factory: Any = MISSING,
+        annotation: Any = MISSING,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Change a field that a class declares, or add one: of a dataclass, a pydantic class, a TypedDict.
+
+        Constructors of the class, of those derived from it and of those that embed it follow.
+
+        Args:
+            target: "package.module:Class.field".
+            default: its default.
+            default_factory: function that makes its default, or "module:function".
+            annotation: its type; needed for a new field, which can only be passed by name.
+        """
+        self._add(
+            Field(
+                target=_checked(target),
+                default=default,
+                default_factory=_lazy(default_factory),
+                annotation=annotation,
+                vllm=vllm,
+                when=when,
+                reason=reason,
+            )
+        )
+
+    def member(
+        self,
+        target: str,
+        value: Any,
+        *,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Add a member to an enumeration: "package.module:Enumeration.NAME"."""
+        self._add(Member(target=_checked(target), value=value, vllm=vllm, when=when, reason=reason))
+
+    def entry(
+        self,
+        target: str,
+        value: Any,
+        *,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Add a value to a Literal that annotations use: what validates or offers choices by it follows."""
+        self._add(LiteralEntry(target=_checked(target), value=value, vllm=vllm, when=when, reason=reason))
 
     def _add(self, patch: Patch) -> None:
         whose = f"overlay {self.name!r}, patch of {patch.target}"

@@ -4,7 +4,10 @@ from ascend_overlay.patches.aliases import ModuleAlias
 from ascend_overlay.patches.backends import AttentionBackend
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, ref
 from ascend_overlay.patches.classes import Subclass
+from ascend_overlay.patches.fields import Field
 from ascend_overlay.patches.kernels import Kernel, KernelPriority
+from ascend_overlay.patches.literals import LiteralEntry
+from ascend_overlay.patches.members import Member
 from ascend_overlay.patches.names import AddAttribute, Replace, SetAttribute, Wrap
 from ascend_overlay.patches.registries import Model, Quantization, SetItem
 
@@ -13,8 +16,11 @@ __all__ = [
     "Applied",
     "AttentionBackend",
     "Context",
+    "Field",
     "Kernel",
     "KernelPriority",
+    "LiteralEntry",
+    "Member",
     "Model",
     "ModuleAlias",
     "Patch",

@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 from ascend_overlay.errors import ConflictError, SignatureError, TargetError
 from ascend_overlay.patches import signatures
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
+from ascend_overlay.patches.generated import once, own_generated, wrap_derived
+from ascend_overlay.places import declared
 from ascend_overlay.places.bindings import rebindable
 from ascend_overlay.places.slots import Attribute, Change, Slot
 from ascend_overlay.places.target import MISSING, Place, Target, find
@@ -78,11 +80,16 @@ class Wrap(Patch):
             raise TargetError(
                 f"the target {self.target} is {shown(raw)}, which is not callable; use overlay.attribute to set it."
             )
+        declared.refuse_uncalled(self.target, place.owner, place.name)
+        written = place.own and declared.is_generated(place.owner, place.name, raw)
+        wrapper = once(implementation) if written else implementation
+        make = functools.partial(_Layer, rank=context.rank, whose=context.whose, wrapper=wrapper)
         slot = context.slots.at(Attribute(place.owner, place.name))
         if slot.under is MISSING:
             slot.under = _inherited(place.owner, place.name, raw)
-        layer = _Layer(rank=context.rank, whose=context.whose, wrapper=implementation)
-        applied.change(slot, layer, shared=place.shared)
+        applied.change(slot, make(), shared=place.shared)
+        if written:
+            wrap_derived(place, make, context, applied)
 
     def _check_wrapper(self, wrapper: Any) -> None:
         if not callable(wrapper):
@@ -118,7 +125,14 @@ class Replace(Patch):
             raise TargetError(
                 f"the target {self.target} is a class; overlay.subclass puts a subclass in its place, everywhere."
             )
+        declared.refuse_uncalled(self.target, place.owner, place.name)
+        declared.refuse(self.target, place, implementation)
         self._check_signature(place.raw, implementation)
+        if place.own and declared.is_generated(place.owner, place.name, place.raw):
+            applied.stale.extend(
+                f"{cls.__module__}.{cls.__qualname__}.{place.name} (generated, does not call that of its base)"
+                for cls in own_generated(place)
+            )
         slot = context.slots.at(Attribute(place.owner, place.name))
         refuse_second(slot, self.target, context)
         new = _dressed_like(place.raw, _copied(implementation, place.raw))
@@ -157,6 +171,10 @@ class SetAttribute(Patch):
         return loaded(self.value)
 
     def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
+        adding = isinstance(self, AddAttribute)
+        # A field that is no attribute is declared all the same.
+        place = find(module, Target.parse(self.target), alias=context.stand_ins)
+        declared.refuse(self.target, place, implementation, adding=adding)
         place = self.resolve(module, context)
         slot = context.slots.at(Attribute(place.owner, place.name))
         refuse_second(slot, self.target, context)
