@@ -125,6 +125,8 @@ class Field(Patch):
                 f"leave one of the two overlays out with exclude=."
             )
         self._change(change, new, context, applied)
+        if not new and change.has_default:
+            self._follow(change, context, applied)
 
     def effect(self, applied: Applied) -> str | None:
         """Return why the users of the class do not meet the field, or None."""
@@ -160,9 +162,20 @@ class Field(Patch):
                 applied.change(slot, shown_)
             if cls is not change.owner:
                 applied.copies.append(f"{cls.__module__}.{cls.__qualname__}.{change.name} (inherited)")
-        applied.stale.extend(_taken(change))
         if new and hasattr(change.owner, "add_cli_args"):
             applied.notes.append(f"no command-line flag: wrap {shown(change.owner)}.add_cli_args to add one")
+
+    def _follow(self, change: fields.FieldChange, context: Context, applied: Applied) -> None:
+        """Change the fields that took their default from this one, as `x: int = Class.x` in another class does."""
+        applied.undo.append(functools.partial(_settle, change))
+        for cls, name in taken(change):
+            follower = fields.FieldChange(cls, name, change.default, change.factory, MISSING, context.whose)
+            where = f"{cls.__module__}.{cls.__qualname__}.{name}"
+            if (rival := fields.rival(follower)) is not None:
+                applied.notes.append(f"{where} is decided by {rival.whose}")
+                continue
+            self._change(follower, False, context, applied)
+            applied.copies.append(f"{where} (took its default)")
 
     def _regenerate(self, cls: type, new: bool, context: Context, applied: Applied) -> None:
         if "__dataclass_fields__" not in vars(cls):
@@ -206,26 +219,29 @@ class Field(Patch):
             )
 
 
-def _taken(change: fields.FieldChange) -> list[str]:
+def taken(change: fields.FieldChange) -> list[tuple[type, str]]:
     """Return the fields of other classes whose source says that they took their default from this one."""
-    if not change.has_default:
-        return []
     alias, found = change.owner.__name__, []
     package = change.owner.__module__.partition(".")[0]
-    taken = re.compile(
-        rf"^    (\w+)\s*:[^=\n]*=\s*(?:{alias}\.{change.name}\b|get_field\({alias},\s*['\"]{change.name}['\"]\))", re.M
-    )
+    source = rf"{alias}\.{change.name}\b|get_field\({alias},\s*['\"]{change.name}['\"]\)"
+    pattern = re.compile(rf"^    (\w+)\s*:[^=\n]*=\s*(?:{source})", re.MULTILINE)
     for name, module in list(sys.modules.items()):
         knows = isinstance(module, ModuleType) and vars(module).get(alias) is change.owner
         if not knows or name.partition(".")[0] != package or not (file := getattr(module, "__file__", None)):
             continue
-        source = "".join(linecache.getlines(file))
-        for field in taken.findall(source):
+        for field in pattern.findall("".join(linecache.getlines(file))):
             for cls in list(vars(module).values()):
-                if isinstance(cls, type) and cls.__module__ == name and field in _own_fields(cls):
-                    found.append(f"{name}.{cls.__qualname__}.{field} (took its default when it was defined)")
+                if isinstance(cls, type) and cls.__module__ == name and _declares(cls, field):
+                    found.append((cls, field))
     return found
 
 
-def _own_fields(cls: type) -> list[str]:
-    return [name for name in vars(cls).get("__annotations__") or () if name in vars(cls).get("__dataclass_fields__", ())]
+def _declares(cls: type, name: str) -> bool:
+    return name in vars(cls).get("__annotations__", ()) and name in vars(cls).get("__dataclass_fields__", ())
+
+
+def _settle(change: fields.FieldChange) -> None:
+    """Give the old default to fields of classes that took the new one when they were defined."""
+    for cls, name in taken(change):
+        if not fields.is_changed(cls, name):
+            fields.give_back(change, cls, name)

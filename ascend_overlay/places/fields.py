@@ -162,6 +162,23 @@ def field_in_force(change: FieldChange, cls: type) -> bool:
     return field is not MISSING and change.origin(field) is not field
 
 
+def give_back(change: FieldChange, cls: type, name: str) -> None:
+    """Give the field `name` of `cls`, which was defined with the default that `change` made, the earlier one."""
+    field = vars(cls)["__dataclass_fields__"][name]
+    before = next((before for before, _ in change._made), MISSING)
+    default = getattr(before, "default", MISSING)
+    if type(default).__name__ == "FieldInfo":
+        default = default.default
+    if change.default is MISSING or field.default is not change.default or default in (MISSING, dataclasses.MISSING):
+        return
+    field.default = default
+    if not _has_slot(cls, name):
+        _put(cls, name, default)
+    for derived in generated.derived(cls):
+        if "__dataclass_fields__" in vars(derived) and vars(derived)["__dataclass_fields__"].get(name) is field:
+            _put_written(derived)
+
+
 def is_changed(cls: type, name: str) -> bool:
     """Tell whether a change of this very field is in force, or being taken back."""
     return any(change.owner is cls and change.name == name for change in _state.changes)
@@ -192,12 +209,16 @@ def _bring(cls: type, wanted: dict[str, Any]) -> None:
     for name, original in list(stock.attributes.items()):
         _put(cls, name, wanted.get(name, original))
     if is_late(cls):
-        for name, method in methods_of(cls).items():
-            # What pydantic or a wrapper has put there is theirs to bring up to date.
-            if declared.is_generated(cls, name, vars(cls).get(name)) and not hasattr(vars(cls)[name], "__wrapped__"):
-                _put(cls, name, method)
+        _put_written(cls)
     if not wanted:
         del _state.stock[cls]
+
+
+def _put_written(cls: type) -> None:
+    for name, method in methods_of(cls).items():
+        # What pydantic or a wrapper has put there is theirs to bring up to date.
+        if declared.is_generated(cls, name, vars(cls).get(name)) and not hasattr(vars(cls)[name], "__wrapped__"):
+            _put(cls, name, method)
 
 
 def _put(cls: type, name: str, value: Any) -> None:
