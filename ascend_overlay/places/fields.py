@@ -157,8 +157,7 @@ def methods_of(cls: type) -> dict[str, Any]:
 
 def field_in_force(change: FieldChange, cls: type) -> bool:
     """Tell whether the field that `cls` has is the one that `change` made."""
-    place = "__pydantic_fields__" if declared.is_model(cls) else "__dataclass_fields__"
-    field = getattr(cls, place, {}).get(change.name, MISSING)
+    field = getattr(cls, _place(cls), {}).get(change.name, MISSING)
     return field is not MISSING and change.origin(field) is not field
 
 
@@ -193,8 +192,25 @@ def _recompute() -> None:
     active = [change for change in _state.changes if not change.gone]
     concerned = [*_state.stock, *(cls for change in _state.changes for cls in generated.derived(change.owner))]
     for cls in sorted(dict.fromkeys(concerned), key=lambda step: len(step.__mro__)):
+        _see_late(cls)
         _bring(cls, _wanted(cls, active))
     _forget_tables()
+
+
+def _see_late(cls: type) -> None:
+    """Note what a class that was defined with changed fields would have had without the changes."""
+    place = _place(cls)
+    if cls in _state.stock or place not in vars(cls) or not is_late(cls):
+        return
+    fields = _stock_fields(cls, place)
+    if not _same(fields, vars(cls)[place]):
+        stock = _Stock()
+        stock.attributes[place] = fields
+        _state.stock[cls] = stock
+
+
+def _place(cls: type) -> str:
+    return "__pydantic_fields__" if declared.is_model(cls) else "__dataclass_fields__"
 
 
 def _bring(cls: type, wanted: dict[str, Any]) -> None:
@@ -215,6 +231,8 @@ def _bring(cls: type, wanted: dict[str, Any]) -> None:
 
 
 def _put_written(cls: type) -> None:
+    if "__dataclass_fields__" not in vars(cls):
+        return
     for name, method in methods_of(cls).items():
         # What pydantic or a wrapper has put there is theirs to bring up to date.
         if declared.is_generated(cls, name, vars(cls).get(name)) and not hasattr(vars(cls)[name], "__wrapped__"):
@@ -231,7 +249,7 @@ def _put(cls: type, name: str, value: Any) -> None:
 
 
 def _wanted(cls: type, active: Iterable[FieldChange]) -> dict[str, Any]:
-    place = "__pydantic_fields__" if declared.is_model(cls) else "__dataclass_fields__"
+    place = _place(cls)
     if place not in vars(cls):
         return {}
     stock = _stock_fields(cls, place)

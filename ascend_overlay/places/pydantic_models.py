@@ -46,8 +46,11 @@ class _Roots:
         self.known: weakref.WeakSet[type] = weakref.WeakSet()
 
     def affected(self) -> list[type]:
-        """Return the compiled classes that are concerned now, inner ones first."""
-        return [*filter(_is_compiled, self.objects), *_embedding(self.objects, self.package)]
+        """Return the compiled classes that are concerned now: derived ones after their bases, embedding ones last."""
+        classes = [cls for cls in self.objects if isinstance(cls, type)]
+        family = list(dict.fromkeys(step for cls in classes for step in generated.derived(cls)))
+        others = [found for found in self.objects if not isinstance(found, type)]
+        return [*filter(_is_compiled, family), *_embedding([*family, *others], self.package)]
 
 
 # What a class was before its first rebuilding, and what made it necessary: patched members, or other causes.
