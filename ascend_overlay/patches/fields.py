@@ -78,7 +78,9 @@ class Field(Patch):
         if self.default is not MISSING and self.default_factory is not MISSING:
             raise TargetError(f"the field {self.target} has both a default and a default_factory; give one.")
         if self.default is MISSING and self.default_factory is MISSING and self.annotation is MISSING:
-            raise TargetError(f"the field {self.target} is not changed; give default=, default_factory= or annotation=.")
+            raise TargetError(
+                f"the field {self.target} is not changed; give default=, default_factory= or annotation=."
+            )
         if self.default_factory is not MISSING and not isinstance(self.default_factory, Ref):
             self._check_factory(self.default_factory)
 

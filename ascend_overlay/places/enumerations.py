@@ -1,4 +1,4 @@
-"""Members of an enumeration: making one, entering it everywhere that an enumeration keeps its members, taking it out."""
+"""Members of an enumeration: making one, entering it in all tables of its enumeration, taking it out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def refuse(target: str, owner: Any, name: str, value: Any) -> None:
             f"pickles and messages and stays. Add a member of another name."
         )
     if name in vars(owner) or hasattr(owner, name):
-        raise TargetError(f"the target {target} exists already, as an attribute that is no member; choose another name.")
+        raise TargetError(
+            f"the target {target} exists already, as an attribute that is no member; choose another name."
+        )
     if not owner.__members__:
         raise TargetError(f"the target {target} cannot be a member: {owner.__qualname__} has none, it is a base class.")
     for other in owner:

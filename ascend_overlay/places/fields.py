@@ -128,9 +128,9 @@ def rival(change: FieldChange) -> FieldChange | None:
     """Return a change in force that decides the same, if there is one."""
     for other in _state.changes:
         same = other.owner is change.owner and other.name == change.name
-        if same and not other.gone and other is not change:
-            if (other.has_default and change.has_default) or (_decides_type(other) and _decides_type(change)):
-                return other
+        both = (other.has_default and change.has_default) or (_decides_type(other) and _decides_type(change))
+        if same and both and not other.gone and other is not change:
+            return other
     return None
 
 

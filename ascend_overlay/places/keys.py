@@ -1,4 +1,4 @@
-"""Changed and added keys of TypedDicts, and changed defaults of named tuples, computed anew from all that are in force."""
+"""Changed keys of TypedDicts and defaults of named tuples, computed anew from all changes in force."""
 
 from __future__ import annotations
 

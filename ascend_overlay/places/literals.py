@@ -74,10 +74,7 @@ def substituted(annotation: Any, stem: Any, change: Callable[[Any], Any]) -> Any
 def names_of(alias: Any, package: str) -> list[tuple[types.ModuleType, str]]:
     """Return the globals of the package's modules, module and name, that hold `alias`."""
     return [
-        (module, name)
-        for module in _modules(package)
-        for name, value in list(vars(module).items())
-        if value is alias
+        (module, name) for module in _modules(package) for name, value in list(vars(module).items()) if value is alias
     ]
 
 

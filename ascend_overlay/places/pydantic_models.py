@@ -117,8 +117,9 @@ def rebuild_classes(cause: Hashable, changed: Sequence[Any], package: str | None
 def remember(cause: Hashable, classes: Iterable[type]) -> None:
     """Keep what the compiled ones among `classes` are, before they are changed on behalf of `cause`."""
     for cls in filter(_is_compiled, classes):
-        _before.setdefault(cls, _Snapshot(cls))
+        # In this order: what is kept without a cause would be kept for ever.
         _causes.setdefault(cls, set()).add(cause)
+        _before.setdefault(cls, _Snapshot(cls))
 
 
 def restore(members: Iterable[Member]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,14 @@ import ascend_overlay
 from ascend_overlay import Overlay
 
 pytestmark = pytest.mark.vllm
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _loaded() -> None:
+    """Have imported what vLLM imports when it is first used, which changes sys.meta_path."""
+    from vllm.config import VllmConfig
+
+    VllmConfig()
 
 
 @pytest.fixture
@@ -63,9 +72,7 @@ def test_a_default_of_a_configuration_reaches_those_that_embed_it(enabled: Any) 
 def test_a_new_field_of_a_configuration(enabled: Any) -> None:
     from vllm.config import ParallelConfig, VllmConfig
 
-    with enabled(
-        lambda overlay: overlay.field("vllm.config.parallel:ParallelConfig.site", default=1, annotation=int)
-    ):
+    with enabled(lambda overlay: overlay.field("vllm.config.parallel:ParallelConfig.site", default=1, annotation=int)):
         assert ParallelConfig(site=2).site == 2
         assert VllmConfig(parallel_config={"site": 3}).parallel_config.site == 3
         assert VllmConfig().parallel_config.site == 1
@@ -149,5 +156,5 @@ def test_attribute_names_the_kind_that_works(enabled: Any, target: str, value: A
 
 
 def _made(cls: Any, **values: Any) -> Any:
-    """Return an object whose model is no repository to look up."""
-    return cls(model="", **values)
+    """Return arguments whose model is a folder: nobody looks for it elsewhere."""
+    return cls(model=os.getcwd(), **values)

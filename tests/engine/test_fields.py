@@ -1,4 +1,4 @@
-"""A declared field gets another default, or a class another field: constructors, derived and embedding classes follow."""
+"""A declared field gets another default, or a class another field: derived and embedding classes follow."""
 
 from __future__ import annotations
 
