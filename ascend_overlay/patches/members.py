@@ -22,14 +22,15 @@ class _Missing(Change):
     def value(self, inner: Any) -> Any:
         member, owner = self.member, type(self.member)
 
-        def _missing_(cls: Any, value: object) -> Any:
+        def missing(cls: Any, value: object) -> Any:
             if type(value) is type(member._value_) and value == member._value_:
                 return member
             if inner is MISSING:
-                return super(owner, cls)._missing_(value)
+                above: Any = super(owner, cls)
+                return above._missing_(value)
             return inner.__get__(None, cls)(value)
 
-        return classmethod(_missing_)
+        return classmethod(missing)
 
 
 @dataclass(frozen=True, kw_only=True)

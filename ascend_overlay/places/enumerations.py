@@ -26,7 +26,8 @@ def refuse(target: str, owner: Any, name: str, value: Any) -> None:
         )
     if not owner.__members__:
         raise TargetError(f"the target {target} cannot be a member: {owner.__qualname__} has none, it is a base class.")
-    for other in owner:
+    members: dict[str, Any] = dict(owner.__members__)
+    for other in members.values():
         if type(other._value_) is type(value) and other._value_ == value:
             raise TargetError(
                 f"the target {target} would be another name of {owner.__qualname__}.{other._name_}, which has the "
@@ -59,7 +60,7 @@ def made(owner: type[enum.Enum], name: str, value: Any) -> Any:
     if base is tuple:
         args = (args,)
     try:
-        member = object.__new__(owner) if function is object.__new__ else function(owner, *args)
+        member: Any = object.__new__(owner) if function is object.__new__ else function(owner, *args)
         if not hasattr(member, "_value_"):
             member._value_ = value if base is object else base(*args)
         member._name_ = name

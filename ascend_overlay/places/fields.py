@@ -322,7 +322,7 @@ def _has_slot(cls: type, name: str) -> bool:
 
 def _dataclass_field(change: FieldChange, original: Any) -> Any:
     if original is MISSING:
-        options = {"kw_only": True}
+        options: dict[str, Any] = {"kw_only": True}
         if change.default is not MISSING:
             options["default"] = change.default
         if change.factory is not MISSING:
@@ -386,6 +386,6 @@ def _decides_type(change: FieldChange) -> bool:
 
 def _forget_tables() -> None:
     for module, name in _TABLES:
-        table = getattr(sys.modules.get(module), name, None)
+        table: Any = getattr(sys.modules.get(module), name, None)
         if hasattr(table, "cache_clear"):
             table.cache_clear()

@@ -51,7 +51,8 @@ def derived(cls: type) -> list[type]:
     """Return `cls` and what is derived from it, bases first."""
     found = [cls]
     for step in found:
-        found.extend(child for child in type.__subclasses__(step) if child not in found)
+        children: list[type] = type.__subclasses__(step)
+        found.extend(child for child in children if child not in found)
     return sorted(found, key=lambda step: len(step.__mro__))
 
 

@@ -68,7 +68,7 @@ def substituted(annotation: Any, stem: Any, change: Callable[[Any], Any]) -> Any
     if typing.get_origin(annotation) is typing.Annotated:
         return typing.Annotated[news]
     copy_with = getattr(annotation, "copy_with", None)
-    return copy_with(news) if copy_with is not None else typing.get_origin(annotation)[news]  # type: ignore[index]
+    return copy_with(news) if copy_with is not None else typing.get_origin(annotation)[news]
 
 
 def names_of(alias: Any, package: str) -> list[tuple[types.ModuleType, str]]:
