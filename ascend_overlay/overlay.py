@@ -16,6 +16,8 @@ from ascend_overlay.patches import (
     Call,
     Entry,
     Factory,
+    Field,
+    Member,
     Model,
     ModuleAlias,
     Patch,
@@ -31,7 +33,7 @@ from ascend_overlay.patches import (
 )
 from ascend_overlay.patches.entries import NOT_GIVEN
 from ascend_overlay.patches.kernels import kernel_patches
-from ascend_overlay.places.target import Target
+from ascend_overlay.places.target import MISSING, Target
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
@@ -386,7 +388,9 @@ class Overlay:
         when: Condition | None = None,
         reason: str | None = None,
     ) -> None:
-        """Enter `value` in the list, set, tuple, frozenset or deque `target`.
+        """Enter `value` in the list, set, tuple, frozenset or deque `target`, or in a Literal that annotations use.
+
+        What validates or offers choices by a Literal follows.
 
         Args:
             target: the container; a list, set or deque is changed in place.
@@ -492,6 +496,51 @@ class Overlay:
                 reason=reason,
             )
         )
+
+    def field(
+        self,
+        target: str,
+        *,
+        default: Any = MISSING,
+        default_factory: Any = MISSING,
+        annotation: Any = MISSING,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Change a field that a class declares, or add one: of a dataclass, a pydantic class, a TypedDict.
+
+        Constructors of the class, of those derived from it and of those that embed it follow.
+
+        Args:
+            target: "package.module:Class.field".
+            default: its default.
+            default_factory: function that makes its default, or "module:function".
+            annotation: its type; needed for a new field, which can only be passed by name.
+        """
+        self._add(
+            Field(
+                target=_checked(target),
+                default=default,
+                default_factory=_lazy(default_factory),
+                annotation=annotation,
+                vllm=vllm,
+                when=when,
+                reason=reason,
+            )
+        )
+
+    def member(
+        self,
+        target: str,
+        value: Any,
+        *,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Add a member to an enumeration: "package.module:Enumeration.NAME"."""
+        self._add(Member(target=_checked(target), value=value, vllm=vllm, when=when, reason=reason))
 
     def _add(self, patch: Patch) -> None:
         whose = f"overlay {self.name!r}, patch of {patch.target}"

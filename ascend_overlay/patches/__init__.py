@@ -7,7 +7,9 @@ from ascend_overlay.patches.calls import Call
 from ascend_overlay.patches.classes import Subclass
 from ascend_overlay.patches.entries import Entry
 from ascend_overlay.patches.factories import Factory
+from ascend_overlay.patches.fields import Field
 from ascend_overlay.patches.kernels import Kernel, KernelPriority
+from ascend_overlay.patches.members import Member
 from ascend_overlay.patches.names import AddAttribute, Replace, SetAttribute, Wrap
 from ascend_overlay.patches.registries import Model, Quantization, SetItem
 from ascend_overlay.patches.removals import Remove
@@ -20,8 +22,10 @@ __all__ = [
     "Context",
     "Entry",
     "Factory",
+    "Field",
     "Kernel",
     "KernelPriority",
+    "Member",
     "Model",
     "ModuleAlias",
     "Patch",

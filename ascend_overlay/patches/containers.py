@@ -15,7 +15,7 @@ from ascend_overlay.places.slots import Attribute, Change, Slot
 from ascend_overlay.places.target import MISSING, Place
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, slots=True)
 class Edition(Change):
     """Another edition of an immutable container. The same inner one gives the same outer one again.
 

@@ -8,11 +8,12 @@ import sys
 from collections.abc import Mapping, MutableSequence, MutableSet
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, ClassVar, Literal, get_origin
+from typing import Any, ClassVar
 
 from ascend_overlay.errors import ConfigError, TargetError, did_you_mean
-from ascend_overlay.patches import containers, values
+from ascend_overlay.patches import containers, literals, values
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, mapping_at, shown
+from ascend_overlay.places import declared
 from ascend_overlay.places.target import MISSING, Place, Target
 
 NOT_GIVEN: Any = type("NotGiven", (), {"__repr__": lambda self: "<not given>"})()
@@ -20,7 +21,7 @@ NOT_GIVEN: Any = type("NotGiven", (), {"__repr__": lambda self: "<not given>"})(
 
 @dataclass(frozen=True, kw_only=True)
 class Entry(Patch):
-    """Enter a value in a container that is no mapping.
+    """Enter a value in a container that is no mapping, or in a Literal that annotations use.
 
     What can be changed is changed in place, so whoever holds it follows; a tuple or frozenset is made anew.
     """
@@ -51,6 +52,9 @@ class Entry(Patch):
     def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
         place = self.resolve(module, context)
         value, before, after = implementation
+        if declared.is_literal(place.raw):
+            literals.extend(self.target, place, value, context, applied)
+            return
         found = mapping_at(module, Target.parse(self.target))
         self._check_container(found)
         if not self.as_is:
@@ -88,6 +92,8 @@ class Entry(Patch):
 
     def effect(self, applied: Applied) -> str | None:
         """Return why the target's users do not find the entry, or None where they do."""
+        if applied.seam == literals.SEAM:
+            return literals.effect(applied, self.value)
         value = self.value
         if isinstance(value, Ref):
             target = Target.parse(value.text)
@@ -113,9 +119,6 @@ class Entry(Patch):
         return f"entered: {shown(self.value)}{where}"
 
     def _check_container(self, found: Any) -> None:
-        if get_origin(found) is Literal:
-            # The values of a typing.Literal are a kind of their own, and reach further than this one object.
-            raise TargetError(f"the target {self.target} is a Literal, whose values cannot be added to in this way.")
         if isinstance(found, Mapping):
             raise TargetError(f"the target {self.target} is a mapping; use overlay.item(target, key, value).")
         is_plain_tuple = type(found) is tuple

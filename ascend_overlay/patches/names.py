@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 from ascend_overlay.errors import ConflictError, SignatureError, TargetError
 from ascend_overlay.patches import flavours, replacements, signatures, values, wrappers
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
+from ascend_overlay.patches.generated import once, own_generated, wrap_derived
+from ascend_overlay.places import declared
 from ascend_overlay.places.bindings import rebindable
 from ascend_overlay.places.functions import Redirection, function_of
 from ascend_overlay.places.homes import homes_of
@@ -97,17 +99,22 @@ class Wrap(Patch):
             why := flavours.mismatch(function_of(raw), implementation)
         ):
             raise SignatureError(f"{shown(implementation)} cannot wrap {self.target}: {why}.")
-        slot = context.slots.at(storage(place.owner, place.name))
-        if slot.under is MISSING:
-            slot.under = replacements.inherited(place.owner, place.name, raw)
-        layer = _Layer(
+        declared.refuse_uncalled(self.target, place.owner, place.name)
+        written = place.own and declared.is_generated(place.owner, place.name, raw)
+        make = functools.partial(
+            _Layer,
             rank=context.rank,
             whose=context.whose,
-            wrapper=implementation,
+            wrapper=once(implementation) if written else implementation,
             member=isinstance(place.owner, type),
             homes=homes_of(implementation, module.__name__),
         )
-        applied.change(slot, layer, shared=place.shared)
+        slot = context.slots.at(storage(place.owner, place.name))
+        if slot.under is MISSING:
+            slot.under = replacements.inherited(place.owner, place.name, raw)
+        applied.change(slot, make(), shared=place.shared)
+        if written:
+            wrap_derived(place, make, context, applied)
 
     def _check_wrapper(self, wrapper: Any) -> None:
         if not callable(wrapper):
@@ -143,7 +150,14 @@ class Replace(Patch):
             raise TargetError(
                 f"the target {self.target} is a class; overlay.subclass puts a subclass in its place, everywhere."
             )
+        declared.refuse_uncalled(self.target, place.owner, place.name)
+        declared.refuse(self.target, place, implementation)
         new = replacements.replacement(self.target, place.owner, place.raw, implementation)
+        if place.own and declared.is_generated(place.owner, place.name, place.raw):
+            applied.stale.extend(
+                f"{cls.__module__}.{cls.__qualname__}.{place.name} (generated, does not call that of its base)"
+                for cls in own_generated(place)
+            )
         slot = context.slots.at(storage(place.owner, place.name))
         refuse_second(slot, self.target, context)
         if isinstance(function := function_of(new), functools._lru_cache_wrapper):
@@ -174,6 +188,10 @@ class SetAttribute(Patch):
         return loaded(self.value)
 
     def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
+        adding = isinstance(self, AddAttribute)
+        # A field that is no attribute is declared all the same.
+        place = find(module, Target.parse(self.target), alias=context.stand_ins)
+        declared.refuse(self.target, place, implementation, adding=adding)
         place = self.resolve(module, context)
         self._check_value(place.raw, implementation)
         new = replacements.at_home(place.owner, place.name, implementation, self.target)

@@ -225,6 +225,7 @@ def inherited(owner: Any, name: str, raw: Any) -> Any:
     raw = next((vars(base)[name] for base in owner.__mro__[1:] if name in vars(base)), raw)
     if name == "__new__":
         return staticmethod(_new_of_base(owner))
+
     def static(*args: Any, **kwargs: Any) -> Any:
         return getattr(super(owner, owner), name)(*args, **kwargs)
 
