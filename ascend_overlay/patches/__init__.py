@@ -4,6 +4,7 @@ from ascend_overlay.patches.aliases import ModuleAlias
 from ascend_overlay.patches.backends import AttentionBackend
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, ref
 from ascend_overlay.patches.classes import Subclass
+from ascend_overlay.patches.edits import Edit
 from ascend_overlay.patches.kernels import Kernel, KernelPriority
 from ascend_overlay.patches.names import AddAttribute, Replace, SetAttribute, Wrap
 from ascend_overlay.patches.registries import Model, Quantization, SetItem
@@ -13,6 +14,7 @@ __all__ = [
     "Applied",
     "AttentionBackend",
     "Context",
+    "Edit",
     "Kernel",
     "KernelPriority",
     "Model",
