@@ -52,9 +52,16 @@ class Edit(Patch):
             raise TargetError(f"the edit of {self.target} finds nothing: `find` has no statement in it.")
 
     def resolve(self, module: ModuleType, context: Context) -> Place:
-        # Where a subclass stands in for a class, the code to edit is still that of the class.
         target = Target.parse(self.target)
-        return require(find(module, target), target)
+        place = require(find(module, target), target)
+        if not isinstance(place.owner, type):
+            return place
+        # Where a subclass stands in for a class, the code to edit is still that of the class.
+        for owner in place.owner.__mro__:
+            if context.stand_ins.get(id(owner)) is place.owner:
+                raw, own = lookup(owner, place.name)
+                return Place(owner, place.name, raw, own, place.shared)
+        return place
 
     def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
         place = self.resolve(module, context)
@@ -82,10 +89,11 @@ class Edit(Patch):
         if module is None:
             return None
         place = find(module, Target.parse(self.target))
-        function = innermost(_defined(place, self.target), place.name)
-        changed = _edited.get(id(function))
-        if function is None or changed is None or not any(change.key is self for change in changed.changes):
-            return f"{self.target} leads to another function now: {_located(function, place.raw)}"
+        owners = place.owner.__mro__ if isinstance(place.owner, type) else [place.owner]
+        functions = [innermost(getattr(owner, "__dict__", {}).get(place.name), place.name) for owner in owners]
+        changed = next((each for each in map(_edited.get, map(id, functions)) if each and each.has(self)), None)
+        if changed is None:
+            return f"{self.target} leads to another function now: {_located(functions[0], place.raw)}"
         if (foreign := changed.body.foreign) is not None:
             return f"somebody else has given {self.target} other code since, from {_origin(foreign)}"
         return None
@@ -120,19 +128,18 @@ class Edit(Patch):
                 f"{self.target} cannot be edited: {decider.whose} puts something else in its place. Leave one of the "
                 f"two overlays out with exclude=."
             )
-        raw = MISSING if inherited else _defined(place, self.target)
-        if raw is MISSING:
+        if inherited or not place.own:
             raise TargetError(
                 f"{self.target} is inherited, and an edit would change it for every class that inherits it; edit "
                 f"{_definer(place)}, or replace {self.target}."
             )
-        if isinstance(raw, type):
+        if isinstance(place.raw, type):
             raise TargetError(f"the target {self.target} is a class; name one of its methods.")
-        function = innermost(raw, place.name)
+        function = innermost(place.raw, place.name)
         if function is None:
             raise TargetError(
-                f"the target {self.target} cannot be edited: {shown(raw)} leads to no Python function whose code is "
-                f"what runs. Use overlay.replace."
+                f"the target {self.target} cannot be edited: {shown(place.raw)} leads to no Python function whose code "
+                f"is what runs. Use overlay.replace."
             )
         return function
 
@@ -180,6 +187,10 @@ class _Edited:
         self.changes.append(change)
         self._install(result)
 
+    def has(self, key: object) -> bool:
+        """Tell whether a change that `key` asked for is in force."""
+        return any(change.key is key for change in self.changes)
+
     def remove(self, change: Change) -> None:
         """Take `change` out of force, if it is in force."""
         if _edited.get(id(self.body.function)) is not self:
@@ -210,17 +221,6 @@ def edited_by(raw: Any, name: str) -> list[str]:
     function = innermost(raw, name)
     changed = code_module.known(function) if function is not None else None
     return list(changed.owners) if changed is not None else []
-
-
-def _defined(place: Place, target: str) -> Any:
-    """Return what the class that `target` names holds itself, or MISSING where it inherits it."""
-    if place.own or not isinstance(place.owner, type):
-        return place.raw if place.own else MISSING
-    module, _, path = target.rpartition(".")[0].partition(":")
-    for base in place.owner.__mro__:
-        if (base.__module__, base.__qualname__) == (module, path):
-            return vars(base).get(place.name, MISSING)
-    return MISSING
 
 
 def _definer(place: Place) -> str:

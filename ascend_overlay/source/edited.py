@@ -11,7 +11,7 @@ from types import CodeType
 from typing import Any
 
 from ascend_overlay.source.functions import FunctionSource, compiled, definition_in
-from ascend_overlay.source.matching import Match, first_line, matches, nearest, numbered, same
+from ascend_overlay.source.matching import Match, first_line, last_line, matches, nearest, numbered, same
 from ascend_overlay.source.snippets import Snippet
 from ascend_overlay.source.splicing import spliced
 
@@ -83,8 +83,7 @@ def edited(source: FunctionSource, changes: Sequence[Change]) -> EditedSource:
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     # vLLM's compile cache knows a file that it cannot read by its name.
     file = f"<ascend_overlay edit of {source.name} {digest}>"
-    definition = path[-1]
-    lines = text.split("\n")[first_line(definition) - 1 : definition.end_lineno]
+    lines = text.split("\n")[first_line(path[-1]) - 1 : last_line(path[-1])]
     return EditedSource(file, text, lines, _compiled(source, path, file), [match for match, _ in found])
 
 

@@ -133,7 +133,7 @@ def compiled(path: Sequence[ast.AST], like: CodeType, file: str, free: Sequence[
 def _using(definition: Any, free: Sequence[str]) -> Any:
     """Return the definition with the variables used where that leaves no trace in the code."""
     last = definition.body[-1]
-    names = [ast.Expr(ast.Name(name, ast.Load())) for name in free]
+    names: list[ast.stmt] = [ast.Expr(ast.Name(name, ast.Load())) for name in free]
     never = ast.If(ast.Constant(False), names, [])
     used = copy.copy(definition)
     used.body = [*definition.body, ast.fix_missing_locations(ast.copy_location(never, last))]

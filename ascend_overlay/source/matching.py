@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,8 +39,7 @@ class Match:
     @property
     def last(self) -> int:
         """The line on which it ends."""
-        node: Any = self.nodes[-1]
-        return int(node.end_lineno)
+        return last_line(self.nodes[-1])
 
     @property
     def statements(self) -> bool:
@@ -57,7 +56,13 @@ class Match:
 
 def first_line(node: Any) -> int:
     """Return the line on which `node` begins, its decorators included."""
-    return min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))])
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([int(node.lineno), *(each.lineno for each in decorators)])
+
+
+def last_line(node: Any) -> int:
+    """Return the line on which `node` ends."""
+    return int(node.end_lineno)
 
 
 def matches(function: ast.AST, wanted: Snippet) -> list[Match]:
@@ -132,7 +137,8 @@ def _expressions(function: Any, wanted: ast.expr) -> Iterator[Match]:
         if type(owner).__name__ in _STRINGS_WITH_CODE:
             continue
         for field, value in ast.iter_fields(owner):
-            for index, node in enumerate(value) if isinstance(value, list) else [(None, value)]:
+            nodes: Iterable[tuple[int | None, Any]] = enumerate(value) if isinstance(value, list) else [(None, value)]
+            for index, node in nodes:
                 if not isinstance(node, ast.AST):
                     continue
                 if _is_statement_of(node, wanted) or (not isinstance(owner, ast.Expr) and same(node, wanted)):

@@ -33,11 +33,14 @@ class Snippet:
             return self.statements[0].value
         return None
 
-    @property
-    def expression_text(self) -> str:
-        """The text of the expression, without what stands around it."""
+    def inline(self, margin: str) -> str:
+        """Return the text of the expression, without what stands around it, its further lines behind `margin`."""
         (statement,) = self.statements
-        return ast.get_source_segment(self.text, statement) or self.text.strip()
+        lines = (ast.get_source_segment(self.text, statement) or self.text).split("\n")
+        return "\n".join(
+            line if number in self.within or number == statement.lineno else margin + line
+            for number, line in enumerate(lines, start=statement.lineno)
+        )
 
     def indented(self, margin: str) -> str:
         """Return the text with `margin` before each line, and "pass" where nothing is said."""

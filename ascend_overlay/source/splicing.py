@@ -57,9 +57,10 @@ def spliced(text: str, match: Match, put: Snippet) -> Iterator[str]:
         yield _with_statements(positions, match, put)
         return
     (node,) = match.nodes
-    before, after = text[: positions.start(node)], text[positions.end(node) :]
-    yield f"{before}{put.expression_text}{after}"
-    yield f"{before}({put.expression_text}){after}"
+    start, end = positions.start(node), positions.end(node)
+    inline = put.inline(margin(positions.before(start)))
+    yield f"{text[:start]}{inline}{text[end:]}"
+    yield f"{text[:start]}({inline}){text[end:]}"
 
 
 def _with_statements(positions: Text, match: Match, put: Snippet) -> str:
