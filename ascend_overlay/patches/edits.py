@@ -247,7 +247,8 @@ def _note(source: FunctionSource, alone: EditedSource) -> str:
         f"{line[0]} {line[1:].strip()}" for line in diff if line[0] in "-+" and line[:3] not in _HEADERS
     )
     count = match.last - match.first + 1
-    what = f"{count} line{'s' if count > 1 else ''} at line {match.first} replaced"
+    now = len(alone.lines) - len(source.lines) + count
+    what = f"{count} line{'s' if count > 1 else ''} at line {match.first} replaced by {now}"
     return f"{what}: {changed if len(changed) <= _LONGEST_NOTE else changed[: _LONGEST_NOTE - 3] + '...'}"
 
 

@@ -35,7 +35,10 @@ def _inside(raw: Any, name: str) -> Any:
         return raw.func
     if isinstance(raw, type) or type(raw).__module__.partition(".")[0] in _COMPILERS:
         return None
-    wrapped = getattr(raw, "__wrapped__", None)
+    try:
+        wrapped = getattr(raw, "__wrapped__", None)
+    except Exception:  # a placeholder for a package that is not installed raises whatever it likes
+        return None
     if wrapped is not None:
         return wrapped
     if isinstance(raw, FunctionType) and raw.__code__.co_name != name:

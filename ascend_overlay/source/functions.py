@@ -7,7 +7,7 @@ import ast
 import copy
 import linecache
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
@@ -122,12 +122,25 @@ def compiled(path: Sequence[ast.AST], like: CodeType, file: str, free: Sequence[
             shell = copy.copy(scope)
             shell.body, shell.decorator_list = [node], []
             node = shell
+    # Python compiles a call of what the module imports in another way than one of a method.
+    imports = list(_imports(path[0]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        module = compile(ast.Module([node], []), file, "exec", flags=like.co_flags & _FUTURE, dont_inherit=True)
+        module = compile(
+            ast.Module([*imports, node], []), file, "exec", flags=like.co_flags & _FUTURE, dont_inherit=True
+        )
     found = _code_in(module, like)
     assert found is not None, "a definition compiles to a code object of its name"
     return found
+
+
+def _imports(scope: ast.AST) -> Iterator[ast.stmt]:
+    """Return the imports of a module's own scope."""
+    for node in ast.iter_child_nodes(scope):
+        if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and node.module != "__future__"):
+            yield node
+        elif not isinstance(node, (*Definition, ast.ClassDef, ast.expr)):
+            yield from _imports(node)
 
 
 def _using(definition: Any, free: Sequence[str]) -> Any:

@@ -263,7 +263,7 @@ def test_a_function_of_any_shape_is_edited_and_restored(shape: str, late: bool, 
         (entry,) = ascend_overlay.ledger().of("edits")
         assert entry.state == "applied"
         assert entry.seam == "code of the function"
-        assert "replaced: - " in entry.notes[0]
+        assert re.match(r"\d lines? at line \d+ replaced by \d: - ", entry.notes[0])
     # And afterwards what it ran before, by the very code object
     assert call() == stock
     assert function_at(target) is edited
@@ -842,7 +842,7 @@ def test_the_ledger_says_what_was_changed(offer: Any) -> None:
     assert entry.detail == "`found = f'stock {x}' | return found + y` becomes `return y`"
     assert entry.notes == [
         (
-            '3 lines at line 24 replaced: - found = f"stock {x}"  # what x is | - # This comment stays. | '
+            '3 lines at line 24 replaced by 1: - found = f"stock {x}"  # what x is | - # This comment stays. | '
             "- return found + y | + return y"
         )
     ]
