@@ -11,7 +11,7 @@ from types import CodeType
 from typing import Any
 
 from ascend_overlay.source.functions import FunctionSource, compiled, definition_in
-from ascend_overlay.source.matching import Match, first_line, last_line, matches, nearest, numbered, same
+from ascend_overlay.source.matching import Match, first_line, in_string, last_line, matches, nearest, numbered, same
 from ascend_overlay.source.snippets import Snippet
 from ascend_overlay.source.splicing import spliced
 
@@ -102,7 +102,8 @@ def _only(source: FunctionSource, definition: ast.AST, change: Change) -> Match:
     if not found:
         close = nearest(change.find, lines[first - 1 : source.definition.end_lineno], first)
         listed = "\n".join([f" The nearest lines of {source.file}:", *close]) if close else ""
-        raise CannotEdit(f"nothing in it says what `find` says, `{_head(change.find)}`.{listed}")
+        hint = " An f-string says it: find the whole string." if in_string(definition, change.find) else ""
+        raise CannotEdit(f"nothing in it says what `find` says, `{_head(change.find)}`.{hint}{listed}")
     numbers = sorted(match.first for match in found)
     raise CannotEdit(
         f"`find`, `{_head(change.find)}`, is found {len(found)} times; take more of the lines around the one that you "

@@ -76,6 +76,13 @@ def matches(function: ast.AST, wanted: Snippet) -> list[Match]:
     return list(_runs(function, wanted.statements))
 
 
+def in_string(function: ast.AST, wanted: Snippet) -> bool:
+    """Tell whether an f-string of `function` has the expression that `wanted` says in it."""
+    strings = (node for node in ast.walk(function) if type(node).__name__ in _STRINGS_WITH_CODE)
+    inside = (node for string in strings for node in ast.walk(string))
+    return wanted.expression is not None and any(same(node, wanted.expression) for node in inside)
+
+
 def same(one: ast.AST, other: ast.AST) -> bool:
     """Tell whether two nodes say the same."""
     return type(one) is type(other) and dump(one) == dump(other)

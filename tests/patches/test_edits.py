@@ -482,7 +482,7 @@ REFUSED: dict[str, tuple[str, str, str, type[OverlayError], str]] = {
     ),
     "put is empty for an expression": ("function", "found + y", "", TargetError, "`put` must be one expression"),
     "the docstring": ("function", "'What it does.'", "'Other.'", TargetError, "nothing in it says"),
-    "inside an f-string": ("function", "x", "y", TargetError, "nothing in it says"),
+    "inside an f-string": ("function", "x", "y", TargetError, "`x`. An f-string says it: find the whole string"),
     "becomes a generator": (
         "function",
         "return found + y",
