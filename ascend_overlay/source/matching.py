@@ -136,9 +136,9 @@ def has_docstring(block: Sequence[Any]) -> bool:
 def _expressions(function: Any, wanted: ast.expr) -> Iterator[Match]:
     body = function.body
     todo: list[ast.AST] = list(body[_start(function, function, body) :])
-    for index, statement in enumerate(body):
+    for place, statement in enumerate(body):
         if statement in todo and _is_statement_of(statement, wanted):
-            yield Match((statement,), function, "body", index)
+            yield Match((statement,), function, "body", place)
     while todo:
         owner = todo.pop()
         if type(owner).__name__ in _STRINGS_WITH_CODE:
