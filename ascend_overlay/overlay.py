@@ -14,6 +14,7 @@ from ascend_overlay.patches import (
     AddAttribute,
     AttentionBackend,
     Call,
+    Edit,
     Entry,
     Factory,
     Field,
@@ -203,6 +204,33 @@ class Overlay:
             self._add(Replace(target=checked, replacement=function, vllm=vllm, when=when, reason=reason))
 
         return _declare(add, replacement)
+
+    def edit(
+        self,
+        target: str,
+        *,
+        find: str,
+        put: str,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Put other statements in the place of some statements inside a function.
+
+        Args:
+            target: a function, method, property or cached_property, decorated or not.
+            find: complete statements that follow each other, or one expression. They are compared as syntax, so that
+                formatting, comments and quotes do not matter, and must be in the function exactly once.
+            put: what takes their place; empty: nothing does. To insert lines, repeat what is found. Where an
+                expression inside a statement is found, one expression.
+            vllm: PEP 440 range of the vLLM releases that this patch is for.
+            when: condition under which it applies.
+            reason: why, where it differs from the overlay's reason.
+        """
+        for name, text in (("find", find), ("put", put)):
+            if not isinstance(text, str):
+                raise ConfigError(f"overlay {self.name!r} edits {target} with {name}={text!r}; pass source text.")
+        self._add(Edit(target=_checked(target), find=find, put=put, vllm=vllm, when=when, reason=reason))
 
     def subclass(
         self,

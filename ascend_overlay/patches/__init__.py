@@ -5,6 +5,7 @@ from ascend_overlay.patches.backends import AttentionBackend
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, ref
 from ascend_overlay.patches.calls import Call
 from ascend_overlay.patches.classes import Subclass
+from ascend_overlay.patches.edits import Edit
 from ascend_overlay.patches.entries import Entry
 from ascend_overlay.patches.factories import Factory
 from ascend_overlay.patches.fields import Field
@@ -20,6 +21,7 @@ __all__ = [
     "AttentionBackend",
     "Call",
     "Context",
+    "Edit",
     "Entry",
     "Factory",
     "Field",

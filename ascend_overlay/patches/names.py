@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from ascend_overlay.errors import ConflictError, SignatureError, TargetError
 from ascend_overlay.patches import flavours, replacements, signatures, values, wrappers
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
+from ascend_overlay.patches.edits import edited_by
 from ascend_overlay.patches.generated import once, own_generated, wrap_derived
 from ascend_overlay.places import declared
 from ascend_overlay.places.bindings import rebindable
@@ -246,6 +247,12 @@ def refuse_second(slot: Slot, target: str, context: Context) -> None:
 
     Equal targets are found out before anything is applied; this is for two names of one thing.
     """
+    if editors := edited_by(slot.original, slot.storage.name):
+        context.slots.release(slot)
+        raise ConflictError(
+            f"{context.whose} puts something else in the place of {target}, which {' and '.join(editors)} edits; leave "
+            f"one of the two overlays out with exclude=."
+        )
     decider = slot.decider
     if decider is None:
         return

@@ -8,6 +8,8 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+from ascend_overlay.places import code as code_module
+
 Closure = tuple[types.CellType, ...] | None
 
 _TO = "__ascend_overlay_to__"
@@ -66,35 +68,29 @@ class Redirection:
 
     Args:
         function: the function whose calls are redirected.
+        stand_in: does what the function did, for those who still want that; default: a new twin.
     """
 
-    def __init__(self, function: types.FunctionType) -> None:
+    def __init__(self, function: types.FunctionType, stand_in: types.FunctionType | None = None) -> None:
         self.function = function
-        self._code = function.__code__
+        self.stand_in = stand_in or twin(function)
+        self._body = code_module.body(function)
         self._kwdefaults = function.__kwdefaults__
         self._signature = vars(function).get("__signature__")
-        self._ours: types.CodeType | None = None
-
-    @property
-    def is_met(self) -> bool:
-        """Whether the function still has the code that hands its calls on."""
-        return self._ours is not None and self.function.__code__ is self._ours
+        self._code = _handing_on(function.__code__)
 
     def lead_to(self, target: Callable[..., Any]) -> None:
         """Have the function call `target`."""
         if vars(self.function).get("__signature__") is None:
-            self.function.__signature__ = _signature(self.function)  # type: ignore[attr-defined]
+            self.function.__signature__ = _signature(self.stand_in)  # type: ignore[attr-defined]
         # First what the code will need, then the code: a call in another thread finds both or neither.
         self.function.__kwdefaults__ = {**(self._kwdefaults or {}), _TO: target}
-        if self._ours is None:
-            self._ours = _handing_on(self._code)
-        if self.function.__code__ is self._code:
-            self.function.__code__ = self._ours
+        self._body.send_on(self._code, self.stand_in)
 
     def undo(self) -> None:
         """Give the function its code back, unless somebody else has given it another meanwhile."""
-        if self.is_met:
-            self.function.__code__ = self._code
+        self._body.call_back()
+        code_module.release(self._body)
         if self.function.__kwdefaults__ is not None and _TO in self.function.__kwdefaults__:
             self.function.__kwdefaults__ = self._kwdefaults
         if self._signature is None:
