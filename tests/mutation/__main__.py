@@ -1,0 +1,87 @@
+"""Build small faults into places/, patches/ and engine/, one at a time, and see whether the tests find them.
+
+python -m tests.mutation --count 200 --seed 1           so many, chosen at random
+python -m tests.mutation --only ascend_overlay/places/slots.py[:LINE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import random
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from .mutants import Mutant, mutants
+from .trial import GROUPS, ROOT, Trial
+
+ROOMS = ("ascend_overlay/places", "ascend_overlay/patches", "ascend_overlay/engine")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.mutation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--count", type=int, help="how many, chosen at random; default: all")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", action="append", default=[], metavar="FILE[:LINE]", help="may be given several times")
+    parser.add_argument("--tests", action="append", metavar="PATH", help="other tests than all those that belong")
+    parser.add_argument("--list", action="store_true", help="list the faults, and run nothing")
+    options = parser.parse_args(arguments)
+    chosen = _chosen(options.only)
+    total = len(chosen)
+    if options.count is not None:
+        chosen = random.Random(options.seed).sample(chosen, min(options.count, total))
+    if options.list:
+        for mutant in chosen:
+            print(_name(mutant))
+        return 0
+    with tempfile.TemporaryDirectory(prefix="mutation_") as folder:
+        survivors = _run(Trial(Path(folder), options.tests or GROUPS), chosen)
+    for mutant in survivors:
+        print(f"\nsurvived: {_name(mutant)}\n{_difference(mutant)}")
+    killed = len(chosen) - len(survivors)
+    print(f"\n{killed} of {len(chosen)} faults were found ({killed / max(len(chosen), 1):.1%}); {total} are possible")
+    return bool(survivors)
+
+
+def _run(trial: Trial, chosen: Sequence[Mutant]) -> list[Mutant]:
+    for test in trial.prepare():
+        print(f"left out, since it fails without a fault: {test}", flush=True)
+    survivors = []
+    for number, mutant in enumerate(chosen, 1):
+        outcome = trial.of(mutant)
+        if not outcome.killed:
+            survivors.append(mutant)
+        told = f"found by {outcome.by}" if outcome.killed else "SURVIVED"
+        print(f"{number:4} {outcome.seconds:5.0f} s  {_name(mutant)}: {told}", flush=True)
+    return survivors
+
+
+def _chosen(only: Sequence[str]) -> list[Mutant]:
+    wanted = [entry.partition(":") for entry in only]
+    files = sorted(path.relative_to(ROOT).as_posix() for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+    return [
+        mutant
+        for file in files
+        for mutant in mutants(file, (ROOT / file).read_text(encoding="utf-8"))
+        if not wanted or any(file == name and line in ("", str(mutant.line)) for name, _, line in wanted)
+    ]
+
+
+def _name(mutant: Mutant) -> str:
+    return f"{mutant.file}:{mutant.line}: {mutant.what}"
+
+
+def _difference(mutant: Mutant) -> str:
+    source = (ROOT / mutant.file).read_text(encoding="utf-8")
+    lines = difflib.unified_diff(
+        source.splitlines(), mutant.applied(source).splitlines(), mutant.file, mutant.file, lineterm="", n=1
+    )
+    return "\n".join(lines)
+
+
+sys.exit(main())
