@@ -9,23 +9,32 @@ from typing import Any, TypeVar, overload
 
 from ascend_overlay import versions
 from ascend_overlay.conditions import Condition
-from ascend_overlay.errors import ConfigError, TargetError
+from ascend_overlay.errors import ConfigError
 from ascend_overlay.patches import (
     AddAttribute,
     AttentionBackend,
+    Call,
+    Edit,
+    Entry,
+    Factory,
+    Field,
+    Member,
     Model,
     ModuleAlias,
     Patch,
     Quantization,
     Ref,
+    Remove,
     Replace,
     SetAttribute,
     SetItem,
     Subclass,
     Wrap,
+    naming,
 )
+from ascend_overlay.patches.entries import NOT_GIVEN
 from ascend_overlay.patches.kernels import kernel_patches
-from ascend_overlay.places.target import Target
+from ascend_overlay.places.target import MISSING, Target
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
@@ -70,7 +79,7 @@ class Overlay:
         before: Sequence[str] = (),
         default: bool = True,
     ) -> None:
-        if not _NAME.match(name):
+        if not isinstance(name, str) or not _NAME.match(name):
             raise ConfigError(f"{name!r} cannot name an overlay; use lower case letters, digits and underscores.")
         if not reason.strip():
             raise ConfigError(f"overlay {name!r} gives no reason; say in one sentence why it exists.")
@@ -79,6 +88,12 @@ class Overlay:
                 raise ConfigError(
                     f"overlay {name!r} has {option}={names!r}, a string; pass a list: {option}=[{names!r}]."
                 )
+            for other in names:
+                if not isinstance(other, str):
+                    raise ConfigError(
+                        f"overlay {name!r} has {option}=[{other!r}]; overlays are given by name: "
+                        f"{option}=[{getattr(other, 'name', 'the name')!r}]."
+                    )
         _see_condition(when, whose=f"overlay {name!r}")
         ranges = {"vllm": vllm, "torch": torch, "torch_npu": torch_npu, **(requires or {})}
         self.name = name
@@ -144,7 +159,7 @@ class Overlay:
 
         For control paths: every call pays for the wrapper.
         """
-        checked = _checked(target)
+        checked = naming.target_of("wrap", target)
 
         def add(function: Any) -> None:
             self._add(Wrap(target=checked, wrapper=function, vllm=vllm, when=when, reason=reason))
@@ -183,12 +198,39 @@ class Overlay:
 
         Its signature must take every call that the original takes; this is checked when it is applied.
         """
-        checked = _checked(target)
+        checked = naming.target_of("replace", target)
 
         def add(function: Any) -> None:
             self._add(Replace(target=checked, replacement=function, vllm=vllm, when=when, reason=reason))
 
         return _declare(add, replacement)
+
+    def edit(
+        self,
+        target: str,
+        *,
+        find: str,
+        put: str,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Put other statements in the place of some statements inside a function.
+
+        Args:
+            target: a function, method, property or cached_property, decorated or not.
+            find: complete statements that follow each other, or one expression. They are compared as syntax, so that
+                formatting, comments and quotes do not matter, and must be in the function exactly once.
+            put: what takes their place; empty: nothing does. To insert lines, repeat what is found. Where an
+                expression inside a statement is found, one expression.
+            vllm: PEP 440 range of the vLLM releases that this patch is for.
+            when: condition under which it applies.
+            reason: why, where it differs from the overlay's reason.
+        """
+        for name, text in (("find", find), ("put", put)):
+            if not isinstance(text, str):
+                raise ConfigError(f"overlay {self.name!r} edits {target} with {name}={text!r}; pass source text.")
+        self._add(Edit(target=_checked(target), find=find, put=put, vllm=vllm, when=when, reason=reason))
 
     def subclass(
         self,
@@ -201,7 +243,13 @@ class Overlay:
     ) -> None:
         """Use the subclass `implementation` wherever the class `target` was used, subclasses of it included."""
         self._add(
-            Subclass(target=_checked(target), implementation=_lazy(implementation), vllm=vllm, when=when, reason=reason)
+            Subclass(
+                target=_checked(target),
+                implementation=naming.class_of(implementation, f"what stands in for {target}"),
+                vllm=vllm,
+                when=when,
+                reason=reason,
+            )
         )
 
     def model(
@@ -214,7 +262,8 @@ class Overlay:
         reason: str | None = None,
     ) -> None:
         """Serve the architecture name of config.json with the model class "module:Class"."""
-        _checked(implementation)
+        naming.word(architecture, "the name of a model architecture")
+        implementation = naming.named(implementation, f"the model class of {architecture}")
         self._add(
             Model(
                 target=architecture,
@@ -247,6 +296,7 @@ class Overlay:
             supports_args: function of the same arguments that tells whether they are supported, or "module:function".
             inplace: the implementation reuses the memory of its activation arguments.
         """
+        naming.word(operator, "the name of an operator of vllm.ir")
         for patch in kernel_patches(
             operator,
             _lazy(implementation),
@@ -269,9 +319,15 @@ class Overlay:
         reason: str | None = None,
     ) -> None:
         """Register the QuantizationConfig subclass `implementation` under the name of `--quantization`."""
+        naming.word(method, "the name of a quantization method")
         self._add(
             Quantization(
-                target=method, method=method, implementation=_lazy(implementation), vllm=vllm, when=when, reason=reason
+                target=method,
+                method=method,
+                implementation=naming.class_of(implementation, f"the configuration of {method}"),
+                vllm=vllm,
+                when=when,
+                reason=reason,
             )
         )
 
@@ -285,7 +341,8 @@ class Overlay:
         reason: str | None = None,
     ) -> None:
         """Register the AttentionBackend subclass "module:Class" under the name of `--attention-backend`."""
-        _checked(implementation)
+        naming.word(name, "the name of an attention backend")
+        implementation = naming.named(implementation, f"the attention backend {name}")
         self._add(
             AttentionBackend(target=name, name=name, implementation=implementation, vllm=vllm, when=when, reason=reason)
         )
@@ -301,10 +358,7 @@ class Overlay:
     ) -> None:
         """Serve ``import alias``, a module that this vLLM does not have, with `module`."""
         for name in (alias, module):
-            if not all(part.isidentifier() for part in name.split(".")):
-                raise TargetError(
-                    f"{name!r} is not the name of a module; write it as 'package.module', without blanks."
-                )
+            naming.module(name)
         self._add(ModuleAlias(target=alias, implementation=module, vllm=vllm, when=when, reason=reason))
 
     def attribute(
@@ -312,24 +366,26 @@ class Overlay:
         target: str,
         value: Any,
         *,
+        as_is: bool = False,
         vllm: str | None = None,
         when: Condition | None = None,
         reason: str | None = None,
     ) -> None:
-        """Set an attribute that exists."""
-        self._add(SetAttribute(target=_checked(target), value=value, vllm=vllm, when=when, reason=reason))
+        """Set an attribute that exists, to a value of the type that it has; as_is=True: to any."""
+        self._add(SetAttribute(target=_checked(target), value=value, as_is=as_is, vllm=vllm, when=when, reason=reason))
 
     def add(
         self,
         target: str,
         value: Any,
         *,
+        as_is: bool = False,
         vllm: str | None = None,
         when: Condition | None = None,
         reason: str | None = None,
     ) -> None:
-        """Add an attribute that does not exist."""
-        self._add(AddAttribute(target=_checked(target), value=value, vllm=vllm, when=when, reason=reason))
+        """Add an attribute that does not exist; as_is=True: even the text "module:Name" as a text."""
+        self._add(AddAttribute(target=_checked(target), value=value, as_is=as_is, vllm=vllm, when=when, reason=reason))
 
     def item(
         self,
@@ -337,12 +393,182 @@ class Overlay:
         key: Any,
         value: Any,
         *,
+        as_is: bool = False,
         vllm: str | None = None,
         when: Condition | None = None,
         reason: str | None = None,
     ) -> None:
-        """Set the entry `key` of the mapping `target`."""
-        self._add(SetItem(target=_checked(target), item=key, value=value, vllm=vllm, when=when, reason=reason))
+        """Set the entry `key` of the mapping `target`; as_is=True: even to the text "module:Name"."""
+        self._add(
+            SetItem(target=_checked(target), item=key, value=value, as_is=as_is, vllm=vllm, when=when, reason=reason)
+        )
+
+    def entry(
+        self,
+        target: str,
+        value: Any,
+        *,
+        before: Any = NOT_GIVEN,
+        after: Any = NOT_GIVEN,
+        position: int | None = None,
+        as_is: bool = False,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Enter `value` in the list, set, tuple, frozenset or deque `target`, or in a Literal that annotations use.
+
+        What validates or offers choices by a Literal follows.
+
+        Args:
+            target: the container; a list, set or deque is changed in place.
+            value: the entry, which must not be there yet.
+            before: the entry that it goes before.
+            after: the entry that it goes behind.
+            position: its index; without any of the three it goes last.
+            as_is: the text "module:Name" is meant as a text.
+        """
+        patch = Entry(
+            target=_checked(target),
+            value=value,
+            before=before,
+            after=after,
+            position=position,
+            as_is=as_is,
+            vllm=vllm,
+            when=when,
+            reason=reason,
+        )
+        self._add(patch)
+
+    def remove(
+        self,
+        target: str,
+        *,
+        key: Any = NOT_GIVEN,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Remove the attribute `target`, or its entry `key` where it is a mapping, list, set, tuple or the like."""
+        self._add(Remove(target=_checked(target), item=key, vllm=vllm, when=when, reason=reason))
+
+    @overload
+    def factory(
+        self,
+        target: str,
+        *,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
+    ) -> Callable[[_F], _F]: ...
+    @overload
+    def factory(
+        self,
+        target: str,
+        implementation: str,
+        *,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
+    ) -> None: ...
+    def factory(
+        self,
+        target: str,
+        implementation: str | None = None,
+        *,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
+    ) -> Any:
+        """Let a function answer the calls of the class `target`; decorates it, or takes "module:function".
+
+        The class stays what it is for isinstance, except, pickle and derived classes. Called by the function itself, it
+        builds what it built before.
+        """
+        checked = naming.target_of("factory", target)
+
+        def add(function: Any) -> None:
+            self._add(Factory(target=checked, implementation=function, vllm=vllm, when=when, reason=reason))
+
+        return _declare(add, implementation)
+
+    def call(
+        self,
+        target: str,
+        *,
+        do: str | Callable[[], Any],
+        undo: str | Callable[..., object] | None = None,
+        irreversible: bool = False,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Call `do` once the module of `target` is loaded, and `undo` when the overlay is taken back.
+
+        Args:
+            target: "package.module", or "package.module:name" for something in it that must exist.
+            do: a function without arguments, or "module:function".
+            undo: a function that takes what `do` returned, or nothing; or "module:function".
+            irreversible: there is no undo, and that is known.
+        """
+        naming.see_call(target, undo, irreversible=irreversible)
+        self._add(
+            Call(
+                target=target,
+                do=_lazy(do),
+                undo=_lazy(undo),
+                irreversible=irreversible,
+                vllm=vllm,
+                when=when,
+                reason=reason,
+            )
+        )
+
+    def field(
+        self,
+        target: str,
+        *,
+        default: Any = MISSING,
+        default_factory: Any = MISSING,
+        annotation: Any = MISSING,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Change a field that a class declares, or add one: of a dataclass, a pydantic class, a TypedDict.
+
+        Constructors of the class, of those derived from it and of those that embed it follow.
+
+        Args:
+            target: "package.module:Class.field".
+            default: its default.
+            default_factory: function that makes its default, or "module:function".
+            annotation: its type; needed for a new field, which can only be passed by name.
+        """
+        self._add(
+            Field(
+                target=_checked(target),
+                default=default,
+                default_factory=_lazy(default_factory),
+                annotation=annotation,
+                vllm=vllm,
+                when=when,
+                reason=reason,
+            )
+        )
+
+    def member(
+        self,
+        target: str,
+        value: Any,
+        *,
+        vllm: str | None = None,
+        when: Condition | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Add a member to an enumeration: "package.module:Enumeration.NAME"."""
+        self._add(Member(target=_checked(target), value=value, vllm=vllm, when=when, reason=reason))
 
     def _add(self, patch: Patch) -> None:
         whose = f"overlay {self.name!r}, patch of {patch.target}"

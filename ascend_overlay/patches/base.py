@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from ascend_overlay.conditions import Condition
 from ascend_overlay.errors import TargetError, did_you_mean
 from ascend_overlay.places.slots import Change, Slot, Slots
-from ascend_overlay.places.target import Place, Target, find, lookup, require
+from ascend_overlay.places.target import Place, Target, find, lookup, require, spoken, written
 from ascend_overlay.source.absence import absent
 from ascend_overlay.source.modules import locate
 
@@ -78,7 +78,17 @@ def _no_such_implementation(text: str, name: str, known: Iterable[str]) -> str:
 
 
 def ref(text: str) -> Ref:
-    """Name an object by "module:Qualified.name", to be imported when the target that needs it is loaded."""
+    """Name an object by "module:Qualified.name", to be imported when the target that needs it is loaded.
+
+    Raises:
+        TargetError: `text` is not of that form.
+    """
+    if not isinstance(text, str):
+        raise TargetError(
+            f"ref() takes the name of an object, 'package.module:Name'{written(text)}, and got {spoken(text)}. An "
+            f"object that is at hand needs no ref()."
+        )
+    Target.parse(text)
     return Ref(text)
 
 

@@ -10,13 +10,17 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.errors import ConflictError, SignatureError, TargetError
-from ascend_overlay.patches import signatures, wrappers
+from ascend_overlay.patches import flavours, replacements, signatures, values, wrappers
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
+from ascend_overlay.patches.edits import edited_by
+from ascend_overlay.patches.generated import once, own_generated, wrap_derived
+from ascend_overlay.places import declared
 from ascend_overlay.places.bindings import rebindable
-from ascend_overlay.places.functions import Redirection, dressed_like, function_of, twin
+from ascend_overlay.places.functions import Redirection, function_of
 from ascend_overlay.places.homes import homes_of
-from ascend_overlay.places.slots import Attribute, Change, Slot
+from ascend_overlay.places.slots import Change, Slot
 from ascend_overlay.places.target import MISSING, Place, Target, find
+from ascend_overlay.places.type_slots import storage
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
@@ -30,7 +34,7 @@ class Decision(Change):
         return self.new
 
     def step_aside(self, value: Any, inner: Any) -> bool:
-        # A function of our own making: see _copied().
+        # A function of our own making: see replacements.copied().
         function, instead = function_of(value), function_of(inner)
         if self.borrowed or not isinstance(function, types.FunctionType) or not callable(instead):
             return False
@@ -92,17 +96,26 @@ class Wrap(Patch):
             raise TargetError(
                 f"the target {self.target} is {shown(raw)}, which is not callable; use overlay.attribute to set it."
             )
-        slot = context.slots.at(Attribute(place.owner, place.name))
-        if slot.under is MISSING:
-            slot.under = _inherited(place.owner, place.name, raw)
-        layer = _Layer(
+        if flavours.of(implementation) != flavours.PLAIN and (
+            why := flavours.mismatch(function_of(raw), implementation)
+        ):
+            raise SignatureError(f"{shown(implementation)} cannot wrap {self.target}: {why}.")
+        declared.refuse_uncalled(self.target, place.owner, place.name)
+        written = place.own and declared.is_generated(place.owner, place.name, raw)
+        make = functools.partial(
+            _Layer,
             rank=context.rank,
             whose=context.whose,
-            wrapper=implementation,
+            wrapper=once(implementation) if written else implementation,
             member=isinstance(place.owner, type),
             homes=homes_of(implementation, module.__name__),
         )
-        applied.change(slot, layer, shared=place.shared)
+        slot = context.slots.at(storage(place.owner, place.name))
+        if slot.under is MISSING:
+            slot.under = replacements.inherited(place.owner, place.name, raw)
+        applied.change(slot, make(), shared=place.shared)
+        if written:
+            wrap_derived(place, make, context, applied)
 
     def _check_wrapper(self, wrapper: Any) -> None:
         if not callable(wrapper):
@@ -138,29 +151,22 @@ class Replace(Patch):
             raise TargetError(
                 f"the target {self.target} is a class; overlay.subclass puts a subclass in its place, everywhere."
             )
-        self._check_signature(place.raw, implementation)
-        slot = context.slots.at(Attribute(place.owner, place.name))
+        declared.refuse_uncalled(self.target, place.owner, place.name)
+        declared.refuse(self.target, place, implementation)
+        new = replacements.replacement(self.target, place.owner, place.raw, implementation)
+        if place.own and declared.is_generated(place.owner, place.name, place.raw):
+            applied.stale.extend(
+                f"{cls.__module__}.{cls.__qualname__}.{place.name} (generated, does not call that of its base)"
+                for cls in own_generated(place)
+            )
+        slot = context.slots.at(storage(place.owner, place.name))
         refuse_second(slot, self.target, context)
-        new = dressed_like(place.raw, _copied(implementation, place.raw))
+        if isinstance(function := function_of(new), functools._lru_cache_wrapper):
+            applied.notes.append(f"with a cache, as the original: {function.cache_parameters()}")
+        _note_hash(place, applied)
         homes = homes_of(implementation, module.__name__)
         change = Decision(rank=context.rank, whose=context.whose, new=new, homes=homes)
         applied.change(slot, change, shared=place.shared)
-
-    def _check_signature(self, raw: Any, implementation: Any) -> None:
-        function = function_of(raw)
-        if not callable(function) or not callable(implementation):
-            raise TargetError(
-                f"the target {self.target} is {shown(raw)}, which is not callable; use overlay.attribute."
-            )
-        original, ours = signatures.of(function), signatures.of(function_of(implementation))
-        if original is None or ours is None:
-            return
-        if why := signatures.mismatch(original, ours):
-            raise SignatureError(
-                f"{shown(implementation)} cannot replace {self.target}: {why}.\n"
-                f"  original:    {Target.parse(self.target).path[-1]}{original}\n"
-                f"  replacement: {getattr(implementation, '__name__', '?')}{ours}"
-            )
 
     def describe(self) -> str:
         return f"replaced by {shown(self.replacement)}"
@@ -168,9 +174,14 @@ class Replace(Patch):
 
 @dataclass(frozen=True, kw_only=True)
 class SetAttribute(Patch):
-    """Give an attribute that exists another value."""
+    """Give an attribute that exists another value.
+
+    The value is of the type that is there (see `values.mismatch`), and no text where an object was meant, unless it is
+    said to be right as it is.
+    """
 
     value: Any
+    as_is: bool = False
 
     kind: ClassVar[str] = "attribute"
 
@@ -178,13 +189,29 @@ class SetAttribute(Patch):
         return loaded(self.value)
 
     def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
+        adding = isinstance(self, AddAttribute)
+        # A field that is no attribute is declared all the same.
+        place = find(module, Target.parse(self.target), alias=context.stand_ins)
+        declared.refuse(self.target, place, implementation, adding=adding)
         place = self.resolve(module, context)
-        slot = context.slots.at(Attribute(place.owner, place.name))
+        self._check_value(place.raw, implementation)
+        new = replacements.at_home(place.owner, place.name, implementation, self.target)
+        slot = context.slots.at(storage(place.owner, place.name))
         refuse_second(slot, self.target, context)
         if isinstance(place.owner, ModuleType) and place.raw is not MISSING and not rebindable(place.raw):
             applied.stale.extend(_namesakes(place))
-        change = Decision(rank=context.rank, whose=context.whose, new=implementation, by_name=True, borrowed=True)
+        _note_hash(place, applied)
+        change = Decision(rank=context.rank, whose=context.whose, new=new, by_name=True, borrowed=True)
         applied.change(slot, change, shared=place.shared)
+
+    def _check_value(self, raw: Any, value: Any) -> None:
+        if self.as_is:
+            return
+        values.refuse_quoted(self.target, value, beside=[raw])
+        if raw is not MISSING and (why := values.mismatch(raw, value)):
+            raise TargetError(
+                f"the target {self.target} cannot be set to {shown(value)}: {why}. If that is right, say as_is=True."
+            )
 
     def describe(self) -> str:
         return f"set to {shown(self.value)}"
@@ -195,6 +222,11 @@ class AddAttribute(SetAttribute):
     """Give an object an attribute that it does not have."""
 
     kind: ClassVar[str] = "add"
+
+    def check(self) -> None:
+        super().check()
+        if not self.as_is:
+            values.refuse_quoted(self.target, self.value)
 
     def resolve(self, module: ModuleType, context: Context) -> Place:
         target = Target.parse(self.target)
@@ -215,6 +247,12 @@ def refuse_second(slot: Slot, target: str, context: Context) -> None:
 
     Equal targets are found out before anything is applied; this is for two names of one thing.
     """
+    if editors := edited_by(slot.original, slot.storage.name):
+        context.slots.release(slot)
+        raise ConflictError(
+            f"{context.whose} puts something else in the place of {target}, which {' and '.join(editors)} edits; leave "
+            f"one of the two overlays out with exclude=."
+        )
     decider = slot.decider
     if decider is None:
         return
@@ -223,6 +261,11 @@ def refuse_second(slot: Slot, target: str, context: Context) -> None:
         f"the target {target} is the same thing as {_place_name(slot)}, which {decider.whose} decides already; "
         f"leave one of the two overlays out with exclude=."
     )
+
+
+def _note_hash(place: Place, applied: Applied) -> None:
+    if place.name == "__eq__" and isinstance(place.owner, type) and "__hash__" not in vars(place.owner):
+        applied.notes.append("__hash__ stays as it is: only a class body with __eq__ and without it sets it to None")
 
 
 def _place_name(slot: Slot) -> str:
@@ -243,40 +286,3 @@ def _namesakes(place: Place) -> list[str]:
         and module is not place.owner
         and vars(module).get(place.name, MISSING) is place.raw
     ]
-
-
-def _copied(function: Any, raw: Any) -> Any:
-    """Return a function object of our own, so that whoever imports the target later holds nothing but the target.
-
-    It goes by the target's name, which is how pickle finds it again.
-    """
-    if not isinstance(function, types.FunctionType):
-        return function
-    copy = twin(function)
-    named = function_of(raw)
-    for attribute in ("__module__", "__name__", "__qualname__"):
-        setattr(copy, attribute, getattr(named, attribute, getattr(function, attribute)))
-    return copy
-
-
-def _inherited(owner: Any, name: str, raw: Any) -> Any:
-    """Return a method that goes to the base class at each call, so that a patch of the base is still seen."""
-    if not isinstance(owner, type):
-        return raw
-    raw = next((vars(base)[name] for base in owner.__mro__[1:] if name in vars(base)), raw)
-
-    def static(*args: Any, **kwargs: Any) -> Any:
-        return getattr(super(owner, owner), name)(*args, **kwargs)
-
-    def bound(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        return getattr(super(owner, self), name)(*args, **kwargs)
-
-    if isinstance(raw, staticmethod):
-        return staticmethod(wrappers.forwarding(raw.__func__, static))
-    if isinstance(raw, classmethod):
-        return classmethod(wrappers.forwarding(raw.__func__, bound))
-    if isinstance(raw, property):
-        return property(lambda self: getattr(super(owner, self), name), raw.fset, raw.fdel, raw.__doc__)
-    if isinstance(raw, types.FunctionType):
-        return wrappers.forwarding(raw, bound)
-    return raw

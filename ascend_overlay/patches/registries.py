@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.errors import TargetError
+from ascend_overlay.patches import values
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, check_class, loaded, mapping_at, shown
 from ascend_overlay.patches.names import Decision, refuse_second
 from ascend_overlay.places.slots import Change, Item
@@ -25,6 +26,7 @@ class SetItem(Patch):
 
     item: Any
     value: Any
+    as_is: bool = False
 
     kind: ClassVar[str] = "item"
     phase: ClassVar[int] = 2
@@ -42,6 +44,8 @@ class SetItem(Patch):
         if not isinstance(mapping, MutableMapping):
             kind = "cannot be changed" if isinstance(mapping, Mapping) else f"is a {type(mapping).__name__}"
             raise TargetError(f"the target {self.target} {kind}, so no entry of it can be set; name a mutable mapping.")
+        if not self.as_is:
+            values.refuse_quoted(self.key, implementation, beside=(value for value in mapping.values()))
         applied.seam = "registry entry"
         slot = context.slots.at(Item(mapping, self.item))
         refuse_second(slot, self.key, context)

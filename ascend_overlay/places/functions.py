@@ -8,6 +8,10 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+from ascend_overlay.places import code as code_module
+
+Closure = tuple[types.CellType, ...] | None
+
 _TO = "__ascend_overlay_to__"
 """The keyword-only argument of a redirected function that says where it leads. In its defaults rather than among the
 constants of its code, where torch.compile does not take a function, or among its module's names, which are not ours."""
@@ -18,7 +22,7 @@ def function_of(raw: Any) -> Any:
     if isinstance(raw, (staticmethod, classmethod)):
         return raw.__func__
     if isinstance(raw, property):
-        return raw.fget
+        return raw.fget or raw.fset or raw.fdel
     if isinstance(raw, functools.cached_property):
         return raw.func
     return raw
@@ -41,11 +45,15 @@ def dressed_like(raw: Any, function: Any) -> Any:
     return function
 
 
-def twin(function: types.FunctionType) -> types.FunctionType:
-    """Return another function object that does what `function` does, with the same globals, closure and attributes."""
-    copy = types.FunctionType(
-        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
-    )
+def twin(function: types.FunctionType, *, closure: Closure = None) -> types.FunctionType:
+    """Return another function object that does what `function` does, with the same globals and attributes.
+
+    Args:
+        function: the function.
+        closure: cells of its free variables; None: the same ones.
+    """
+    cells = function.__closure__ if closure is None else closure
+    copy = types.FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, cells)
     copy.__kwdefaults__ = function.__kwdefaults__
     copy.__dict__.update(function.__dict__)
     copy.__annotations__, copy.__doc__ = function.__annotations__, function.__doc__
@@ -60,35 +68,29 @@ class Redirection:
 
     Args:
         function: the function whose calls are redirected.
+        stand_in: does what the function did, for those who still want that; default: a new twin.
     """
 
-    def __init__(self, function: types.FunctionType) -> None:
+    def __init__(self, function: types.FunctionType, stand_in: types.FunctionType | None = None) -> None:
         self.function = function
-        self._code = function.__code__
+        self.stand_in = stand_in or twin(function)
+        self._body = code_module.body(function)
         self._kwdefaults = function.__kwdefaults__
         self._signature = vars(function).get("__signature__")
-        self._ours: types.CodeType | None = None
-
-    @property
-    def is_met(self) -> bool:
-        """Whether the function still has the code that hands its calls on."""
-        return self._ours is not None and self.function.__code__ is self._ours
+        self._code = _handing_on(function.__code__)
 
     def lead_to(self, target: Callable[..., Any]) -> None:
         """Have the function call `target`."""
         if vars(self.function).get("__signature__") is None:
-            self.function.__signature__ = _signature(self.function)  # type: ignore[attr-defined]
+            self.function.__signature__ = _signature(self.stand_in)  # type: ignore[attr-defined]
         # First what the code will need, then the code: a call in another thread finds both or neither.
         self.function.__kwdefaults__ = {**(self._kwdefaults or {}), _TO: target}
-        if self._ours is None:
-            self._ours = _handing_on(self._code)
-        if self.function.__code__ is self._code:
-            self.function.__code__ = self._ours
+        self._body.send_on(self._code, self.stand_in)
 
     def undo(self) -> None:
         """Give the function its code back, unless somebody else has given it another meanwhile."""
-        if self.is_met:
-            self.function.__code__ = self._code
+        self._body.call_back()
+        code_module.release(self._body)
         if self.function.__kwdefaults__ is not None and _TO in self.function.__kwdefaults__:
             self.function.__kwdefaults__ = self._kwdefaults
         if self._signature is None:

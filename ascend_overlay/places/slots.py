@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ascend_overlay.places.bindings import Swap, rebindable
-from ascend_overlay.places.functions import Redirection, dressed_like, function_of, twin
+from ascend_overlay.places.functions import Redirection, dressed_like, function_of
 from ascend_overlay.places.target import MISSING
 
 
@@ -319,8 +319,9 @@ class Slot:
             return storey.redirection is not None
         if not isinstance(function, types.FunctionType):
             return False
-        storey.base = dressed_like(storey.ground, twin(function))
-        storey.redirection = Redirection(function)
+        redirection = Redirection(function)
+        storey.base = dressed_like(storey.ground, redirection.stand_in)
+        storey.redirection = redirection
         self._settle(storey)
         return True
 

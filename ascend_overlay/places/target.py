@@ -33,6 +33,10 @@ class Target:
         Raises:
             TargetError: `text` has another form.
         """
+        if not isinstance(text, str):
+            raise TargetError(
+                f"{spoken(text)} is not a target; write it as a string, 'package.module:Qualified.name'{written(text)}."
+            )
         module, separator, qualified = text.partition(":")
         path = tuple(qualified.split("."))
         names = [*module.split("."), *path]
@@ -43,6 +47,26 @@ class Target:
 
     def __str__(self) -> str:
         return f"{self.module}:{'.'.join(self.path)}"
+
+
+def spoken(thing: object) -> str:
+    """Name an object that stands where a string is due."""
+    if isinstance(thing, ModuleType):
+        return f"the module {thing.__name__}"
+    if isinstance(thing, type):
+        return f"the class {thing.__qualname__}"
+    name = getattr(thing, "__qualname__", None)
+    return f"the function {name}" if isinstance(name, str) else f"{thing!r} ({type(thing).__name__})"
+
+
+def written(thing: object) -> str:
+    """Return ", here ..." with the string that names `thing`, where one does."""
+    if isinstance(thing, ModuleType):
+        return f", here {thing.__name__ + ':'!r} and a name in it"
+    module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str) or "<" in name or module == "__main__":
+        return ""
+    return f", here {f'{module}:{name}'!r}"
 
 
 @dataclass(frozen=True)
@@ -98,6 +122,13 @@ def lookup(owner: Any, name: str) -> tuple[Any, bool]:
         return namespace[name], True
     if isinstance(owner, ModuleType):
         return MISSING, False
+    if isinstance(owner, type):
+        for base in owner.__mro__:
+            if name in vars(base):
+                return vars(base)[name], False
+        if callable(vars(type).get(name)):
+            # What `type` has for every class, __call__ above all, is nothing that instances have.
+            return MISSING, False
     raw = inspect.getattr_static(owner, name, MISSING)
     return raw, False
 

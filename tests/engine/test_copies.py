@@ -210,12 +210,6 @@ def test_whoever_cannot_be_re_bound_meets_the_patch_in_the_function_itself(
 def test_a_class_that_cannot_be_re_bound_is_reported_with_its_holder(offer: Any, site: Any, holder: str) -> None:
     of_class = HOLDERS.replace("run", "Thing").replace("import Thing, Thing", "import Thing")
     site.write({"of_class.py": of_class, "ours.py": "from lib import Thing\nclass Ours(Thing): pass\n"})
-            "of_class.py": HOLDERS.replace("run", "Thing").replace(
-                "from lib import Thing, Thing", "from lib import Thing"
-            )
-        }
-    )
-    site.write({"ours.py": "from lib import Thing\nclass Ours(Thing): pass\n"})
     importlib.import_module("of_class")
     overlay = Overlay("one", reason="a test")
     overlay.subclass("lib:Thing", "ours:Ours")

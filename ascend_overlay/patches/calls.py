@@ -1,0 +1,129 @@
+"""The patch that is a call with its undo: a registration with somebody who offers nothing to patch."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, ClassVar
+
+from ascend_overlay.errors import OverlayError, SignatureError, TargetError
+from ascend_overlay.patches import flavours, signatures
+from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
+from ascend_overlay.places.target import Place, Target, find, require
+
+logger = logging.getLogger("ascend_overlay")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call(Patch):
+    """Call `do` when a module is loaded, and `undo` when the overlay is taken back.
+
+    The target is the module, "package.module", or "package.module:name" for something in it that must exist.
+    """
+
+    do: Any
+    undo: Any = None
+    irreversible: bool = False
+
+    kind: ClassVar[str] = "call"
+    decides: ClassVar[bool] = False
+    phase: ClassVar[int] = 2
+
+    @property
+    def module(self) -> str:
+        return self.target.partition(":")[0]
+
+    @property
+    def key(self) -> str:
+        return f"{self.target} call {shown(self.do)}"
+
+    def check(self) -> None:
+        super().check()
+        for function in (self.do, self.undo):
+            if function is not None and not isinstance(function, Ref) and not callable(function):
+                raise TargetError(f"the call for {self.target} is {shown(function)}, which cannot be called.")
+
+    def load(self) -> Any:
+        # Both: an undo that does not exist must not be found out when it is due.
+        return loaded(self.do), loaded(self.undo)
+
+    def resolve(self, module: ModuleType, context: Context) -> Place:
+        if ":" not in self.target:
+            return Place(module, "", module, own=True, shared=False)
+        target = Target.parse(self.target)
+        return require(find(module, target, alias=context.stand_ins), target)
+
+    def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
+        self.resolve(module, context)
+        do, undo = implementation
+        self._check_callable(do, arguments=0)
+        takes_result = undo is not None and self._check_callable(undo, arguments=1)
+        applied.seam = "call"
+        results: list[Any] = []
+        if undo is None:
+            applied.notes.append("cannot be taken back: the overlay says that it is irreversible")
+        else:
+            applied.undo.append(lambda: self._take_back(undo, results, takes_result=takes_result))
+        try:
+            # The result, and with it the knowledge that there is something to undo, is kept before any Python runs.
+            results.extend(itertools.starmap(do, [()]))
+        except OverlayError:
+            raise
+        except Exception as error:
+            raise TargetError(
+                f"the call {shown(self.do)} for {self.target} failed: {type(error).__name__}: {error}"
+            ) from error
+
+    def effect(self, applied: Applied) -> str | None:
+        """Return None: what a call did is known to whom it called."""
+        return None
+
+    def describe(self) -> str:
+        if self.undo is None:
+            return f"called: {shown(self.do)}, which cannot be taken back"
+        return f"called: {shown(self.do)}, taken back by {shown(self.undo)}"
+
+    def _take_back(self, undo: Callable[..., object], results: list[Any], *, takes_result: bool) -> None:
+        if not results:
+            return
+        try:
+            undo(*results) if takes_result else undo()
+        except Exception as error:
+            # The rest of the overlay must be taken back all the same.
+            logger.error(
+                "the undo %s of the call %s for %s failed, and what was done may still be in force: %s: %s",
+                shown(self.undo),
+                shown(self.do),
+                self.target,
+                type(error).__name__,
+                error,
+            )
+        results.clear()
+
+    def _check_callable(self, function: Any, *, arguments: int) -> bool:
+        """Tell whether `function` takes so many arguments, rather than none.
+
+        Raises:
+            TargetError: it cannot be called, or only asynchronously.
+            SignatureError: it takes neither.
+        """
+        if not callable(function):
+            raise TargetError(f"the call for {self.target} is {shown(function)}, which cannot be called.")
+        if (flavour := flavours.of(function)) != flavours.PLAIN:
+            raise TargetError(f"the call {shown(function)} for {self.target} would do nothing: its kind is {flavour}.")
+        signature = signatures.of(function)
+        if signature is None:
+            return False
+        for count in dict.fromkeys((arguments, 0)):
+            try:
+                signature.bind(*[None] * count)
+            except TypeError:
+                continue
+            return count > 0
+        expected = "the result of do, or nothing" if arguments else "no argument"
+        raise SignatureError(
+            f"the call {shown(function)} for {self.target} has the signature {signature}, and is given {expected}."
+        )

@@ -1,0 +1,249 @@
+"""The patch that changes the default or the type of a declared field, or adds a field."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import linecache
+import re
+import sys
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, ClassVar
+
+from ascend_overlay.errors import ConflictError, TargetError, did_you_mean
+from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
+from ascend_overlay.places import declared, fields, generated, keys
+from ascend_overlay.places.slots import Attribute, Change
+from ascend_overlay.places.target import MISSING, Place, Target, find
+
+_INNERMOST = -1
+
+
+@dataclass(eq=False, kw_only=True, slots=True)
+class Regenerated(Change):
+    """A method that @dataclass wrote, as it would write it for the fields that the class has now."""
+
+    cls: type
+    name: str
+    stock: Any
+    rank: int = _INNERMOST
+
+    def value(self, inner: Any) -> Any:
+        current = fields.methods_of(self.cls).get(self.name, inner)
+        # Somebody who replaces the method decides.
+        return current if inner is self.stock or declared.is_generated(self.cls, self.name, inner) else inner
+
+
+@dataclass(eq=False, kw_only=True, slots=True)
+class _Shown(Change):
+    """`add_cli_args` of an arguments class: the default of the flag is that of the field."""
+
+    cls: type
+    name: str
+    _inner: Any = MISSING
+    _outer: Any = None
+
+    def value(self, inner: Any) -> Any:
+        from ascend_overlay.patches.wrappers import wrapped
+
+        if self._inner is not inner:
+            self._inner, self._outer = inner, wrapped(inner, self._call)
+        return self._outer
+
+    def _call(self, function: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        parser = function(*args, **kwargs)
+        field = self.cls.__dataclass_fields__[self.name]  # type: ignore[attr-defined]
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if any(action.dest == self.name for action in getattr(parser, "_actions", ())):
+            parser.set_defaults(**{self.name: default})
+        return parser
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field(Patch):
+    """Change the default or the type of a field that a class declares, or add a field to it.
+
+    For dataclasses, pydantic's dataclasses and models, TypedDicts and, defaults only, named tuples.
+    """
+
+    default: Any = MISSING
+    default_factory: Any = MISSING
+    annotation: Any = MISSING
+
+    kind: ClassVar[str] = "field"
+
+    def check(self) -> None:
+        super().check()
+        if self.default is not MISSING and self.default_factory is not MISSING:
+            raise TargetError(f"the field {self.target} has both a default and a default_factory; give one.")
+        if self.default is MISSING and self.default_factory is MISSING and self.annotation is MISSING:
+            raise TargetError(
+                f"the field {self.target} is not changed; give default=, default_factory= or annotation=."
+            )
+        if self.default_factory is not MISSING and not isinstance(self.default_factory, Ref):
+            self._check_factory(self.default_factory)
+
+    def load(self) -> Any:
+        return tuple(loaded(value) for value in (self.default, self.default_factory, self.annotation))
+
+    def resolve(self, module: ModuleType, context: Context) -> Place:
+        return find(module, Target.parse(self.target), alias=context.stand_ins)
+
+    def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
+        default, factory, annotation = implementation
+        self._check_factory(factory)
+        place = self.resolve(module, context)
+        owner, name = place.owner, place.name
+        known = declared.fields_of(owner) if isinstance(owner, type) else None
+        if known is None:
+            raise TargetError(
+                f"the target {self.target} is not a field: {shown(owner)} declares none. "
+                f"Use overlay.attribute to set an attribute that exists, overlay.add to add one."
+            )
+        if declared.is_struct(owner):
+            raise TargetError(declared.struct_sentence(self.target, owner))
+        new = name not in known
+        if new and (place.raw is not MISSING or annotation is MISSING):
+            self._refuse_new(place, known)
+        applied.seam = f"{declared.kind_of(owner)} field"
+        if declared.is_typed_dict(owner) or declared.is_named_tuple(owner):
+            keys.refuse(self.target, owner, name, default, factory, annotation)
+            change: Any = keys.KeyChange(owner, name, default, annotation)
+            applied.undo.append(functools.partial(keys.leave, change))
+            keys.enter(change)
+            return
+        if "__dataclass_fields__" not in vars(owner) and "__pydantic_fields__" not in vars(owner):
+            raise TargetError(
+                f"the target {self.target} is not a field of its own class: {owner.__qualname__} is derived from a "
+                f"dataclass without being one; name the class that declares {name!r}."
+            )
+        if new:
+            self._check_room(owner, name)
+        change = fields.FieldChange(owner, name, default, factory, annotation, context.whose)
+        if (rival := fields.rival(change)) is not None:
+            raise ConflictError(
+                f"the field {self.target} is decided by {rival.whose} already; "
+                f"leave one of the two overlays out with exclude=."
+            )
+        self._change(change, new, context, applied)
+        if not new and change.has_default:
+            self._follow(change, context, applied)
+
+    def effect(self, applied: Applied) -> str | None:
+        """Return why the users of the class do not meet the field, or None."""
+        for step in applied.undo:
+            change = step.args[0] if isinstance(step, functools.partial) and step.args else None
+            if isinstance(change, fields.FieldChange) and not fields.field_in_force(change, change.owner):
+                return f"{self.target} is no longer the field that the overlay made"
+            if isinstance(change, keys.KeyChange) and not keys.in_force(change):
+                return f"{self.target} is no longer the field that the overlay made"
+        for slot, added in applied.changed:
+            if isinstance(added, Regenerated) and slot.storage.get() is not slot.installed:
+                return f"{added.name} of {shown(added.cls)} was set by somebody else"
+        return None
+
+    def describe(self) -> str:
+        parts = (("default", self.default), ("default_factory", self.default_factory), ("type", self.annotation))
+        return "field: " + ", ".join(f"{name} = {shown(value)}" for name, value in parts if value is not MISSING)
+
+    def _change(self, change: fields.FieldChange, new: bool, context: Context, applied: Applied) -> None:
+        applied.undo.append(functools.partial(fields.leave, change))
+        family = [cls for cls in generated.derived(change.owner) if not fields.is_late(cls)]
+        if rebuilt := fields.enter(change):
+            applied.notes.append(f"pydantic validators rebuilt: {', '.join(rebuilt)}")
+        for cls in family:
+            if not fields.field_in_force(change, cls):
+                if change.name in getattr(cls, "__dataclass_fields__", {}):
+                    applied.notes.append(f"{cls.__module__}.{cls.__qualname__} declares {change.name} itself")
+                continue
+            self._regenerate(cls, new, context, applied)
+            if not new and "add_cli_args" in vars(cls):
+                slot = context.slots.at(Attribute(cls, "add_cli_args"))
+                shown_ = _Shown(rank=context.rank, whose=context.whose, cls=cls, name=change.name)
+                applied.change(slot, shown_)
+            if cls is not change.owner:
+                applied.copies.append(f"{cls.__module__}.{cls.__qualname__}.{change.name} (inherited)")
+        if new and hasattr(change.owner, "add_cli_args"):
+            applied.notes.append(f"no command-line flag: wrap {shown(change.owner)}.add_cli_args to add one")
+
+    def _follow(self, change: fields.FieldChange, context: Context, applied: Applied) -> None:
+        """Change the fields that took their default from this one, as `x: int = Class.x` in another class does."""
+        applied.undo.append(functools.partial(_settle, change))
+        for cls, name in taken(change):
+            follower = fields.FieldChange(cls, name, change.default, change.factory, MISSING, context.whose)
+            where = f"{cls.__module__}.{cls.__qualname__}.{name}"
+            if (rival := fields.rival(follower)) is not None:
+                applied.notes.append(f"{where} is decided by {rival.whose}")
+                continue
+            self._change(follower, False, context, applied)
+            applied.copies.append(f"{where} (took its default)")
+
+    def _regenerate(self, cls: type, new: bool, context: Context, applied: Applied) -> None:
+        if "__dataclass_fields__" not in vars(cls):
+            return
+        names = declared.GENERATED if new else ("__init__",)
+        for name in names:
+            compiled = name == "__init__" and "__pydantic_validator__" in vars(cls)
+            if compiled or not declared.is_generated(cls, name, vars(cls).get(name)):
+                continue
+            slot = context.slots.at(Attribute(cls, name))
+            change = Regenerated(whose=context.whose, cls=cls, name=name, stock=slot.original)
+            applied.change(slot, change, shared=False)
+
+    def _check_factory(self, factory: Any) -> None:
+        if factory is not MISSING and not callable(factory):
+            raise TargetError(f"the default_factory of {self.target} is {shown(factory)}, which cannot be called.")
+
+    def _refuse_new(self, place: Place, known: dict[str, Any]) -> None:
+        if place.raw is not MISSING:
+            raise TargetError(
+                f"the target {self.target} exists already ({shown(place.raw)}) and is not a field; "
+                f"use overlay.attribute, overlay.replace or overlay.wrap to change it."
+            )
+        raise TargetError(
+            f"the target {self.target} does not exist: {place.owner.__qualname__} has no field {place.name!r}."
+            f"{did_you_mean(place.name, known)} A new field needs annotation=, its type."
+        )
+
+    def _check_room(self, owner: type, name: str) -> None:
+        if not name.isidentifier() or name.startswith("__"):
+            raise TargetError(f"the target {self.target} cannot be a field: {name!r} is not the name of one.")
+        if owner.__dictoffset__ == 0:
+            raise TargetError(
+                f"the target {self.target} cannot be added: {owner.__qualname__} has __slots__, and its objects have "
+                f"no place for another field; put a derived class that has it in place with overlay.subclass."
+            )
+        if self.default is MISSING and self.default_factory is MISSING:
+            raise TargetError(
+                f"the target {self.target} would be a field without a default, which whoever makes a "
+                f"{owner.__qualname__} today does not pass; give default= or default_factory=."
+            )
+
+
+def taken(change: fields.FieldChange) -> list[tuple[type, str]]:
+    """Return the fields of other classes whose source says that they took their default from this one."""
+    alias, found = change.owner.__name__, []
+    package = change.owner.__module__.partition(".")[0]
+    source = rf"{alias}\.{change.name}\b|get_field\({alias},\s*['\"]{change.name}['\"]\)"
+    pattern = re.compile(rf"^    (\w+)\s*:[^=\n]*=\s*(?:{source})", re.MULTILINE)
+    for name, module in list(sys.modules.items()):
+        knows = isinstance(module, ModuleType) and vars(module).get(alias) is change.owner
+        if not knows or name.partition(".")[0] != package or not (file := getattr(module, "__file__", None)):
+            continue
+        for field in pattern.findall("".join(linecache.getlines(file))):
+            for cls in list(vars(module).values()):
+                if isinstance(cls, type) and cls.__module__ == name and _declares(cls, field):
+                    found.append((cls, field))
+    return found
+
+
+def _declares(cls: type, name: str) -> bool:
+    return name in vars(cls).get("__annotations__", ()) and name in vars(cls).get("__dataclass_fields__", ())
+
+
+def _settle(change: fields.FieldChange) -> None:
+    """Give the old default to fields of classes that took the new one when they were defined."""
+    for cls, name in taken(change):
+        if not fields.is_changed(cls, name):
+            fields.give_back(change, cls, name)

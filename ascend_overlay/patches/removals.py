@@ -1,0 +1,148 @@
+"""The patch that removes an attribute, or an entry of a mapping, list, set, tuple, frozenset or deque."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import sys
+from collections.abc import Mapping, MutableMapping, MutableSequence, MutableSet
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, ClassVar
+
+from ascend_overlay.errors import ConflictError, TargetError, did_you_mean
+from ascend_overlay.patches import containers
+from ascend_overlay.patches.base import Applied, Context, Patch, loaded, mapping_at, shown
+from ascend_overlay.patches.entries import NOT_GIVEN
+from ascend_overlay.patches.names import Decision, refuse_second
+from ascend_overlay.places.slots import Item, Slot
+from ascend_overlay.places.target import MISSING, Place, Target, find
+from ascend_overlay.places.type_slots import storage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remove(Patch):
+    """Remove an attribute, or the entry `item` of a container."""
+
+    item: Any = NOT_GIVEN
+
+    kind: ClassVar[str] = "remove"
+
+    @property
+    def key(self) -> str:
+        return self.target if self.item is NOT_GIVEN else f"{self.target}[{self.item!r}]"
+
+    def load(self) -> Any:
+        return loaded(self.item)
+
+    def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
+        place = self.resolve(module, context)
+        if implementation is NOT_GIVEN:
+            self._remove_attribute(place, context, applied)
+            return
+        found = mapping_at(module, Target.parse(self.target))
+        self._require_entry(found, implementation)
+        applied.seam = "entry"
+        if isinstance(found, MutableMapping):
+            self._remove_item(found, implementation, context, applied)
+        elif isinstance(found, MutableSet):
+            held = next(entry for entry in found if entry == implementation)
+            applied.undo.append(functools.partial(found.add, held))
+            found.discard(held)
+        elif isinstance(found, (MutableSequence, collections.deque)):
+            self._remove_from_list(found, implementation, applied)
+        else:
+            if place.raw is not found:
+                raise TargetError(
+                    f"the target {self.target} is computed ({shown(place.raw)}); name where it comes from."
+                )
+
+            def edit(inner: Any) -> Any:
+                return type(inner)(entry for entry in inner if entry != implementation)
+
+            edition = containers.Edition(rank=context.rank, whose=context.whose, edit=edit)
+            containers.install(place, edition, context, applied)
+
+    def effect(self, applied: Applied) -> str | None:
+        """Return why the target's users still find what was removed, or None where they do not."""
+        module = sys.modules.get(self.module)
+        if module is None:
+            return None
+        target = Target.parse(self.target)
+        if self.item is NOT_GIVEN:
+            place = find(module, target)
+            return f"{self.target} is there again: {shown(place.raw)}" if place.own else None
+        present = loaded(self.item) in mapping_at(module, target)
+        return f"{self.target} has the entry {shown(self.item)} again" if present else None
+
+    def describe(self) -> str:
+        return "removed" if self.item is NOT_GIVEN else f"removed: {shown(self.item)}"
+
+    def _remove_attribute(self, place: Place, context: Context, applied: Applied) -> None:
+        if not place.own:
+            raise TargetError(self._inherited_from(place))
+        slot = context.slots.at(storage(place.owner, place.name))
+        refuse_second(slot, self.target, context)
+        if slot.wrappers:
+            raise ConflictError(
+                f"the target {self.target} is wrapped by {slot.wrappers[0].whose}, so it cannot be removed; leave one "
+                f"of the two overlays out with exclude=."
+            )
+        if isinstance(place.owner, ModuleType):
+            applied.stale.extend(_copies(place))
+        applied.change(slot, Decision(rank=context.rank, whose=context.whose, new=MISSING))
+
+    def _inherited_from(self, place: Place) -> str:
+        cls = place.owner if isinstance(place.owner, type) else type(place.owner)
+        base = next((base for base in cls.__mro__ if place.name in vars(base)), cls)
+        where = f"{base.__module__}:{base.__qualname__}.{place.name}"
+        return (
+            f"the target {self.target} cannot be removed: it is inherited from {base.__qualname__}; remove {where}, or "
+            f"give the class another one with overlay.replace or overlay.attribute."
+        )
+
+    def _require_entry(self, found: Any, item: Any) -> None:
+        can_change = isinstance(found, (MutableMapping, MutableSequence, MutableSet, frozenset, collections.deque))
+        if not can_change and type(found) is not tuple:
+            fixed = "cannot be changed" if isinstance(found, Mapping) else f"is a {type(found).__name__}"
+            raise TargetError(f"the target {self.target} {fixed}, so no entry of it can be removed.")
+        try:
+            present = item in found
+        except TypeError as error:
+            raise TargetError(f"{shown(item)} cannot be an entry of {self.target}: {error}.") from None
+        if not present:
+            known = [entry for entry in found if isinstance(entry, str)]
+            hint = did_you_mean(item, known) if isinstance(item, str) else ""
+            raise TargetError(f"the target {self.target} has no entry {item!r} that could be removed.{hint}")
+
+    def _remove_item(self, found: MutableMapping[Any, Any], key: Any, context: Context, applied: Applied) -> None:
+        slot = context.slots.at(Item(found, key))
+        refuse_second(slot, self.key, context)
+        change = Decision(rank=context.rank, whose=context.whose, new=MISSING)
+        applied.undo.append(functools.partial(_put_back, slot, change, found, key, list(found)))
+        applied.change(slot, change)
+
+    def _remove_from_list(self, found: Any, item: Any, applied: Applied) -> None:
+        index = next(at for at, entry in enumerate(found) if entry == item)
+        applied.undo.append(containers.ListEntry(found, found[index], index).put_back)
+        del found[index]
+
+
+def _put_back(slot: Slot, change: Decision, found: MutableMapping[Any, Any], key: Any, keys: list[Any]) -> None:
+    """Let the entry stand again where it stood; what was entered since then stays last."""
+    if change not in slot.changes and key in found:
+        return
+    slot.remove(change)
+    if isinstance(found, dict) and key in found:
+        followers = [other for other in keys[keys.index(key) + 1 :] if other in found]
+        containers.reorder(found, [*followers, *(other for other in found if other not in keys)])
+
+
+def _copies(place: Place) -> list[str]:
+    return [
+        f"{module.__name__}.{place.name} (a copy of what was removed)"
+        for module in list(sys.modules.values())
+        if isinstance(module, ModuleType)
+        and module is not place.owner
+        and vars(module).get(place.name, MISSING) is place.raw
+    ]

@@ -1,0 +1,157 @@
+"""The kind call: what is done when a module is loaded, and its undo."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from typing import Any
+
+import pytest
+
+import ascend_overlay
+from ascend_overlay import Overlay
+from ascend_overlay.errors import ConfigError, OverlayError, TargetError
+
+OURS = """
+    done = []
+    def do(): done.append("do"); return "token"
+    def undo(token): done.append(("undo", token))
+    def undo_plain(): done.append("undo")
+    def undo_optional(token=None): done.append(("optional", token))
+    def undo_any(*args): done.append(("any", args))
+    def fails(): done.append("fails"); raise ValueError("no room")
+    def undo_fails(token): done.append("undo fails"); raise KeyError("gone")
+    def do_more(): done.append("more"); return None
+    def needs(x): pass
+    def needs_two(x, y): pass
+    async def later(): done.append("never")
+    def generator(): yield
+    VALUE = 1
+"""
+
+
+@pytest.fixture(autouse=True)
+def _packages(site: Any) -> None:
+    site.write({"lib.py": "NAME = 1\n", "ours.py": OURS})
+
+
+@pytest.fixture
+def overlay(offer: Any) -> Overlay:
+    overlay = Overlay("one", reason="a test")
+    offer(overlay)
+    return overlay
+
+
+def load(*, early: bool = True) -> list[Any]:
+    if early:
+        importlib.import_module("lib")
+    ascend_overlay.enable()
+    importlib.import_module("lib")
+    return list(importlib.import_module("ours").done)
+
+
+UNDO = [
+    ("ours:undo", ("undo", "token")),
+    ("ours:undo_plain", "undo"),
+    ("ours:undo_optional", ("optional", "token")),
+    ("ours:undo_any", ("any", ("token",))),
+]
+
+
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize("target", ["lib", "lib:NAME"])
+@pytest.mark.parametrize(("undo", "last"), UNDO)
+def test_call(overlay: Overlay, early: bool, target: str, undo: str, last: Any) -> None:
+    overlay.call(target, do="ours:do", undo=undo)
+    assert load(early=early) == ["do"]
+    entry = ascend_overlay.ledger().entries[0]
+    assert (entry.state, entry.seam, entry.detail) == ("applied", "call", f"called: ours:do, taken back by {undo}")
+    ascend_overlay.disable()
+    assert importlib.import_module("ours").done == ["do", last]
+
+
+def test_functions_at_hand(overlay: Overlay) -> None:
+    done: list[Any] = []
+    overlay.call("lib", do=lambda: done.append("do"), undo=done.append)
+    load()
+    ascend_overlay.disable()
+    assert done == ["do", None]
+
+
+def test_nothing_is_called_before_the_module_is_loaded(overlay: Overlay) -> None:
+    overlay.call("lib", do="ours:do", undo="ours:undo")
+    ascend_overlay.enable()
+    assert "ours" not in sys.modules
+    ascend_overlay.disable()
+    assert "ours" not in sys.modules
+
+
+def test_what_did_not_run_is_not_undone(overlay: Overlay) -> None:
+    overlay.call("lib", do="ours:do", undo="ours:undo")
+    overlay.call("lib", do="ours:fails", undo="ours:undo_plain")
+    with pytest.raises(TargetError, match="the call ours:fails for lib failed: ValueError: no room"):
+        load()
+    assert importlib.import_module("ours").done == ["do", "fails", ("undo", "token")]
+
+
+def test_an_undo_that_fails_stops_no_other(overlay: Overlay, caplog: pytest.LogCaptureFixture) -> None:
+    overlay.call("lib", do="ours:do_more", undo="ours:undo_optional")
+    overlay.call("lib", do="ours:do", undo="ours:undo_fails")
+    overlay.attribute("lib:NAME", 2)
+    load()
+    with caplog.at_level(logging.ERROR, "ascend_overlay"):
+        ascend_overlay.disable()
+    assert importlib.import_module("ours").done == ["more", "do", "undo fails", ("optional", None)] or (
+        importlib.import_module("ours").done == ["do", "more", ("optional", None), "undo fails"]
+    )
+    assert importlib.import_module("lib").NAME == 1
+    assert "the undo ours:undo_fails of the call ours:do for lib failed" in caplog.text and "KeyError" in caplog.text
+
+
+def test_what_cannot_be_taken_back_is_told(overlay: Overlay) -> None:
+    overlay.call("lib", do="ours:do", irreversible=True)
+    load()
+    (entry,) = ascend_overlay.ledger().entries
+    assert entry.notes == ["cannot be taken back: the overlay says that it is irreversible"]
+    ascend_overlay.disable()
+    (entry,) = ascend_overlay.ledger().entries
+    assert entry.detail == "called: ours:do, which cannot be taken back"
+
+
+REFUSED = [
+    ("ours:needs", "ours:undo", "signature.*is given no argument"),
+    ("ours:do", "ours:needs_two", "signature.*the result of do, or nothing"),
+    ("ours:VALUE", "ours:undo", "cannot be called"),
+    ("ours:do", "ours:VALUE", "cannot be called"),
+    ("ours:later", "ours:undo", "would do nothing: its kind is async function"),
+    ("ours:do", "ours:generator", "would do nothing: its kind is generator"),
+    ("ours:dooo", "ours:undo", "no 'dooo' there"),
+    ("ours:do", "ours:undoo", "no 'undoo' there"),
+    (1, "ours:undo", "cannot be called"),
+]
+
+
+@pytest.mark.parametrize(("do", "undo", "why"), REFUSED)
+def test_refused(overlay: Overlay, do: Any, undo: Any, why: str) -> None:
+    overlay.call("lib", do=do, undo=undo)
+    with pytest.raises(OverlayError, match=f"(?s){why}"):
+        load()
+    assert "ours" not in sys.modules or importlib.import_module("ours").done == []
+
+
+@pytest.mark.parametrize("target", ["lib:NAMEE", "libb"])
+def test_what_is_waited_for_must_exist(overlay: Overlay, target: str) -> None:
+    overlay.call(target, do="ours:do", undo="ours:undo")
+    with pytest.raises(TargetError, match=target):
+        load()
+
+
+def test_declared_wrongly() -> None:
+    overlay = Overlay("o", reason="a test")
+    with pytest.raises(ConfigError, match=r"no undo: give undo=.*or say irreversible=True"):
+        overlay.call("lib", do="a:b")
+    with pytest.raises(ConfigError, match="has the undo 'a:c' and says"):
+        overlay.call("lib", do="a:b", undo="a:c", irreversible=True)
+    with pytest.raises(TargetError, match="without blanks"):
+        overlay.call("lib x", do="a:b", undo="a:c")

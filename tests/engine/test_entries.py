@@ -1,0 +1,363 @@
+"""The kinds entry and remove: lists, sets, tuples, frozensets, deques, mappings, attributes."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import pytest
+
+import ascend_overlay
+from ascend_overlay import Overlay, ref
+from ascend_overlay.engine.engine import Engine
+from ascend_overlay.errors import ConfigError, ConflictError, OverlayError, TargetError
+
+LIB = """
+    import collections, types, typing
+    NAMES = ["a", "b", "c"]
+    SET = {"a", "b"}
+    TUPLE = tuple("abc")
+    FROZEN = frozenset("ab")
+    DEQUE = collections.deque("abc")
+    FULL = collections.deque("abc", maxlen=3)
+    EMPTY = ()
+    TABLE = {"a": 1, "b": 2, "c": 3}
+    ORDERED = collections.OrderedDict(TABLE)
+    FIXED = types.MappingProxyType(TABLE)
+    LITERAL = typing.Literal["a", "b"]
+    PAIR = collections.namedtuple("Pair", "x y")("a", "b")
+    NUMBER = 1
+    def function(): pass
+    class Base:
+        names = ("a", "b")
+        def method(self): return "stock"
+    class Thing(Base):
+        table = []
+        def own(self): return "own"
+    class Holder:
+        def __init__(self): self.names = ["a"]
+        @property
+        def computed(self): return ("a",)
+    HOLDER = Holder()
+"""
+COPY = """
+    from lib import TUPLE, FROZEN, NAMES, function
+    from lib import TUPLE as RENAMED
+"""
+
+
+@pytest.fixture(autouse=True)
+def _packages(site: Any) -> None:
+    site.write({"lib.py": LIB, "copier.py": COPY, "ours.py": "VALUE = ['an object']\nclass Cls: pass\n"})
+
+
+@pytest.fixture
+def overlay(offer: Any) -> Overlay:
+    overlay = Overlay("one", reason="a test")
+    offer(overlay)
+    return overlay
+
+
+def load(*, early: bool = True) -> Any:
+    if early:
+        importlib.import_module("copier")
+    ascend_overlay.enable()
+    importlib.import_module("copier")
+    return sys.modules["lib"]
+
+
+def at(lib: Any, path: str) -> Any:
+    for name in path.split("."):
+        lib = getattr(lib, name)
+    return lib
+
+
+def effects(engine: Engine) -> list[str | None]:
+    return [item.patch.effect(item.applied) for item in engine._state.items()]  # type: ignore[attr-defined]
+
+
+ENTERED = [
+    ("NAMES", "x", {}, ["a", "b", "c", "x"]),
+    ("NAMES", "x", {"before": "b"}, ["a", "x", "b", "c"]),
+    ("NAMES", "x", {"after": "b"}, ["a", "b", "x", "c"]),
+    ("NAMES", "x", {"after": "c"}, ["a", "b", "c", "x"]),
+    ("NAMES", "x", {"position": 0}, ["x", "a", "b", "c"]),
+    ("NAMES", "x", {"position": -1}, ["a", "b", "x", "c"]),
+    ("NAMES", "x", {"position": 99}, ["a", "b", "c", "x"]),
+    ("NAMES", "x", {"position": -99}, ["x", "a", "b", "c"]),
+    ("SET", "x", {}, {"a", "b", "x"}),
+    ("TUPLE", "x", {}, ("a", "b", "c", "x")),
+    ("TUPLE", "x", {"before": "a"}, ("x", "a", "b", "c")),
+    ("TUPLE", "x", {"position": 1}, ("a", "x", "b", "c")),
+    ("EMPTY", "x", {}, ("x",)),
+    ("FROZEN", "x", {}, frozenset("abx")),
+    ("Thing.table", "x", {}, ["x"]),
+    ("HOLDER.names", "x", {}, ["a", "x"]),
+    ("Base.names", "x", {}, ("a", "b", "x")),
+]
+
+
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize(("path", "value", "where", "expected"), ENTERED)
+def test_entry(
+    overlay: Overlay, engine: Engine, early: bool, path: str, value: Any, where: dict[str, Any], expected: Any
+) -> None:
+    overlay.entry(f"lib:{path}", value, **where)
+    if early:
+        lib = importlib.import_module("lib")
+        before, held = at(lib, path), list(at(lib, path))
+    lib = load(early=early)
+    assert at(lib, path) == expected and type(at(lib, path)) is type(expected)
+    assert effects(engine) == [None]
+    ascend_overlay.disable()
+    if early:
+        assert at(lib, path) is before and list(before) == held
+    else:
+        assert value not in at(lib, path)
+
+
+def test_entry_of_a_deque(overlay: Overlay) -> None:
+    overlay.entry("lib:DEQUE", "x", after="a")
+    lib = load()
+    assert list(lib.DEQUE) == ["a", "x", "b", "c"]
+    ascend_overlay.disable()
+    assert list(lib.DEQUE) == ["a", "b", "c"]
+
+
+def test_entry_that_is_an_object_of_ours(overlay: Overlay) -> None:
+    overlay.entry("lib:NAMES", ref("ours:VALUE"))
+    lib = load()
+    assert lib.NAMES[-1] is importlib.import_module("ours").VALUE
+
+
+def test_copies_of_a_tuple_follow_and_come_back(overlay: Overlay) -> None:
+    overlay.entry("lib:TUPLE", "x")
+    overlay.entry("lib:FROZEN", "x")
+    lib = load()
+    copier = sys.modules["copier"]
+    assert copier.TUPLE is lib.TUPLE and copier.FROZEN is lib.FROZEN
+    entry = ascend_overlay.ledger().entries[0]
+    assert entry.copies == ["copier.TUPLE"]
+    assert entry.stale == ["copier.RENAMED (the same object under another name)"]
+    ascend_overlay.disable()
+    assert copier.TUPLE is lib.TUPLE is copier.RENAMED and copier.FROZEN is lib.FROZEN
+
+
+def test_a_module_that_copies_the_new_tuple_gets_the_old_one_back(overlay: Overlay) -> None:
+    overlay.entry("lib:TUPLE", "x")
+    lib = load(early=False)
+    assert sys.modules["copier"].TUPLE == ("a", "b", "c", "x")
+    ascend_overlay.disable()
+    assert sys.modules["copier"].TUPLE is lib.TUPLE and lib.TUPLE == ("a", "b", "c")
+
+
+def test_two_overlays_enter_in_one_tuple(overlay: Overlay, offer: Any) -> None:
+    other = Overlay("two", reason="a test")
+    offer(other)
+    overlay.entry("lib:TUPLE", "x")
+    other.entry("lib:TUPLE", "y", before="a")
+    lib = load()
+    assert set(lib.TUPLE) == set("abcxy") and lib.TUPLE[0] == "y" and sys.modules["copier"].TUPLE is lib.TUPLE
+    ascend_overlay.disable(only=["one"])
+    assert lib.TUPLE == ("y", "a", "b", "c") and sys.modules["copier"].TUPLE is lib.TUPLE
+    ascend_overlay.disable()
+    assert lib.TUPLE == ("a", "b", "c") and sys.modules["copier"].TUPLE is lib.TUPLE
+
+
+@pytest.mark.parametrize("path", ["NAMES", "DEQUE"])
+def test_what_others_enter_meanwhile_stays(overlay: Overlay, path: str) -> None:
+    ours, theirs = "an entry"[:], "".join(["an", " entry"])
+    overlay.entry(f"lib:{path}", ours, position=1)
+    lib = load()
+    container = getattr(lib, path)
+    container.insert(0, theirs)
+    container.append("other")
+    container.remove("b")
+    ascend_overlay.disable()
+    assert list(container) == [theirs, "a", "c", "other"] and container[0] is theirs
+
+
+def test_an_entry_that_others_took_out_is_missed(overlay: Overlay, engine: Engine) -> None:
+    overlay.entry("lib:NAMES", "x")
+    overlay.entry("lib:SET", "x")
+    lib = load()
+    lib.NAMES.remove("x")
+    lib.SET.remove("x")
+    assert effects(engine) == [
+        "lib:NAMES does not have the entry 'x' any more",
+        "lib:SET does not have the entry 'x' any more",
+    ]
+    ascend_overlay.disable()
+    assert lib.NAMES == ["a", "b", "c"] and {"a", "b"} == lib.SET
+
+
+REFUSED = [
+    ("NAMES", "a", {}, "has the entry 'a' already"),
+    ("SET", "a", {}, "has the entry 'a' already"),
+    ("TUPLE", "a", {}, "has the entry 'a' already"),
+    ("NAMES", "x", {"before": "bb"}, "has no entry 'bb' to put 'x' beside"),
+    ("Base.names", "x", {"after": "z"}, "has no entry 'z'"),
+    ("SET", "x", {"before": "a"}, "a set.*order"),
+    ("FROZEN", "x", {"position": 1}, "a frozenset.*order"),
+    ("SET", [], {}, "cannot be entered.*unhashable"),
+    ("FROZEN", [], {}, "cannot be entered.*unhashable"),
+    ("FULL", "x", {}, "full"),
+    ("TABLE", "x", {}, "overlay.item"),
+    ("NUMBER", "x", {}, "has no entries"),
+    ("PAIR", "x", {}, "has no entries"),
+    ("function", "x", {}, "has no entries"),
+    ("LITERAL", "x", {}, "Literal"),
+    ("HOLDER.computed", "x", {}, "is computed"),
+    ("NAMESS", "x", {}, "Did you mean 'NAMES'"),
+    ("NAMES", ref("ours:VALEU"), {}, "Did you mean 'VALUE'"),
+    ("Base.names", "x", {"before": "a", "after": "b"}, "one place"),
+    ("NAMES", "x", {"position": "first"}, "not an index"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "where", "why"), REFUSED)
+def test_entry_refused(overlay: Overlay, path: str, value: Any, where: dict[str, Any], why: str) -> None:
+    overlay.entry(f"lib:{path}", value, **where)
+    lib = importlib.import_module("lib")
+    names, values, table = [*lib.NAMES], {*lib.SET}, {**lib.TABLE}
+    with pytest.raises(OverlayError, match=f"(?s){why}"):
+        ascend_overlay.enable()
+    assert (names, values, table) == (lib.NAMES, lib.SET, lib.TABLE) and list(lib.FULL) == ["a", "b", "c"]
+
+
+def test_text_where_an_object_was_meant(overlay: Overlay) -> None:
+    overlay.entry("lib:Thing.table", "ours:Cls")
+    with pytest.raises(TargetError, match=r"write ref\('ours:Cls'\)"):
+        load()
+
+
+def test_two_overlays_with_one_entry_are_a_conflict(overlay: Overlay, offer: Any) -> None:
+    other = Overlay("two", reason="a test")
+    offer(other)
+    overlay.entry("lib:NAMES", "x")
+    other.entry("lib:NAMES", "x")
+    with pytest.raises(ConflictError, match="lib:NAMES entry 'x'"):
+        ascend_overlay.enable()
+
+
+# --- remove -----------------------------------------------------------------------------------------------------------
+
+GONE = [
+    ("NAMES", "b", ["a", "c"]),
+    ("NAMES", "a", ["b", "c"]),
+    ("NAMES", "c", ["a", "b"]),
+    ("SET", "b", {"a"}),
+    ("TUPLE", "b", ("a", "c")),
+    ("FROZEN", "b", frozenset("a")),
+    ("TABLE", "b", {"a": 1, "c": 3}),
+    ("ORDERED", "a", {"b": 2, "c": 3}),
+    ("Base.names", "a", ("b",)),
+    ("HOLDER.names", "a", []),
+]
+
+
+@pytest.mark.parametrize(("path", "key", "expected"), GONE)
+def test_remove_an_entry(overlay: Overlay, engine: Engine, path: str, key: str, expected: Any) -> None:
+    overlay.remove(f"lib:{path}", key=key)
+    lib = importlib.import_module("lib")
+    before = at(lib, path)
+    held = list(before.items()) if isinstance(before, dict) else list(before)
+    lib = load()
+    assert at(lib, path) == expected
+    assert effects(engine) == [None]
+    ascend_overlay.disable()
+    assert at(lib, path) is before
+    after = list(before.items()) if isinstance(before, dict) else list(before)
+    assert after == held if not isinstance(before, (set, frozenset)) else set(after) == set(held)
+
+
+def test_an_entry_goes_back_between_its_neighbours(overlay: Overlay) -> None:
+    overlay.remove("lib:TABLE", key="b")
+    overlay.remove("lib:NAMES", key="b")
+    lib = load()
+    lib.TABLE["new"] = 4
+    lib.NAMES[:] = ["first", "a", "c", "last"]
+    del lib.TABLE["a"]
+    ascend_overlay.disable()
+    assert list(lib.TABLE.items()) == [("b", 2), ("c", 3), ("new", 4)]
+    assert lib.NAMES == ["first", "a", "b", "c", "last"]
+
+
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize("path", ["NUMBER", "function", "Base.method", "Thing.own", "HOLDER.names"])
+def test_remove_an_attribute(overlay: Overlay, engine: Engine, early: bool, path: str) -> None:
+    overlay.remove(f"lib:{path}")
+    owner, _, name = path.rpartition(".")
+    before = vars(at(importlib.import_module("lib"), owner) if owner else importlib.import_module("lib"))[name]
+    ascend_overlay.enable()
+    lib = sys.modules["lib"]
+    holder = at(lib, owner) if owner else lib
+    assert not hasattr(holder, name)
+    assert effects(engine) == [None]
+    ascend_overlay.disable()
+    assert vars(holder)[name] is before
+
+
+def test_copies_of_what_is_removed_are_told(overlay: Overlay) -> None:
+    overlay.remove("lib:function")
+    load()
+    assert "copier.function (a copy of what was removed)" in ascend_overlay.ledger().entries[0].stale
+
+
+def test_what_is_there_again_is_told(overlay: Overlay, engine: Engine) -> None:
+    overlay.remove("lib:NUMBER")
+    overlay.remove("lib:NAMES", key="b")
+    lib = load()
+    lib.NUMBER = 2
+    lib.NAMES.append("b")
+    assert effects(engine) == ["lib:NUMBER is there again: 2", "lib:NAMES has the entry 'b' again"]
+    del lib.NUMBER
+
+
+NOT_REMOVED = [
+    ("NUMBRE", {}, "Did you mean 'NUMBER'"),
+    ("Thing.method", {}, "inherited from Base; remove lib:Base.method"),
+    ("HOLDER.computed", {}, "inherited from Holder"),
+    ("TABLE", {"key": "aa"}, "no entry 'aa'.*Did you mean 'a'"),
+    ("NAMES", {"key": "z"}, "no entry 'z'"),
+    ("SET", {"key": []}, "unhashable"),
+    ("FIXED", {"key": "a"}, "cannot be changed"),
+    ("NUMBER", {"key": "a"}, "is a int"),
+    ("PAIR", {"key": "a"}, "is a Pair"),
+    ("HOLDER.computed", {"key": "a"}, "is computed"),
+]
+
+
+@pytest.mark.parametrize(("path", "options", "why"), NOT_REMOVED)
+def test_remove_refused(overlay: Overlay, path: str, options: dict[str, Any], why: str) -> None:
+    overlay.remove(f"lib:{path}", **options)
+    with pytest.raises(TargetError, match=f"(?s){why}"):
+        load()
+
+
+def test_what_another_overlay_wraps_cannot_be_removed(overlay: Overlay, offer: Any) -> None:
+    other = Overlay("two", reason="a test")
+    offer(other)
+    other.wrap("lib:function")(lambda wrapped, instance, args, kwargs: None)
+    overlay.remove("lib:function")
+    with pytest.raises(OverlayError, match=r"wrapped by overlay 'two'|does not exist"):
+        load()
+
+
+def test_described() -> None:
+    overlay = Overlay("o", reason="a test")
+    overlay.entry("lib:NAMES", ref("a:B"), after="b")
+    overlay.entry("lib:NAMES", "x", before="b")
+    overlay.entry("lib:NAMES", "x", position=3)
+    overlay.remove("lib:NAMES", key="b")
+    overlay.remove("lib:NUMBER")
+    assert [patch.describe() for patch in overlay.patches] == [
+        "entered: a:B, after 'b'",
+        "entered: 'x', before 'b'",
+        "entered: 'x', at 3",
+        "removed: 'b'",
+        "removed",
+    ]
+    with pytest.raises(ConfigError):
+        overlay.call("lib", do=print)

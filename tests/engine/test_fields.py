@@ -1,0 +1,326 @@
+"""A declared field gets another default, or a class another field: derived and embedding classes follow."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import pickle
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+from declared_members import LATER, LIB, USER, World
+
+import ascend_overlay
+from ascend_overlay import Overlay
+from ascend_overlay.errors import ConflictError, TargetError
+from ascend_overlay.patches import Applied, Context
+from ascend_overlay.patches.fields import Field
+from ascend_overlay.places.slots import Slots
+
+NEW = {"default": 5, "annotation": int}
+
+
+@pytest.fixture
+def lib(site: Any) -> ModuleType:
+    """A module with one class of each kind."""
+    site.write({"declaring/lib.py": LIB, "declaring/user.py": USER, "declaring/later.py": LATER})
+    importlib.import_module("declaring.user")
+    return importlib.import_module("declaring.lib")
+
+
+@pytest.fixture
+def declare(offer: Callable[..., Any]) -> Callable[..., Overlay]:
+    """Declare an overlay with one field."""
+    count = 0
+
+    def make(target: str, **options: Any) -> Overlay:
+        nonlocal count
+        count += 1
+        overlay = Overlay(f"fields{count}", reason="r")
+        overlay.field(f"declaring.lib:{target}", **options)
+        offer(overlay)
+        return overlay
+
+    return make
+
+
+DEFAULTS = {
+    "dataclass": ("Plain.count", lambda lib: lib.Plain().count),
+    "the derived class follows": ("Plain.count", lambda lib: lib.Derived().count),
+    "a class with no fields of its own follows": ("Plain.count", lambda lib: lib.Bare().count),
+    "the class attribute": ("Plain.count", lambda lib: lib.Plain.count),
+    "the signature": ("Plain.count", lambda lib: inspect.signature(lib.Derived).parameters["count"].default),
+    "what took its default": ("Plain.count", lambda lib: sys.modules["declaring.user"].Taking().count),
+    "dataclasses.fields": (
+        "Plain.count",
+        lambda lib: next(field.default for field in dataclasses.fields(lib.Derived) if field.name == "count"),
+    ),
+    "a derived class alone": ("Derived.count", lambda lib: lib.Derived().count),
+    "slots": ("Slotted.count", lambda lib: lib.Slotted().count),
+    "frozen": ("Frozen.count", lambda lib: lib.Frozen().count),
+    "by name only": ("Named.count", lambda lib: lib.Named().count),
+    "pydantic dataclass": ("Compiled.count", lambda lib: lib.Compiled().count),
+    "pydantic, the signature": (
+        "Compiled.count",
+        lambda lib: inspect.signature(lib.Compiled).parameters["count"].default,
+    ),
+    "pydantic, derived": ("Compiled.count", lambda lib: lib.CompiledDerived().count),
+    "pydantic, embedded": ("Compiled.count", lambda lib: lib.Embedding(inner={}).inner.count),
+    "pydantic, the derived class alone": ("CompiledDerived.count", lambda lib: lib.CompiledDerived().count),
+    "model": ("Model.count", lambda lib: lib.Model().count),
+    "model, the signature": ("Model.count", lambda lib: inspect.signature(lib.Model).parameters["count"].default),
+    "model, derived": ("Model.count", lambda lib: lib.ModelDerived().count),
+    "model, embedded": ("Model.count", lambda lib: lib.ModelEmbedding(inner={}).inner.count),
+    "named tuple": ("Pair.second", lambda lib: lib.Pair(1).second),
+    "named tuple, its table": ("Pair.second", lambda lib: lib.Pair._field_defaults["second"]),
+}
+
+
+@pytest.mark.parametrize(("target", "look"), DEFAULTS.values(), ids=DEFAULTS)
+def test_another_default(lib: Any, declare: Any, target: str, look: Callable[[Any], Any]) -> None:
+    before, was = World(lib), look(lib)
+    with ascend_overlay.enabled(only=[declare(target, default=5).name]):
+        assert look(lib) == 5
+    assert look(lib) == was != 5
+    assert before.differences() == []
+
+
+UNTOUCHED = {
+    "an explicit value": ("Plain.count", lambda lib: lib.Plain(count=4).count, 4),
+    "an explicit value of the derived": ("Plain.count", lambda lib: lib.Derived("n", 4).count, 4),
+    "a derived class that declares it itself": ("Plain.count", lambda lib: lib.Overriding().count, 7),
+    "the base": ("Derived.count", lambda lib: lib.Plain().count, 1),
+    "the pydantic base": ("CompiledDerived.count", lambda lib: lib.Compiled().count, 1),
+}
+
+
+@pytest.mark.parametrize(("target", "look", "value"), UNTOUCHED.values(), ids=UNTOUCHED)
+def test_what_another_default_leaves_alone(lib: Any, declare: Any, target: str, look: Any, value: int) -> None:
+    with ascend_overlay.enabled(only=[declare(target, default=5).name]):
+        assert look(lib) == value
+
+
+ADDED = {
+    "dataclass": ("Plain.site", lambda lib: lib.Plain),
+    "derived": ("Plain.site", lambda lib: lib.Derived),
+    "frozen": ("Frozen.site", lambda lib: lib.Frozen),
+    "by name only": ("Named.site", lambda lib: lib.Named),
+    "pydantic dataclass": ("Compiled.site", lambda lib: lib.Compiled),
+    "pydantic, derived": ("Compiled.site", lambda lib: lib.CompiledDerived),
+}
+
+
+@pytest.mark.parametrize(("target", "find"), ADDED.values(), ids=ADDED)
+def test_a_new_field(lib: Any, declare: Any, target: str, find: Callable[[Any], Any]) -> None:
+    before, cls = World(lib), find(lib)
+    with ascend_overlay.enabled(only=[declare(target, **NEW).name]):
+        made = cls(site=6)
+        assert (made.site, cls().site) == (6, 5)
+        assert "site=6" in repr(made)
+        assert made == cls(site=6) != cls(site=7)
+        assert "site" in [field.name for field in dataclasses.fields(cls)]
+        assert inspect.signature(cls).parameters["site"].kind is inspect.Parameter.KEYWORD_ONLY
+        assert dataclasses.replace(made, site=8).site == 8
+        assert pickle.loads(pickle.dumps(made)).site == 6
+        assert cls.__match_args__ == tuple(name for name in cls.__match_args__ if name != "site")
+        if cls is lib.Frozen:
+            assert hash(made) != hash(cls(site=7))
+            assert cls(site=6) < cls(site=7)
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                made.site = 1
+    with pytest.raises(Exception, match="site"):
+        cls(site=6)
+    assert before.differences() == []
+
+
+def test_a_new_field_of_a_model(lib: Any, declare: Any) -> None:
+    before = World(lib)
+    with ascend_overlay.enabled(only=[declare("Model.site", **NEW).name]):
+        assert lib.Model(site="6").site == 6
+        assert lib.ModelDerived(site=6).model_dump()["site"] == 6
+        assert lib.ModelEmbedding(inner={"site": 6}).inner.site == 6
+        assert pickle.loads(pickle.dumps(lib.Model(site=6))).site == 6
+    assert "site" not in lib.Model(site=6).model_dump()
+    assert before.differences() == []
+
+
+def test_pydantic_validates_a_new_field_where_the_class_is_embedded(lib: Any, declare: Any) -> None:
+    with ascend_overlay.enabled(only=[declare("Compiled.site", **NEW).name]):
+        assert lib.Embedding(inner={"site": "6"}).inner.site == 6
+        with pytest.raises(Exception, match="valid integer"):
+            lib.Embedding(inner={"site": "many"})
+
+
+def test_the_constraints_of_a_changed_field_stay(lib: Any, declare: Any) -> None:
+    with (
+        ascend_overlay.enabled(only=[declare("Compiled.count", default=5).name]),
+        pytest.raises(Exception, match="greater than or equal"),
+    ):
+        lib.Compiled(count=-1)
+
+
+def test_another_type(lib: Any, declare: Any) -> None:
+    before = World(lib)
+    with ascend_overlay.enabled(only=[declare("Model.count", annotation=str).name]):
+        assert lib.Model(count="many").count == "many"
+        assert lib.ModelDerived(count="many").count == "many"
+    assert before.differences() == []
+
+
+def test_a_factory_by_name(site: Any, lib: Any, declare: Any) -> None:
+    site.write({"factories.py": "def three(): return [1, 2, 3]\n"})
+    before = World(lib)
+    with ascend_overlay.enabled(only=[declare("Plain.parts", default_factory="factories:three").name]):
+        one, other = lib.Derived(), lib.Derived()
+        assert one.parts == [1, 2, 3]
+        assert one.parts is not other.parts
+    assert before.differences() == []
+
+
+def test_a_key_of_a_typed_dict(lib: Any, declare: Any) -> None:
+    before = World(lib)
+    with ascend_overlay.enabled(only=[declare("Keys.site", annotation=str).name]):
+        assert lib.Keys.__annotations__ == {"count": int, "site": str}
+        assert lib.Keys.__optional_keys__ == {"site"}
+    assert before.differences() == []
+
+
+def test_classes_that_come_later_follow_and_go_back(lib: Any, declare: Any) -> None:
+    before = World(lib)
+    with ascend_overlay.enabled(only=[declare("Plain.count", default=5).name, declare("Compiled.site", **NEW).name]):
+        later: Any = importlib.import_module("declaring.later")
+        assert later.Later().count == later.LaterTaking().count == 5
+        assert later.LaterCompiled(site=6).site == later.LaterEmbedding(inner={"site": 6}).inner.site == 6
+    assert later.Later().count == later.LaterTaking().count == later.Later.count == 1
+    for make in (lambda: later.LaterCompiled(site=6), lambda: later.LaterEmbedding(inner={"site": 6})):
+        with pytest.raises(Exception, match="site"):
+            make()
+    assert later.LaterCompiled().last == 4
+    assert before.differences() == []
+
+
+def test_models_that_come_later_follow_and_go_back(lib: Any, declare: Any) -> None:
+    with ascend_overlay.enabled(only=[declare("Model.count", default=5).name, declare("Model.site", **NEW).name]):
+        later: Any = importlib.import_module("declaring.later")
+        assert later.LaterModel().model_dump() == {"count": 5, "size": None, "site": 5, "last": 4}
+    assert later.LaterModel().model_dump() == {"count": 1, "size": None, "last": 4}
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("owner", ["Plain", "Compiled", "Model"])
+def test_several_overlays_change_one_class_and_leave_in_any_order(
+    lib: Any, declare: Any, owner: str, first: int
+) -> None:
+    before, cls = World(lib), getattr(lib, owner)
+    names = [declare(f"{owner}.count", default=5).name, declare(f"{owner}.site", **NEW).name]
+    with ascend_overlay.enabled(only=[names[first]]):
+        with ascend_overlay.enabled(only=[names[1 - first]]):
+            assert (cls().count, cls(site=6).site) == (5, 6)
+        assert cls().count == (5 if first == 0 else 1)
+    assert before.differences() == []
+
+
+@pytest.mark.parametrize("left", [0, 1])
+@pytest.mark.parametrize("owner", ["Plain", "Compiled", "Model", "Pair", "Keys"])
+def test_the_first_to_come_may_be_the_first_to_leave(lib: Any, owner: str, left: int) -> None:
+    before, cls, slots = World(lib), getattr(lib, owner), Slots()
+    options: list[tuple[str, dict[str, Any]]] = [("count", {"default": 5}), ("site", NEW)]
+    if owner == "Pair":
+        options = [("second", {"default": 5}), ("first", {"default": 6})]
+    if owner == "Keys":
+        options = [("count", {"annotation": str}), ("site", {"annotation": int})]
+    done = [applied(slots, lib, Field(target=f"declaring.lib:{owner}.{name}", **said)) for name, said in options]
+    done[left].revert()
+    if owner not in ("Pair", "Keys"):
+        assert (cls().count, hasattr(cls(), "site")) == ((1, True) if left == 0 else (5, False))
+    done[1 - left].revert()
+    assert before.differences() == []
+
+
+def test_a_wrapper_and_a_field_share_a_constructor(lib: Any, offer: Any, declare: Any) -> None:
+    before, seen = World(lib), []
+    wrapping = Overlay("wrapping", reason="r")
+
+    @wrapping.wrap("declaring.lib:Plain.__init__")
+    def init(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        seen.append(type(instance).__name__)
+        return wrapped(*args, **kwargs)
+
+    offer(wrapping)
+    with ascend_overlay.enabled(only=["wrapping"]):
+        with ascend_overlay.enabled(only=[declare("Plain.site", **NEW).name]):
+            assert lib.Derived(site=6).site == 6
+        assert lib.Derived().more == 3
+        assert seen == ["Derived", "Derived"]
+    assert before.differences() == []
+
+
+REFUSED = {
+    "a msgspec field": ("Struct.count", {"default": 5}, "msgspec.Struct Struct.*overlay.subclass"),
+    "a new msgspec field": ("Struct.site", NEW, "msgspec.Struct Struct.*overlay.subclass"),
+    "a new field with slots": ("Slotted.site", NEW, "__slots__.*overlay.subclass"),
+    "a new field of a named tuple": ("Pair.site", NEW, "as long as whoever unpacks it"),
+    "a default before one without": ("Pair.first", {"default_factory": list}, "no factories"),
+    "a default of a key": ("Keys.count", {"default": 5}, "TypedDict, which has no defaults"),
+    "a misspelt field": ("Plain.cuont", {"default": 5}, "no field 'cuont'. Did you mean 'count'.*annotation="),
+    "a new field without a default": ("Plain.site", {"annotation": int}, "give default= or default_factory="),
+    "a list": ("Plain.count", {"default": []}, "mutable default"),
+    "a class variable": ("Plain.LIMIT", {"default": 5}, "not a field"),
+    "a method": ("Struct.method", {"default": 5}, "msgspec"),
+    "a class that declares nothing": ("Number.ONE", {"default": 5}, "declares none"),
+    "a class with no fields of its own": ("Bare.count", {"default": 5}, "name the class that declares 'count'"),
+    "a factory that cannot be called": ("Plain.parts", {"default_factory": 5}, "cannot be called"),
+    "both": ("Plain.parts", {"default_factory": list, "default": 5}, "give one"),
+    "neither": ("Plain.parts", {}, "give default="),
+}
+
+
+@pytest.mark.parametrize(("target", "options", "sentence"), REFUSED.values(), ids=REFUSED)
+def test_refused_with_what_to_do(lib: Any, declare: Any, target: str, options: dict[str, Any], sentence: str) -> None:
+    before = World(lib)
+    name = declare(target, **options).name
+    with pytest.raises(TargetError, match=f"(?s){target}.*{sentence}|{sentence}"):
+        ascend_overlay.enable(only=[name], propagate=False)
+    assert before.differences() == []
+
+
+def test_two_that_decide_one_field(site: Any, lib: Any, offer: Any, declare: Any) -> None:
+    overlay = Overlay("by_another_name", reason="r")
+    overlay.field("declaring.user:Plain.count", default=6)
+    offer(overlay)
+    with pytest.raises(ConflictError, match=r"Plain.count is decided by overlay '\w+' .* already"):
+        ascend_overlay.enable(only=[declare("Plain.count", default=5).name, overlay.name], propagate=False)
+
+
+def test_the_ledger_names_what_follows(lib: Any, declare: Any) -> None:
+    overlay = declare("Plain.count", default=5)
+    with ascend_overlay.enabled(only=[overlay.name]):
+        (entry,) = ascend_overlay.ledger().of(overlay.name)
+        assert (entry.state, entry.detail, entry.seam) == ("applied", "field: default = 5", "dataclass field")
+        assert {
+            "declaring.lib.Derived.count (inherited)",
+            "declaring.user.Taking.count (took its default)",
+        } <= set(entry.copies)
+        assert "declaring.lib.Overriding declares count itself" in entry.notes
+
+
+def test_effect_tells_when_somebody_else_has_set_the_field(lib: Any) -> None:
+    patch = Field(target="declaring.lib:Plain.count", default=5)
+    done = applied(Slots(), lib, patch)
+    assert patch.effect(done) is None
+    ours = lib.Plain.__dataclass_fields__
+    lib.Plain.__dataclass_fields__ = {**ours, "count": dataclasses.field(default=9)}
+    assert "no longer the field" in str(patch.effect(done))
+    lib.Plain.__dataclass_fields__ = ours
+    done.revert()
+
+
+def applied(slots: Slots, lib: Any, patch: Any) -> Applied:
+    """Apply a patch without an engine."""
+    result = Applied(slots)
+    patch.apply(lib, patch.load(), Context(slots, 0, "a test", {}), result)
+    return result
