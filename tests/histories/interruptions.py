@@ -15,10 +15,13 @@ from dataclasses import dataclass
 from .children import in_a_child
 from .history import EXCEPTIONS, History
 from .injection import Lines
+from .kinds import KINDS
 from .runs import Stage
 from .shop import SHOP
 
-ALL = "mixed put_g members inherited put_own sub_node wrap_size values row alias wrap_user"
+ALL = "mixed put_g members inherited put_own sub_node wrap_size values row alias wrap_user " + " ".join(
+    kind.name for kind in KINDS
+)
 LOADED = ["import user", "import late"]
 
 
