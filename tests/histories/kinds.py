@@ -94,7 +94,6 @@ _ALL = (
         target="shop.lib:LEGACY",
         decides=DECIDES,
         probes=_seen("lib", ".__dict__.get('LEGACY', 'remove_l')", "shop.lib:LEGACY"),
-        place=Place("lib", "LEGACY", "value"),
     ),
     Kind(
         name="remove_r",
