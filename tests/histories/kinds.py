@@ -103,7 +103,6 @@ _ALL = (
         target="shop.lib:ROWS",
         decides=DECIDES,
         probes=_seen("lib", ".ROWS.get('old', 'remove_r')", "shop.lib:ROWS"),
-        place=Place("lib.ROWS", "old", "item"),
     ),
     Kind(
         name="call_s",
