@@ -48,7 +48,7 @@ class _Shown(Change):
         from ascend_overlay.patches.wrappers import wrapped
 
         if self._inner is not inner:
-            self._inner, self._outer = inner, wrapped(inner, self._call)
+            self._inner, self._outer = inner, wrapped(inner, self._call, member=True)
         return self._outer
 
     def _call(self, function: Any, instance: Any, args: Any, kwargs: Any) -> Any:
