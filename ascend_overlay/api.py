@@ -11,7 +11,7 @@ from typing import Any
 from ascend_overlay import settings as settings_module
 from ascend_overlay.engine.engine import Engine
 from ascend_overlay.engine.plugins import Failure
-from ascend_overlay.ledgers.records import Ledger
+from ascend_overlay.ledgers import Ledger
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.settings import Settings
 
@@ -29,6 +29,7 @@ def enable(
     ledger: str | os.PathLike[str] | None = None,
     trace: bool | None = None,
     weight_nz: str | None = None,
+    foreign: str | None = None,
     propagate: bool = True,
 ) -> None:
     """Enable overlays in this process and in those that it will start.
@@ -46,6 +47,8 @@ def enable(
         ledger: folder for one ledger file per process.
         trace: count the calls of NPU operators.
         weight_nz: which weights are put into the layout FRACTAL_NZ after loading: "off", "quantized" or "all".
+        foreign: what somebody else's change of a patched place is: "error", "warn" (a log line; the default) or
+            "accept". The ledger names it in any case.
         propagate: False leaves os.environ alone, so that child processes run without overlays.
 
     Raises:
@@ -61,6 +64,7 @@ def enable(
         ledger=ledger,
         trace=trace,
         weight_nz=weight_nz,
+        foreign=foreign,
     )
     _engine.enable(settings, propagate=propagate)
 
@@ -110,7 +114,8 @@ def enabled(**arguments: Any) -> Iterator[None]:
     """
     before = settings_module.in_force()
     propagate = arguments.pop("propagate", True)
-    names = _engine.enable(_engine.settings(**arguments), propagate=propagate)
+    names: list[str] = []
+    _engine.enable(_engine.settings(**arguments), propagate=propagate, added=names)
     try:
         yield
     finally:
@@ -161,6 +166,15 @@ def register(plugin: object, name: str | None = None) -> None:
     """
     origin = _engine.plugins.register(plugin, name)
     _engine.journal.note("", f"{origin} was registered by hand, so processes started from here do not have it")
+
+
+def look() -> None:
+    """Look whether every patch is in force that should be; see the setting `foreign`.
+
+    Raises:
+        ForeignError: somebody else's change covers a patch, and the settings say that this is an error.
+    """
+    _engine.look()
 
 
 def enter_role(name: str) -> None:

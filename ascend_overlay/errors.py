@@ -14,6 +14,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "ConflictError",
+    "ForeignError",
     "OverlayError",
     "PluginError",
     "QuantizeError",
@@ -37,6 +38,10 @@ class SignatureError(OverlayError):
 
 class ConflictError(OverlayError):
     """Two overlays want to decide the same target."""
+
+
+class ForeignError(OverlayError):
+    """Somebody else changed what a patch changes, and the setting `foreign` says that this is an error."""
 
 
 class VersionError(OverlayError):

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ascend_overlay.errors import ConfigError
+from ascend_overlay.errors import ConfigError, did_you_mean
 
 PREFIX = "ASCEND_OVERLAY"
 _TRUE = {"1", "true", "yes", "on"}
@@ -17,6 +17,8 @@ _FALSE = {"", "0", "false", "no", "off"}
 
 WEIGHT_NZ = ("off", "quantized", "all")
 """What `weight_nz` takes; see ascend_overlay.npu.layout."""
+FOREIGN = ("error", "warn", "accept")
+"""What `foreign` takes."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Settings:
         ledger: folder that gets one ledger file per process.
         trace: count the calls of NPU operators.
         weight_nz: which weights are put into the layout FRACTAL_NZ after loading: "off", "quantized" or "all".
+        foreign: what somebody else's change of a patched place is: "error", "warn" or "accept".
     """
 
     only: tuple[str, ...] = ()
@@ -46,6 +49,7 @@ class Settings:
     ledger: str | None = None
     trace: bool = False
     weight_nz: str = "quantized"
+    foreign: str = "warn"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -72,7 +76,8 @@ class Settings:
             prefer=preferences(env.get(f"{PREFIX}_PREFER", ""), whose=f"{PREFIX}_PREFER"),
             ledger=env.get(f"{PREFIX}_LEDGER") or None,
             trace=_flag(env, f"{PREFIX}_TRACE", default=False),
-            weight_nz=_weight_nz(env.get(f"{PREFIX}_WEIGHT_NZ") or "quantized", whose=f"{PREFIX}_WEIGHT_NZ"),
+            weight_nz=_one_of(WEIGHT_NZ, env.get(f"{PREFIX}_WEIGHT_NZ") or "quantized", whose=f"{PREFIX}_WEIGHT_NZ"),
+            foreign=_one_of(FOREIGN, env.get(f"{PREFIX}_FOREIGN") or "warn", whose=f"{PREFIX}_FOREIGN"),
         )
 
     def to_env(self) -> dict[str, str]:
@@ -93,6 +98,8 @@ class Settings:
             env[f"{PREFIX}_TRACE"] = "1"
         if self.weight_nz != "quantized":
             env[f"{PREFIX}_WEIGHT_NZ"] = self.weight_nz
+        if self.foreign != "warn":
+            env[f"{PREFIX}_FOREIGN"] = self.foreign
         return env
 
     def updated(
@@ -107,6 +114,7 @@ class Settings:
         ledger: str | os.PathLike[str] | None = None,
         trace: bool | None = None,
         weight_nz: str | None = None,
+        foreign: str | None = None,
     ) -> Settings:
         """Return a copy with the given values; None leaves a value as it is."""
         result = self
@@ -127,7 +135,9 @@ class Settings:
         if trace is not None:
             result = replace(result, trace=trace)
         if weight_nz is not None:
-            result = replace(result, weight_nz=_weight_nz(weight_nz, whose="weight_nz"))
+            result = replace(result, weight_nz=_one_of(WEIGHT_NZ, weight_nz, whose="weight_nz"))
+        if foreign is not None:
+            result = replace(result, foreign=_one_of(FOREIGN, foreign, whose="foreign"))
         return result
 
     def joined(self, earlier: Settings) -> Settings:
@@ -137,15 +147,16 @@ class Settings:
             return any((not s.only or name in s.only) and name not in s.exclude for s in (self, earlier))
 
         both = _union(earlier.only, self.only) if self.only and earlier.only else ()
-        allowed = None
-        if self.plugins is not None and earlier.plugins is not None:
+        # An allow-list that was given once holds until everything is disabled.
+        allowed = earlier.plugins
+        if earlier.plugins is not None and self.plugins is not None:
             allowed = _union(earlier.plugins, self.plugins)
         return replace(
             self,
             only=both,
             exclude=tuple(name for name in _union(earlier.exclude, self.exclude) if not wanted(name)),
             plugins=allowed,
-            blocked=tuple(name for name in self.blocked if name in earlier.blocked),
+            blocked=_union(earlier.blocked, self.blocked),
             load=_union(earlier.load, self.load),
             prefer={**earlier.prefer, **self.prefer},
             ledger=self.ledger or earlier.ledger,
@@ -234,9 +245,9 @@ def preferences(text: str, *, whose: str) -> dict[str, str]:
     return found
 
 
-def _weight_nz(text: str, *, whose: str) -> str:
-    if text not in WEIGHT_NZ:
-        raise ConfigError(f"{whose} is {text!r}; it takes {', '.join(WEIGHT_NZ)}.")
+def _one_of(known: Sequence[str], text: str, *, whose: str) -> str:
+    if text not in known:
+        raise ConfigError(f"{whose} is {text!r}; it takes {', '.join(known)}.{did_you_mean(text, known)}")
     return text
 
 

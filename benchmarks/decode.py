@@ -23,7 +23,7 @@ from statistics import median
 from typing import Any
 
 from ascend_overlay.commands.demo import in_process, tiny
-from ascend_overlay.process import startup_folder
+from ascend_overlay.engine.propagation import startup_folder
 from benchmarks.conversation import Conversation, say
 from benchmarks.measure import Cost, Result, in_turns, ratios, summary
 

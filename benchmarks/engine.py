@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ascend_overlay.commands.demo.tiny import make_deepseek_v2
-from ascend_overlay.process import startup_folder
+from ascend_overlay.engine.propagation import startup_folder
 from benchmarks.conversation import Conversation, say
 from benchmarks.measure import Result, clean_environment, in_turns, ratios, summary
 

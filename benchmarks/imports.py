@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from ascend_overlay.process import startup_folder
+from ascend_overlay.engine.propagation import startup_folder
 from benchmarks.measure import Cost, Result, clean_environment, in_turns, ratios, run_process, summary
 
 NAME = "import"

@@ -9,18 +9,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ascend_overlay.hooks.markers import hookimpl, hookspec
+    from ascend_overlay.hooks.markers import ENTRY_POINT_GROUP, PROJECT, hookimpl, hookspec
 
 __all__ = ["ENTRY_POINT_GROUP", "PROJECT", "hookimpl", "hookspec"]
-
-PROJECT = "ascend_overlay"
-ENTRY_POINT_GROUP = "ascend_overlay.plugins"
 
 
 def __getattr__(name: str) -> "Any":
     # Lazy, because activation.py in this package runs in every Python process of an activated environment and must
     # not pay for pluggy.
-    if name in ("hookimpl", "hookspec"):
+    if name in __all__:
         from ascend_overlay.hooks import markers
 
         return getattr(markers, name)

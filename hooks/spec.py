@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ascend_overlay.hooks.markers import hookspec
 
 if TYPE_CHECKING:
-    from ascend_overlay.ledgers.records import Entry
+    from ascend_overlay.ledgers import Entry
     from ascend_overlay.npu.case import LayerCase, OperatorCase
     from ascend_overlay.overlay import Overlay
     from ascend_overlay.quantization.scheme import ExpertsScheme, LinearScheme

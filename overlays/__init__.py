@@ -34,7 +34,7 @@ OVERLAYS = (
 """Folders of this package; each declares ``overlay``."""
 
 COMPARED = ("activation", "layernorm", "rotary", "embedding", "quantization", "attention", "mla", "moe")
-"""Those whose layers can be compared with vLLM's own: each has a folder ``cases`` with ``cases()``."""
+"""Those whose layers can be compared with vLLM's own: each has a module ``cases`` with ``cases()``."""
 
 
 @hookimpl

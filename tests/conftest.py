@@ -22,7 +22,7 @@ from ascend_overlay.engine import plugins as manager
 from ascend_overlay.engine.engine import Engine
 from ascend_overlay.hooks import hookimpl
 from ascend_overlay.patches.classes import Subclass  # noqa: F401  (loads every kind before sys.modules is recorded)
-from ascend_overlay.patches.wrappers import OverlayWrapper  # noqa: F401
+from ascend_overlay.patches.proxies import OverlayWrapper  # noqa: F401
 
 NO_OVERLAYS = "tests_no_overlays"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ascend_overlay import __version__, process
+from ascend_overlay import __version__
 from ascend_overlay.commands import json_output
 from ascend_overlay.errors import OverlayError
 from ascend_overlay.settings import WEIGHT_NZ, Settings, preferences
@@ -21,7 +21,7 @@ _LOAD = click.option("--load", metavar="MODULE,...", help="Register these module
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ascend_overlay.ledgers.records import Ledger
+    from ascend_overlay.ledgers import Ledger
 
 
 class _Group(click.Group):
@@ -100,6 +100,7 @@ def run(command: tuple[str, ...], **options: Any) -> None:
     For example: ascend-overlay run vllm serve MODEL
     """
     from ascend_overlay import api
+    from ascend_overlay.engine.propagation import prepended, startup_folder
 
     if command[0].startswith("-"):
         raise click.NoSuchOption(command[0], possibilities=_near(command[0]))
@@ -109,7 +110,7 @@ def run(command: tuple[str, ...], **options: Any) -> None:
         # to find, whose search path is its own.
         api.check_settings(settings)
     environment = os.environ | settings.to_env()
-    environment["PYTHONPATH"] = process.prepended(environment.get("PYTHONPATH", ""), process.startup_folder())
+    environment["PYTHONPATH"] = prepended(environment.get("PYTHONPATH", ""), startup_folder())
     # Nothing flushes this once another program has taken the place of this one.
     sys.stdout.flush()
     try:
@@ -152,7 +153,7 @@ def list_command(write: json_output.Write | None, **options: Any) -> None:
 @json_output.option
 def ledger_command(folder: Path, each: bool, write: json_output.Write | None) -> None:
     """Show the ledgers that the processes of a run wrote to FOLDER (ASCEND_OVERLAY_LEDGER)."""
-    from ascend_overlay.ledgers.records import read_folder
+    from ascend_overlay.ledgers import read_folder
 
     ledgers = read_folder(folder)
     if not ledgers:
@@ -265,11 +266,9 @@ def verify(
 
 
 def _show(ledgers: Iterable[Ledger]) -> None:
-    from ascend_overlay.ledgers import table
-
     console = _console()
     for ledger in ledgers:
-        table.show(ledger, console)
+        console.print(ledger)
 
 
 def _console(*, highlight: bool = True) -> Console:

@@ -8,7 +8,7 @@ from typing import Any
 from ascend_overlay.engine import plan
 from ascend_overlay.engine.plugins import Failure, Origin, Plugins
 from ascend_overlay.errors import PluginError
-from ascend_overlay.ledgers.records import Entry
+from ascend_overlay.ledgers import Entry
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.settings import Settings
 

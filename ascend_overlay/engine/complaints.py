@@ -2,37 +2,61 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
+from ascend_overlay import settings as settings_module
 from ascend_overlay.engine.plugins import Failure, Plugins
 from ascend_overlay.errors import OverlayError, PluginError
 from ascend_overlay.settings import Settings
 
 
-def complain(error: OverlayError, settings: Settings) -> None:
-    """Raise `error`, or warn of it."""
-    if settings.strict:
-        raise error
-    warn(error)
+class Complaints:
+    """Knows whether an error stops the program; whoever may complain holds this one object.
 
+    What counts are the settings in force, or in a thread that is in enable() those of that call.
+    """
 
-def warn(error: OverlayError) -> None:
-    """Warn of `error`."""
-    warnings.warn(str(error), RuntimeWarning, stacklevel=5)
+    def __init__(self, plugins: Plugins) -> None:
+        self._plugins = plugins
+        self._calls = threading.local()
 
+    def use(self, settings: Settings | None) -> None:
+        """Go by `settings` in this thread, or by those in force again."""
+        self._calls.settings = settings
 
-def ask(plugins: Plugins, hook: str, settings: Settings, **arguments: Any) -> Any:
-    """Return the first answer of the plugins that is not None; complain of one that raises."""
-    try:
-        return plugins.first(hook, **arguments)
-    except PluginError as error:
-        complain(error, settings)
-        return None
+    @property
+    def settings(self) -> Settings:
+        """The settings that count here."""
+        return getattr(self._calls, "settings", None) or settings_module.current()
 
+    def complain(self, error: OverlayError) -> None:
+        """Raise `error`, or warn of it."""
+        if self.settings.strict:
+            raise error
+        self.warn(error)
 
-def tell(plugins: Plugins, hook: str, settings: Settings, **arguments: Any) -> None:
-    """Call the hook in every plugin; complain of each that raises."""
-    for _, answer in plugins.each(hook, **arguments):
-        if isinstance(answer, Failure):
-            complain(answer.error, settings)
+    def warn(self, error: Exception) -> None:
+        """Warn of `error`."""
+        warnings.warn(str(error), RuntimeWarning, stacklevel=5)
+
+    def ask(self, hook: str, **arguments: Any) -> Any:
+        """Return the first answer of the plugins that is not None; complain of one that raises."""
+        try:
+            return self._plugins.first(hook, **arguments)
+        except PluginError as error:
+            self.complain(error)
+            return None
+
+    def tell(self, hook: str, **arguments: Any) -> None:
+        """Call the hook in every plugin; complain of each that raises."""
+        for error in self.told(hook, **arguments):
+            self.complain(error)
+
+    def told(self, hook: str, **arguments: Any) -> Iterator[PluginError]:
+        """Call the hook in every plugin; yield what is raised."""
+        for _, answer in self._plugins.each(hook, **arguments):
+            if isinstance(answer, Failure):
+                yield answer.error

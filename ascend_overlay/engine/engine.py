@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import functools
-import os
+import dataclasses
 import sys
-import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from multiprocessing import util as multiprocessing_util
 from types import ModuleType
 from typing import Any
 
 from ascend_overlay import process
 from ascend_overlay import settings as settings_module
-from ascend_overlay.engine import plan
+from ascend_overlay.engine import forking, plan
 from ascend_overlay.engine.catalogue import Catalogue
-from ascend_overlay.engine.complaints import ask, complain
+from ascend_overlay.engine.complaints import Complaints
 from ascend_overlay.engine.journal import Journal, logger
+from ascend_overlay.engine.locks import Lock
 from ascend_overlay.engine.patcher import Patcher
 from ascend_overlay.engine.plan import Item, Unit
 from ascend_overlay.engine.plugins import Plugins
-from ascend_overlay.engine.state import State
+from ascend_overlay.engine.propagation import Propagation
+from ascend_overlay.engine.review import Review, in_force
+from ascend_overlay.engine.state import Disabling, Enabling, State
 from ascend_overlay.errors import ActivationError, ConfigError, OverlayError, VersionError
-from ascend_overlay.ledgers.records import Ledger, LedgerFolder
+from ascend_overlay.ledgers import Ledger, LedgerFolder
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.places import importing, live
 from ascend_overlay.places.target import locate
@@ -43,8 +44,12 @@ class _BusyError(ActivationError):
 class Engine:
     """What enable() and disable() do, in one process. There is one instance; ascend_overlay.api is its public face.
 
-    It decides what is enabled and watches imports; the patcher changes the places, the journal keeps the ledger. Two
-    locks: `_serial` lets one enable() or disable() run at a time; that of the state guards the patched places.
+    It decides what is enabled and watches imports; the patcher changes the places, the review looks whether they are as
+    they should be, the journal keeps the ledger. Two locks: `_serial` lets one enable() or disable() run at a time;
+    that of the state guards the patched places.
+
+    Whatever is begun is noted in the state first. An exception that comes from anywhere, Ctrl-C or MemoryError, can
+    interrupt it between any two lines, its own undoing too: the next call finishes it.
 
     Attributes:
         plugins: the plugins of this process.
@@ -53,77 +58,63 @@ class Engine:
 
     def __init__(self) -> None:
         self.plugins = Plugins()
-        self._serial = threading.RLock()
+        self._serial = Lock()
         self._state = State()
+        self._complaints = Complaints(self.plugins)
         self._catalogue = Catalogue(self.plugins)
-        self._patcher = Patcher(self._state, self.plugins)
-        self.journal = Journal(self._state)
-        self._watched: set[str] = set()
-        self._propagation = process.Propagation()
+        self._patcher = Patcher(self._state, self._complaints)
+        self._review = Review(self._state, self._patcher, self._complaints)
+        self.journal = Journal(self._state, self._review.look)
+        self._propagation = Propagation()
         self._switched_off = False
         self._hooked_exit = False
-
-    # --- switching on -------------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _alone(self, patience: float = _LAST_PATIENCE) -> Iterator[None]:
-        """Let one enable() or disable() run at a time.
-
-        Raises:
-            ActivationError: another thread does not get done.
-        """
-        if not self._serial.acquire(timeout=patience):
-            raise _BusyError(
-                f"another thread has been in enable() or disable() for {patience:.0f} s. It may be waiting for a "
-                f"module that this thread is importing: call enable() before you start threads that import vLLM, or "
-                f"not inside a module that is being imported."
-            )
-        try:
-            yield
-        finally:
-            self._serial.release()
+        forking.look_after(self)
 
     @property
     def overlays(self) -> dict[str, Overlay]:
         """The overlays that were contributed, by name."""
         return self._catalogue.overlays
 
+    @property
+    def locks(self) -> tuple[Lock, Lock]:
+        """The locks, in the order in which they are taken."""
+        return self._serial, self._state.lock
+
+    # --- switching on -------------------------------------------------------------------------------------------
+
     def settings(self, **arguments: Any) -> Settings:
         """Return the settings of the environment, as it was before any enable(), with `arguments` over them."""
         return Settings.from_env(self._propagation.original()).updated(**arguments)
 
-    def enable(self, settings: Settings, *, propagate: bool = True, patience: float = _LAST_PATIENCE) -> list[str]:
-        """Enable what `settings` ask for and is not enabled yet; return the names of what is new."""
-        with self._alone(patience):
-            names, unfinished = self._enable(settings, propagate)
-        # Not under the lock: another thread that imports one of these may be waiting to enter enable() itself.
-        try:
-            for module in unfinished:
-                importing.when_imported(module, functools.partial(self._on_import, module))
-        except BaseException:
-            self.disable(names, force=True)
-            raise
-        return names
+    def enable(
+        self,
+        settings: Settings,
+        *,
+        propagate: bool = True,
+        patience: float = _LAST_PATIENCE,
+        added: list[str] | None = None,
+    ) -> None:
+        """Enable what `settings` ask for and is not enabled yet.
 
-    def _enable(self, settings: Settings, propagate: bool) -> tuple[list[str], list[str]]:
-        earlier, folder = settings_module.in_force(), self.journal.folder
-        joined = settings.joined(earlier) if earlier is not None else settings
+        Args:
+            settings: what is asked for.
+            propagate: have the processes that are started from here enabled, too.
+            patience: seconds to wait for another thread.
+            added: filled with the names of what is new.
+        """
+        begun = Enabling()
         try:
-            self._prepare_ledger(joined)
-            names = self._select(settings)
-            settings_module.use(joined)
-            unfinished = self._enable_new(names, settings)
+            with self._serial.held(patience, _busy(patience)):
+                self._finish()
+                unfinished = self._enable(begun, settings, propagate)
+                if added is not None:
+                    added.extend(begun.names)
+            # Not under the lock: another thread that imports one of these may be waiting to enter enable() itself.
+            for module in unfinished:
+                importing.when_complete(module, self._on_import)
         except BaseException:
-            settings_module.use(earlier)
-            self.journal.write()
-            self.journal.folder = folder
+            self._roll_back(begun)
             raise
-        self._switched_off = False
-        if propagate:
-            self._propagation.start(joined.to_env())
-        self._hook_exit()
-        self.journal.write()
-        return names, unfinished
 
     def enable_automatically(self) -> None:
         """Enable what is in force or in the environment, unless the user switched everything off or is about to act."""
@@ -138,81 +129,113 @@ class Engine:
         Raises:
             OverlayError: not so.
         """
-        self._prepare_ledger(settings)
-        self.journal.folder = None
-        self._select(settings)
+        self._complaints.use(settings)
+        try:
+            self._prepare_ledger(settings)
+            self.journal.folder = None
+            self._select(settings)
+        finally:
+            self._complaints.use(None)
+
+    def _enable(self, begun: Enabling, settings: Settings, propagate: bool) -> list[str]:
+        """Return the modules that are being imported right now."""
+        begun.settings, begun.folder = settings_module.in_force(), self.journal.folder
+        begun.propagating = self._propagation.active
+        joined = settings.joined(begun.settings) if begun.settings is not None else settings
+        settings = dataclasses.replace(settings, plugins=joined.plugins, blocked=joined.blocked)
+        self._state.begun = begun
+        begun.started = True
+        try:
+            self._complaints.use(settings)
+            self._prepare_ledger(joined)
+            begun.names = self._select(settings)
+            settings_module.use(joined)
+            self._review.mend()
+            unfinished = self._enable_new(begun, settings)
+            if propagate:
+                self._propagation.start(joined.to_env())
+            self._hook_exit()
+            self._review.demand()
+            self.journal.write()
+        finally:
+            self._complaints.use(None)
+        self._switched_off = False
+        self._state.begun = None
+        return unfinished
 
     def _select(self, settings: Settings) -> list[str]:
         """Load the plugins; return the names of the overlays to enable that are not enabled yet."""
         self._catalogue.load(settings)
-        with self._state.lock:
+        with self._state.lock.held():
             kept = [entry for entry in self._state.past if entry.kind != "plugin"]
             self._state.past = kept + self._catalogue.plugin_entries()
         for _, error in self.plugins.problems:
-            complain(error, settings)
+            self._complaints.complain(error)
         return [name for name in plan.select(self.overlays, settings) if name not in self._state.units]
 
-    def _enable_new(self, names: list[str], settings: Settings) -> list[str]:
-        ranks = plan.ranks(self.overlays)
+    def _enable_new(self, begun: Enabling, settings: Settings) -> list[str]:
+        names, ranks = begun.names, plan.ranks(self.overlays)
         units = [self._catalogue.unit(name, ranks[name]) for name in names]
         if problem := plan.missing_vllm(units):
-            complain(VersionError(problem), settings)
+            self._complaints.complain(VersionError(problem))
         if problem := plan.unimportable_torch(units):
-            complain(ActivationError(problem), settings)
+            self._complaints.complain(ActivationError(problem))
         # The children would say it again; who asked for them by name gets an error.
         if not settings.only and process.role() == "main" and (remark := plan.other_vllm(units)):
             logger.warning(remark)
-        with self._state.lock:
+        with self._state.lock.held():
             self._state.past = [entry for entry in self._state.past if entry.overlay not in names]
             self._state.units.update({unit.name: unit for unit in units})
             for unit in self._state.units.values():
-                self._give_rank(unit, ranks[unit.name])
-        displaced: list[Unit] = []
-        try:
-            for unit in units:
-                self._admit(unit, settings)
-            displaced.extend(self._settle_conflicts(settings, names))
-            return self._start(units, settings)
-        except BaseException:
-            self._withdraw(names)
-            self._revive(displaced, settings)
-            raise
-
-    def _give_rank(self, unit: Unit, rank: int) -> None:
-        unit.rank = rank
-        for item in unit.items:
-            for _, change in item.applied.changed if item.applied is not None else ():
-                change.rank = rank
+                _give_rank(unit, ranks[unit.name])
+        for unit in units:
+            self._admit(unit, settings)
+        self._settle_conflicts(begun, settings)
+        return self._start(units)
 
     def _prepare_ledger(self, settings: Settings) -> None:
         try:
             self.journal.open(settings.ledger)
         except OverlayError as error:
-            complain(error, settings)
+            self._complaints.complain(error)
 
     def _admit(self, unit: Unit, settings: Settings) -> None:
         """Skip the unit, or those of its patches that do not apply here."""
         if reason := plan.unfit(unit.overlay):
             if unit.name in settings.only and not any(item.patch.vllm for item in unit.items):
                 error = VersionError(f"overlay {unit.name!r} ({unit.origin}) does not fit: {reason}.")
-                complain(error, settings)
-            self._skip_unit(unit, reason)
+                self._complaints.complain(error)
+            _skip(unit, reason)
             return
-        veto = ask(self.plugins, "ascend_overlay_select", settings, overlay=unit.overlay)
+        veto = self._complaints.ask("ascend_overlay_select", overlay=unit.overlay)
         if veto:
-            self._skip_unit(unit, str(veto))
+            self._left_out(unit, str(veto), settings)
             return
         if remark := plan.overdue(unit.overlay):
             self.journal.note(unit.name, remark)
         for item in unit.items:
             if reason := plan.patch_unfit(item) or plan.ruled_out(item, now=False):
                 item.entry.state, item.entry.reason = "skipped", reason
+        if reason := plan.ruled_out_as_a_whole(unit):
+            self._left_out(unit, reason, settings)
 
-    def _settle_conflicts(self, settings: Settings, new: Sequence[str]) -> list[Unit]:
-        """Skip the overlays that lose a conflict; return those that had been enabled before."""
+    def _left_out(self, unit: Unit, reason: str, settings: Settings) -> None:
+        """Skip the unit; who asked for it by name does not get less without a word."""
+        _skip(unit, reason)
+        if unit.name not in settings.only:
+            return
+        text = f"overlay {unit.name!r} ({unit.origin}) was asked for by name and stays off: {reason}."
+        if process.role() == "main":
+            self._complaints.complain(ActivationError(f"{text} Leave it out of only=, or see to what it asks for."))
+        else:
+            # What a condition asks for may be so in the parent alone.
+            logger.warning(text)
+
+    def _settle_conflicts(self, begun: Enabling, settings: Settings) -> None:
+        """Skip the overlays that lose a conflict."""
 
         def resolve(key: str, overlays: Sequence[Overlay]) -> str | None:
-            answer = ask(self.plugins, "ascend_overlay_resolve_conflict", settings, target=key, overlays=overlays)
+            answer = self._complaints.ask("ascend_overlay_resolve_conflict", target=key, overlays=overlays)
             return None if answer is None else str(answer)
 
         while True:
@@ -221,37 +244,33 @@ class Engine:
                 break
             except plan.Dispute as dispute:
                 # Without strictness, the overlay that came first keeps a disputed target.
-                complain(dispute.error, settings)
-                self._skip_unit(dispute.newest, str(dispute.error), state="failed")
-        displaced: list[Unit] = []
+                self._complaints.complain(dispute.error)
+                _skip(dispute.newest, str(dispute.error), state="failed")
         for name, reason in lost.items():
-            if name in new:
-                self._skip_unit(self._state.units[name], reason)
+            unit = self._state.units[name]
+            if name in begun.names:
+                _skip(unit, reason)
             else:
-                displaced.append(self._state.units[name])
-                self._patcher.revert_quietly(self._state.units[name].items, "skipped", reason)
-        return displaced
+                begun.displaced.append(name)
+                self._patcher.revert_quietly(unit.items, "skipped", reason)
 
-    def _revive(self, units: Sequence[Unit], settings: Settings) -> None:
-        for unit in units:
-            for item in unit.items:
-                item.entry.state, item.entry.reason = "pending", item.patch.reason or unit.overlay.reason
-            self._admit(unit, settings)
-        self._start(units, settings)
-
-    def _start(self, units: Sequence[Unit], settings: Settings) -> list[str]:
-        """Check the targets statically, apply what is loaded already, and have the imports of the rest watched.
+    def _start(self, units: Sequence[Unit]) -> list[str]:
+        """Check the targets statically, apply what is loaded already, and have all imports watched.
 
         Returns the modules that are being imported right now.
         """
         for unit in units:
-            self._check_statically(unit, settings)
-        late = [item for unit in units for item in unit.items if self._is_due(item)]
-        self._patcher.apply(late, settings, late=True)
-        modules = [item.patch.module for unit in units for item in unit.items if item.entry.state == "pending"]
-        return [module for module in dict.fromkeys(modules) if not self._watch(module)]
+            self._check_statically(unit)
+        items = [item for unit in units for item in unit.items if item.entry.state == "pending"]
+        for item in items:
+            for module in (item.patch.module, *item.patch.needs):
+                if module:
+                    importing.watch(module, self._on_import)
+        self._patcher.apply([item for item in items if _is_due(item)], late=True)
+        waiting = [m for item in items if item.entry.state == "pending" for m in (item.patch.module, *item.patch.needs)]
+        return [module for module in dict.fromkeys(waiting) if module in sys.modules]
 
-    def _check_statically(self, unit: Unit, settings: Settings) -> None:
+    def _check_statically(self, unit: Unit) -> None:
         for item in unit.items:
             if item.entry.state != "pending":
                 continue
@@ -260,37 +279,24 @@ class Engine:
                     locate(item.patch.module)
                 item.patch.check()
             except OverlayError as error:
-                self._patcher.fail(item, error, settings)
+                self._patcher.fail(item, error)
                 return
 
-    def _is_due(self, item: Item) -> bool:
-        module = item.patch.module
-        return item.entry.state == "pending" and (not module or importing.is_complete(module))
-
-    def _watch(self, module: str) -> bool:
-        """See that the import of `module` is noticed; return whether that could be done without waiting for it."""
-        with self._state.lock:
-            if module in self._watched:
-                return True
-            if module in sys.modules:
-                return False
-            self._watched.add(module)
-        importing.when_imported(module, functools.partial(self._on_import, module))
-        return True
-
     def _on_import(self, name: str, module: ModuleType) -> None:
-        # By the name that it was imported by: a module may call itself something else.
-        with self._state.lock:
-            self._watched.discard(name)
-            due = [item for item in self._state.items() if item.entry.state == "pending" and item.patch.module == name]
-        if not due:
+        """A module that a patch changes, or that implements one, has executed."""
+        with self._state.lock.held():
+            concerned = [item for item in self._state.items() if name in (item.patch.module, *item.patch.needs)]
+            due = [item for item in concerned if item.entry.state == "pending" and _is_due(item, now=name)]
+            again = [item for item in in_force(concerned) if item.patch.module == name and not _is_met(item, module)]
+        if not due and not again:
             return
-        settings = settings_module.current()
         try:
-            self._patcher.apply(due, settings, late=False)
+            self._patcher.renew(again, late=False)
+            self._patcher.apply([item for item in due if item.patch.module == name], late=False)
+            self._patcher.apply([item for item in due if item.patch.module != name], late=True)
         except BaseException:
             # The import fails with this error; whoever catches it and tries again must find the patches applied.
-            self._back_to_pending(due, name)
+            self._patcher.back(in_force(due))
             raise
         finally:
             self.journal.write()
@@ -310,55 +316,97 @@ class Engine:
         self, names: Iterable[str] | None = None, *, force: bool = False, settings: Settings | None = None
     ) -> None:
         """Take back the overlays `names` (None: all), and put `settings` in force for the rest."""
-        with self._alone():
-            chosen = [name for name in (self._state.units if names is None else names) if name in self._state.units]
+        wanted = None if names is None else list(names)
+        with self._serial.held(_LAST_PATIENCE, _busy(_LAST_PATIENCE)):
+            self._finish()
+            chosen = [name for name in (self._state.units if wanted is None else wanted) if name in self._state.units]
             if chosen and not force and (engines := live.live_engines()):
                 raise ActivationError(
                     f"a vLLM engine is alive in this process ({', '.join(engines)}): its objects and its worker "
                     f"processes keep what the overlays gave them, so disabling now would leave a mixture. Shut the "
                     f"engine down first (del llm; or llm.llm_engine.engine_core.shutdown()), or pass force=True."
                 )
-            asked = settings_module.current()
-            items = [item for name in chosen for item in self._state.units[name].items]
-            errors = self._patcher.revert(items, "reverted", "disabled")
-            with self._state.lock:
-                for name in chosen:
-                    unit = self._state.units.pop(name)
-                    self._state.past = [*self._state.past, *(item.entry for item in unit.items)]
-            self.journal.write()
-            left = settings or settings_module.current().without(chosen)
-            if not self._state.units:
-                self._propagation.stop()
-                self.journal.folder = None
-                settings_module.use(None)
-            elif chosen or settings is not None:
-                settings_module.use(left)
-                self.journal.folder = LedgerFolder(left.ledger) if left.ledger else None
-                if self._propagation.active:
-                    self._propagation.start(left.to_env())
-        for error in errors:
-            complain(error, asked)
+            strict = settings_module.current()
+            self._state.leaving = Disabling(chosen, settings)
+            errors = self._leave(self._state.leaving)
+        self._complaints.use(strict)
+        try:
+            for error in errors:
+                self._complaints.complain(error if isinstance(error, OverlayError) else OverlayError(str(error)))
+        finally:
+            self._complaints.use(None)
 
-    def _skip_unit(self, unit: Unit, reason: str, *, state: str = "skipped") -> None:
-        for item in unit.items:
-            item.entry.state, item.entry.reason = state, reason
-
-    def _withdraw(self, names: Sequence[str]) -> None:
-        """Leave no trace of overlays whose enabling failed."""
-        units = [self._state.units[name] for name in names if name in self._state.units]
-        self._patcher.revert_quietly([item for unit in units for item in unit.items], "reverted", "enable() failed")
-        with self._state.lock:
-            for unit in units:
-                del self._state.units[unit.name]
-                self._state.past.extend(item.entry for item in unit.items)
+    def _leave(self, leaving: Disabling) -> list[Exception]:
+        """Take the overlays back; done again after an interruption, it goes on."""
+        self._review.mend()
+        units = [self._state.units[name] for name in leaving.names if name in self._state.units]
+        errors = self._patcher.revert([item for unit in units for item in unit.items], "reverted", "disabled")
+        gone = [unit.name for unit in units if not any(item.done for item in unit.items)]
+        self._drop(gone)
+        left = leaving.settings or settings_module.current().without(gone)
         self.journal.write()
+        if not self._state.units:
+            self._propagation.stop()
+            self.journal.folder = None
+            settings_module.use(None)
+        elif gone or leaving.settings is not None:
+            settings_module.use(left)
+            self.journal.folder = LedgerFolder(left.ledger) if left.ledger else None
+            if self._propagation.active:
+                self._propagation.start(left.to_env())
+        self._state.leaving = None
+        return errors
 
-    def _back_to_pending(self, items: Sequence[Item], module: str) -> None:
-        self._patcher.back([item for item in items if item.entry.state == "applied"])
-        if any(item.entry.state == "pending" for item in items):
-            with self._state.lock:
-                self._watched.add(module)
-            importing.watch_again(module, functools.partial(self._on_import, module))
+    def _drop(self, names: Sequence[str]) -> None:
+        """Forget overlays that are taken back, and stop watching for what no other waits for."""
+        with self._state.lock.held():
+            for name in names:
+                if (unit := self._state.units.get(name)) is None:
+                    continue
+                self._state.past = [*self._state.past, *(item.entry for item in unit.items)]
+                del self._state.units[name]
+            still = {m for item in self._state.items() for m in (item.patch.module, *item.patch.needs)}
+            for module in importing.watched_by(self._on_import):
+                if module not in still:
+                    importing.unwatch(module, self._on_import)
+
+    def _finish(self) -> None:
+        """Finish what an earlier call was interrupted in: an enable() is taken back, a disable() goes on."""
+        if self._state.begun is not None:
+            self._roll_back(self._state.begun)
+        if self._state.leaving is not None:
+            self._leave(self._state.leaving)
+
+    def _roll_back(self, begun: Enabling) -> None:
+        """Leave no trace of an enable() that failed; done again after an interruption, it goes on."""
+        if not begun.started:
+            return
+        self._state.begun = begun
+        with self._serial.held(_LAST_PATIENCE, _busy(_LAST_PATIENCE)):
+            self._complaints.use(None)
+            units = [self._state.units[name] for name in begun.names if name in self._state.units]
+            items = [item for unit in units for item in unit.items]
+            self._patcher.revert_quietly(items, "reverted", "enable() failed")
+            self._drop([unit.name for unit in units])
+            settings_module.use(begun.settings)
+            if self._propagation.active and not begun.propagating:
+                self._propagation.stop()
+            elif self._propagation.active and begun.settings is not None:
+                self._propagation.start(begun.settings.to_env())
+            self._revive([self._state.units[name] for name in begun.displaced if name in self._state.units])
+            self.journal.write()
+            self.journal.folder = begun.folder
+            self._state.begun = None
+
+    def _revive(self, units: Sequence[Unit]) -> None:
+        if not units:
+            return
+        for unit in units:
+            for item in unit.items:
+                if not item.done:
+                    item.entry.state, item.entry.reason = "pending", item.patch.reason or unit.overlay.reason
+            self._admit(unit, self._complaints.settings)
+        self._start(units)
 
     # --- roles --------------------------------------------------------------------------------------------------
 
@@ -366,32 +414,47 @@ class Engine:
         """Note that this process plays a further role, and apply what was waiting for it."""
         if process.enter(name):
             self._reconsider_roles()
+        self.look()
+
+    def look(self) -> None:
+        """Look whether everything is in force that should be, where vLLM reaches a point that others use to patch.
+
+        Raises:
+            ForeignError: somebody else's change covers a patch, and the setting `foreign` says that this is an error.
+        """
+        if self._state.units:
+            self._review.demand()
+            self.journal.write()
 
     def _reconsider_roles(self) -> None:
-        with self._alone():
+        unfinished: list[str] = []
+        with self._serial.held(_LAST_PATIENCE, _busy(_LAST_PATIENCE)):
             self.journal.note_roles()
-            settings = settings_module.current()
             revived: list[Unit] = []
-            for unit in self._state.units.values():
-                for item in unit.items:
-                    conditions = [c for c in (unit.overlay.when, item.patch.when) if c is not None and c.by_role]
-                    if not conditions:
-                        continue
-                    reason = plan.ruled_out(item)
-                    if reason and item.entry.state in ("applied", "pending"):
-                        self._patcher.revert_quietly([item], "skipped", reason)
-                    elif not reason and item.entry.state == "skipped" and not plan.patch_unfit(item):
-                        item.entry.state, item.entry.reason = "pending", item.patch.reason or unit.overlay.reason
-                        revived.append(unit)
-            unfinished = self._start(revived, settings) if revived else []
+            for item in list(self._state.items()):
+                conditions = [c for c in (item.unit.overlay.when, item.patch.when) if c is not None and c.by_role]
+                if not conditions:
+                    continue
+                reason = plan.ruled_out(item)
+                if reason and (item.entry.state == "pending" or item.done):
+                    self._patcher.revert_quietly([item], "skipped", reason)
+                elif not reason and item.entry.state == "skipped" and not plan.patch_unfit(item):
+                    item.entry.state, item.entry.reason = "pending", item.patch.reason or item.unit.overlay.reason
+                    revived.append(item.unit)
+            if revived:
+                unfinished = self._start(list({id(unit): unit for unit in revived}.values()))
             self.journal.write()
         for module in unfinished:
-            importing.when_imported(module, functools.partial(self._on_import, module))
+            importing.when_complete(module, self._on_import)
 
     def after_fork(self) -> None:
-        """Start this child's own part: fresh locks, a ledger of its own, its own roles."""
-        self._serial, self._state.lock = threading.RLock(), threading.RLock()
+        """Start this child's own part: locks that no other thread holds, a ledger of its own."""
+        for lock in self.locks:
+            lock.reset()
         self.journal.after_fork()
+        # A thread that was in enable() does not go on in this process.
+        with contextlib.suppress(OverlayError):
+            self._finish()
 
     def after_fork_with_role(self) -> None:
         """The second half, once multiprocessing has given the child its name."""
@@ -406,11 +469,20 @@ class Engine:
 
     def ledger(self) -> Ledger:
         """Return what happened so far."""
+        with contextlib.suppress(_BusyError):
+            self._finish_alone()
         importing.sweep()
-        for name in [name for name in list(self._watched) if importing.is_complete(name)]:
-            # Two threads that look for one module at the same moment can hide its import from wrapt's hook.
-            self._on_import(name, sys.modules[name])
+        for name in {item.patch.module for item in self._state.items() if item.entry.state == "pending"}:
+            # Another finder may have gone past ours.
+            if name and importing.is_complete(name):
+                self._on_import(name, sys.modules[name])
+        self._review.mend()
         return self.journal.snapshot()
+
+    def _finish_alone(self) -> None:
+        if self._state.begun is not None or self._state.leaving is not None:
+            with self._serial.held(0, _busy(0)):
+                self._finish()
 
     def _hook_exit(self) -> None:
         if self._hooked_exit:
@@ -419,5 +491,40 @@ class Engine:
         # multiprocessing children leave by os._exit() after running Finalizers, so atexit alone is not enough.
         atexit.register(self.journal.write)
         multiprocessing_util.Finalize(None, self.journal.write, exitpriority=0)
-        os.register_at_fork(after_in_child=self.after_fork)
         multiprocessing_util.register_after_fork(self, Engine.after_fork_with_role)
+
+
+def _busy(patience: float) -> _BusyError:
+    return _BusyError(
+        f"another thread has been in enable() or disable() for {patience:.0f} s. It may be waiting for a module that "
+        f"this thread is importing: call enable() before you start threads that import vLLM, or not inside a module "
+        f"that is being imported."
+    )
+
+
+def _give_rank(unit: Unit, rank: int) -> None:
+    unit.rank = rank
+    for item in unit.items:
+        for applied in item.done:
+            for _, change in applied.changed:
+                change.rank = rank
+
+
+def _skip(unit: Unit, reason: str, *, state: str = "skipped") -> None:
+    for item in unit.items:
+        item.entry.state, item.entry.reason = state, reason
+
+
+def _is_due(item: Item, now: str | None = None) -> bool:
+    """Tell whether a pending patch can be applied; the module `now` has just executed."""
+    if item.entry.state != "pending":
+        return False
+    module = item.patch.module
+    return not module or module == now or importing.is_complete(module)
+
+
+def _is_met(item: Item, module: ModuleType) -> bool:
+    """Tell whether the patch is in place in this very module object."""
+    if item.applied is None or item.applied.module is not module:
+        return False
+    return all(slot.storage.owner is module and slot.is_met() for slot, _ in item.applied.changed)

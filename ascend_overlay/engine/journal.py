@@ -7,27 +7,38 @@ import itertools
 import logging
 import sys
 import threading
+from collections.abc import Callable
 
 from ascend_overlay import process
 from ascend_overlay.engine.plan import Item
 from ascend_overlay.engine.state import State
-from ascend_overlay.ledgers import records
-from ascend_overlay.ledgers.records import Entry, Ledger, LedgerFolder
+from ascend_overlay.ledgers import Entry, Ledger, LedgerFolder
+from ascend_overlay.ledgers.entries import IN_FORCE
 
 logger = logging.getLogger("ascend_overlay")
+
+_RUN_AS_MAIN = (
+    "the program runs this module as __main__: a second copy of it, which executed before it could be patched; start "
+    "the program by another module or command that imports this one"
+)
 
 
 class Journal:
     """The ledger of this process.
 
+    Args:
+        state: what is enabled.
+        look: sets the states of the entries to what is so.
+
     Attributes:
         folder: where it is written at every change; None: nowhere.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, look: Callable[[], None]) -> None:
         self.folder: LedgerFolder | None = None
         self._state = state
-        self._process = records.describe_process()
+        self._look = look
+        self._process = process.describe()
         self._snapshots = itertools.count(1)
         self._writing = threading.RLock()
         self._written = 0
@@ -46,7 +57,7 @@ class Journal:
 
     def describe_process(self) -> None:
         """Look anew at what this process is, as after a fork."""
-        self._process = records.describe_process()
+        self._process = process.describe()
 
     def note_roles(self) -> None:
         """Note the roles that this process plays now."""
@@ -59,7 +70,7 @@ class Journal:
 
     def note(self, overlay: str, text: str) -> None:
         """Add a remark, once."""
-        with self._state.lock:
+        with self._state.lock.held():
             if (overlay, text) in self._state.notes:
                 return
             self._state.notes.append((overlay, text))
@@ -67,13 +78,14 @@ class Journal:
 
     def snapshot(self) -> Ledger:
         """Return what happened so far."""
-        with self._state.lock:
+        with self._state.lock.held():
             entries = [_copy_of(item) for item in self._state.items()]
             entries.extend(dataclasses.replace(entry) for entry in self._state.past)
             return Ledger(dict(self._process), tuple(entries), tuple(self._state.notes), _operator_counts())
 
     def write(self) -> None:
         """Write the file of this process, if there is a ledger folder."""
+        self._look()
         if self.folder is None:
             return
         number, ledger = next(self._snapshots), self.snapshot()
@@ -92,13 +104,17 @@ class Journal:
 def _copy_of(item: Item) -> Entry:
     """Return the entry as it is now, with the place of a wrapper among the others of its target."""
     entry = dataclasses.replace(
-        item.entry, copies=[*item.entry.copies], stale=[*item.entry.stale], notes=[*item.entry.notes]
+        item.entry, copies=[*item.entry.copies], stale=[*item.entry.stale], notes=[*item.entry.notes, *item.foreign]
     )
+    if entry.state == "without effect" and item.ineffective:
+        entry.notes.append(f"without effect: {item.ineffective}")
+    if entry.state in IN_FORCE and item.patch.module and item.patch.module == process.main_module():
+        entry.stale.append(_RUN_AS_MAIN)
     for slot, change in item.applied.changed if item.applied is not None else ():
         wrappers = slot.wrappers
-        if change not in wrappers or len(wrappers) < 2:
+        if len(wrappers) < 2 or not any(change is wrapper for wrapper in wrappers):
             continue
-        index = wrappers.index(change)
+        index = next(index for index, wrapper in enumerate(wrappers) if wrapper is change)
         if index:
             entry.notes.append(f"around {wrappers[index - 1].whose}")
         if index + 1 < len(wrappers):

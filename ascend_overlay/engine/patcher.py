@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import FunctionType
 
-from ascend_overlay import settings as settings_module
 from ascend_overlay import versions
 from ascend_overlay.engine import plan
-from ascend_overlay.engine.complaints import complain, tell, warn
+from ascend_overlay.engine.complaints import Complaints
 from ascend_overlay.engine.plan import Item
-from ascend_overlay.engine.plugins import Failure, Plugins
 from ascend_overlay.engine.state import State
-from ascend_overlay.errors import OverlayError, PluginError
+from ascend_overlay.errors import OverlayError
+from ascend_overlay.ledgers.entries import IN_FORCE
 from ascend_overlay.patches import Applied, Context
-from ascend_overlay.places import pydantic_models
-from ascend_overlay.places.bindings import Swap, names_used, rebind_everywhere
-from ascend_overlay.places.slots import Attribute, Slots
-from ascend_overlay.settings import Settings
+from ascend_overlay.places import frames, importing, pydantic_models
+from ascend_overlay.places.bindings import Swap, rebind_everywhere
+from ascend_overlay.places.functions import function_of
+from ascend_overlay.places.slots import Attribute, Change, Slot, Slots, Stray
+
+_ROUNDS = 3
+"""How often copies are looked for again because a function that was left behind leads elsewhere now."""
+SENT_ON = "in the function itself"
 
 
 class Patcher:
@@ -28,18 +32,17 @@ class Patcher:
         slots: the places that are changed now.
     """
 
-    def __init__(self, state: State, plugins: Plugins) -> None:
+    def __init__(self, state: State, complaints: Complaints) -> None:
         self.slots = Slots()
         self._state = state
-        self._plugins = plugins
+        self._complaints = complaints
         self._stand_ins: dict[int, type] = {}
 
-    def apply(self, items: Sequence[Item], settings: Settings, *, late: bool) -> None:
+    def apply(self, items: Sequence[Item], *, late: bool) -> None:
         """Apply `items` of loaded modules and re-bind the copies of what they replaced.
 
         Args:
             items: what to apply, where it is still pending.
-            settings: those of enable().
             late: the modules were imported some time ago, rather than just now.
 
         Raises:
@@ -57,55 +60,63 @@ class Patcher:
                 applied.append(item)
                 todo = sorted([*todo, *moved], key=_turn)
             except OverlayError as error:
-                self.fail(item, error, settings)
+                self.fail(item, error)
             except Exception as error:
                 unexpected = OverlayError(f"the target {item.entry.target}: {type(error).__name__}: {error}")
                 unexpected.__cause__ = error
-                self.fail(item, unexpected, settings)
+                self.fail(item, unexpected)
             finally:
                 item.entry.seconds += time.perf_counter() - started
         applied = [item for item in applied if item.applied is not None]
-        with self._state.lock:
-            self._rebind(applied, late=late)
+        with self._state.lock.held():
+            self._note_running(applied, late=late)
+            self.sweep(_slots_of(applied), late=late, on_behalf_of=applied)
         for item in applied:
-            tell(self._plugins, "ascend_overlay_applied", settings, entry=item.entry)
+            self._complaints.tell("ascend_overlay_applied", entry=item.entry)
 
-    def revert(self, items: Sequence[Item], state: str, reason: str) -> list[PluginError]:
-        """Take `items` back; return what the plugins that were told of it raised."""
-        reverted: list[Item] = []
-        with self._state.lock:
+    def revert(self, items: Sequence[Item], state: str, reason: str) -> list[Exception]:
+        """Take `items` back; return what refused, and what the plugins that were told of it raised.
+
+        What was interrupted is done by the next call: nothing is forgotten before it is certain to be taken back.
+        """
+        told: list[Item] = []
+        errors: list[Exception] = []
+        with self._state.lock.held():
             # By id: a set of the classes would be a holder like any other, and be re-bound.
             before = {id(stand_in) for stand_in in self._stand_ins.values()}
-            swapped: list[tuple[Item, Swap]] = []
-            members: list[pydantic_models.Member] = []
-            for item in reversed(items):
-                if item.applied is not None:
-                    members.extend(_members([item.applied]))
-                    swapped.extend((item, swap) for swap in item.applied.revert())
-                    item.entry.copies, item.entry.stale, item.entry.notes = [], [], []
-                    item.applied = None
-                    reverted.append(item)
-                if item.entry.state in ("applied", "pending"):
-                    item.entry.state, item.entry.reason = state, reason
-            swaps = [swap for _, swap in swapped]
-            _follow(swaps)
-            rebind_everywhere(swaps)
+            touched = [item for item in reversed(items) if item.done]
+            members = _members(applied for item in touched for applied in item.done)
+            refused = {id(item): [e for applied in reversed(item.done) for e in applied.revert()] for item in touched}
+            for item in touched:
+                item.entry.copies, item.entry.stale, item.entry.notes = [], [], []
+            self.sweep(_slots_of(touched), late=True, on_behalf_of=touched)
             pydantic_models.restore(members)
-            for item, swap in swapped:
-                item.entry.stale.extend(swap.stale)
+            for item in touched:
+                item.entry.copies, item.entry.notes, item.foreign = [], [], []
+                if refused[id(item)]:
+                    errors.extend(self._cannot_be_taken_back(item, refused[id(item)]))
+                    continue
+                if item.entry.state in IN_FORCE:
+                    told.append(item)
+                for applied in item.done:
+                    applied.forget()
+                item.entry.state, item.entry.reason = state, reason
+                item.applied, item.earlier = None, []
+            for item in items:
+                if not item.done and item.entry.state == "pending":
+                    item.entry.state, item.entry.reason = state, reason
             moved = self._patched_on(before - {id(stand_in) for stand_in in self._stand_ins.values()})
-        told = [
-            answer for item in reverted for _, answer in self._plugins.each("ascend_overlay_reverted", entry=item.entry)
-        ]
+        for item in told:
+            errors.extend(self._complaints.told("ascend_overlay_reverted", entry=item.entry))
         if moved:
             self.back(moved)
-            self.apply(moved, settings_module.current(), late=True)
-        return [answer.error for answer in told if isinstance(answer, Failure)]
+            self.apply(moved, late=True)
+        return errors
 
     def revert_quietly(self, items: Sequence[Item], state: str, reason: str) -> None:
-        """Take `items` back because of an error, which no plugin's error may hide."""
+        """Take `items` back because of an error, which no other may hide."""
         for error in self.revert(items, state, reason):
-            warn(error)
+            self._complaints.warn(error)
 
     def back(self, items: Sequence[Item]) -> None:
         """Take `items` back so that they can be applied again."""
@@ -114,7 +125,22 @@ class Patcher:
         for item, reason in zip(items, reasons, strict=True):
             item.entry.reason = reason
 
-    def fail(self, item: Item, error: OverlayError, settings: Settings) -> None:
+    def renew(self, items: Sequence[Item], *, late: bool) -> None:
+        """Apply `items` to what their targets lead to now: the modules have executed again since."""
+        with self._state.lock.held():
+            for item in items:
+                if item.applied is None:
+                    continue
+                for slot, _ in item.applied.changed:
+                    if not slot.is_met():
+                        self.slots.detach(slot)
+                item.earlier.append(item.applied)
+                item.applied = None
+                item.entry.state = "pending"
+                item.foreign = []
+        self.apply(items, late=late)
+
+    def fail(self, item: Item, error: OverlayError) -> None:
         """Take the whole overlay back, note it, and raise or warn."""
         unit = item.unit
         found = versions.installed("vllm")
@@ -122,53 +148,102 @@ class Patcher:
         described.__cause__ = error.__cause__
         self.revert_quietly(unit.items, "reverted", f"taken back: {item.entry.target} failed")
         item.entry.state, item.entry.reason = "failed", str(error)
-        tell(self._plugins, "ascend_overlay_failed", settings, entry=item.entry, error=described)
-        complain(described, settings)
+        self._complaints.tell("ascend_overlay_failed", entry=item.entry, error=described)
+        self._complaints.complain(described)
+
+    def sweep(self, slots: Iterable[Slot], *, late: bool, on_behalf_of: Sequence[Item]) -> None:
+        """Re-bind what others hold of these places, and note in the entries who was and who could not be.
+
+        Where somebody is left who cannot be re-bound, the calls of the object itself are sent on.
+        """
+        started = time.perf_counter()
+        slots = list(slots)
+        credit = {id(change): item for item in on_behalf_of for done in item.done for _, change in done.changed}
+        for turn in range(_ROUNDS):
+            swaps = [swap for slot in slots for swap in slot.swaps()]
+            _follow(swaps)
+            # A module that was imported just now has seldom given anything away, and looking for it takes a while.
+            wanted = [swap for swap in swaps if late or turn or swap.shared]
+            rebind_everywhere(wanted)
+            again = [self._settle(swap, slots, credit) for swap in wanted]
+            if not any(again):
+                break
+        for slot in slots:
+            slot.swept()
+        for item in on_behalf_of:
+            item.entry.seconds += (time.perf_counter() - started) / len(on_behalf_of)
+
+    def _settle(self, swap: Swap, slots: Sequence[Slot], credit: Mapping[int, Item]) -> bool:
+        """Note what became of a swap, and send on the calls of what is left behind; return whether that is new."""
+        stray: Stray = swap.stray
+        entry = next((credit[id(change)].entry for change in _causes(stray) if id(change) in credit), None)
+        if entry is not None:
+            _extend(entry.copies, swap.copies)
+            _extend(entry.notes, swap.notes)
+            _extend(entry.stale, swap.apart)
+        if not swap.left:
+            return False
+        # A function that is to be met under another name as it was cannot lead elsewhere.
+        if not swap.by_name and not swap.apart and stray.value is stray.storey.ground:
+            known = stray.storey.redirection is not None
+            slot = next(slot for slot in slots if any(stray is other for other in slot.strays))
+            if slot.redirect(stray.storey):
+                if entry is not None:
+                    entry.seam = SENT_ON
+                    _extend(entry.notes, [f"met {SENT_ON}: {text}" for text in swap.left])
+                return not known
+        gone = bool(stray.changes) and stray.changes[-1] not in stray.storey.changes
+        if gone and stray.changes[-1].step_aside(stray.value, swap.new):
+            return False
+        if entry is not None:
+            _extend(entry.stale, swap.left)
+        return False
 
     def _apply_one(self, item: Item) -> list[Item]:
         """Apply one patch; return those that were taken back because they must now go elsewhere."""
         if reason := plan.ruled_out(item):
             item.entry.state, item.entry.reason = "skipped", reason
             return []
+        if any(_is_executing(module) for module in item.patch.needs):
+            # Its import has led to that of the target; it is applied when it is done.
+            return []
         implementation = item.patch.load()
-        with self._state.lock:
+        with self._state.lock.held():
             if item.entry.state != "pending":
                 return []
-            module = sys.modules.get(item.patch.module, sys.modules[__name__])
+            target = sys.modules.get(item.patch.module)
+            module = sys.modules[__name__] if target is None else target
             whose = f"overlay {item.unit.name!r} ({item.unit.origin})"
             replaced = set(self._stand_ins)
-            result = Applied(self.slots)
-            try:
-                context = Context(self.slots, item.unit.rank, whose, self._stand_ins)
-                item.patch.apply(module, implementation, context, result)
-            except BaseException:
-                result.revert()
-                raise
-            for swap in result.swaps:
-                swap.kept = names_used(implementation)
-            item.applied, item.entry.state = result, "applied"
-            item.entry.seam, item.entry.notes = result.seam, result.notes
-            item.entry.copies, item.entry.stale = result.copies, result.stale
-            if rebuilt := pydantic_models.rebuild(_members([result])):
+            item.applied = Applied(self.slots, target)
+            context = Context(self.slots, item.unit.rank, whose, self._stand_ins)
+            item.patch.apply(module, implementation, context, item.applied)
+            item.entry.seam, item.entry.notes = item.applied.seam, item.applied.notes
+            item.entry.copies, item.entry.stale = item.applied.copies, item.applied.stale
+            if rebuilt := pydantic_models.rebuild(_members([item.applied])):
                 item.entry.notes.append(f"pydantic validators rebuilt: {', '.join(rebuilt)}")
+            item.entry.state = "applied"
             moved = self._patched_on(set(self._stand_ins) - replaced)
         # Members of a class that has just been replaced are patched on what stands for it now.
         self.back(moved)
         return moved
 
-    def _rebind(self, items: Sequence[Item], *, late: bool) -> None:
-        started = time.perf_counter()
-        swapped = [(item, swap) for item in items for swap in (item.applied.swaps if item.applied is not None else ())]
-        # Nobody has a copy of what was made a moment ago.
-        fresh = {id(swap.new) for _, swap in swapped}
-        _follow([swap for _, swap in swapped])
-        # A module that was imported just now has seldom given anything away, and looking for it takes a while.
-        rebind_everywhere([swap for _, swap in swapped if late or (swap.shared and id(swap.old) not in fresh)])
-        for item, swap in swapped:
-            item.entry.copies.extend(swap.copies)
-            item.entry.stale.extend(swap.stale)
-            item.entry.notes.extend(swap.notes)
-            item.entry.seconds += (time.perf_counter() - started) / len(swapped)
+    def _cannot_be_taken_back(self, item: Item, refused: Sequence[Exception]) -> list[Exception]:
+        why = "; ".join(f"{type(error).__name__}: {error}" for error in refused)
+        text = f"{item.entry.target} refuses to be changed back ({why}); the next disable() tries again"
+        item.entry.state, item.entry.reason = "failed", text
+        return [OverlayError(f"overlay {item.unit.name!r} ({item.unit.origin}): {text}.")]
+
+    def _note_running(self, items: Sequence[Item], *, late: bool) -> None:
+        """Note which targets are being called right now: those calls go on as they were."""
+        if not late:
+            return
+        codes = {frame.f_code for frame in frames.outside()}
+        for item in items:
+            for slot, _ in item.applied.changed if item.applied is not None else ():
+                function = function_of(slot.original)
+                if isinstance(function, FunctionType) and function.__code__ in codes:
+                    item.entry.stale.append("a call of it that runs right now, and goes on as it was")
 
     def _patched_on(self, classes: set[int]) -> list[Item]:
         """Return the patches of members of certain classes, given by id."""
@@ -183,15 +258,37 @@ def _turn(item: Item) -> tuple[int, int]:
     return item.patch.phase, item.unit.rank
 
 
+def _is_executing(name: str) -> bool:
+    module = sys.modules.get(name)
+    return module is not None and importing.is_initializing(module)
+
+
+def _slots_of(items: Iterable[Item]) -> list[Slot]:
+    slots = {id(slot): slot for item in items for applied in item.done for slot, _ in applied.changed}
+    return list(slots.values())
+
+
 def _members(results: Iterable[Applied]) -> list[pydantic_models.Member]:
     storages = [slot.storage for result in results for slot, _ in result.changed]
     return [(storage.owner, storage.name) for storage in storages if isinstance(storage, Attribute)]
 
 
+def _causes(stray: Stray) -> list[Change]:
+    """Return the changes on whose account a stray is one: the one that pushed it aside, or that it was made by."""
+    changes = sorted(stray.storey.changes, key=lambda change: (not change.decides, change.rank))
+    return [*(change for change in changes if change not in stray.changes), *reversed(stray.changes)]
+
+
+def _extend(texts: list[str], more: Iterable[str]) -> None:
+    texts.extend(text for text in dict.fromkeys(more) if text not in texts)
+
+
 def _follow(swaps: Sequence[Swap]) -> None:
     """Let each swap lead to the object that is in place after all of them."""
-    final = {id(swap.old): swap for swap in swaps}
+    final = {id(swap.old): swap for swap in swaps if swap.only is None}
     for swap in swaps:
+        if swap.only is not None:
+            continue
         seen = {id(swap)}
         while (further := final.get(id(swap.new))) is not None and id(further) not in seen:
             seen.add(id(further))

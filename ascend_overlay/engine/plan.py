@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ascend_overlay import process, versions
 from ascend_overlay.errors import ConfigError, ConflictError, did_you_mean, some_of
-from ascend_overlay.ledgers.records import Entry
+from ascend_overlay.ledgers import Entry
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.patches import Applied, Patch
 
@@ -20,17 +20,35 @@ if TYPE_CHECKING:
     from ascend_overlay.settings import Settings
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Item:
-    """One patch on its way: its ledger entry, and what it did once it is applied."""
+    """One patch on its way.
+
+    Attributes:
+        patch: the patch.
+        unit: the overlay that it belongs to.
+        entry: its entry in the ledger.
+        applied: what it did, once it is applied.
+        earlier: what it did to places that are no more: their module has executed again since.
+        foreign: what somebody else did to the places that it changed.
+        ineffective: why the target's users do not meet it, where they do not.
+    """
 
     patch: Patch
     unit: Unit
     entry: Entry
     applied: Applied | None = None
+    earlier: list[Applied] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+    ineffective: str | None = None
+
+    @property
+    def done(self) -> list[Applied]:
+        """All that it did and that is not taken back."""
+        return [*self.earlier, *([self.applied] if self.applied is not None else [])]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Unit:
     """One enabled overlay."""
 
@@ -195,6 +213,16 @@ def ruled_out(item: Item, *, now: bool = True) -> str | None:
         if reason:
             return reason
     return None
+
+
+def ruled_out_as_a_whole(unit: Unit) -> str | None:
+    """Return why no patch of the unit will ever apply in this process, or None where one does or may."""
+    conditions = [unit.overlay.when, *(item.patch.when for item in unit.items)]
+    if any(condition is not None and (condition.by_role or condition.late) for condition in conditions):
+        return None
+    if any(item.entry.state != "skipped" for item in unit.items):
+        return None
+    return unit.items[0].entry.reason
 
 
 def missing_vllm(units: Iterable[Unit]) -> str | None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
+from ascend_overlay.ledgers.entries import Entry
+from ascend_overlay.ledgers.ledger import Ledger
 from ascend_overlay.ledgers.table import add_rows, styled, summary
-
-if TYPE_CHECKING:
-    from ascend_overlay.ledgers.records import Entry, Ledger
 
 _Row = tuple[str, str, str, str, str, str]
 
@@ -39,8 +37,7 @@ def show(ledgers: Sequence[Ledger], console: Console) -> None:
         process = ledger.process
         text = f"{process['role']} (pid {process['pid']}): {summary(ledger)}"
         if ledger.operators:
-            counts = ", ".join(f"{name} {count}" for name, count in sorted(ledger.operators.items()))
-            text += f"; NPU operator calls: {counts}"
+            text += f"; NPU operator calls: {ledger.operator_calls()}"
         console.print(text, markup=False, highlight=False)
     for line in _remarks(ledgers):
         console.print(line, markup=False, highlight=False)

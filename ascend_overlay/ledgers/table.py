@@ -1,38 +1,30 @@
-"""The ledger as a table for the terminal."""
+"""Entries as a table for the terminal."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
 from ascend_overlay.errors import some_of
-
-if TYPE_CHECKING:
-    from ascend_overlay.ledgers.records import Entry, Ledger
+from ascend_overlay.ledgers.entries import Entry
 
 _STYLES = {"applied": "green", "pending": "cyan", "skipped": "dim", "failed": "bold red", "reverted": "yellow"}
 
 
-def as_table(ledger: Ledger) -> Table:
-    """Return the ledger as a rich table: one row a patch, one section an overlay."""
-    process = ledger.process
+def as_table(title: str, entries: Sequence[Entry]) -> Table:
+    """Return the entries of one process as a rich table: one row a patch, one section an overlay."""
     table = Table(
-        title=f"{process['role']} (pid {process['pid']})",
-        title_justify="left",
-        title_style="bold",
-        caption=summary(ledger),
-        caption_justify="left",
+        title=title, title_justify="left", title_style="bold", caption=summary(entries), caption_justify="left"
     )
     table.add_column("patch", no_wrap=True)
     table.add_column("state", no_wrap=True)
     table.add_column("what, or why not", overflow="fold", ratio=1)
-    add_rows(table, ledger, lambda entry: [styled(entry.state), escape(_about(entry))], width=38)
+    add_rows(table, entries, lambda entry: [styled(entry.state), escape(_about(entry))], width=38)
     return table
 
 
@@ -55,22 +47,12 @@ def add_rows(table: Table, entries: Iterable[Entry], cells: Callable[[Entry], li
         table.add_row(_patch(entry, width), *cells(entry))
 
 
-def as_text(ledger: Ledger, *, width: int = 120) -> str:
-    """Return the table as plain text, `width` columns wide at most."""
+def as_text(shown: RenderableType, *, width: int = 120) -> str:
+    """Return what rich would print as plain text, `width` columns wide at most."""
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    show(ledger, console)
+    console.print(shown)
     assert isinstance(console.file, io.StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
-
-
-def show(ledger: Ledger, console: Console) -> None:
-    """Print the table, the notes and the counts of NPU operators on `console`."""
-    console.print(as_table(ledger))
-    for overlay, text in ledger.notes:
-        console.print(f"note: {overlay}: {text}" if overlay else f"note: {text}", markup=False, highlight=False)
-    if ledger.operators:
-        counts = ", ".join(f"{name} {count}" for name, count in sorted(ledger.operators.items()))
-        console.print(f"NPU operator calls: {counts}", markup=False, highlight=False)
 
 
 def styled(state: str) -> str:
@@ -114,11 +96,12 @@ def _about(entry: Entry) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def summary(ledger: Ledger) -> str:
+def summary(entries: Iterable[Entry]) -> str:
     """Return how many patches are in which state, and what they cost."""
     states: dict[str, int] = {}
-    for entry in ledger:
+    seconds = 0.0
+    for entry in entries:
         states[entry.state] = states.get(entry.state, 0) + 1
+        seconds += entry.seconds
     text = ", ".join(f"{count} {state}" for state, count in states.items()) or "no patches"
-    seconds = sum(entry.seconds for entry in ledger)
     return f"{text}; {seconds * 1000:.0f} ms in all"

@@ -67,3 +67,10 @@ class LayerCase:
     rtol: float
     atol: float
     cpu_only: str = ""
+
+
+ATTENTION_CPU_ONLY = (
+    "attention is compared on the CPU alone: vLLM calls it through an operator of its own, for which its CPU platform "
+    "registers no other kernel. The operators of torch_npu in it are compared on the NPU, too."
+)
+"""The `cpu_only` of cases of attention layers."""

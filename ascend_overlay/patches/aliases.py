@@ -43,8 +43,8 @@ class ModuleAlias(Patch):
     def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
         applied.seam = "import"
         finder = _AliasFinder(self.target, self.implementation, applied.notes.append)
-        sys.meta_path.append(finder)
         applied.undo.append(finder.remove)
+        sys.meta_path.append(finder)
 
     def describe(self) -> str:
         return f"is {self.implementation}"

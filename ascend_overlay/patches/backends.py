@@ -55,7 +55,7 @@ class AttentionBackend(Patch):
             # An enumeration forgets no member, and its register() refuses a name that it has.
             applied.undo.append(functools.partial(_unregister, module, self.name))
             slot = context.slots.at(Item(names._member_map_, self.name))
-            name, read = self.name, functools.partial(names._member_map_.get, self.name)
+            name, read = self.name, functools.partial(self._new_member, names)
         else:
             slot = context.slots.at(Item(module._ATTN_OVERRIDES, known))
             name, read = known, functools.partial(module._ATTN_OVERRIDES.get, known)
@@ -70,20 +70,33 @@ class AttentionBackend(Patch):
         applied.change(slot, change)
         _forget_chosen()
 
+    def _new_member(self, names: Any) -> Any:
+        member = names._member_map_.get(self.name)
+        if not isinstance(member, names):
+            raise TargetError(
+                f"attention backend {self.name}: this vLLM takes no new name for an attention backend (0.32 is the "
+                f"first that does); take the place of one that it has: {', '.join(names.__members__)}."
+            )
+        return member
+
     def describe(self) -> str:
         return f"served by {self.implementation}"
 
 
 def _unregister(module: ModuleType, name: str) -> None:
     names = module.AttentionBackendEnum
+    # Where new names are not taken, the name itself became the key.
+    module._ATTN_OVERRIDES.pop(name, None)
     member = names._member_map_.pop(name, None)
     if member is None:
         return
     module._ATTN_OVERRIDES.pop(member, None)
     names._value2member_map_.pop(member.value, None)
-    names._member_names_.remove(name)
+    if name in names._member_names_:
+        names._member_names_.remove(name)
     # The metaclass keeps its members.
-    type.__delattr__(names, name)
+    if name in vars(names):
+        type.__delattr__(names, name)
 
 
 def _forget_chosen() -> None:

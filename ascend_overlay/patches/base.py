@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 from ascend_overlay.conditions import Condition
 from ascend_overlay.errors import TargetError, did_you_mean
-from ascend_overlay.places.bindings import Swap
 from ascend_overlay.places.slots import Change, Slot, Slots
 from ascend_overlay.places.target import Place, Target, find, locate, lookup, require
 from ascend_overlay.source.absence import absent
@@ -121,9 +120,9 @@ class Applied:
 
     Attributes:
         slots: the slots of this process.
+        module: the loaded module of the target; None where the patch waits for none.
         changed: the slots and what was added to each.
         seam: how the target was changed, for the ledger.
-        swaps: objects whose copies are to be re-bound.
         undo: further steps to take back, run last to first; each does no harm where nothing is to be taken back.
         notes: what the user should know: what is not covered and why.
         copies: places that hold the new object because of this patch, beyond re-bound names.
@@ -131,9 +130,9 @@ class Applied:
     """
 
     slots: Slots
+    module: ModuleType | None = None
     changed: list[tuple[Slot, Change]] = field(default_factory=list)
     seam: str = "patch"
-    swaps: list[Swap] = field(default_factory=list)
     undo: list[Callable[[], object]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     copies: list[str] = field(default_factory=list)
@@ -147,21 +146,33 @@ class Applied:
             change: how it changes.
             shared: somebody else may hold what the slot held first.
         """
-        untouched = not slot.changes
         self.changed.append((slot, change))
-        swap = slot.add(change)
-        if swap is not None:
-            swap.shared = shared or not untouched
-            self.swaps.append(swap)
+        slot.add(change, shared=shared)
 
-    def revert(self) -> list[Swap]:
-        """Take everything back; return the swaps that copies need."""
-        for step in reversed(self.undo):
-            step()
-        swaps = [slot.remove(change) for slot, change in reversed(self.changed)]
+    def revert(self) -> list[Exception]:
+        """Take everything back; return what refused to be taken back, which the next call tries again."""
+        errors: list[Exception] = []
+        left: list[Callable[[], object]] = []
+        while self.undo:
+            step = self.undo[-1]
+            try:
+                step()
+            except Exception as error:  # whatever somebody else's object raises that refuses to be changed
+                errors.append(error)
+                left.append(step)
+            self.undo.remove(step)
+        self.undo.extend(reversed(left))
+        for slot, change in reversed(self.changed):
+            try:
+                slot.remove(change)
+            except Exception as error:
+                errors.append(error)
+        return errors
+
+    def forget(self) -> None:
+        """Note that everything is taken back."""
         for slot, _ in self.changed:
             self.slots.release(slot)
-        return [swap for swap in swaps if swap is not None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,6 +207,12 @@ class Patch:
         """Patches with equal keys change the same thing."""
         return self.target
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The modules of the implementation, which `load` imports."""
+        values = [getattr(self, field_.name) for field_ in fields(self)]
+        return tuple(dict.fromkeys(Target.parse(value.text).module for value in values if isinstance(value, Ref)))
+
     def check(self) -> None:
         """Check what can be checked without importing anything: that the modules which the patch names exist.
 
@@ -226,6 +243,14 @@ class Patch:
         back by `applied.revert()`, whose steps must therefore do no harm where nothing was done yet.
         """
         raise NotImplementedError
+
+    def effect(self, applied: Applied) -> str | None:
+        """Return why the users of the target do not meet the patch, as a phrase, or None where they do.
+
+        Asked after applying, and whenever the ledger is read or written. What somebody else put in a changed place is
+        found by the engine itself.
+        """
+        return None
 
     def describe(self) -> str:
         """Return one phrase on what the patch puts in place."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from dataclasses import dataclass
 from types import ModuleType
@@ -10,6 +11,7 @@ from typing import Any, ClassVar
 from ascend_overlay.errors import ConflictError, TargetError
 from ascend_overlay.patches.base import Applied, Context, Patch, loaded, shown
 from ascend_overlay.patches.names import Decision, refuse_second
+from ascend_overlay.places.homes import homes_of
 from ascend_overlay.places.slots import Attribute, Item, Storage
 from ascend_overlay.places.target import MISSING
 
@@ -24,8 +26,9 @@ class Subclass(Patch):
 
     A vLLM layer (CustomOp, PluggableLayer) goes through vLLM's out-of-tree registry, which swaps the class when a layer
     is built; any other class has its name re-bound, with all copies. vLLM's registry knows exact names only, so classes
-    derived from the target are re-based onto the subclass, those that exist and those still to be defined. A derived
-    class that overrides what the subclass overrides too keeps its own behaviour, and the ledger says so.
+    derived from the target are re-based onto the subclass, those that exist and those still to be defined: they stay
+    subclasses of what the name leads to. What a derived class overrides, it goes on to override; a derived layer that
+    has a forward method of its own keeps the others, too, and the ledger says so.
     """
 
     implementation: Any
@@ -40,7 +43,7 @@ class Subclass(Patch):
         place = self.resolve(module, context)
         original = place.raw
         self._check(original, implementation)
-        storage, seam = _seam(place.owner, place.name, original)
+        storage, applied.seam = _seam(place.owner, place.name, original)
         slot = context.slots.at(storage)
         refuse_second(slot, self.target, context)
         if isinstance(storage, Item) and slot.original is not MISSING:
@@ -49,11 +52,16 @@ class Subclass(Patch):
                 f"the target {self.target} has been replaced already, in vLLM's layer registry and by nobody known to "
                 f"ascend_overlay: {shown(slot.original)}. Leave that registration or this overlay out."
             )
-        applied.seam = seam
-        change = Decision(rank=context.rank, whose=context.whose, new=implementation, borrowed=True)
+        change = Decision(
+            rank=context.rank,
+            whose=context.whose,
+            new=implementation,
+            borrowed=True,
+            homes=homes_of(implementation, module.__name__),
+        )
         applied.change(slot, change, shared=place.shared)
-        context.stand_ins[id(original)] = implementation
         applied.undo.append(lambda: context.stand_ins.pop(id(original), None))
+        context.stand_ins[id(original)] = implementation
         _rebase_all(original, implementation, applied)
         if isinstance(storage, Item):
             _rebase_future(original, implementation, applied)
@@ -81,12 +89,18 @@ class Subclass(Patch):
 
 
 def _seam(owner: Any, name: str, original: type) -> tuple[Storage, str]:
+    # A layer of somebody else's that is registered for one of vLLM's is looked up by the name of vLLM's.
+    if original.__module__.partition(".")[0] == "vllm" and _is_layer(original):
+        # register_oot() would also rename the layer, and `custom_ops=["+rms_norm"]` would no longer reach it.
+        registry = getattr(sys.modules[_LAYER_MODULE], _LAYER_REGISTRY)
+        return Item(registry, original.__name__), "vLLM layer registry"
+    return Attribute(owner, name), "name re-bound"
+
+
+def _is_layer(cls: type) -> bool:
     layers = sys.modules.get(_LAYER_MODULE)
     bases = tuple(getattr(layers, base) for base in ("CustomOp", "PluggableLayer") if hasattr(layers, base))
-    if bases and issubclass(original, bases):
-        # register_oot() would also rename the layer, and `custom_ops=["+rms_norm"]` would no longer reach it.
-        return Item(getattr(layers, _LAYER_REGISTRY), original.__name__), "vLLM layer registry"
-    return Attribute(owner, name), "name re-bound"
+    return bool(bases) and issubclass(cls, bases)
 
 
 def _rebase_all(original: type, implementation: type, applied: Applied) -> None:
@@ -98,19 +112,64 @@ def _rebase_all(original: type, implementation: type, applied: Applied) -> None:
 
 
 def _rebase(derived: type, original: type, implementation: type, applied: Applied) -> None:
+    """Base `derived` on `implementation` in place of `original`, so that it is one wherever the name is looked at."""
     name = f"{derived.__module__}.{derived.__qualname__}"
-    overridden = _overridden(derived, original) & _overridden(implementation, original)
-    if overridden:
-        applied.notes.append(f"{name} keeps its own {', '.join(sorted(overridden))}")
-        return
     before = derived.__bases__
+    own = _overridden(derived, original) & _overridden(implementation, original)
     try:
+        for member in _own_forward(derived, original, implementation):
+            _pin(derived, member, original, applied)
+        applied.undo.append(lambda: _set_bases(derived, before))
         derived.__bases__ = tuple(implementation if base is original else base for base in before)
     except TypeError as error:
         applied.stale.append(f"base class of {name} ({error})")
         return
-    applied.undo.append(lambda: setattr(derived, "__bases__", before))
+    if own:
+        applied.notes.append(f"{name} keeps its own {', '.join(sorted(own))}")
     applied.copies.append(f"{name} (base class)")
+
+
+def _set_bases(derived: type, bases: tuple[type, ...]) -> None:
+    if derived.__bases__ != bases:
+        derived.__bases__ = bases
+
+
+def _overridden(cls: type, original: type) -> set[str]:
+    """Return what `cls` has of its own of `original`'s behaviour."""
+    steps = cls.__mro__[: cls.__mro__.index(original)]
+    own = {n for step in steps for n, value in vars(step).items() if callable(value) or isinstance(value, property)}
+    return own - {"__init__", "__new__", "__init_subclass__", "__class_getitem__"}
+
+
+def _own_forward(derived: type, original: type, implementation: type) -> list[str]:
+    """Return the forward methods that a derived layer must not get from the implementation.
+
+    The forward methods of a layer are one behaviour in several forms. A derived layer that has any of its own means all
+    of them: those that it leaves out are those that it had from the original.
+    """
+    if not _is_layer(original):
+        return []
+    own = _forward_methods(derived, original)
+    theirs = _forward_methods(implementation, original)
+    return sorted(theirs - own) if own else []
+
+
+def _forward_methods(cls: type, original: type) -> set[str]:
+    steps = cls.__mro__[: cls.__mro__.index(original)]
+    return {name for step in steps for name in vars(step) if name.startswith("forward")}
+
+
+def _pin(derived: type, name: str, original: type, applied: Applied) -> None:
+    inherited = inspect.getattr_static(original, name, MISSING)
+    if inherited is MISSING or name in vars(derived):
+        return
+
+    def unpin() -> None:
+        if vars(derived).get(name) is inherited:
+            type.__delattr__(derived, name)
+
+    applied.undo.append(unpin)
+    type.__setattr__(derived, name, inherited)
 
 
 def _give_back(original: type, implementation: type, name: str) -> None:
@@ -118,19 +177,8 @@ def _give_back(original: type, implementation: type, name: str) -> None:
     children: list[type] = implementation.__subclasses__()
     for derived in children:
         names = vars(sys.modules.get(derived.__module__, sys))
-        if implementation in derived.__bases__ and names.get(name) is implementation:
+        if implementation in derived.__bases__ and names.get(name) in (implementation, original):
             derived.__bases__ = tuple(original if base is implementation else base for base in derived.__bases__)
-
-
-def _overridden(cls: type, original: type) -> set[str]:
-    """Return what `cls` overrides of `original`'s behaviour; every forward method of a layer counts as "forward"."""
-    own: set[str] = set()
-    for step in cls.__mro__[: cls.__mro__.index(original)]:
-        own |= {name for name, value in vars(step).items() if callable(value) or isinstance(value, (property,))}
-    own -= {"__init__", "__new__", "__init_subclass__", "__class_getitem__"}
-    if any(name.startswith("forward") for name in own):
-        own = {name for name in own if not name.startswith("forward")} | {"forward"}
-    return own
 
 
 def _rebase_future(original: type, implementation: type, applied: Applied) -> None:
@@ -147,12 +195,15 @@ def _rebase_future(original: type, implementation: type, applied: Applied) -> No
             _rebase(cls, original, implementation, applied)
 
     patched: Any = original
-    patched.__init_subclass__ = classmethod(init_subclass)  # type: ignore[arg-type]
+    ours = classmethod(init_subclass)  # type: ignore[arg-type]
 
     def restore() -> None:
+        if vars(original).get("__init_subclass__") is not ours:
+            return
         if had is MISSING:
             del patched.__init_subclass__
         else:
             patched.__init_subclass__ = had
 
     applied.undo.append(restore)
+    patched.__init_subclass__ = ours

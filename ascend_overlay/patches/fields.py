@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.errors import ConflictError, TargetError, did_you_mean
+from ascend_overlay.patches import wrappers
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
 from ascend_overlay.places import declared, fields, generated, keys
 from ascend_overlay.places.slots import Attribute, Change
@@ -20,7 +21,7 @@ from ascend_overlay.places.target import MISSING, Place, Target, find
 _INNERMOST = -1
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, slots=True)
 class Regenerated(Change):
     """A method that @dataclass wrote, as it would write it for the fields that the class has now."""
 
@@ -35,7 +36,7 @@ class Regenerated(Change):
         return current if inner is self.stock or declared.is_generated(self.cls, self.name, inner) else inner
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, slots=True)
 class _Shown(Change):
     """`add_cli_args` of an arguments class: the default of the flag is that of the field."""
 
@@ -45,11 +46,15 @@ class _Shown(Change):
     _outer: Any = None
 
     def value(self, inner: Any) -> Any:
-        from ascend_overlay.patches.wrappers import wrapped
-
-        if self._inner is not inner:
-            self._inner, self._outer = inner, wrapped(inner, self._call)
+        if self._inner is not inner or wrappers.stepped_aside(self._outer):
+            self._inner, self._outer = inner, wrappers.wrapped(inner, self._call, member=True)
         return self._outer
+
+    def step_aside(self, value: Any, inner: Any) -> bool:
+        if not wrappers.made_by_us(value):
+            return False
+        wrappers.step_aside(value, inner)
+        return True
 
     def _call(self, function: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         parser = function(*args, **kwargs)

@@ -16,7 +16,7 @@ from ascend_overlay.places.slots import Attribute, Change
 from ascend_overlay.places.target import MISSING, Place, Target
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, slots=True)
 class OneMore(Change):
     """The Literal that is there, with one more value. The same inner Literal gives the same again."""
 

@@ -13,7 +13,7 @@ from ascend_overlay.places.slots import Attribute, Change
 from ascend_overlay.places.target import MISSING, Place, Target, find
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, slots=True)
 class _Missing(Change):
     """`_missing_` of an enumeration, which those ask who compiled the table of its values earlier (msgspec)."""
 

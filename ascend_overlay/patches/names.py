@@ -10,16 +10,18 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.errors import ConflictError, SignatureError, TargetError
-from ascend_overlay.patches import signatures
+from ascend_overlay.patches import signatures, wrappers
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
 from ascend_overlay.patches.generated import once, own_generated, wrap_derived
 from ascend_overlay.places import declared
 from ascend_overlay.places.bindings import rebindable
+from ascend_overlay.places.functions import Redirection, dressed_like, function_of, twin
+from ascend_overlay.places.homes import homes_of
 from ascend_overlay.places.slots import Attribute, Change, Slot
 from ascend_overlay.places.target import MISSING, Place, Target, find
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, slots=True)
 class Decision(Change):
     """A value that does not depend on what it replaces."""
 
@@ -29,22 +31,34 @@ class Decision(Change):
     def value(self, inner: Any) -> Any:
         return self.new
 
+    def step_aside(self, value: Any, inner: Any) -> bool:
+        # A function of our own making: see _copied().
+        function, instead = function_of(value), function_of(inner)
+        if self.borrowed or not isinstance(function, types.FunctionType) or not callable(instead):
+            return False
+        Redirection(function).lead_to(instead)
+        return True
 
-@dataclass(eq=False, kw_only=True)
+
+@dataclass(eq=False, kw_only=True, slots=True)
 class _Layer(Change):
-    """A wrapper. The same inner object gives the same wrapper object again, so that copies stay recognisable."""
+    """A wrapper. The same inner object gives the same outer object again, so that copies stay recognisable."""
 
     wrapper: Any
+    member: bool
     _inner: Any = MISSING
     _outer: Any = None
 
     def value(self, inner: Any) -> Any:
-        # Imported here: a process in which nothing is wrapped never pays for wrapt.
-        from ascend_overlay.patches.wrappers import wrapped
-
-        if self._inner is not inner:
-            self._inner, self._outer = inner, wrapped(inner, self.wrapper)
+        if self._inner is not inner or wrappers.stepped_aside(self._outer):
+            self._inner, self._outer = inner, wrappers.wrapped(inner, self.wrapper, member=self.member)
         return self._outer
+
+    def step_aside(self, value: Any, inner: Any) -> bool:
+        if not wrappers.made_by_us(value):
+            return False
+        wrappers.step_aside(value, inner)
+        return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +97,14 @@ class Wrap(Patch):
         declared.refuse_uncalled(self.target, place.owner, place.name)
         written = place.own and declared.is_generated(place.owner, place.name, raw)
         wrapper = once(implementation) if written else implementation
-        make = functools.partial(_Layer, rank=context.rank, whose=context.whose, wrapper=wrapper)
+        make = functools.partial(
+            _Layer,
+            rank=context.rank,
+            whose=context.whose,
+            wrapper=wrapper,
+            member=isinstance(place.owner, type),
+            homes=homes_of(implementation, module.__name__),
+        )
         slot = context.slots.at(Attribute(place.owner, place.name))
         if slot.under is MISSING:
             slot.under = _inherited(place.owner, place.name, raw)
@@ -135,17 +156,18 @@ class Replace(Patch):
             )
         slot = context.slots.at(Attribute(place.owner, place.name))
         refuse_second(slot, self.target, context)
-        new = _dressed_like(place.raw, _copied(implementation, place.raw))
-        change = Decision(rank=context.rank, whose=context.whose, new=new)
+        new = dressed_like(place.raw, _copied(implementation, place.raw))
+        homes = homes_of(implementation, module.__name__)
+        change = Decision(rank=context.rank, whose=context.whose, new=new, homes=homes)
         applied.change(slot, change, shared=place.shared)
 
     def _check_signature(self, raw: Any, implementation: Any) -> None:
-        function = _function_of(raw)
+        function = function_of(raw)
         if not callable(function) or not callable(implementation):
             raise TargetError(
                 f"the target {self.target} is {shown(raw)}, which is not callable; use overlay.attribute."
             )
-        original, ours = signatures.of(function), signatures.of(_function_of(implementation))
+        original, ours = signatures.of(function), signatures.of(function_of(implementation))
         if original is None or ours is None:
             return
         if why := signatures.mismatch(original, ours):
@@ -242,16 +264,6 @@ def _namesakes(place: Place) -> list[str]:
     ]
 
 
-def _function_of(raw: Any) -> Any:
-    if isinstance(raw, (staticmethod, classmethod)):
-        return raw.__func__
-    if isinstance(raw, property):
-        return raw.fget
-    if isinstance(raw, functools.cached_property):
-        return raw.func
-    return raw
-
-
 def _copied(function: Any, raw: Any) -> Any:
     """Return a function object of our own, so that whoever imports the target later holds nothing but the target.
 
@@ -259,33 +271,11 @@ def _copied(function: Any, raw: Any) -> Any:
     """
     if not isinstance(function, types.FunctionType):
         return function
-    copy = types.FunctionType(
-        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
-    )
-    copy.__kwdefaults__ = function.__kwdefaults__
-    copy.__dict__.update(function.__dict__)
-    copy.__annotations__, copy.__doc__ = function.__annotations__, function.__doc__
-    named = _function_of(raw)
+    copy = twin(function)
+    named = function_of(raw)
     for attribute in ("__module__", "__name__", "__qualname__"):
         setattr(copy, attribute, getattr(named, attribute, getattr(function, attribute)))
     return copy
-
-
-def _dressed_like(raw: Any, function: Any) -> Any:
-    """Return `function` as the kind of descriptor that `raw` is."""
-    if isinstance(function, (staticmethod, classmethod, property, functools.cached_property)):
-        return function
-    if isinstance(raw, staticmethod):
-        return staticmethod(function)
-    if isinstance(raw, classmethod):
-        return classmethod(function)
-    if isinstance(raw, property):
-        return property(function, raw.fset, raw.fdel, raw.__doc__)
-    if isinstance(raw, functools.cached_property):
-        fresh = functools.cached_property(function)
-        fresh.attrname = raw.attrname
-        return fresh
-    return function
 
 
 def _inherited(owner: Any, name: str, raw: Any) -> Any:
@@ -293,27 +283,19 @@ def _inherited(owner: Any, name: str, raw: Any) -> Any:
     if not isinstance(owner, type):
         return raw
     raw = next((vars(base)[name] for base in owner.__mro__[1:] if name in vars(base)), raw)
+
+    def static(*args: Any, **kwargs: Any) -> Any:
+        return getattr(super(owner, owner), name)(*args, **kwargs)
+
+    def bound(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return getattr(super(owner, self), name)(*args, **kwargs)
+
     if isinstance(raw, staticmethod):
-
-        @functools.wraps(raw.__func__)
-        def static(*args: Any, **kwargs: Any) -> Any:
-            return getattr(super(owner, owner), name)(*args, **kwargs)
-
-        return staticmethod(static)
+        return staticmethod(wrappers.forwarding(raw.__func__, static))
     if isinstance(raw, classmethod):
-
-        @functools.wraps(raw.__func__)
-        def of_class(cls: Any, *args: Any, **kwargs: Any) -> Any:
-            return getattr(super(owner, cls), name)(*args, **kwargs)
-
-        return classmethod(of_class)
+        return classmethod(wrappers.forwarding(raw.__func__, bound))
     if isinstance(raw, property):
         return property(lambda self: getattr(super(owner, self), name), raw.fset, raw.fdel, raw.__doc__)
     if isinstance(raw, types.FunctionType):
-
-        @functools.wraps(raw)
-        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-            return getattr(super(owner, self), name)(*args, **kwargs)
-
-        return method
+        return wrappers.forwarding(raw, bound)
     return raw

@@ -54,17 +54,22 @@ class SetItem(Patch):
         return f"[{self.item!r}] = {shown(self.value)}"
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, slots=True)
 class ByCall(Change):
     """A decision that is made by calling the registry's own function, then read back."""
 
     call: Callable[[], object]
     read: Callable[[], Any]
     decides: bool = True
+    _made: Any = MISSING
 
     def value(self, inner: Any) -> Any:
-        self.call()
-        return self.read()
+        if self._made is MISSING:
+            self.busy = True
+            self.call()
+            self._made = self.read()
+            self.busy = False
+        return self._made
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,92 +1,145 @@
-"""The wrapper object that `overlay.wrap` installs."""
+"""What `overlay.wrap` installs: an object of the kind of its target, around whose calls a wrapper runs.
+
+A wrapper is called as wrapt calls one: `wrapper(wrapped, instance, args, kwargs)`. `instance` is the object of a
+method, the class of a class method, and None for any other function; `wrapped` is bound to it already.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
-import importlib
+import sys
+import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
-import wrapt
+from ascend_overlay.patches import signatures
+from ascend_overlay.patches.shells import Link, free, is_plain, link_of, method, shell
 
 WrapperFunction = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
 
-
-class _BoundOverlayWrapper(wrapt.BoundFunctionWrapper[Any, Any]):
-    def __copy__(self) -> Any:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        # As a bound method is: the copy belongs to the copy of the instance.
-        instance = self._self_instance
-        if instance is None or isinstance(instance, type):
-            return self
-        return self._self_parent.__get__(copy.deepcopy(instance, memo), type(instance))
-
-    def __reduce__(self) -> Any:
-        return _reduce(self)
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return _reduce(self)
+_PROXIES = "ascend_overlay.patches.proxies"
 
 
-class OverlayWrapper(wrapt.FunctionWrapper[Any, Any]):
-    """A wrapt FunctionWrapper that can be pickled and copied, as a function can.
+def wrapped(inner: Any, wrapper: WrapperFunction, *, member: bool) -> Any:
+    """Return `inner`, a callable or any method descriptor, with `wrapper` around its calls.
 
-    vLLM hands functions to multiprocessing (``Process(target=EngineCoreProc.run_engine_core)``), which pickles them
-    by name under the spawn start method; the child looks the name up and finds what its own overlays made of it.
+    A plain function gives a plain function, and a descriptor of one a descriptor of one: they are bound, copied,
+    pickled and looked into as what they stand for. Everything else is put into a proxy.
+
+    Args:
+        inner: what is wrapped.
+        wrapper: the wrapper.
+        member: `inner` is what a class has under a name, so that a function is a method.
     """
-
-    __bound_function_wrapper__ = _BoundOverlayWrapper
-
-    def __copy__(self) -> Any:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return self
-
-    def __reduce__(self) -> Any:
-        return _reduce(self)
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return _reduce(self)
-
-
-def wrapped(inner: Any, wrapper: WrapperFunction) -> Any:
-    """Return `inner` (a function or any method descriptor) with `wrapper` around its calls."""
     if isinstance(inner, property):
-        return _wrapped_property(inner, wrapper)
+        if inner.fget is None:
+            raise TypeError("the property cannot be read, so there is no call to wrap")
+        return inner.getter(_function(inner.fget, wrapper, method))
     if isinstance(inner, functools.cached_property):
-        fresh = functools.cached_property(_getter(inner.func, wrapper))
-        fresh.attrname, fresh.__doc__ = inner.attrname, inner.__doc__
+        fresh = copy.copy(inner)
+        fresh.func = _function(inner.func, wrapper, method)
         return fresh
+    if isinstance(inner, types.FunctionType):
+        return _function(inner, wrapper, method if member else free)
+    if type(inner) is staticmethod and isinstance(inner.__func__, types.FunctionType):
+        return _with_attributes(staticmethod(_function(inner.__func__, wrapper, free)), inner)
+    if type(inner) is classmethod and isinstance(inner.__func__, types.FunctionType):
+        return _with_attributes(classmethod(_function(inner.__func__, wrapper, method)), inner)
+    # Imported here: where plain functions are wrapped, nobody pays for wrapt.
+    from ascend_overlay.patches.proxies import OverlayWrapper
+
     return OverlayWrapper(inner, wrapper)
 
 
-def _wrapped_property(inner: property, wrapper: WrapperFunction) -> property:
-    if inner.fget is None:
-        raise TypeError("the property cannot be read, so there is no call to wrap")
-    return property(_getter(inner.fget, wrapper), inner.fset, inner.fdel, inner.__doc__)
+def made_by_us(value: Any) -> bool:
+    """Tell whether wrapped() made `value`."""
+    return link_of(_function_in(value)) is not None or _is_proxy(value)
 
 
-def _getter(function: Callable[[Any], Any], wrapper: WrapperFunction) -> Callable[[Any], Any]:
-    @functools.wraps(function)
-    def get(self: Any) -> Any:
-        return wrapper(functools.partial(function, self), self, (), {})
+def step_aside(outer: Any, inner: Any) -> None:
+    """Turn what wrapped() made into something that passes its calls on to `inner`, for everybody who holds it.
 
-    return get
+    Done twice, it does the same; a wrapper that is running runs to its end.
+
+    Args:
+        outer: what wrapped() made.
+        inner: what its calls go to: of the kind of what it was made of (a static method for a static method, ...).
+
+    Raises:
+        TypeError: wrapped() did not make `outer`.
+    """
+    if _is_proxy(outer):
+        sys.modules[_PROXIES].step_aside(outer, inner)
+        return
+    function, target = _function_in(outer), _function_in(inner)
+    link = link_of(function)
+    if link is None:
+        raise TypeError(f"{outer!r} was not made by overlay.wrap, so it cannot step aside.")
+    # In this order: a call in another thread may be between any two of them.
+    link.inner = target
+    function.__code__ = shell(target, target).__code__
+    function.__defaults__ = None
+    link.aside = True
+    _dress(function, target)
 
 
-def _by_name(module: str, qualified: str) -> Any:
-    found: Any = importlib.import_module(module)
-    for name in qualified.split("."):
-        found = getattr(found, name)
-    return found
+def stepped_aside(outer: Any) -> bool:
+    """Tell whether what wrapped() made has stepped aside."""
+    if _is_proxy(outer):
+        return bool(sys.modules[_PROXIES].stepped_aside(outer))
+    link = link_of(_function_in(outer))
+    return link is not None and link.aside
 
 
-def _reduce(wrapper: Any) -> Any:
-    instance = getattr(wrapper, "_self_instance", None)
-    if instance is not None and not isinstance(instance, type):
-        return getattr, (instance, wrapper.__name__)
-    return _by_name, (wrapper.__module__, wrapper.__qualname__)
+def forwarding(like: Callable[..., Any], call: Callable[..., Any]) -> types.FunctionType:
+    """Return a function that passes its calls to `call` and otherwise looks like `like`."""
+    return _dress(shell(like, call), like)
+
+
+def _function(inner: Any, wrapper: WrapperFunction, make: Callable[[Link], Any]) -> types.FunctionType:
+    """Return a function of the kind of `inner`, made by `make`, that calls `wrapper` around `inner`."""
+    if not isinstance(inner, types.FunctionType):
+        # The getter of a property may be anything; what is bound has to be a function.
+        inner = forwarding(inner, inner)
+    function = make(Link(inner, wrapper))
+    return _dress(function if is_plain(inner) else shell(inner, function), inner)
+
+
+def _dress(function: Any, inner: Any) -> types.FunctionType:
+    """Give `function` the name and attributes of `inner`, and its signature."""
+    vars(function).pop("__signature__", None)
+    function.__annotations__ = {}
+    dressed: Any = functools.update_wrapper(function, inner)
+    # inspect.getfullargspec() and its like do not look at what is wrapped.
+    if (signature := signatures.of(inner)) is not None:
+        dressed.__signature__ = signature
+    return cast(types.FunctionType, dressed)
+
+
+def _with_attributes(fresh: Any, inner: Any) -> Any:
+    """Return a static or class method with the attributes that somebody has set on `inner`."""
+    for name, value in vars(inner).items():
+        if name not in vars(fresh):
+            with contextlib.suppress(AttributeError, TypeError):
+                setattr(fresh, name, value)
+    return fresh
+
+
+def _function_in(value: Any) -> Any:
+    """Return the function of a method descriptor; anything else is returned as it is."""
+    if _is_proxy(value):
+        return value
+    if isinstance(value, (staticmethod, classmethod)):
+        return value.__func__
+    if isinstance(value, property):
+        return value.fget
+    if isinstance(value, functools.cached_property):
+        return value.func
+    return value
+
+
+def _is_proxy(value: Any) -> bool:
+    # By its type: a proxy says that it is of the class of what it wraps.
+    return type(value).__module__ == _PROXIES

@@ -2,7 +2,8 @@
 
 ``from x import y`` copies the object, and so do class attributes, registries, default arguments and partials. One pass
 of the garbage collector over the process finds the holders of all replaced objects. A holder that can be changed is;
-what holds the object and cannot be changed (a live instance, a closure, a bound method) is reported as stale.
+what holds the object and cannot be changed (a live instance, a closure, a dispatcher of operators) is left behind: the
+caller may send the calls of the object itself elsewhere, and reports the rest as stale.
 """
 
 from __future__ import annotations
@@ -13,18 +14,19 @@ import functools
 import gc
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ascend_overlay.places import holders
+from ascend_overlay.places import holders, immutable, references
 
 _DEPTH = 5
 """How deep a copy can be inside immutable containers: a tuple in a tuple, and so on."""
 _SHARED_CONSTANTS = (type(None), bool, int, float, complex, str, bytes, tuple, frozenset)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Swap:
     """One object that gives way to another, and what became of its holders.
 
@@ -34,12 +36,15 @@ class Swap:
         name: the attribute name of the target.
         owner: the target's owner; its own attribute `name` is not a copy.
         by_name: only holders that call it `name` are copies: an attribute was set, the object itself was not replaced.
-        borrowed: `new` exists in its own right, elsewhere, under its own name.
+        borrowed: `old` exists in its own right, elsewhere, under its own name.
         restoring: `new` is what was there first; `old` goes.
         shared: somebody beside the target may hold `old`.
-        kept: names of globals, "module.name", that keep `old` because the implementation itself uses them.
+        kept: modules, or names in them, that keep `old`, because the implementation uses it there.
+        only: modules, or names in them, that are the only holders to be re-bound; None: all are.
+        stray: on whose behalf; for the caller.
         copies: filled in: the names of the holders that were re-bound.
-        stale: filled in: descriptions of the holders that keep `old`.
+        left: filled in: descriptions of the holders that keep `old`, and could not be re-bound.
+        apart: filled in: descriptions of those that keep it, and are to keep it.
         notes: filled in: what else is to be known.
     """
 
@@ -52,9 +57,21 @@ class Swap:
     restoring: bool = False
     shared: bool = True
     kept: frozenset[str] = frozenset()
+    only: frozenset[str] | None = None
+    stray: Any = None
     copies: list[str] = field(default_factory=list)
-    stale: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    apart: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_thorough(self) -> bool:
+        """Whether holders are re-bound that else are left alone: the variables of closures, attributes of objects.
+
+        What a patch put in the world goes out of it wherever it got to, unless others may have it in its own right; and
+        what an implementation holds is its own.
+        """
+        return (self.restoring and not self.borrowed) or self.only is not None
 
 
 def rebindable(value: Any) -> bool:
@@ -64,34 +81,26 @@ def rebindable(value: Any) -> bool:
 
 def is_shared(namespace: Any, name: str) -> bool:
     """Tell whether anybody beside `namespace` may hold what it has under `name`."""
-    return sys.getrefcount(namespace[name]) > _UNSHARED or isinstance(namespace[name], type)
-
-
-def names_used(implementation: Any) -> frozenset[str]:
-    """Return the globals, as "module.name", that the code of a function or class names."""
-    found: set[str] = set()
-    members = vars(implementation).values() if isinstance(implementation, type) else [implementation]
-    for member in members:
-        accessors = (member.fget, member.fset, member.fdel) if isinstance(member, property) else (member,)
-        for accessor in accessors:
-            function = getattr(accessor, "__func__", accessor)
-            if isinstance(function, types.FunctionType):
-                module = function.__globals__.get("__name__")
-                found |= {f"{module}.{name}" for name in _names_in(function.__code__)}
-    return frozenset(found)
+    if isinstance(namespace[name], type) or sys.getrefcount(namespace[name]) > _UNSHARED:
+        return True
+    inside = getattr(namespace[name], "__func__", None)
+    # A variable and the descriptor hold it.
+    return bool(_weak_holders(namespace[name])) or (inside is not None and sys.getrefcount(inside) > _UNSHARED + 1)
 
 
 def rebind_everywhere(swaps: Sequence[Swap]) -> None:
-    """Re-bind every copy in the process that can be re-bound, and describe the rest as stale."""
-    _forget_unheld()
+    """Re-bind every copy in the process that can be re-bound, and describe the rest."""
+    immutable.forget_unheld()
     with unfrozen():
+        first = True
         for _ in range(_DEPTH):
             if not swaps:
                 break
-            swaps = _Sweep(swaps).run()
+            swaps = _Sweep(swaps).run(count=first)
+            first = False
     # The last ones, where there are more than so many levels.
     swaps = ()
-    _forget_unheld()
+    immutable.forget_unheld()
 
 
 @contextlib.contextmanager
@@ -114,93 +123,152 @@ class _Sweep:
         self.by_id: dict[int, list[Swap]] = {}
         for swap in swaps:
             self.by_id.setdefault(id(swap.old), []).append(swap)
-        self.further: dict[int, _Rebuilding] = {}
+        self.further: dict[int, list[_Rebuilding]] = {}
 
-    def run(self) -> list[Swap]:
-        """Re-bind; return the swaps of immutable holders that were built anew, for whoever holds those."""
+    def run(self, *, count: bool) -> list[Swap]:
+        """Re-bind; return the swaps of immutable holders that were built anew, for whoever holds those.
+
+        Args:
+            count: see whether there are holders that the garbage collector does not know of.
+        """
         olds = [swaps[0].old for swaps in self.by_id.values()]
-        own = {id(olds), *(id(vars(swap)) for swaps in self.by_id.values() for swap in swaps)}
-        found = [referrer for referrer in holders.referrers(olds) if id(referrer) not in own]
+        probe = references.Probe() if count else None
+        wanted = [*olds, probe.subject] if probe is not None else olds
+        own = {id(olds), id(wanted)}
+        every = holders.referrers(wanted)
+        own.add(id(every))
+        unseen, running = references.unseen(wanted, every, probe) if probe is not None else (set(), {})
+        found = [referrer for referrer in every if id(referrer) not in own and not isinstance(referrer, Swap)]
         owners = [swap.owner for swaps in self.by_id.values() for swap in swaps]
         self.names = holders.Names(found, own, [owner for owner in owners if isinstance(owner, type)])
         for referrer in found:
-            if not isinstance(referrer, Swap):
-                self._visit(referrer)
-        return list(self.further.values())
+            self._visit(referrer)
+        for swaps in self.by_id.values():
+            self._look_for_the_unseen(swaps, unseen, running)
+        return [swap for swaps in self.further.values() for swap in swaps]
 
     def _visit(self, found: Any) -> None:
-        if isinstance(found, (dict, list, set)) and self.names.is_ours(found):
+        if isinstance(found, (dict, list, set, tuple)) and self.names.is_ours(found):
             return
         if isinstance(found, dict):
             self._visit_dict(found)
         elif isinstance(found, (list, collections.deque)):
             for index, value in enumerate(_items(found)):
                 self._rebind(
-                    value, None, f"{self.names.of(found)}[{index}]", functools.partial(_set_index, found, index)
+                    value,
+                    None,
+                    lambda i=index: f"{self.names.of(found)}[{i}]",
+                    functools.partial(_set_index, found, index),
                 )
         elif isinstance(found, set):
             for value in list(set.__iter__(found)):
-                self._rebind(value, None, f"{self.names.of(found)}{{}}", functools.partial(_exchange, found, value))
-        elif type(found) in _REBUILDABLE:
+                put = functools.partial(_exchange, found, value)
+                self._rebind(value, None, lambda: f"{self.names.of(found)}{{}}", put)
+        elif immutable.is_rebuildable(found):
             self._rebuild(found)
         elif isinstance(found, functools.partial):
             self._visit_partial(found)
         elif isinstance(found, types.FunctionType):
             self._visit_function(found)
+        elif isinstance(found, types.CellType):
+            self._visit_cell(found)
         else:
-            self._report(found)
+            self._visit_object(found)
 
     def _visit_dict(self, found: dict[Any, Any]) -> None:
         # By the methods of dict: a subclass may load what it is asked for (transformers' lazy mappings).
         for key, value in list(dict.items(found)):
-            if id(value) not in self.by_id:
-                continue
-            home = self.names.home(found, key, value)
-            if home is None:
-                put = functools.partial(found.__setitem__, key)
-                self._rebind(value, None, f"{self.names.of(found)}[{key!r}]", put)
-            elif isinstance(home, types.ModuleType):
-                self._rebind(value, key, f"{home.__name__}.{key}", functools.partial(found.__setitem__, key))
-            elif isinstance(home, type):
-                where = f"{home.__module__}.{home.__qualname__}.{key}"
-                self._rebind(value, key, where, functools.partial(type.__setattr__, home, key), of_class=True)
-            elif isinstance(home, types.FunctionType):
-                # Its defaults are copies; __wrapped__ and annotations are as they should be.
-                if home.__kwdefaults__ is found:
-                    where = f"{holders.described(home)}(default {key})"
-                    self._rebind(value, None, where, functools.partial(found.__setitem__, key))
-            elif not holders.is_ours(home):
-                self._stale(value, f"attribute {key} of {holders.described(home)}")
+            if id(value) in self.by_id:
+                self._visit_entry(found, key, value)
+        for key in list(dict.keys(found)):
+            if id(key) in self.by_id:
+                put = functools.partial(_change_key, found, key)
+                self._rebind(key, None, lambda: f"a key of {self.names.of(found)}", put, thoroughly=True)
+
+    def _visit_entry(self, found: dict[Any, Any], key: Any, value: Any) -> None:
+        home = self.names.home(found, key, value)
+        put = functools.partial(found.__setitem__, key)
+        if home is None:
+            self._rebind(value, None, lambda: f"{self.names.of(found)}[{key!r}]", put)
+        elif isinstance(home, types.ModuleType):
+            self._rebind(value, key, lambda: f"{home.__name__}.{key}", put)
+        elif isinstance(home, type):
+            put = functools.partial(type.__setattr__, home, key)
+            self._rebind(value, key, lambda: f"{home.__module__}.{home.__qualname__}.{key}", put, of_class=True)
+        elif isinstance(home, types.FunctionType):
+            # Its defaults are copies; __wrapped__ and annotations are as they should be.
+            if home.__kwdefaults__ is found and not key.startswith("__ascend_overlay"):
+                self._rebind(value, None, lambda: f"{holders.described(home)}(default {key})", put)
+            elif home.__kwdefaults__ is not found:
+                self._rebind(
+                    value, None, lambda: f"{holders.described(home)}.{key}", put, thoroughly=True, silently=True
+                )
+        elif not holders.is_ours(home):
+            self._rebind(value, None, lambda: f"attribute {key} of {holders.described(home)}", put, thoroughly=True)
 
     def _visit_partial(self, found: Any) -> None:
-        if id(found.func) in self.by_id:
-            put = functools.partial(_set_partial, found, "func")
-            self._rebind(found.func, None, f"{self.names.of(found)}(function)", put)
-        if id(found.args) in self.by_id:
-            put = functools.partial(_set_partial, found, "args")
-            self._rebind(found.args, None, f"{self.names.of(found)}(arguments)", put)
+        for part, words in (("func", "(function)"), ("args", "(arguments)")):
+            value = getattr(found, part)
+            put = functools.partial(_set_partial, found, part)
+            self._rebind(value, None, lambda w=words: f"{self.names.of(found)}{w}", put)
 
     def _visit_function(self, found: types.FunctionType) -> None:
-        if id(found.__defaults__) in self.by_id:
-            put = functools.partial(setattr, found, "__defaults__")
-            self._rebind(found.__defaults__, None, f"{holders.described(found)}(default", put)
+        put = functools.partial(setattr, found, "__defaults__")
+        self._rebind(found.__defaults__, None, lambda: f"{holders.described(found)}(default", put)
+
+    def _visit_cell(self, found: types.CellType) -> None:
+        value = found.cell_contents
+        put = functools.partial(setattr, found, "cell_contents")
+        for swap in self.by_id.get(id(value), ()):
+            if text := self.names.keeper(found, swap.old):
+                self._rebind(value, None, lambda t=text: t, put, thoroughly=True, swap=swap)
+
+    def _visit_object(self, found: Any) -> None:
+        if holders.is_ours(found):
+            return
+        for held in gc.get_referents(found):
+            for swap in self.by_id.get(id(held), ()):
+                if swap.by_name or not (text := self.names.keeper(found, swap.old)):
+                    continue
+                put = holders.slot_setter(found, swap.old)
+                if put is not None:
+                    self._rebind(held, None, lambda t=text: t, put, thoroughly=True, swap=swap)
+                elif swap.only is None:
+                    _left(swap, text)
+
+    def _look_for_the_unseen(self, swaps: list[Swap], unseen: set[int], running: dict[int, list[str]]) -> None:
+        for swap in swaps:
+            if swap.only is None and not swap.by_name and not swap.restoring:
+                frames = dict.fromkeys(running.get(id(swap.old), ()))
+                swap.notes.extend(f"{name}, which runs right now, keeps the original in a variable" for name in frames)
+            if swap.by_name or swap.only is not None or isinstance(swap.old, type) or isinstance(swap, _Rebuilding):
+                continue
+            if id(swap.old) in unseen:
+                _left(swap, "somebody outside of Python's reach, such as PyTorch's dispatcher of operators")
+            if weak := _weak_holders(swap.old):
+                _left(swap, f"{weak} weak reference{'s' if weak > 1 else ''}")
 
     def _rebuild(self, found: Any) -> None:
         """Have an immutable holder built anew, with the new objects in it, and put in place of the old one."""
-        if (
-            id(found) in self.by_id
-            or id(found) in self.further
-            or (isinstance(found, tuple) and self.names.is_of_type(found))
-        ):
+        if id(found) in self.by_id or id(found) in self.further:
             return
-        parts: list[tuple[Swap, str]] = []
-        fresh = _rebuilt(found, self._new_for(parts))
-        if parts:
-            self.further[id(found)] = _Rebuilding(found, fresh, shared=True, parts=parts)
+        if isinstance(found, tuple) and self.names.is_of_type(found):
+            return
+        variants = dict.fromkeys(swap.only for part in _parts(found) for swap in self.by_id.get(id(part), ()))
+        for only in variants:
+            parts: list[tuple[Swap, str]] = []
+            fresh = immutable.rebuilt(found, self._new_for(parts, only))
+            if not parts:
+                continue
+            kept = frozenset[str]().union(*(swap.kept for swap, _ in parts))
+            restoring = any(swap.restoring for swap, _ in parts)
+            self.further.setdefault(id(found), []).append(
+                _Rebuilding(found, fresh, kept=kept, only=only, restoring=restoring, parts=parts)
+            )
 
-    def _new_for(self, parts: list[tuple[Swap, str]]) -> Callable[[Any, str], Any]:
+    def _new_for(self, parts: list[tuple[Swap, str]], only: frozenset[str] | None) -> Callable[[Any, str], Any]:
         def new_for(value: Any, suffix: str) -> Any:
-            swaps = [swap for swap in self.by_id.get(id(value), ()) if not swap.by_name]
+            swaps = [swap for swap in self.by_id.get(id(value), ()) if not swap.by_name and swap.only == only]
             if not swaps:
                 return value
             parts.append((swaps[0], suffix))
@@ -209,49 +277,88 @@ class _Sweep:
         return new_for
 
     def _rebind(
-        self, value: Any, key: str | None, where: str, put: Callable[[Any], None], *, of_class: bool = False
+        self,
+        value: Any,
+        key: str | None,
+        named: Callable[[], str],
+        put: Callable[[Any], None],
+        *,
+        of_class: bool = False,
+        thoroughly: bool = False,
+        silently: bool = False,
+        swap: Swap | None = None,
     ) -> None:
-        swap = self._swap_for(value, key)
+        """Re-bind one holder, or note that it keeps the old object.
+
+        Args:
+            value: what it holds.
+            key: the name that it has for it, where that is a name.
+            named: makes the name of the holder.
+            put: gives it another.
+            of_class: it is a member of a class.
+            thoroughly: it is changed only where a swap is thorough.
+            silently: it may keep the old object without a word.
+            swap: the swap, where only one is meant.
+        """
+        if id(value) not in self.by_id:
+            return
+        where = named()
+        swap = swap or self._swap_for(value, key, where)
         if swap is None or swap.new is value or _is_home(swap, key, where):
             return
-        if where in swap.kept:
-            swap.notes.append(f"{where} keeps the original, which the implementation uses by that name")
+        if within(where, swap.kept):
+            note = f"{where} keeps the original, which the implementation uses"
+            if note not in swap.notes:
+                swap.notes.append(note)
             return
-        if of_class and isinstance(swap.owner, type) and key != swap.name:
+        if swap.only is not None and not within(where, swap.only):
+            return
+        if of_class and isinstance(swap.owner, type) and key != swap.name and not swap.restoring:
             # `forward_hip = forward_cuda` in a class body means another name, not a copy of this one.
-            swap.stale.append(f"{where} (an alias under another name, left as it is)")
+            swap.apart.append(f"{where} (an alias under another name, left as it is)")
+            return
+        if thoroughly and not swap.is_thorough:
+            if not silently and not swap.by_name:
+                _left(swap, where)
             return
         try:
             put(swap.new)
-        except (AttributeError, TypeError, KeyError, ValueError) as error:
-            swap.stale.append(f"{where} ({error})")
+        except Exception as error:  # whatever a holder of somebody else's making raises
+            _left(swap, f"{where} ({type(error).__name__}: {error})")
         else:
             _copied(swap, where)
 
-    def _swap_for(self, value: Any, key: str | None) -> Swap | None:
+    def _swap_for(self, value: Any, key: str | None, where: str) -> Swap | None:
         swaps = self.by_id.get(id(value), [])
-        named = [swap for swap in swaps if swap.name == key]
-        return next(iter(named or [swap for swap in swaps if not swap.by_name]), None)
-
-    def _report(self, found: Any) -> None:
-        if holders.is_ours(found):
-            return
-        for held in gc.get_referents(found):
-            for swap in self.by_id.get(id(held), ()):
-                if not swap.by_name and (text := self.names.keeper(found, swap.old)):
-                    self._stale(held, text)
-
-    def _stale(self, value: Any, text: str) -> None:
-        for swap in self.by_id.get(id(value), ()):
-            if not swap.by_name and text not in swap.stale:
-                _left(swap, text)
+        named = [swap for swap in swaps if swap.name == key] or [swap for swap in swaps if not swap.by_name]
+        inside = [swap for swap in named if swap.only is not None and within(where, swap.only)]
+        return next(iter(inside or [swap for swap in named if swap.only is None]), None)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Rebuilding(Swap):
     """The swap of an immutable holder, on behalf of the swaps of what it holds."""
 
     parts: list[tuple[Swap, str]] = field(default_factory=list)
+
+
+def within(where: str, homes: frozenset[str]) -> bool:
+    """Tell whether the holder called `where` is one of `homes`, or is in one of them: "module", "module.name"."""
+    if not homes:
+        return False
+    for home in homes:
+        if where == home:
+            return True
+        if not where.startswith(home) or where[len(home)] not in ".[({ ":
+            continue
+        if home not in sys.modules or not _is_of_submodule(where, home):
+            return True
+    return any(f" {home}." in where for home in homes)
+
+
+def _is_of_submodule(where: str, package: str) -> bool:
+    below = where[len(package) + 1 :].partition(".")[0]
+    return f"{package}.{below}" in sys.modules
 
 
 def _copied(swap: Swap, where: str) -> None:
@@ -269,8 +376,8 @@ def _left(swap: Swap, text: str) -> None:
     if isinstance(swap, _Rebuilding):
         for part, _ in swap.parts:
             _left(part, text)
-    elif text not in swap.stale:
-        swap.stale.append(text)
+    elif text not in swap.left:
+        swap.left.append(text)
 
 
 def _is_home(swap: Swap, key: str | None, where: str) -> bool:
@@ -294,64 +401,15 @@ def _is_home(swap: Swap, key: str | None, where: str) -> bool:
     return key == own_name and own_name != swap.name
 
 
-@dataclass(eq=False)
-class _Origin:
-    built: Any
-    origin: Any
+def _weak_holders(value: Any) -> int:
+    try:
+        return weakref.getweakrefcount(value)
+    except TypeError:
+        return 0
 
 
-# What was built anew, by id, and what it was built from: taking a patch back restores the very object.
-_origins: dict[int, _Origin] = {}
-
-
-def _rebuilt(found: Any, new_for: Callable[[Any, str], Any]) -> Any:
-    """Return `found` with other parts: the object that it was once built from where those are its parts again."""
-    parts = _REBUILDABLE[type(found)]
-    before = parts[0](found)
-    after = [new_for(value, f"[{index}]") for index, value in enumerate(before)]
-    origin = _origins[id(found)].origin if id(found) in _origins else found
-    was = parts[0](origin)
-    if type(found) is frozenset:
-        if {id(part) for part in was} == {id(part) for part in after}:
-            return _forget(found, origin)
-    elif len(was) == len(after) and all(old is new for old, new in zip(was, after, strict=True)):
-        return _forget(found, origin)
-    fresh = parts[1](found, after)
-    _origins[id(fresh)] = _Origin(fresh, origin)
-    return fresh
-
-
-def _forget(found: Any, origin: Any) -> Any:
-    _origins.pop(id(found), None)
-    return origin
-
-
-def _forget_unheld() -> None:
-    """Forget what nobody holds any more.
-
-    It would live on here, be found by the next search as a holder that wants to be built anew, and so on: each enable()
-    would find several times as many as the one before.
-    """
-    # What goes may have been the last to hold another.
-    while unheld := [key for key, entry in _origins.items() if _references(entry) <= _HELD_HERE]:
-        for key in unheld:
-            del _origins[key]
-
-
-def _made(kind: type) -> Callable[[Any, list[Any]], Any]:
-    return lambda found, parts: kind(*parts)
-
-
-_REBUILDABLE: dict[type, tuple[Callable[[Any], list[Any]], Callable[[Any, list[Any]], Any]]] = {
-    tuple: (list, lambda found, parts: tuple(parts)),
-    frozenset: (list, lambda found, parts: frozenset(parts)),
-    staticmethod: (lambda found: [found.__func__], _made(staticmethod)),
-    classmethod: (lambda found: [found.__func__], _made(classmethod)),
-    property: (
-        lambda found: [found.fget, found.fset, found.fdel],
-        lambda found, parts: property(parts[0], parts[1], parts[2], found.__doc__),
-    ),
-}
+def _parts(found: Any) -> list[Any]:
+    return gc.get_referents(found)
 
 
 def _items(container: list[Any] | collections.deque[Any]) -> list[Any]:
@@ -363,8 +421,15 @@ def _set_index(container: Any, index: int, value: Any) -> None:
 
 
 def _exchange(container: set[Any], old: Any, new: Any) -> None:
-    container.discard(old)
     container.add(new)
+    container.discard(old)
+
+
+def _change_key(mapping: dict[Any, Any], old: Any, new: Any) -> None:
+    """Give an entry another key, at the same position."""
+    entries = [(new if key is old else key, value) for key, value in dict.items(mapping)]
+    mapping.clear()
+    mapping.update(entries)
 
 
 def _set_partial(partial: Any, part: str, value: Any) -> None:
@@ -372,23 +437,10 @@ def _set_partial(partial: Any, part: str, value: Any) -> None:
     partial.__setstate__((state["func"], state["args"], partial.keywords, vars(partial)))
 
 
-def _names_in(code: types.CodeType) -> Iterable[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names_in(constant)
-
-
 def _unshared_count() -> int:
     namespace = {"probe": lambda: None}
     return sys.getrefcount(namespace["probe"])
 
 
-def _references(entry: _Origin) -> int:
-    return sys.getrefcount(entry.built)
-
-
 # Asked of Python itself: how many references a call of sys.getrefcount() adds is up to its release.
 _UNSHARED = _unshared_count()
-_HELD_HERE = _references(_Origin(object(), None))
-"""References to what nobody but its _Origin holds."""

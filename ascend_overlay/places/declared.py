@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import os
 import sys
 import types
 import typing
@@ -111,6 +112,14 @@ def is_generated(owner: Any, name: str, raw: Any) -> bool:
         raw = wrapped
     code = getattr(raw, "__code__", None)
     return isinstance(code, types.CodeType) and code.co_filename == "<string>"
+
+
+def is_bare(owner: type, name: str) -> bool:
+    """Tell whether `owner` has what @dataclass wrote under a name, with nobody's wrapper around it."""
+    raw = vars(owner).get(name)
+    # A generated __repr__ has a wrapper of Python's own.
+    file = os.path.basename(getattr(getattr(raw, "__code__", None), "co_filename", ""))
+    return is_generated(owner, name, raw) and file in ("<string>", "dataclasses.py", "reprlib.py")
 
 
 def kind_of(owner: type) -> str:

@@ -235,7 +235,7 @@ def _put_written(cls: type) -> None:
         return
     for name, method in methods_of(cls).items():
         # What pydantic or a wrapper has put there is theirs to bring up to date.
-        if declared.is_generated(cls, name, vars(cls).get(name)) and not hasattr(vars(cls)[name], "__wrapped__"):
+        if declared.is_bare(cls, name):
             _put(cls, name, method)
 
 

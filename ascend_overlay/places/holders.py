@@ -5,8 +5,11 @@ from __future__ import annotations
 import collections
 import functools
 import gc
+import os
 import sys
 import types
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 _PLAIN = (dict, list, set, frozenset, tuple, collections.deque, types.CellType, functools.partial)
@@ -90,8 +93,13 @@ class Names:
         return None
 
     def is_ours(self, found: Any) -> bool:
-        """Tell whether a container belongs to the records that ascend_overlay keeps."""
-        return any(is_ours(owner) for owner in self._owners.get(id(found), ()))
+        """Tell whether a container is part of the records that ascend_overlay keeps, rather than what they are of."""
+        for owner in self._owners.get(id(found), ()):
+            # Python may keep the attributes of an object in a dict of their own.
+            objects = self._owners.get(id(owner), ()) if type(owner) is dict else (owner,)
+            if any(is_ours(each) and not _is_of(each, found) for each in objects):
+                return True
+        return False
 
     def is_of_type(self, found: tuple[Any, ...]) -> bool:
         """Tell whether a tuple is the bases or resolution order of a class."""
@@ -128,15 +136,18 @@ class Names:
             return self._closure(found, old)
         if isinstance(found, functools._lru_cache_wrapper):
             return f"a functools.lru_cache, {described(found)}"
+        if type(found).__name__.startswith(("hamt", "Context")):
+            return "a context variable"
         if isinstance(old, type) and type(found) is old:
             return f"a live instance of {described(old)}"
         if isinstance(found, (type, types.FrameType, types.CoroutineType, types.GeneratorType)):
             return None
-        if type(found).__module__ in _SILENT:
+        if type(found).__module__ in _SILENT and not isinstance(found, tuple):
             return None
         for name in _attributes(found, old):
             return f"attribute {name} of {described(found)}"
-        return None
+        # Types are held by much that only tells what they are: annotations, generic aliases, tables of operators.
+        return None if isinstance(old, type) else described(found)
 
     def _closure(self, cell: types.CellType, old: Any) -> str | None:
         for above in self._owners.get(id(cell), ()):
@@ -144,7 +155,7 @@ class Names:
                 if not isinstance(function, types.FunctionType) or id(function.__closure__) != id(above):
                     continue
                 free = function.__code__.co_freevars[[id(held) for held in above].index(id(cell))]
-                if free == "__class__" or (function.__module__ or "").partition(".")[0] == _OURS:
+                if free == "__class__" or is_ours_by_file(function.__code__):
                     return None
                 return f"{free} in the closure {described(function)}"
         # The `__class__` cell of a class whose methods are gone, or a variable of a function that is running.
@@ -154,12 +165,27 @@ class Names:
         return isinstance(item, _PLAIN) and id(item) not in self._modules
 
 
-_OURS = __name__.partition(".")[0]
+_ROOMS = ("engine", "places", "patches", "ledgers", "overlay")
+_RECORDS = tuple(f"{__name__.partition('.')[0]}.{room}." for room in _ROOMS)
+_FOLDERS = tuple(str(Path(__file__).parents[1] / room) + os.sep for room in ("engine", "places", "patches"))
+_VALUES = {"ground", "base", "installed", "value", "owner", "new", "original", "built", "origin"}
+"""Attributes of records that hold something of somebody else's."""
+
+
+def is_ours_by_file(code: types.CodeType) -> bool:
+    """Tell whether code is a part of what changes places."""
+    return code.co_filename.startswith(_FOLDERS)
 
 
 def is_ours(found: Any) -> bool:
     """Tell whether `found` is one of the records that ascend_overlay keeps."""
-    return type(found).__module__.partition(".")[0] == _OURS
+    return f"{type(found).__module__}.".startswith(_RECORDS)
+
+
+def _is_of(owner: Any, found: Any) -> bool:
+    """Tell whether a record holds `found` as what it is of."""
+    names = _attributes(owner, found)
+    return bool(names) and _VALUES.issuperset(names)
 
 
 def described(owner: Any) -> str:
@@ -174,6 +200,19 @@ def described(owner: Any) -> str:
 def member_name(owner: Any, name: str) -> str:
     """Return the full name of a member."""
     return f"{described(owner)}.{name}"
+
+
+def slot_setter(owner: Any, value: Any) -> Callable[[Any], None] | None:
+    """Return what gives the slot of an object that holds `value` another value; None where there is none."""
+    for cls in type(owner).__mro__:
+        for member in vars(cls).values():
+            if isinstance(member, types.MemberDescriptorType):
+                try:
+                    if member.__get__(owner) is value:
+                        return functools.partial(member.__set__, owner)
+                except AttributeError:
+                    continue
+    return None
 
 
 def _attributes(owner: Any, value: Any) -> list[str]:

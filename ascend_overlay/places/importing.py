@@ -1,4 +1,7 @@
-"""Knowing when a module has been imported, whoever imports it and from whichever thread."""
+"""Knowing when a module has executed: whoever imports it, from whichever thread, and each time that it does so.
+
+A module executes again when it is reloaded, and when it was deleted from sys.modules and is imported once more.
+"""
 
 from __future__ import annotations
 
@@ -9,98 +12,149 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from types import ModuleType
+from typing import Any
 
-Callback = Callable[[ModuleType], None]
+Callback = Callable[[str, ModuleType], None]
 
+_watched: dict[str, list[Callback]] = {}
 _unfinished: list[tuple[str, Callback]] = []
-_registering = threading.local()
+_looking = threading.local()
 
 
 def is_complete(name: str) -> bool:
     """Tell whether the module is loaded and has finished executing."""
     module = sys.modules.get(name)
-    return isinstance(module, ModuleType) and not _initializing(module)
+    return isinstance(module, ModuleType) and not is_initializing(module)
 
 
-def when_imported(name: str, callback: Callback) -> None:
-    """Call `callback(module)` once, after the module `name` has executed: at its import, or at once if that is past.
+def is_initializing(module: ModuleType) -> bool:
+    """Tell whether the module is executing right now."""
+    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
 
-    A module that another thread is executing right now is waited for. One that this very thread is executing (the
-    caller runs inside its import) is looked at again at the next import, since nothing tells when it is complete.
-    """
-    if is_complete(name):
-        callback(sys.modules[name])
-    elif isinstance(sys.modules.get(name), ModuleType):
-        _wait(name, callback)
+
+def watch(name: str, callback: Callback) -> None:
+    """Call `callback(name, module)` each time that the module `name` has executed, from its next import on."""
+    callbacks = _watched.setdefault(name, [])
+    if callback not in callbacks:
+        callbacks.append(callback)
+    _keep_finder()
+
+
+def unwatch(name: str, callback: Callback) -> None:
+    """Undo `watch`; no harm where nothing is watched."""
+    callbacks = [other for other in _watched.get(name, ()) if other != callback]
+    if callbacks:
+        _watched[name] = callbacks
     else:
-        _hook(name, callback)
+        _watched.pop(name, None)
+    _keep_finder()
 
 
-def watch_again(name: str, callback: Callback) -> None:
-    """Call `callback` when the module `name`, whose import is failing right now, is imported once more."""
-    _unfinished.append((name, callback))
-    if _watcher not in sys.meta_path:
-        sys.meta_path.insert(0, _watcher)
+def watched_by(callback: Callback) -> list[str]:
+    """Return the names of the modules that `callback` is called for."""
+    return [name for name, callbacks in list(_watched.items()) if callback in callbacks]
+
+
+def when_complete(name: str, callback: Callback) -> None:
+    """Call `callback` once the module `name`, which is executing already, is complete; at once where it is.
+
+    A module that another thread is executing is waited for. One that this very thread is executing (the caller runs
+    inside its import) is looked at again at the next import, since nothing tells when it is complete.
+    """
+    if not is_complete(name) and isinstance(sys.modules.get(name), ModuleType):
+        # Blocks while another thread holds the module's import lock; returns at once inside the import itself.
+        importlib.import_module(name)
+    if is_complete(name):
+        callback(name, sys.modules[name])
+    else:
+        _unfinished.append((name, callback))
+        _keep_finder()
 
 
 def sweep() -> None:
-    """Call back for the modules that were incomplete when they were asked for and are complete now."""
+    """Call back for the modules that were executing when they were asked for and are complete now."""
     for item in list(_unfinished):
         name, callback = item
         if item not in _unfinished:
             continue
         if name not in sys.modules:
+            # Its import failed; the next one is watched.
             _unfinished.remove(item)
-            _hook(name, callback)
         elif is_complete(name):
             _unfinished.remove(item)
-            callback(sys.modules[name])
-    if not _unfinished and _watcher in sys.meta_path:
-        sys.meta_path.remove(_watcher)
+            callback(name, sys.modules[name])
+    _keep_finder()
 
 
-def _initializing(module: ModuleType) -> bool:
-    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
+def _keep_finder() -> None:
+    """Have the finder asked first as long as there is something to look for, and not at all otherwise."""
+    needed = bool(_watched or _unfinished)
+    if needed and _finder not in sys.meta_path:
+        sys.meta_path.insert(0, _finder)
+    elif not needed and _finder in sys.meta_path:
+        sys.meta_path.remove(_finder)
 
 
-def _hook(name: str, callback: Callback) -> None:
-    import wrapt
-
-    def notified(module: ModuleType) -> None:
-        # wrapt calls at once when the module turned up meanwhile, complete or not.
-        if getattr(_registering, "name", None) == name and _initializing(module):
-            _wait(name, callback)
-        else:
-            callback(module)
-
-    _registering.name = name
-    try:
-        wrapt.register_post_import_hook(notified, name)
-    finally:
-        _registering.name = None
-
-
-def _wait(name: str, callback: Callback) -> None:
-    # Blocks while another thread holds the module's import lock; returns at once inside the import itself.
-    importlib.import_module(name)
-    if is_complete(name):
-        callback(sys.modules[name])
-    else:
-        watch_again(name, callback)
-
-
-class _Watcher(importlib.abc.MetaPathFinder):
-    """Finds nothing; uses the occasion of an import to look at unfinished modules again."""
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds what the others find, and has the loaders of watched modules tell when they are done."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        sweep()
+        if not _unfinished and fullname not in _watched:
+            return None
+        if fullname in _names_looked_for():
+            # Another finder asks all finders in its turn.
+            return None
+        _names_looked_for().add(fullname)
+        try:
+            sweep()
+            spec = self._ask_others(fullname, path, target)
+        finally:
+            _names_looked_for().discard(fullname)
+        if spec is not None and fullname in _watched and hasattr(spec.loader, "exec_module"):
+            spec.loader = _Loader(spec.loader)  # type: ignore[assignment]
+        return spec
+
+    def _ask_others(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None
+    ) -> importlib.machinery.ModuleSpec | None:
         # sweep() may have changed sys.meta_path, and the import system, in the middle of it, would skip a finder.
         for finder in list(sys.meta_path):
-            if finder is not self and (spec := finder.find_spec(fullname, path, target)):
-                return spec
+            find = getattr(finder, "find_spec", None)
+            if finder is not self and find is not None and (spec := find(fullname, path, target)):
+                return spec  # type: ignore[no-any-return]
         return None
 
 
-_watcher = _Watcher()
+class _Loader:
+    """Executes a module by its own loader, gives it that loader back, and calls whoever waits for it."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Execute the module, then call back."""
+        name = module.__spec__.name if module.__spec__ is not None else module.__name__
+        # What reads a module's source or data by its loader must find the one that it knows.
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        module.__loader__ = self._loader
+        self._loader.exec_module(module)
+        # A module may have put something else in its own place.
+        current = sys.modules.get(name, module)
+        for callback in list(_watched.get(name, ())):
+            callback(name, current)
+
+
+def _names_looked_for() -> set[str]:
+    if not hasattr(_looking, "names"):
+        _looking.names = set()
+    names: set[str] = _looking.names
+    return names
+
+
+_finder = _Finder()

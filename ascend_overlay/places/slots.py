@@ -3,19 +3,24 @@
 A slot knows what was there first, the one patch that decides the place (a replacement) and the wrappers around it in
 order. What is installed is always computed from those, so patches can come and go in any order and the last one to
 leave restores the very object that was there.
+
+Somebody else may change the place, too. What they put there is never lost: patches that come later go around it, as the
+next storey of a house, and patches below it go out from under it.
 """
 
 from __future__ import annotations
 
+import types
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ascend_overlay.places.bindings import Swap, rebindable
+from ascend_overlay.places.functions import Redirection, dressed_like, function_of, twin
 from ascend_overlay.places.target import MISSING
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, slots=True)
 class Change:
     """What a patch contributes to a slot.
 
@@ -25,6 +30,8 @@ class Change:
         decides: it gives the value itself (at most one a slot), rather than wrapping the value that it is given.
         by_name: only who calls the old value by the target's name has a copy of it.
         borrowed: the value exists in its own right, elsewhere.
+        homes: modules, or names in them, that go on with what is below this change: those of its implementation.
+        busy: it is putting something in place by itself right now, so that whatever is there may be its own.
     """
 
     rank: int
@@ -32,10 +39,16 @@ class Change:
     decides: bool = False
     by_name: bool = False
     borrowed: bool = False
+    homes: frozenset[str] = frozenset()
+    busy: bool = False
 
     def value(self, inner: Any) -> Any:
         """Return the value to install, given the one below."""
         raise NotImplementedError
+
+    def step_aside(self, value: Any, inner: Any) -> bool:
+        """Have `value`, which somebody keeps although this change is gone, do what `inner` does; tell if that went."""
+        return False
 
 
 class Storage(Protocol):
@@ -105,23 +118,133 @@ class Item:
         del self.owner[self.key]
 
 
-class Slot:
-    """One changed place and the changes that are in force on it."""
+@dataclass(frozen=True)
+class Detached:
+    """Where the value of a place is kept that is no more: its module has executed again."""
 
-    __slots__ = ("_installed", "changes", "original", "storage", "under")
+    owner: Any
+    name: str
+    held: list[Any]
+
+    def get(self) -> Any:
+        """Return the value."""
+        return self.held[0]
+
+    def put(self, value: Any) -> None:
+        """Keep the value."""
+        self.held[0] = value
+
+    def delete(self) -> None:
+        """Keep no value."""
+        self.held[0] = MISSING
+
+
+@dataclass(eq=False, slots=True)
+class Given:
+    """What a change was given to go around.
+
+    Attributes:
+        change: the change.
+        value: the value below it.
+    """
+
+    change: Change
+    value: Any
+
+
+@dataclass(eq=False, slots=True)
+class Storey:
+    """Changes that stand on one value: on what was there first, or on what somebody else put there.
+
+    Attributes:
+        ground: the value that was found.
+        base: what wrappers go around: `ground`, or what stands for it (an inherited member, a twin of a function).
+        changes: what is in force.
+        installed: what they come to.
+        inners: what each of them was given.
+        redirection: where the function `ground` itself leads to them, for those who hold it.
+    """
+
+    ground: Any
+    base: Any = MISSING
+    changes: list[Change] = field(default_factory=list)
+    installed: Any = MISSING
+    inners: list[Given] = field(default_factory=list)
+    redirection: Redirection | None = None
+
+    def __post_init__(self) -> None:
+        self.base = self.installed = self.ground
+
+    def computed(self) -> tuple[Any, list[Given]]:
+        """Return what the changes come to, and what each of them is given."""
+        if not self.changes:
+            return self.ground, []
+        value: Any = self.base
+        inners: list[Given] = []
+        for change in sorted(self.changes, key=lambda change: (not change.decides, change.rank)):
+            inners.append(Given(change, value))
+            value = change.value(value)
+        return value, inners
+
+
+@dataclass(eq=False, slots=True)
+class Stray:
+    """A value that is or was in place, and that others may hold.
+
+    Attributes:
+        value: the value.
+        storey: the storey that it is or was one of.
+        changes: what it was made by, the outermost last.
+        shared: somebody beside the place may hold it.
+    """
+
+    value: Any
+    storey: Storey
+    changes: tuple[Change, ...] = ()
+    shared: bool = True
+
+
+class Slot:
+    """One changed place and the changes that are in force on it.
+
+    Attributes:
+        storage: the place.
+        storeys: the lowest stands on what was there first, each other one on what somebody else put there later.
+        strays: what others may hold although something else is in place; see `swaps`.
+        made: every value that the changes ever came to.
+    """
+
+    __slots__ = ("__weakref__", "made", "storage", "storeys", "strays")
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
-        self.original = storage.get()
-        # What wrappers go around where nothing decides; whoever wraps an inherited attribute puts it here.
-        self.under = self.original
-        self.changes: list[Change] = []
-        self._installed: Any = self.original
+        self.storeys = [Storey(storage.get())]
+        self.strays: list[Stray] = []
+        self.made: list[Any] = []
+
+    @property
+    def original(self) -> Any:
+        """What was there first."""
+        return self.storeys[0].ground
+
+    @property
+    def under(self) -> Any:
+        """What the wrappers of the highest storey go around where nothing decides."""
+        return self.storeys[-1].base
+
+    @under.setter
+    def under(self, value: Any) -> None:
+        self.storeys[-1].base = value
 
     @property
     def installed(self) -> Any:
-        """What the slot has put in place, or the original."""
-        return self._installed
+        """What is in place where nobody else changed it."""
+        return self.storeys[-1].installed
+
+    @property
+    def changes(self) -> list[Change]:
+        """All changes in force, the lowest first."""
+        return [change for storey in self.storeys for change in storey.changes]
 
     @property
     def decider(self) -> Change | None:
@@ -131,47 +254,177 @@ class Slot:
     @property
     def wrappers(self) -> list[Change]:
         """The changes that wrap, the innermost first."""
-        return sorted((change for change in self.changes if not change.decides), key=lambda change: change.rank)
+        return [given.change for storey in self.storeys for given in storey.inners if not given.change.decides]
 
-    def add(self, change: Change) -> Swap | None:
-        """Bring `change` into force; return the swap that copies of the old value need."""
-        return self._install([*self.changes, change])
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing is in force here, and nothing that was is to be looked for."""
+        return not self.strays and not self.changes and not any(storey.redirection for storey in self.storeys)
 
-    def remove(self, change: Change) -> Swap | None:
-        """Take `change` out of force; return the swap that copies need."""
-        return self._install([other for other in self.changes if other is not change])
+    def add(self, change: Change, *, shared: bool = True) -> None:
+        """Bring `change` into force, around what is there now.
 
-    def _install(self, changes: list[Change]) -> Swap | None:
-        value = self._compute(changes)
-        before = self._installed
-        if value is MISSING:
-            if self.storage.get() is not MISSING:
-                self.storage.delete()
-        else:
+        Args:
+            change: what comes.
+            shared: somebody beside the place may hold what it holds now.
+        """
+        if (foreign := self.foreign()) is not None:
+            self.storeys.append(Storey(foreign))
+        storey = self.storeys[-1]
+        shared = shared or bool(storey.changes)
+        storey.changes = [*storey.changes, change]
+        self._settle(storey, shared=shared)
+
+    def remove(self, change: Change) -> None:
+        """Take `change` out of force; no harm where it is not in force."""
+        for storey in reversed(self.storeys):
+            if change in storey.changes:
+                if change.busy:
+                    self._note(storey, self.storage.get())
+                storey.changes = [other for other in storey.changes if other is not change]
+            # Also where it was taken out before: that may have been interrupted right here.
+            self._settle(storey)
+        while len(self.storeys) > 1 and not self.storeys[-1].changes:
+            self.storeys = self.storeys[:-1]
+
+    def foreign(self) -> Any:
+        """Return what somebody else put in place (MISSING: removed it), or None where what is there is ours."""
+        holds = self.storage.get()
+        return None if self._is_ours(holds) else holds
+
+    def is_met(self) -> bool:
+        """Tell whether what the changes come to is in place."""
+        return self.storage.get() is self.installed
+
+    def fold(self) -> bool:
+        """Let changes come down where what somebody else had put below them has gone; return whether it has.
+
+        Whoever saves what is there, puts something in its place, and restores it later, restores what a lower storey
+        had installed.
+        """
+        holds = self.storage.get()
+        for index, storey in enumerate(self.storeys[:-1]):
+            if holds is storey.installed:
+                for above in self.storeys[index + 1 :]:
+                    self._fold(above, storey)
+                self.storeys = self.storeys[: index + 1]
+                self._settle(storey)
+                return True
+        return False
+
+    def redirect(self, storey: Storey) -> bool:
+        """Have the function that the storey stands on lead to its changes, for those who hold it; tell if that went."""
+        function = function_of(storey.ground)
+        if storey.base is not storey.ground or storey.redirection is not None or not storey.changes:
+            return storey.redirection is not None
+        if not isinstance(function, types.FunctionType):
+            return False
+        storey.base = dressed_like(storey.ground, twin(function))
+        storey.redirection = Redirection(function)
+        self._settle(storey)
+        return True
+
+    def swaps(self) -> list[Swap]:
+        """Return what whoever holds a value that is not in place shall have instead."""
+        found: list[Swap] = []
+        if isinstance(self.storage, Item):
+            return found
+        for stray in self.strays:
+            storey = stray.storey
+            kept = frozenset[str]().union(*(change.homes for change in storey.changes))
+            found.extend(self._swaps_of(stray, storey.installed, kept=kept))
+            for given in storey.inners:
+                lent = given.change.borrowed and given.change in stray.changes
+                if given.change.homes and not lent:
+                    found.extend(self._swaps_of(stray, given.value, only=given.change.homes))
+        return found
+
+    def swept(self) -> None:
+        """Note that nobody holds a stray any more."""
+        self.strays = []
+
+    def mend(self) -> bool:
+        """Put in place what the changes come to where an earlier value of ours is; return whether that is so."""
+        if self.is_met() or not self._is_ours(self.storage.get()):
+            return False
+        self._settle(self.storeys[-1])
+        return True
+
+    def _is_ours(self, holds: Any) -> bool:
+        if holds is self.installed or any(holds is stray.value for stray in self.strays):
+            return True
+        return rebindable(holds) and any(holds is made for made in self.made)
+
+    def _settle(self, storey: Storey, *, shared: bool = True) -> None:
+        """Put in place what the changes of a storey come to, unless that is there.
+
+        Each value is noted as a stray before it is put anywhere: what an interruption leaves behind is ours to take.
+        """
+        value, inners = storey.computed()
+        if value is not storey.installed or (storey is self.storeys[-1] and value is not self.storage.get()):
+            before = tuple(given.change for given in storey.inners)
+            self._note(storey, storey.installed, before, shared=shared)
+            for index, given in enumerate(storey.inners):
+                self._note(storey, given.value, before[:index], shared=shared)
+            self._note(storey, value, tuple(given.change for given in inners), shared=shared)
+            if inners and not any(value is made for made in self.made):
+                self.made.append(value)
+            if storey is self.storeys[-1] and self._is_ours(self.storage.get()):
+                self._put(value)
+        storey.installed, storey.inners = value, inners
+        if storey.redirection is None:
+            return
+        if storey.changes:
+            storey.redirection.lead_to(function_of(value))
+            return
+        storey.redirection.undo()
+        self._note(storey, storey.base)
+        storey.base, storey.redirection = storey.ground, None
+
+    def _put(self, value: Any) -> None:
+        if value is not MISSING:
             self.storage.put(value)
-        earlier, self.changes = self.changes, changes
-        self._installed = value
-        if isinstance(self.storage, Item) or before is value or not rebindable(before):
-            return None
-        if before is MISSING or value is MISSING:
-            return None
-        return Swap(
-            before,
-            value,
-            self.storage.name,
-            self.storage.owner,
-            by_name=any(change.by_name for change in (*earlier, *changes)),
-            borrowed=any(change.borrowed for change in earlier),
-            restoring=not changes,
-        )
+        elif self.storage.get() is not MISSING:
+            self.storage.delete()
 
-    def _compute(self, changes: list[Change]) -> Any:
-        if not changes:
-            return self.original
-        value = self.under
-        for change in sorted(changes, key=lambda change: (not change.decides, change.rank)):
-            value = change.value(value)
-        return value
+    def _note(self, storey: Storey, value: Any, changes: tuple[Change, ...] = (), *, shared: bool = True) -> None:
+        for stray in self.strays:
+            if stray.value is value and stray.storey is storey:
+                stray.shared = stray.shared or shared
+                return
+        self.strays.append(Stray(value, storey, changes, shared))
+
+    def _fold(self, above: Storey, storey: Storey) -> None:
+        self._note(storey, above.installed, tuple(above.changes))
+        moved = [change for change in above.changes if change not in storey.changes]
+        storey.changes = [*storey.changes, *moved]
+        if above.redirection is not None:
+            above.redirection.undo()
+
+    def _swaps_of(
+        self, stray: Stray, new: Any, *, kept: frozenset[str] = frozenset(), only: frozenset[str] | None = None
+    ) -> Iterator[Swap]:
+        pairs = [(stray.value, new)]
+        if type(stray.value) is type(new) and isinstance(new, (staticmethod, classmethod)):
+            # `f = K.f` copies what is inside a staticmethod.
+            pairs.append((function_of(stray.value), function_of(new)))
+        changes = [*stray.changes, *stray.storey.changes]
+        for old, instead in pairs:
+            if old is instead or old is MISSING or instead is MISSING or not rebindable(old):
+                continue
+            yield Swap(
+                old,
+                instead,
+                self.storage.name,
+                self.storage.owner,
+                by_name=any(change.by_name for change in changes),
+                borrowed=any(change.borrowed for change in stray.changes),
+                restoring=not stray.storey.changes,
+                shared=stray.shared,
+                kept=kept,
+                only=only,
+                stray=stray,
+            )
 
 
 class Slots:
@@ -181,17 +434,16 @@ class Slots:
         self._slots: dict[tuple[int, Any], Slot] = {}
 
     def __iter__(self) -> Iterator[Slot]:
-        return iter(self._slots.values())
+        return iter(list(self._slots.values()))
 
     def at(self, storage: Storage) -> Slot:
         """Return the slot of a place.
 
         Another name of an object that a slot has changed leads to that slot, whether it was re-bound yet or not.
         """
-        key = (id(storage.owner), storage.key if isinstance(storage, Item) else storage.name)
-        slot = self._slots.get(key) or self._under_another_name(storage)
+        slot = self._slots.get(_key(storage)) or self._under_another_name(storage)
         if slot is None:
-            slot = self._slots[key] = Slot(storage)
+            slot = self._slots[_key(storage)] = Slot(storage)
         return slot
 
     def _under_another_name(self, storage: Storage) -> Slot | None:
@@ -207,7 +459,20 @@ class Slots:
                 return slot
         return None
 
+    def detach(self, slot: Slot) -> None:
+        """Leave the place of `slot` to another: its module has executed again, and what is there is new."""
+        if not isinstance(slot.storage, Detached):
+            slot.storage = Detached(slot.storage.owner, slot.storage.name, [slot.installed])
+        self._forget(slot)
+
     def release(self, slot: Slot) -> None:
         """Forget `slot` once nothing is in force on it."""
-        if not slot.changes:
-            self._slots = {key: other for key, other in self._slots.items() if other is not slot}
+        if slot.is_free:
+            self._forget(slot)
+
+    def _forget(self, slot: Slot) -> None:
+        self._slots = {key: other for key, other in self._slots.items() if other is not slot}
+
+
+def _key(storage: Storage) -> tuple[int, Any]:
+    return id(storage.owner), storage.key if isinstance(storage, Item) else storage.name

@@ -15,8 +15,8 @@ from vllm.model_executor.utils import replace_parameter
 from ascend_overlay.errors import CheckpointError
 from ascend_overlay.npu.moe.layer import activation_of, columns, refusal, weighted_input
 from ascend_overlay.overlays.quantization.experts_loading import ExpertsLoading
+from ascend_overlay.overlays.quantization.int8_experts import int8_experts
 from ascend_overlay.overlays.quantization.numbers import see_scales, see_zero
-from ascend_overlay.overlays.quantization.schemes.w8a8_dynamic_experts import int8_experts
 
 _PARTS = ("w13", "w2")
 # The dtype of a scale with which npu_grouped_matmul writes the dtype of the activations.
@@ -24,7 +24,7 @@ _SCALES = {torch.bfloat16: torch.bfloat16, torch.float16: torch.float32}
 
 
 class W8A8DynamicExperts(FusedMoEMethodBase):  # type: ignore[misc, unused-ignore]
-    """Loads and computes int8 experts; see schemes/w8a8_dynamic_experts.py for the arithmetic.
+    """Loads and computes int8 experts; see int8_experts.py for the arithmetic.
 
     What a processed layer has:
 

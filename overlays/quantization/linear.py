@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,11 +15,8 @@ from vllm.model_executor.parameter import (
     RowvLLMParameter,
 )
 
-from ascend_overlay.overlays.quantization.loading import Loading
+from ascend_overlay.overlays.quantization.loading import Checkpoint, Loading
 from ascend_overlay.quantization import CheckpointTensor, Linear, LinearScheme
-
-if TYPE_CHECKING:
-    from ascend_overlay.overlays.quantization.config import AscendQuantizationConfig
 
 
 class AscendLinearMethod(LinearMethodBase):  # type: ignore[misc, unused-ignore]
@@ -31,7 +28,7 @@ class AscendLinearMethod(LinearMethodBase):  # type: ignore[misc, unused-ignore]
         config: knows which modules of the checkpoint the layer consists of.
     """
 
-    def __init__(self, scheme: LinearScheme, prefix: str, config: AscendQuantizationConfig) -> None:
+    def __init__(self, scheme: LinearScheme, prefix: str, config: Checkpoint) -> None:
         self.scheme = scheme
         self._prefix = prefix
         self._config = config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,13 +19,30 @@ from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmb
 from ascend_overlay.errors import CheckpointError
 from ascend_overlay.quantization import CheckpointTensor, Linear
 
-if TYPE_CHECKING:
-    from ascend_overlay.overlays.quantization.config import AscendQuantizationConfig
-
 _QKV = ("q", "k", "v", "index_q", "index_k")
 """Shards that vLLM knows by name, in the order of their outputs."""
 
 _Shard = str | int | tuple[int, ...] | None
+
+
+class Checkpoint(Protocol):
+    """What a layer asks of the quantization config of its model.
+
+    Attributes:
+        weights_were_loaded: whether anything was loaded at all.
+    """
+
+    weights_were_loaded: bool
+
+    @property
+    def source(self) -> str:
+        """The file that the description was read from."""
+
+    def shards(self, prefix: str) -> list[str]:
+        """Return the modules of the checkpoint that the layer `prefix` consists of."""
+
+    def note_empty(self) -> None:
+        """Say in the ledger that no weights were loaded."""
 
 
 class Loading:
@@ -38,9 +55,7 @@ class Loading:
         loader: the layer's own loader of weights.
     """
 
-    def __init__(
-        self, layer: Any, linear: Linear, config: AscendQuantizationConfig, loader: Callable[..., None]
-    ) -> None:
+    def __init__(self, layer: Any, linear: Linear, config: Checkpoint, loader: Callable[..., None]) -> None:
         self._layer = layer
         self._linear = linear
         self._config = config

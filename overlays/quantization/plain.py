@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from vllm.model_executor.layers.linear import UnquantizedLinearMethod
 
 from ascend_overlay import settings
 from ascend_overlay.errors import CheckpointError
-from ascend_overlay.overlays.quantization.loading import Loading
+from ascend_overlay.overlays.quantization.loading import Checkpoint, Loading
 from ascend_overlay.quantization import CheckpointTensor, Linear
-
-if TYPE_CHECKING:
-    from ascend_overlay.overlays.quantization.config import AscendQuantizationConfig
 
 
 class PlainLinearMethod(UnquantizedLinearMethod):  # type: ignore[misc, unused-ignore]
@@ -25,7 +22,7 @@ class PlainLinearMethod(UnquantizedLinearMethod):  # type: ignore[misc, unused-i
         config: knows which modules of the checkpoint the layer consists of.
     """
 
-    def __init__(self, prefix: str, config: AscendQuantizationConfig) -> None:
+    def __init__(self, prefix: str, config: Checkpoint) -> None:
         super().__init__()
         self._prefix = prefix
         self._config = config

@@ -320,7 +320,7 @@ import os
 from pathlib import Path
 from ascend_overlay.hooks import autoload
 from ascend_overlay.errors import OverlayError
-from ascend_overlay.ledgers.records import LedgerFolder
+from ascend_overlay.ledgers import LedgerFolder
 os.setgid(65534); os.setuid(65534)
 closed = Path({str(folder)!r})
 for path in (closed / "new.pth", closed / autoload.FILE_NAME):

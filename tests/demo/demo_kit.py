@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ascend_overlay.commands.demo.runs import Run
-from ascend_overlay.ledgers.records import Entry, Ledger
+from ascend_overlay.ledgers import Entry, Ledger
 
 
 def output(tokens: list[int], logprobs: list[dict[str, float]] | None = None) -> dict[str, Any]:

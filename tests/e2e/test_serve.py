@@ -18,7 +18,7 @@ import pytest
 from e2e_kit import COMMAND, TIMEOUT, Demo, environment
 
 from ascend_overlay.commands.demo.processes import ProcessTree
-from ascend_overlay.ledgers.records import Ledger, read_folder
+from ascend_overlay.ledgers import Ledger, read_folder
 
 pytestmark = pytest.mark.e2e
 

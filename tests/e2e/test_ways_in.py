@@ -16,7 +16,7 @@ import pytest
 from e2e_kit import COMMAND, environment
 from scratch import Scratch
 
-from ascend_overlay.ledgers.records import Ledger, read_folder
+from ascend_overlay.ledgers import Ledger, read_folder
 
 pytestmark = pytest.mark.vllm
 

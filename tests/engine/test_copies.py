@@ -64,6 +64,19 @@ HOLDERS = """
         return inner
     CLOSURE = closure()
 """
+MORE_HOLDERS = """
+    import collections, contextvars, itertools, types, weakref
+
+    KEYS = {run: "a dispatch table"}
+    BOUND = types.MethodType(run, 0)
+    Pair = collections.namedtuple("Pair", "first second")
+    NAMED = Pair(run, 1)
+    VARIABLE = contextvars.ContextVar("VARIABLE")
+    VARIABLE.set(run)
+    WEAK = weakref.ref(run)
+    BY_NAME = weakref.WeakValueDictionary(run=run)
+    REPEAT = itertools.repeat(run)
+"""
 
 # how the holder is called -> what it must give after the patch; None: it cannot be re-bound and must be reported
 HOLDER_CALLS: dict[str, Callable[[Any], Any]] = {
@@ -88,16 +101,25 @@ HOLDER_CALLS: dict[str, Callable[[Any], Any]] = {
     "an argument of a partial": lambda m: next(iter(m.ARGUMENT([0]))),
     "a registry object": lambda m: m.REGISTRY.entries["run"](),
 }
-STALE = {
-    "a live instance": "function of a live holders.ByAttribute",
-    "an instance with slots": "function of a live holders.Slotted",
-    "a closure": "holders.closure.<locals>.inner",
+LEFT_BEHIND = {
+    "a live instance": ("function of a live holders.ByAttribute", lambda h: h.LIVE.function()),
+    "an instance with slots": ("function of a live holders.Slotted", lambda h: h.SLOTTED.function()),
+    "a closure": ("holders.closure.<locals>.inner", lambda h: h.CLOSURE()),
+}
+LEFT_BEHIND_ELSEWHERE = {
+    "a key": ("a key of more.KEYS", lambda m: next(iter(m.KEYS))()),
+    "a bound method": ("a bound method", lambda m: m.BOUND()),
+    "a named tuple": ("a live more.Pair", lambda m: m.NAMED.first()),
+    "a context variable": ("a context variable", lambda m: m.VARIABLE.get()()),
+    "a weak reference": ("weak reference", lambda m: m.WEAK()()),
+    "a weak mapping": ("weak reference", lambda m: m.BY_NAME["run"]()),
+    "a C iterator": ("a live itertools.repeat", lambda m: next(m.REPEAT)()),
 }
 
 
 @pytest.fixture(autouse=True)
 def _packages(site: Any) -> None:
-    site.write({"lib.py": LIBRARY, "holders.py": HOLDERS})
+    site.write({"lib.py": LIBRARY, "holders.py": HOLDERS, "more.py": f"    from lib import run{MORE_HOLDERS}"})
 
 
 def wrap_run() -> Overlay:
@@ -164,21 +186,44 @@ def test_the_ledger_names_the_copies(offer: Any) -> None:
     assert len(entry.copies) == len(set(entry.copies))
 
 
-@pytest.mark.parametrize("holder", list(STALE))
-def test_what_cannot_be_re_bound_is_reported_with_its_name(offer: Any, holder: str) -> None:
-    importlib.import_module("holders")
-    offer(wrap_run())
+@pytest.mark.parametrize("holder", [*LEFT_BEHIND, *LEFT_BEHIND_ELSEWHERE])
+@pytest.mark.parametrize("make", [wrap_run, replace_run], ids=["wrap", "replace"])
+def test_whoever_cannot_be_re_bound_meets_the_patch_in_the_function_itself(
+    offer: Any, holder: str, make: Callable[[], Overlay]
+) -> None:
+    holders = importlib.import_module("holders" if holder in LEFT_BEHIND else "more")
+    stock = sys.modules["lib"].run
+    named, call = {**LEFT_BEHIND, **LEFT_BEHIND_ELSEWHERE}[holder]
+    code = stock.__code__
+    offer(make())
     ascend_overlay.enable()
+    assert call(holders) == "<stock 0>"
     (entry,) = ascend_overlay.ledger()
-    assert any(STALE[holder] in text for text in entry.stale), entry.stale
+    assert entry.seam == "in the function itself" and entry.stale == []
+    assert any(named in text for text in entry.notes), entry.notes
+    ascend_overlay.disable()
+    assert call(holders) == "stock 0"
+    assert stock.__code__ is code and vars(stock) == {} and stock.__kwdefaults__ is None
 
 
-def test_nothing_else_is_reported_as_stale(offer: Any) -> None:
-    importlib.import_module("holders")
-    offer(wrap_run())
+@pytest.mark.parametrize("holder", ["a live instance", "an instance with slots", "a closure"])
+def test_a_class_that_cannot_be_re_bound_is_reported_with_its_holder(offer: Any, site: Any, holder: str) -> None:
+    of_class = HOLDERS.replace("run", "Thing").replace("import Thing, Thing", "import Thing")
+    site.write({"of_class.py": of_class, "ours.py": "from lib import Thing\nclass Ours(Thing): pass\n"})
+            "of_class.py": HOLDERS.replace("run", "Thing").replace(
+                "from lib import Thing, Thing", "from lib import Thing"
+            )
+        }
+    )
+    site.write({"ours.py": "from lib import Thing\nclass Ours(Thing): pass\n"})
+    importlib.import_module("of_class")
+    overlay = Overlay("one", reason="a test")
+    overlay.subclass("lib:Thing", "ours:Ours")
+    offer(overlay)
     ascend_overlay.enable()
     (entry,) = ascend_overlay.ledger()
-    assert len(entry.stale) == len(STALE), entry.stale
+    named = LEFT_BEHIND[holder][0].replace("holders.", "of_class.")
+    assert any(named in text for text in entry.stale), entry.stale
 
 
 def test_copy_made_while_patched_follows_the_undo(offer: Any, site: Any) -> None:
@@ -297,7 +342,7 @@ def test_implementation_keeps_the_original_that_it_calls(offer: Any, site: Any) 
     lib = sys.modules["lib"]
     assert lib.run() == "<stock 0>"
     assert lib.Thing().describe() == "stock"
-    assert ours.also() == "<stock 0>"
+    assert ours.also() == "stock 0"
     notes = [note for entry in ascend_overlay.ledger() for note in entry.notes]
     assert any("ours.original" in note for note in notes), notes
 

@@ -12,7 +12,7 @@ import pytest
 import ascend_overlay
 from ascend_overlay import Overlay
 from ascend_overlay.errors import ConfigError
-from ascend_overlay.ledgers.records import STATES, Ledger, read_folder
+from ascend_overlay.ledgers import STATES, Ledger, read_folder
 
 
 @pytest.fixture

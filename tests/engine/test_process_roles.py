@@ -159,7 +159,7 @@ def test_child_that_is_killed_leaves_a_readable_ledger(packages: None, python: A
             assert process.exitcode == -signal.SIGKILL
         """
     )
-    from ascend_overlay.ledgers.records import read_folder
+    from ascend_overlay.ledgers import read_folder
 
     folder = site.folder / "ledgers"
     (folder / "worker-1.tmp").write_text('{"process": {')  # what a process leaves that is killed while it writes

@@ -12,7 +12,7 @@ import pytest
 from reference import Reference
 from scratch import EXAMPLES, Scratch
 
-from ascend_overlay.ledgers.records import Ledger, read_folder
+from ascend_overlay.ledgers import Ledger, read_folder
 
 GENERATE = Path(__file__).with_name("generate.py")
 PROMPTS = [

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from ascend_overlay.engine.propagation import startup_folder
 from ascend_overlay.hooks import activation, autoload
-from ascend_overlay.process import startup_folder
 
 PLUGIN = """
     from ascend_overlay import Overlay

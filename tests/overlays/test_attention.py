@@ -23,13 +23,13 @@ def vllm_loaded() -> None:
 
 
 def _request(blocks: Sequence[int], context: int, new: int) -> Any:
-    from ascend_overlay.overlays.attention.cases.attention_batches import Request
+    from ascend_overlay.overlays.attention.cases.batches import Request
 
     return Request(tuple(blocks), context, new)
 
 
 def _layer(dtype: Any, **options: Any) -> Any:
-    from ascend_overlay.overlays.attention.cases.attention_batches import CachedLayer
+    from ascend_overlay.overlays.attention.cases.batches import CachedLayer
 
     return CachedLayer(dtype, **options)
 
@@ -180,7 +180,7 @@ def test_while_vllm_measures_its_memory_the_results_are_zeros() -> None:
 def test_a_layer_that_shares_a_cache_does_not_write() -> None:
     import torch
 
-    from ascend_overlay.overlays.attention.cases.attention_batches import PREFIX
+    from ascend_overlay.overlays.attention.cases.batches import PREFIX
 
     with ascend_overlay.enabled(only=ONLY, trace=True):
         layer = _layer(torch.bfloat16)

@@ -9,7 +9,7 @@ import pytest
 from model_runs import Run, run
 
 from ascend_overlay.commands.demo.tiny import make_deepseek_v2, make_llama
-from ascend_overlay.ledgers.records import Ledger, read_folder
+from ascend_overlay.ledgers import Ledger, read_folder
 from ascend_overlay.overlays.compat import rope
 from ascend_overlay.overlays.compat.arguments import without_old
 from ascend_overlay.overlays.compat.names import forwarder

@@ -46,7 +46,7 @@ def groups() -> Iterator[None]:
 
 
 def _steps(**options: Any) -> Any:
-    from ascend_overlay.overlays.mla.cases.latent_steps import LatentSteps
+    from ascend_overlay.overlays.mla.cases.steps import LatentSteps
 
     return LatentSteps(**options)
 

@@ -179,7 +179,7 @@ def test_graphs_are_split_where_the_cache_is_written() -> None:
 
 
 def test_afterwards_nothing_is_left() -> None:
-    from ascend_overlay.overlays.mla.cases.latent_steps import LatentSteps
+    from ascend_overlay.overlays.mla.cases.steps import LatentSteps
 
     with one_rank():
         with ascend_overlay.enabled(only=ONLY):

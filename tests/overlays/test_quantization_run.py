@@ -11,7 +11,7 @@ import pytest
 from model_runs import run
 
 from ascend_overlay.commands.demo.tiny import make_llama
-from ascend_overlay.ledgers.records import read_folder
+from ascend_overlay.ledgers import read_folder
 
 torch = pytest.importorskip("torch")
 

@@ -15,7 +15,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 import ascend_overlay
-from ascend_overlay.ledgers.records import Entry
+from ascend_overlay.ledgers import Entry
 
 MODULES = (
     "test_shape_01_argument",
@@ -151,9 +151,9 @@ def _module_of(name: str, known: set[str]) -> bool:
 
 def leftovers(*origins: str) -> list[str]:
     """Return the names in vLLM that lead to a wrapper, or to something that the modules `origins` defined."""
-    from ascend_overlay.patches.wrappers import OverlayWrapper
+    from ascend_overlay.patches.wrappers import made_by_us
 
-    return [name for name, value in snapshot() if issubclass(type(value), OverlayWrapper) or _origin(value) in origins]
+    return [name for name, value in snapshot() if made_by_us(value) or _origin(value) in origins]
 
 
 def _origin(value: Any) -> str | None:

@@ -13,7 +13,7 @@ import pytest
 from shape_kit import MODULES, OVERLAYS
 
 from ascend_overlay.commands.demo.tiny import make_llama
-from ascend_overlay.ledgers.records import Ledger, read_folder
+from ascend_overlay.ledgers import Ledger, read_folder
 
 pytestmark = pytest.mark.e2e
 

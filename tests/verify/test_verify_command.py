@@ -82,7 +82,7 @@ def test_a_plugin_that_is_loaded_for_it_brings_operator_and_case(
                 import torch
                 from ascend_overlay.hooks import hookimpl
                 from ascend_overlay.npu import ReferenceKernel
-                from ascend_overlay.commands.verify import OperatorCase
+                from ascend_overlay.npu.case import OperatorCase
 
                 @hookimpl
                 def ascend_overlay_kernels():
@@ -257,7 +257,7 @@ PLUGIN = """
 import os, torch
 from ascend_overlay import Overlay
 from ascend_overlay.hooks import hookimpl
-from ascend_overlay.commands.verify import OperatorCase
+from ascend_overlay.npu.case import OperatorCase
 @hookimpl
 def ascend_overlay_cases():
     def case(label, error):

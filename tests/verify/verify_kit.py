@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from rich.console import Console  # noqa: E402
 
 from ascend_overlay import npu  # noqa: E402
-from ascend_overlay.commands.verify import LayerCase, OperatorCase  # noqa: E402
+from ascend_overlay.npu.case import LayerCase, OperatorCase  # noqa: E402
 
 npu.load()
 

@@ -23,7 +23,7 @@ import pytest
 from grid import marks
 
 from ascend_overlay.commands.demo import in_process, tiny
-from ascend_overlay.ledgers.records import Ledger, read_folder
+from ascend_overlay.ledgers import Ledger, read_folder
 
 TOLERANCES = {"bfloat16": 0.3, "float16": 0.05, "float32": 0.005}
 """Largest difference of a log probability that passes, in nats, by the dtype that a model computes in.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ascend_overlay.commands import troubles
 from ascend_overlay.commands.demo.compare import TOLERANCE, Difference
 from ascend_overlay.commands.demo.runs import Run
-from ascend_overlay.ledgers.records import Ledger
+from ascend_overlay.ledgers import Ledger
 
 ROLES = ("main", "inspection", "engine_core", "worker")
 """The parts of vLLM that every offline run has, in the order in which they start."""

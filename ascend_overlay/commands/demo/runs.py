@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ascend_overlay import process
 from ascend_overlay.commands.demo.compare import LIKELIEST
 from ascend_overlay.commands.demo.processes import ProcessTree, Seen
-from ascend_overlay.ledgers.records import Ledger, read_folder
+from ascend_overlay.engine.propagation import startup_folder
+from ascend_overlay.ledgers import Ledger, read_folder
 from ascend_overlay.settings import PREFIX
 
 _POLL = 0.2
@@ -135,7 +135,7 @@ def execute(
 def environment(cache: Path, *, overlaid: bool, compiled: bool) -> dict[str, str]:
     """Return the environment of a run: the user's without what bears on overlays, and small, quiet and offline."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    parts = [part for part in env.pop("PYTHONPATH", "").split(os.pathsep) if part and part != process.startup_folder()]
+    parts = [part for part in env.pop("PYTHONPATH", "").split(os.pathsep) if part and part != startup_folder()]
     if parts:
         env["PYTHONPATH"] = os.pathsep.join(parts)
     if not overlaid:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ascend_overlay.commands.demo.checks import Check
     from ascend_overlay.commands.demo.compare import Difference
     from ascend_overlay.commands.demo.runs import Run
-    from ascend_overlay.ledgers.records import Ledger
+    from ascend_overlay.ledgers import Ledger
 
 
 def console() -> Console:

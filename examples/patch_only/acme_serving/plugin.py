@@ -12,7 +12,7 @@ from ascend_overlay import Overlay
 from ascend_overlay.hooks import hookimpl
 
 if TYPE_CHECKING:
-    from ascend_overlay.ledgers.records import Entry
+    from ascend_overlay.ledgers import Entry
 
 logger = logging.getLogger("acme_serving")
 

@@ -1,4 +1,4 @@
-"""Embeddings that are spread over ranks."""
+"""Comparisons of embeddings that are spread over ranks, for `ascend-overlay verify`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rotary embeddings."""
+"""Comparisons of rotary embeddings, for `ascend-overlay verify`."""
 
 from __future__ import annotations
 

@@ -15,11 +15,6 @@ from ascend_overlay.npu.cases.numbers import here
 
 PREFIX = "model.layers.0.self_attn.attn"
 BLOCK_SIZE = 128
-CPU_ONLY = (
-    "attention is compared on the CPU alone: vLLM calls it through an operator of its own, for which its CPU platform "
-    "registers no other kernel. The operators of torch_npu in it are compared on the NPU, too."
-)
-"""For the cases of attention."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Normalization layers."""
+"""Comparisons of normalization layers, for `ascend-overlay verify`."""
 
 from __future__ import annotations
 

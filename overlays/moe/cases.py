@@ -1,4 +1,4 @@
-"""Layers of experts, and the routers of the CPU platform."""
+"""Comparisons of layers of experts and of the routers of the CPU platform, for `ascend-overlay verify`."""
 
 from __future__ import annotations
 

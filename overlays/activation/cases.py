@@ -1,4 +1,4 @@
-"""Activation layers."""
+"""Comparisons of activation layers, for `ascend-overlay verify`."""
 
 from __future__ import annotations
 

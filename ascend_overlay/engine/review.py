@@ -1,0 +1,136 @@
+"""Looking whether what was applied is met by the target's users, and mending what can be mended."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+
+from ascend_overlay.engine.complaints import Complaints
+from ascend_overlay.engine.journal import logger
+from ascend_overlay.engine.patcher import Patcher
+from ascend_overlay.engine.plan import Item
+from ascend_overlay.engine.state import State
+from ascend_overlay.errors import ForeignError
+from ascend_overlay.ledgers.entries import IN_FORCE
+from ascend_overlay.places import foreign, importing
+from ascend_overlay.places.bindings import rebindable
+from ascend_overlay.places.holders import member_name
+from ascend_overlay.places.slots import Attribute, Slot
+
+
+class Review:
+    """Holds the ledger against the world."""
+
+    def __init__(self, state: State, patcher: Patcher, complaints: Complaints) -> None:
+        self._state = state
+        self._patcher = patcher
+        self._complaints = complaints
+        self._seen: dict[tuple[int, int], str] = {}
+        self._reported: set[str] = set()
+
+    def look(self) -> None:
+        """Set the state of each entry to what is so, and touch nothing else."""
+        with self._state.lock.held():
+            for item in self._state.items():
+                if item.applied is not None and item.entry.state in IN_FORCE:
+                    self._look_at(item)
+        self._report()
+
+    def mend(self) -> None:
+        """Have every patch met again that can be, then look.
+
+        Somebody's own change is left in force. What is mended: a module that executed again unnoticed; and what appears
+        where a change that was there before ours, or went around ours, has been taken back.
+        """
+        with self._state.lock.held():
+            touched = [slot for slot in self._patcher.slots if not slot.is_met() and (slot.mend() or slot.fold())]
+            if touched:
+                self._patcher.sweep(touched, late=True, on_behalf_of=[])
+            stale = {id(slot): slot for slot in self._patcher.slots if _is_put_back(slot)}
+            again = [item for item in self._state.items() if _is_on(item, stale) or _is_of_an_earlier_module(item)]
+        if again:
+            self._patcher.renew(again, late=True)
+        self.look()
+
+    def demand(self) -> None:
+        """Mend and look.
+
+        Raises:
+            ForeignError: somebody else's change covers a patch, and the setting `foreign` says that this is an error.
+        """
+        self.mend()
+        if self._complaints.settings.foreign != "error":
+            return
+        for item in self._state.items():
+            for text in item.foreign:
+                self._complaints.complain(ForeignError(_sentence(item, text)))
+
+    def _look_at(self, item: Item) -> None:
+        assert item.applied is not None
+        displaced, texts = False, []
+        for slot, _ in item.applied.changed:
+            if slot.is_met() or slot.foreign() is None:
+                continue
+            holds = slot.foreign()
+            around = foreign.leads_to(holds, slot.installed)
+            displaced = displaced or not around
+            texts.append(self._described(slot, holds, around=around))
+        item.foreign = texts
+        if displaced:
+            item.entry.state = "displaced"
+            return
+        why = item.patch.effect(item.applied)
+        item.entry.state = "applied" if why is None else "without effect"
+        item.ineffective = why
+
+    def _described(self, slot: Slot, holds: object, *, around: bool) -> str:
+        key = (id(slot), id(holds))
+        if key not in self._seen:
+            place = member_name(slot.storage.owner, slot.storage.name)
+            what = "goes around this patch" if around else "stands in place of this patch"
+            when = time.strftime("%H:%M:%S")
+            self._seen[key] = f"{foreign.described(holds)} {what} at {place}; seen at {when}"
+        return self._seen[key]
+
+    def _report(self) -> None:
+        """Say once of each change of somebody else's that it is there."""
+        if self._complaints.settings.foreign == "accept":
+            return
+        for item in self._state.items():
+            for text in item.foreign:
+                if text not in self._reported:
+                    self._reported.add(text)
+                    logger.warning(_sentence(item, text))
+
+
+def _sentence(item: Item, text: str) -> str:
+    return (
+        f"overlay {item.unit.name!r} ({item.unit.origin}), {item.entry.kind} of {item.entry.target}: {text}. Leave one "
+        f"of the two out, or accept it with foreign='accept' or ASCEND_OVERLAY_FOREIGN=accept."
+    )
+
+
+def _is_put_back(slot: Slot) -> bool:
+    """Tell whether what the module itself made is in place again."""
+    if slot.is_met() or not isinstance(slot.storage, Attribute):
+        return False
+    holds = slot.foreign()
+    return rebindable(holds) and (holds is slot.original or foreign.is_native(slot, holds))
+
+
+def _is_on(item: Item, slots: dict[int, Slot]) -> bool:
+    return item.applied is not None and any(id(slot) in slots for slot, _ in item.applied.changed)
+
+
+def _is_of_an_earlier_module(item: Item) -> bool:
+    """Tell whether the module was imported once more since the patch was applied, and is complete."""
+    name = item.patch.module
+    if item.applied is None or not name or item.applied.module is None:
+        return False
+    return importing.is_complete(name) and sys.modules[name] is not item.applied.module
+
+
+def in_force(items: Iterable[Item]) -> list[Item]:
+    """Return those that have changed their target."""
+    return [item for item in items if item.entry.state in IN_FORCE]

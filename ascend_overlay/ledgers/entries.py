@@ -1,0 +1,47 @@
+"""A line of the ledger: what became of one patch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+STATES = ("pending", "applied", "displaced", "without effect", "skipped", "failed", "reverted")
+IN_FORCE = ("applied", "displaced", "without effect")
+"""States of a patch that has changed its target: met by the target's users, covered by somebody else's change, or not
+met for another reason."""
+
+
+@dataclass
+class Entry:
+    """What became of one patch.
+
+    Attributes:
+        overlay: name of the overlay.
+        plugin: name of the plugin that brought it.
+        distribution: the distribution that the plugin was installed with; empty for one registered by hand.
+        version: the version of that distribution.
+        target: what the patch changes.
+        kind: the kind of patch, or "overlay" or "plugin" for an entry about a whole one.
+        seam: the way it was changed.
+        state: one of STATES.
+        detail: what the patch puts in place.
+        reason: why the patch exists, or why it was skipped or failed.
+        seconds: time that loading and applying took.
+        copies: other places that now hold the new object.
+        stale: places that keep the old one and could not be changed.
+        notes: further remarks.
+    """
+
+    overlay: str
+    plugin: str
+    distribution: str
+    version: str
+    target: str
+    kind: str
+    seam: str = ""
+    state: str = "pending"
+    detail: str = ""
+    reason: str = ""
+    seconds: float = 0.0
+    copies: list[str] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)

@@ -1,0 +1,100 @@
+"""Changes that somebody else made: who it was, and whether what they put there still leads to what was there."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Iterator
+from typing import Any
+
+from ascend_overlay.places.functions import function_of
+from ascend_overlay.places.slots import Attribute, Slot
+from ascend_overlay.places.target import MISSING
+
+_DEPTH = 5
+
+
+def described(value: Any) -> str:
+    """Return what is known of a value that somebody put in a place: its name, and where it was written."""
+    if value is MISSING:
+        return "nothing (it was removed)"
+    function = function_of(value)
+    code = getattr(getattr(function, "__wrapped__", function), "__code__", None) or getattr(function, "__code__", None)
+    name = getattr(function, "__qualname__", None)
+    if not isinstance(name, str):
+        text = repr(value)
+        return f"{text if len(text) <= 60 else text[:57] + '...'}, a {type(value).__qualname__}"
+    own = getattr(function, "__code__", code)
+    where = f" ({own.co_filename}, line {own.co_firstlineno})" if isinstance(own, types.CodeType) else ""
+    return f"{getattr(function, '__module__', '?')}.{name}{where}"
+
+
+def is_native(slot: Slot, value: Any) -> bool:
+    """Tell whether the module that a place is in made `value` itself: by executing again, or before anybody patched it.
+
+    Something like that appears where somebody who patched the place before us takes their patch back.
+    """
+    if not isinstance(slot.storage, Attribute):
+        return False
+    owner, name = slot.storage.owner, slot.storage.name
+    module = owner.__name__ if isinstance(owner, types.ModuleType) else getattr(owner, "__module__", None)
+    qualified = name if isinstance(owner, types.ModuleType) else f"{getattr(owner, '__qualname__', '')}.{name}"
+    function = function_of(value)
+    if not isinstance(function, (types.FunctionType, type)):
+        return False
+    if isinstance(function, types.FunctionType) and function.__globals__.get("__name__") != module:
+        return False
+    return function.__module__ == module and function.__qualname__ == qualified
+
+
+def leads_to(value: Any, target: Any) -> bool:
+    """Tell whether `value` holds `target`, as a wrapper holds what it wraps: in a closure, a global, a part."""
+    seen: set[int] = set()
+    level = [value]
+    for _ in range(_DEPTH):
+        below: list[Any] = []
+        for item in level:
+            if item is target:
+                return True
+            if id(item) not in seen:
+                seen.add(id(item))
+                below.extend(_held(item))
+        level = below
+    return any(item is target for item in level)
+
+
+def _held(value: Any) -> Iterator[Any]:
+    if isinstance(value, (staticmethod, classmethod)):
+        yield value.__func__
+    elif isinstance(value, property):
+        yield from (value.fget, value.fset, value.fdel)
+    elif isinstance(value, functools.partial):
+        yield from (value.func, *value.args, *value.keywords.values())
+    elif isinstance(value, types.MethodType):
+        yield from (value.__func__, value.__self__)
+    elif isinstance(value, types.FunctionType):
+        yield from _held_by_function(value)
+    elif isinstance(value, (list, tuple)):
+        yield from value
+    elif isinstance(value, dict):
+        yield from value.values()
+    elif isinstance(value, type):
+        yield from value.__bases__
+    elif not isinstance(value, (types.ModuleType, str, bytes, int, float)):
+        # Past a proxy, which would answer for what it stands for.
+        yield getattr(value, "__wrapped__", None)
+        yield from list(getattr(value, "__dict__", {}).values())
+
+
+def _held_by_function(function: types.FunctionType) -> Iterator[Any]:
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:
+            continue
+    yield from function.__defaults__ or ()
+    yield from (function.__kwdefaults__ or {}).values()
+    yield from vars(function).values()
+    for name in function.__code__.co_names:
+        if name in function.__globals__ and not isinstance(function.__globals__[name], types.ModuleType):
+            yield function.__globals__[name]

@@ -1,0 +1,127 @@
+"""Functions as places: what is inside a descriptor, a function's twin, and sending its calls elsewhere."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Callable
+from typing import Any
+
+_TO = "__ascend_overlay_to__"
+"""The keyword-only argument of a redirected function that says where it leads. In its defaults rather than among the
+constants of its code, where torch.compile does not take a function, or among its module's names, which are not ours."""
+
+
+def function_of(raw: Any) -> Any:
+    """Return the function inside a descriptor, or `raw` itself."""
+    if isinstance(raw, (staticmethod, classmethod)):
+        return raw.__func__
+    if isinstance(raw, property):
+        return raw.fget
+    if isinstance(raw, functools.cached_property):
+        return raw.func
+    return raw
+
+
+def dressed_like(raw: Any, function: Any) -> Any:
+    """Return `function` as the kind of descriptor that `raw` is."""
+    if isinstance(function, (staticmethod, classmethod, property, functools.cached_property)):
+        return function
+    if isinstance(raw, staticmethod):
+        return staticmethod(function)
+    if isinstance(raw, classmethod):
+        return classmethod(function)
+    if isinstance(raw, property):
+        return property(function, raw.fset, raw.fdel, raw.__doc__)
+    if isinstance(raw, functools.cached_property):
+        fresh = functools.cached_property(function)
+        fresh.attrname = raw.attrname
+        return fresh
+    return function
+
+
+def twin(function: types.FunctionType) -> types.FunctionType:
+    """Return another function object that does what `function` does, with the same globals, closure and attributes."""
+    copy = types.FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    copy.__dict__.update(function.__dict__)
+    copy.__annotations__, copy.__doc__ = function.__annotations__, function.__doc__
+    copy.__module__, copy.__qualname__ = function.__module__, function.__qualname__
+    return copy
+
+
+class Redirection:
+    """The calls of a function object lead elsewhere, whoever holds it: a dispatcher of operators, a closure, a key.
+
+    The function gets a code object that hands its arguments on. Undoing it puts the very code object back.
+
+    Args:
+        function: the function whose calls are redirected.
+    """
+
+    def __init__(self, function: types.FunctionType) -> None:
+        self.function = function
+        self._code = function.__code__
+        self._kwdefaults = function.__kwdefaults__
+        self._signature = vars(function).get("__signature__")
+        self._ours: types.CodeType | None = None
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the function still has the code that hands its calls on."""
+        return self._ours is not None and self.function.__code__ is self._ours
+
+    def lead_to(self, target: Callable[..., Any]) -> None:
+        """Have the function call `target`."""
+        if vars(self.function).get("__signature__") is None:
+            self.function.__signature__ = _signature(self.function)  # type: ignore[attr-defined]
+        # First what the code will need, then the code: a call in another thread finds both or neither.
+        self.function.__kwdefaults__ = {**(self._kwdefaults or {}), _TO: target}
+        if self._ours is None:
+            self._ours = _handing_on(self._code)
+        if self.function.__code__ is self._code:
+            self.function.__code__ = self._ours
+
+    def undo(self) -> None:
+        """Give the function its code back, unless somebody else has given it another meanwhile."""
+        if self.is_met:
+            self.function.__code__ = self._code
+        if self.function.__kwdefaults__ is not None and _TO in self.function.__kwdefaults__:
+            self.function.__kwdefaults__ = self._kwdefaults
+        if self._signature is None:
+            vars(self.function).pop("__signature__", None)
+
+
+def _signature(function: types.FunctionType) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+
+
+def _handing_on(code: types.CodeType) -> types.CodeType:
+    """Return code for a function of the same kind, with as many free variables, that calls what `_TO` holds."""
+    call = f"{_TO}(*args, **kwargs)"
+    prefix, body = "", f"return {call}"
+    if code.co_flags & inspect.CO_ASYNC_GENERATOR:
+        prefix, body = "async ", f"async for item in {call}: yield item"
+    elif code.co_flags & inspect.CO_COROUTINE:
+        prefix, body = "async ", f"return await {call}"
+    elif code.co_flags & inspect.CO_GENERATOR:
+        body = f"return (yield from {call})"
+    free = code.co_freevars
+    kept = f"        if 0: {', '.join(free)}\n" if free else ""
+    source = (
+        f"def make({', '.join(free)}):\n    {prefix}def hand_on(*args, {_TO}, **kwargs):\n{kept}        {body}\n"
+        f"    return hand_on\n"
+    )
+    scope: dict[str, Any] = {}
+    exec(compile(source, __file__, "exec"), scope)
+    made: types.CodeType = scope["make"](*free).__code__
+    names = {"co_name": code.co_name, "co_filename": code.co_filename, "co_firstlineno": code.co_firstlineno}
+    if hasattr(code, "co_qualname"):
+        names["co_qualname"] = code.co_qualname
+    return made.replace(**names)  # type: ignore[arg-type]

@@ -1,0 +1,72 @@
+"""The arithmetic of int8 experts: int8 weights by channel, int8 inputs with a scale for each token.
+
+x_q, s_x = round(x / s_x), max|x| / 127
+h = (x_q @ W13) * s_13 * s_x
+a = activation(h)
+a_q, s_a = round(a / s_a), max|a| / 127
+y = (a_q @ W2) * s_2 * s_a
+
+h, a and y are in the dtype of the activations, and the y of a token's experts are added up by their weights.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ascend_overlay import npu
+from ascend_overlay.npu.moe.activation import Activation
+from ascend_overlay.npu.moe.experts import add_up, list_type, sort_by_expert
+
+npu.load("npu_dynamic_quant", "npu_grouped_matmul")
+
+
+def int8_experts(
+    x: Tensor,
+    experts: Tensor,
+    weights: Tensor | None,
+    w13: Tensor,
+    scale13: Tensor,
+    w2: Tensor,
+    scale2: Tensor,
+    activation: Activation,
+    *,
+    expert_map: Tensor | None = None,
+) -> Tensor:
+    """Return for each token the weighted sum of what its experts make of it.
+
+    Args:
+        x: (num_tokens, hidden); float16 or bfloat16.
+        experts: (num_tokens, k), int32.
+        weights: (num_tokens, k), float; None: ones, with k 1.
+        w13: (num_experts, hidden, columns), int8.
+        scale13: (num_experts, columns); bfloat16 with bfloat16, float32 with float16.
+        w2: (num_experts, intermediate, hidden), int8.
+        scale2: (num_experts, hidden); dtype of `scale13`.
+        activation: takes rows of `columns`, returns rows of `intermediate`.
+        expert_map: see ascend_overlay.npu.moe.experts.sort_by_expert.
+
+    Returns:
+        (num_tokens, hidden), dtype of `x`. Experts that are not here add nothing.
+    """
+    tokens = sort_by_expert(x, experts, w13.shape[0], expert_map, quantized=True)
+    hidden = activation(_product(tokens.rows, tokens.scale, w13, scale13, tokens.counts, x.dtype))
+    quantized, scale = torch.ops.npu.npu_dynamic_quant.default(hidden)
+    return add_up(_product(quantized, scale, w2, scale2, tokens.counts, x.dtype), tokens, weights)
+
+
+def _product(
+    rows: Tensor, scale: Tensor, weight: Tensor, channels: Tensor, counts: Tensor, dtype: torch.dtype
+) -> Tensor:
+    product: Tensor = torch.ops.npu.npu_grouped_matmul.default(
+        [rows],
+        [weight],
+        scale=[channels],
+        per_token_scale=[scale],
+        split_item=2,
+        group_type=0,
+        group_list=counts,
+        group_list_type=list_type(counts),
+        output_dtype=dtype,
+    )[0]
+    return product

@@ -1,0 +1,37 @@
+"""The floors of the house, and the few arrows that are known to break its rules."""
+
+from __future__ import annotations
+
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("errors", "settings", "versions", "process"),
+    # A patch carries its condition, so conditions stand below the patches.
+    ("conditions", "source", "places"),
+    ("patches",),
+    ("overlay",),
+    ("ledgers",),
+    ("engine",),
+    # The package itself is the public face, and hands out what stands below it.
+    ("__init__", "api"),
+    ("npu", "quantization"),
+    ("hooks",),
+    ("overlays",),
+    ("commands", "__main__"),
+)
+"""From the ground up: the files and folders of the package. Who stands higher imports who stands lower, or a neighbour.
+
+A new file or folder is entered here, as low as what it imports allows, and in docs/architecture.md.
+"""
+
+WITHOUT_VLLM = (*(room for floor in FLOORS[:7] for room in floor), "hooks")
+"""Rooms that may be imported in any process, before vLLM and torch and without them."""
+
+HEAVY = ("torch", "torch_npu", "vllm")
+
+EXCEPTIONS: dict[tuple[str, str], str] = {
+    ("ascend_overlay.engine.plugins", "ascend_overlay"): "asks where the package is, to pass over its lines",
+    ("ascend_overlay.engine.plugins", "ascend_overlay.hooks"): "asks where the folder is, and for names",
+    ("ascend_overlay.engine.plugins", "ascend_overlay.hooks.spec"): "gives pluggy the hooks",
+    ("ascend_overlay.engine.plan", "ascend_overlay.npu.availability"): "asks whether torch can be imported",
+    ("ascend_overlay.overlays.layer_registry", "ascend_overlay.commands.coverage.scan"): "reads vLLM's layers as text",
+}
+"""(importer, imported) -> what for: imports that break a rule and are being undone. None may be added."""
