@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from ascend_overlay.errors import ConflictError, SignatureError, TargetError
 from ascend_overlay.patches import signatures, wrappers
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
-from ascend_overlay.patches.generated import once, own_generated, wrap_derived
+from ascend_overlay.patches.generated import once, own_generated, reach_captured, wrap_derived
 from ascend_overlay.places import declared
 from ascend_overlay.places.bindings import rebindable
 from ascend_overlay.places.functions import Redirection, dressed_like, function_of, twin
@@ -94,7 +94,7 @@ class Wrap(Patch):
             raise TargetError(
                 f"the target {self.target} is {shown(raw)}, which is not callable; use overlay.attribute to set it."
             )
-        declared.refuse_uncalled(self.target, place.owner, place.name)
+        declared.refuse_uncalled(self.target, place)
         written = place.own and declared.is_generated(place.owner, place.name, raw)
         wrapper = once(implementation) if written else implementation
         make = functools.partial(
@@ -111,6 +111,8 @@ class Wrap(Patch):
         applied.change(slot, make(), shared=place.shared)
         if written:
             wrap_derived(place, make, context, applied)
+        if declared.is_captured(place):
+            reach_captured(slot, applied)
 
     def _check_wrapper(self, wrapper: Any) -> None:
         if not callable(wrapper):
@@ -146,7 +148,7 @@ class Replace(Patch):
             raise TargetError(
                 f"the target {self.target} is a class; overlay.subclass puts a subclass in its place, everywhere."
             )
-        declared.refuse_uncalled(self.target, place.owner, place.name)
+        declared.refuse_uncalled(self.target, place)
         declared.refuse(self.target, place, implementation)
         self._check_signature(place.raw, implementation)
         if place.own and declared.is_generated(place.owner, place.name, place.raw):
@@ -160,6 +162,8 @@ class Replace(Patch):
         homes = homes_of(implementation, module.__name__)
         change = Decision(rank=context.rank, whose=context.whose, new=new, homes=homes)
         applied.change(slot, change, shared=place.shared)
+        if declared.is_captured(place):
+            reach_captured(slot, applied)
 
     def _check_signature(self, raw: Any, implementation: Any) -> None:
         function = function_of(raw)
