@@ -163,6 +163,12 @@ def test_the_constraints_of_a_changed_field_stay(lib: Any, declare: Any) -> None
         lib.Compiled(count=-1)
 
 
+def test_a_rebuilt_pydantic_class_keeps_its_signature(lib: Any, declare: Any) -> None:
+    stock = str(inspect.signature(lib.Compiled))
+    with ascend_overlay.enabled(only=[declare("Compiled.count", default=5).name]):
+        assert str(inspect.signature(lib.Compiled)) == stock.replace("int = 1", "int = 5") != stock
+
+
 def test_another_type(lib: Any, declare: Any) -> None:
     before = World(lib)
     with ascend_overlay.enabled(only=[declare("Model.count", annotation=str).name]):
