@@ -193,6 +193,8 @@ class Field(Patch):
             if compiled or not declared.is_generated(cls, name, vars(cls).get(name)):
                 continue
             slot = context.slots.at(Attribute(cls, name))
+            if name == "__init__":
+                fields.keep_init(cls, slot.original)
             change = Regenerated(whose=context.whose, cls=cls, name=name, stock=slot.original)
             applied.change(slot, change, shared=False)
 

@@ -209,6 +209,20 @@ def test_classes_that_come_later_follow_and_go_back(lib: Any, declare: Any) -> N
     assert before.differences() == []
 
 
+def test_a_class_that_comes_later_may_be_changed_itself(lib: Any, offer: Any) -> None:
+    overlay = Overlay("both", reason="r")
+    overlay.field("declaring.lib:Plain.count", default=5)
+    overlay.field("declaring.later:LaterTaking.site", **NEW)
+    offer(overlay)
+    with ascend_overlay.enabled(only=["both"]):
+        later: Any = importlib.import_module("declaring.later")
+        assert (later.LaterTaking(site=6).count, later.LaterTaking(site=6).site) == (5, 6)
+    assert later.LaterTaking().count == later.LaterTaking.count == 1
+    assert inspect.signature(later.LaterTaking).parameters["count"].default == 1
+    with pytest.raises(TypeError):
+        later.LaterTaking(site=6)
+
+
 def test_models_that_come_later_follow_and_go_back(lib: Any, declare: Any) -> None:
     with ascend_overlay.enabled(only=[declare("Model.count", default=5).name, declare("Model.site", **NEW).name]):
         later: Any = importlib.import_module("declaring.later")
