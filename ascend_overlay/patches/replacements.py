@@ -65,14 +65,9 @@ def _lacking(original: Any, ours: Any) -> str | None:
     """Return what callers may use of a function beside calling it and would not find, or None."""
     if is_subscripted(original) and not is_subscripted(ours):
         return f"the original is a {type(original).__name__} object, which is called as {_name(original)}[...](...)"
-    if not isinstance(original, types.FunctionType):
-        return None
-    lacking = [
-        name
-        for name, value in vars(original).items()
-        if not name.startswith("_") and callable(value) and not hasattr(ours, name)
-    ]
-    if not lacking:
+    # Other attributes belong to tools (torch.compile leaves some), which look for them and do without.
+    lacking = [name for name in ("register", "dispatch") if hasattr(original, name) and not hasattr(ours, name)]
+    if not isinstance(original, types.FunctionType) or not lacking:
         return None
     return f"the original has {', '.join(f'{name}()' for name in lacking)}, which callers may use; give it the same"
 
