@@ -39,6 +39,8 @@ LIB = """
     def use_cache(x): cached.cache_clear(); return cached(x)
     @functools.singledispatch
     def dispatched(x): return ("stock", x)
+    def compiled(x): return ("stock", x)
+    compiled.aot_compile = lambda: None
     class Kernel:
         def __getitem__(self, grid): return lambda x: ("stock", x)
         def __call__(self, x): raise TypeError("no grid")
@@ -174,6 +176,7 @@ async def _collected(given: Any) -> Any:
 FITTING = [
     ("plain", "plain"),
     ("plain", "called"),
+    ("compiled", "plain"),
     ("later", "later"),
     ("later", "says_later"),
     ("later", "says_coroutine"),
