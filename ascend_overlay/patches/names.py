@@ -96,6 +96,11 @@ class Wrap(Patch):
             raise TargetError(
                 f"the target {self.target} is {shown(raw)}, which is not callable; use overlay.attribute to set it."
             )
+        if replacements.is_subscripted(raw):
+            raise TargetError(
+                f"the target {self.target} is a {type(raw).__name__} object, which is called as "
+                f"{place.name}[...](...), past a wrapper of its calls; wrap the function that calls it."
+            )
         if flavours.of(implementation) != flavours.PLAIN and (
             why := flavours.mismatch(function_of(raw), implementation)
         ):
