@@ -292,9 +292,9 @@ class Engine:
         if not due and not again:
             return
         try:
-            self._patcher.renew(again, late=False)
-            self._patcher.apply([item for item in due if item.patch.module == name], late=False)
-            self._patcher.apply([item for item in due if item.patch.module != name], late=True)
+            self._patcher.renew(again, late=False, executed=name)
+            self._patcher.apply([item for item in due if item.patch.module == name], late=False, executed=name)
+            self._patcher.apply([item for item in due if item.patch.module != name], late=True, executed=name)
         except BaseException:
             # The import fails with this error; whoever catches it and tries again must find the patches applied.
             self._patcher.back(in_force(due))

@@ -37,13 +37,15 @@ class Patcher:
         self._state = state
         self._complaints = complaints
         self._stand_ins: dict[int, type] = {}
+        self._aside: list[object] = []
 
-    def apply(self, items: Sequence[Item], *, late: bool) -> None:
+    def apply(self, items: Sequence[Item], *, late: bool, executed: str | None = None) -> None:
         """Apply `items` of loaded modules and re-bind the copies of what they replaced.
 
         Args:
             items: what to apply, where it is still pending.
             late: the modules were imported some time ago, rather than just now.
+            executed: the module that has executed just now, if it is one.
 
         Raises:
             OverlayError: one does not apply, and the settings are strict. Its overlay is taken back.
@@ -56,7 +58,7 @@ class Patcher:
                 continue
             started = time.perf_counter()
             try:
-                moved = self._apply_one(item)
+                moved = self._apply_one(item, executed)
                 applied.append(item)
                 todo = sorted([*todo, *moved], key=_turn)
             except OverlayError as error:
@@ -125,7 +127,7 @@ class Patcher:
         for item, reason in zip(items, reasons, strict=True):
             item.entry.reason = reason
 
-    def renew(self, items: Sequence[Item], *, late: bool) -> None:
+    def renew(self, items: Sequence[Item], *, late: bool, executed: str | None = None) -> None:
         """Apply `items` to what their targets lead to now: the modules have executed again since."""
         with self._state.lock.held():
             for item in items:
@@ -138,7 +140,7 @@ class Patcher:
                 item.applied = None
                 item.entry.state = "pending"
                 item.foreign = []
-        self.apply(items, late=late)
+        self.apply(items, late=late, executed=executed)
 
     def fail(self, item: Item, error: OverlayError) -> None:
         """Take the whole overlay back, note it, and raise or warn."""
@@ -194,17 +196,19 @@ class Patcher:
                 return not known
         gone = bool(stray.changes) and stray.changes[-1] not in stray.storey.changes
         if gone and stray.changes[-1].step_aside(stray.value, swap.new):
+            # Whoever refers to it weakly finds it as long as it lives.
+            self._aside.append(stray.value)
             return False
         if entry is not None:
             _extend(entry.stale, swap.left)
         return False
 
-    def _apply_one(self, item: Item) -> list[Item]:
+    def _apply_one(self, item: Item, executed: str | None) -> list[Item]:
         """Apply one patch; return those that were taken back because they must now go elsewhere."""
         if reason := plan.ruled_out(item):
             item.entry.state, item.entry.reason = "skipped", reason
             return []
-        if any(_is_executing(module) for module in item.patch.needs):
+        if any(module != executed and _is_executing(module) for module in item.patch.needs):
             # Its import has led to that of the target; it is applied when it is done.
             return []
         implementation = item.patch.load()

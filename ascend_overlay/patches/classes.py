@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import sys
 from dataclasses import dataclass
@@ -9,11 +10,11 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.errors import ConflictError, TargetError
-from ascend_overlay.patches.base import Applied, Context, Patch, loaded, shown
+from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
 from ascend_overlay.patches.names import Decision, refuse_second
 from ascend_overlay.places.homes import homes_of
 from ascend_overlay.places.slots import Attribute, Item, Storage
-from ascend_overlay.places.target import MISSING
+from ascend_overlay.places.target import MISSING, Target
 
 # vLLM's own seam for layers: CustomOp and PluggableLayer look up the name of the class they are asked for here.
 _LAYER_MODULE = "vllm.model_executor.custom_op"
@@ -37,7 +38,13 @@ class Subclass(Patch):
     phase: ClassVar[int] = 0
 
     def load(self) -> Any:
-        return loaded(self.implementation)
+        implementation = loaded(self.implementation)
+        original = _class_at(self.target)
+        if isinstance(self.implementation, Ref) and _is_of_an_earlier(implementation, original):
+            # The target's module has executed again; what was derived from its class has to be made again, too.
+            importlib.reload(sys.modules[Target.parse(self.implementation.text).module])
+            implementation = loaded(self.implementation)
+        return implementation
 
     def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
         place = self.resolve(module, context)
@@ -86,6 +93,23 @@ class Subclass(Patch):
 
     def describe(self) -> str:
         return f"subclassed by {shown(self.implementation)}"
+
+
+def _class_at(text: str) -> Any:
+    """Return the class that a target of a loaded module leads to, or None."""
+    target = Target.parse(text)
+    found: Any = sys.modules.get(target.module)
+    for name in target.path:
+        found = getattr(found, "__dict__", {}).get(name)
+    return found if isinstance(found, type) else None
+
+
+def _is_of_an_earlier(implementation: Any, original: type | None) -> bool:
+    """Tell whether an implementation is derived from what was called like `original` before."""
+    if original is None or not isinstance(implementation, type) or issubclass(implementation, original):
+        return False
+    named = (original.__module__, original.__qualname__)
+    return any((base.__module__, base.__qualname__) == named for base in implementation.__mro__)
 
 
 def _seam(owner: Any, name: str, original: type) -> tuple[Storage, str]:
@@ -195,7 +219,7 @@ def _rebase_future(original: type, implementation: type, applied: Applied) -> No
             _rebase(cls, original, implementation, applied)
 
     patched: Any = original
-    ours = classmethod(init_subclass)  # type: ignore[arg-type]
+    ours: Any = classmethod(init_subclass)  # type: ignore[arg-type]
 
     def restore() -> None:
         if vars(original).get("__init_subclass__") is not ours:

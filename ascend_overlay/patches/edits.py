@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
-import hashlib
-import linecache
 import logging
 import sys
 from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ascend_overlay.errors import ConflictError, SignatureError, TargetError
 from ascend_overlay.patches.base import Applied, Context, Patch, shown
@@ -18,9 +15,11 @@ from ascend_overlay.places import code as code_module
 from ascend_overlay.places.definitions import innermost
 from ascend_overlay.places.slots import Attribute
 from ascend_overlay.places.target import MISSING, Place, Target, find, lookup, require
-from ascend_overlay.source.edited import CannotEdit, Change, EditedSource, edited
-from ascend_overlay.source.functions import FunctionSource, NoSource, source_of_function
-from ascend_overlay.source.snippets import Snippet, snippet
+
+if TYPE_CHECKING:
+    from ascend_overlay.source.edited import Change, EditedSource
+    from ascend_overlay.source.functions import FunctionSource
+    from ascend_overlay.source.snippets import Snippet
 
 logger = logging.getLogger("ascend_overlay")
 
@@ -64,6 +63,9 @@ class Edit(Patch):
         return place
 
     def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
+        # Imported here, as below: who edits nothing never pays for it.
+        from ascend_overlay.source.edited import Change
+
         place = self.resolve(module, context)
         function = self._function(place, context)
         change = Change(
@@ -103,6 +105,8 @@ class Edit(Patch):
 
         A digest stands for the rest: what two overlays put in place is never described alike.
         """
+        import hashlib
+
         wanted, put = _in_a_line(self.find), _in_a_line(self.put) or "pass"
         if len(wanted) <= _SHOWN and len(put) <= _SHOWN:
             return f"`{wanted}` becomes `{put}`"
@@ -110,6 +114,8 @@ class Edit(Patch):
         return f"`{_short(wanted)}` becomes `{_short(put)}` ({digest})"
 
     def _snippet(self, which: str, text: str) -> Snippet:
+        from ascend_overlay.source.snippets import snippet
+
         try:
             return snippet(text)
         except SyntaxError as error:
@@ -144,6 +150,8 @@ class Edit(Patch):
         return function
 
     def _source(self, function: FunctionType) -> FunctionSource:
+        from ascend_overlay.source.functions import NoSource, source_of_function
+
         try:
             return source_of_function(function)
         except NoSource as error:
@@ -153,6 +161,8 @@ class Edit(Patch):
 
     def _compiled(self, changed: _Edited, change: Change) -> tuple[EditedSource, EditedSource]:
         """Return the function with `change` alone and with `change` among the others."""
+        from ascend_overlay.source.edited import CannotEdit, edited
+
         if changed.body.foreign is not None:
             raise ConflictError(
                 f"{self.target} cannot be edited: somebody else has changed its code since overlays did, to code from "
@@ -193,6 +203,8 @@ class _Edited:
 
     def remove(self, change: Change) -> None:
         """Take `change` out of force, if it is in force."""
+        from ascend_overlay.source.edited import edited
+
         if _edited.get(id(self.body.function)) is not self:
             return
         self.changes = [other for other in self.changes if other is not change]
@@ -206,6 +218,8 @@ class _Edited:
         _edited.pop(id(self.body.function), None)
 
     def _install(self, result: EditedSource) -> None:
+        import linecache
+
         lines = result.text.splitlines(keepends=True)
         # Without a time of change, linecache.checkcache() leaves the entry alone.
         linecache.cache[result.file] = (len(result.text), None, lines, result.file)
@@ -242,6 +256,8 @@ def _overridden(place: Place, function: FunctionType, context: Context) -> str |
 
 def _note(source: FunctionSource, alone: EditedSource) -> str:
     """Return what the edit changes, as the changed lines of a diff."""
+    import difflib
+
     match = alone.matches[0]
     diff = list(difflib.unified_diff(source.lines, alone.lines, n=0, lineterm=""))
     changed = " | ".join(

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.errors import ConflictError, TargetError, did_you_mean
+from ascend_overlay.patches import wrappers
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
 from ascend_overlay.places import declared, fields, generated, keys
 from ascend_overlay.places.slots import Attribute, Change
@@ -45,11 +46,15 @@ class _Shown(Change):
     _outer: Any = None
 
     def value(self, inner: Any) -> Any:
-        from ascend_overlay.patches.wrappers import wrapped
-
-        if self._inner is not inner:
-            self._inner, self._outer = inner, wrapped(inner, self._call)
+        if self._inner is not inner or wrappers.stepped_aside(self._outer):
+            self._inner, self._outer = inner, wrappers.wrapped(inner, self._call, member=True)
         return self._outer
+
+    def step_aside(self, value: Any, inner: Any) -> bool:
+        if not wrappers.made_by_us(value):
+            return False
+        wrappers.step_aside(value, inner)
+        return True
 
     def _call(self, function: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         parser = function(*args, **kwargs)
@@ -188,6 +193,8 @@ class Field(Patch):
             if compiled or not declared.is_generated(cls, name, vars(cls).get(name)):
                 continue
             slot = context.slots.at(Attribute(cls, name))
+            if name == "__init__":
+                fields.keep_init(cls, slot.original)
             change = Regenerated(whose=context.whose, cls=cls, name=name, stock=slot.original)
             applied.change(slot, change, shared=False)
 

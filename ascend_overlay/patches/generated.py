@@ -10,7 +10,7 @@ from typing import Any
 
 from ascend_overlay.patches.base import Applied, Context
 from ascend_overlay.places import declared, generated
-from ascend_overlay.places.slots import Attribute, Change
+from ascend_overlay.places.slots import Attribute, Change, Slot
 from ascend_overlay.places.target import Place
 
 _inside = threading.local()
@@ -61,6 +61,14 @@ def own_generated(place: Place) -> list[type]:
         if declared.is_generated(cls, place.name, vars(cls).get(place.name))
         or (place.name == "__init__" and "__pydantic_validator__" in vars(cls))
     ]
+
+
+def reach_captured(slot: Slot, applied: Applied) -> None:
+    """Have the function that msgspec captured lead to the changes of `slot`."""
+    if slot.redirect(slot.storeys[-1]):
+        applied.notes.append("msgspec captured the function: its code leads to the patch")
+    else:
+        applied.stale.append(f"{slot.storage.name} as msgspec captured it")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from ascend_overlay.errors import ConflictError, SignatureError, TargetError
 from ascend_overlay.patches import flavours, replacements, signatures, values, wrappers
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
 from ascend_overlay.patches.edits import edited_by
-from ascend_overlay.patches.generated import once, own_generated, wrap_derived
+from ascend_overlay.patches.generated import once, own_generated, reach_captured, wrap_derived
 from ascend_overlay.places import declared
 from ascend_overlay.places.bindings import rebindable
 from ascend_overlay.places.functions import Redirection, function_of
@@ -96,11 +96,16 @@ class Wrap(Patch):
             raise TargetError(
                 f"the target {self.target} is {shown(raw)}, which is not callable; use overlay.attribute to set it."
             )
+        if replacements.is_subscripted(raw):
+            raise TargetError(
+                f"the target {self.target} is a {type(raw).__name__} object, which is called as "
+                f"{place.name}[...](...), past a wrapper of its calls; wrap the function that calls it."
+            )
         if flavours.of(implementation) != flavours.PLAIN and (
             why := flavours.mismatch(function_of(raw), implementation)
         ):
             raise SignatureError(f"{shown(implementation)} cannot wrap {self.target}: {why}.")
-        declared.refuse_uncalled(self.target, place.owner, place.name)
+        declared.refuse_uncalled(self.target, place)
         written = place.own and declared.is_generated(place.owner, place.name, raw)
         make = functools.partial(
             _Layer,
@@ -116,6 +121,8 @@ class Wrap(Patch):
         applied.change(slot, make(), shared=place.shared)
         if written:
             wrap_derived(place, make, context, applied)
+        if declared.is_captured(place):
+            reach_captured(slot, applied)
 
     def _check_wrapper(self, wrapper: Any) -> None:
         if not callable(wrapper):
@@ -151,7 +158,7 @@ class Replace(Patch):
             raise TargetError(
                 f"the target {self.target} is a class; overlay.subclass puts a subclass in its place, everywhere."
             )
-        declared.refuse_uncalled(self.target, place.owner, place.name)
+        declared.refuse_uncalled(self.target, place)
         declared.refuse(self.target, place, implementation)
         new = replacements.replacement(self.target, place.owner, place.raw, implementation)
         if place.own and declared.is_generated(place.owner, place.name, place.raw):
@@ -167,6 +174,8 @@ class Replace(Patch):
         homes = homes_of(implementation, module.__name__)
         change = Decision(rank=context.rank, whose=context.whose, new=new, homes=homes)
         applied.change(slot, change, shared=place.shared)
+        if declared.is_captured(place):
+            reach_captured(slot, applied)
 
     def describe(self) -> str:
         return f"replaced by {shown(self.replacement)}"

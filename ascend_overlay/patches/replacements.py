@@ -53,13 +53,35 @@ def replacement(target: str, owner: Any, raw: Any, implementation: Any) -> Any:
 def _function(target: str, owner: Any, original: Any, ours: Any) -> Any:
     """Return what stands in for one function, whatever is put around it."""
     _check_signature(target, owner, original, ours)
-    if why := flavours.mismatch(original, ours):
+    if why := flavours.mismatch(original, ours) or _lacking(original, ours):
         raise SignatureError(f"{shown(ours)} cannot replace {target}: {why}.")
     copy = copied(ours, original, owner, target)
     if isinstance(original, functools._lru_cache_wrapper) and not isinstance(ours, functools._lru_cache_wrapper):
         # Somebody may ask for its cache_clear().
         return functools.lru_cache(**original.cache_parameters())(copy)
     return copy
+
+
+def _lacking(original: Any, ours: Any) -> str | None:
+    """Return what callers may use of a function beside calling it and would not find, or None."""
+    if is_subscripted(original) and not is_subscripted(ours):
+        return f"the original is a {type(original).__name__} object, which is called as {_name(original)}[...](...)"
+    # Other attributes belong to tools (torch.compile leaves some), which look for them and do without.
+    lacking = [name for name in ("register", "dispatch") if hasattr(original, name) and not hasattr(ours, name)]
+    if not isinstance(original, types.FunctionType) or not lacking:
+        return None
+    return f"the original has {', '.join(f'{name}()' for name in lacking)}, which callers may use; give it the same"
+
+
+def is_subscripted(function: Any) -> bool:
+    """Tell whether `function` is an object like a Triton kernel, which is launched as kernel[grid](...)."""
+    # A wrapper of somebody's offers what any object may offer, whatever it wraps.
+    inner = inspect.unwrap(function)
+    return not isinstance(inner, type) and hasattr(type(inner), "__getitem__")
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
 def _property(target: str, owner: Any, raw: property, implementation: property) -> property:

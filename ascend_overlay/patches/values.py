@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from ascend_overlay.errors import TargetError
-from ascend_overlay.places.target import MISSING, exists
+from ascend_overlay.places.target import MISSING
+from ascend_overlay.source.modules import exists
 
 _PLAIN = (str, bytes, bool, int, float, complex, list, tuple, dict, set, frozenset)
 _NUMBERS = (bool, int, float)

@@ -154,16 +154,12 @@ class _Sweep:
             self._visit_dict(found)
         elif isinstance(found, (list, collections.deque)):
             for index, value in enumerate(_items(found)):
-                self._rebind(
-                    value,
-                    None,
-                    lambda i=index: f"{self.names.of(found)}[{i}]",
-                    functools.partial(_set_index, found, index),
-                )
+                put = functools.partial(_set_index, found, index)
+                self._rebind(value, None, self._named(found, f"[{index}]"), put)
         elif isinstance(found, set):
             for value in list(set.__iter__(found)):
                 put = functools.partial(_exchange, found, value)
-                self._rebind(value, None, lambda: f"{self.names.of(found)}{{}}", put)
+                self._rebind(value, None, self._named(found, "{}"), put)
         elif immutable.is_rebuildable(found):
             self._rebuild(found)
         elif isinstance(found, functools.partial):
@@ -174,6 +170,9 @@ class _Sweep:
             self._visit_cell(found)
         else:
             self._visit_object(found)
+
+    def _named(self, found: Any, part: str) -> Callable[[], str]:
+        return lambda: f"{self.names.of(found)}{part}"
 
     def _visit_dict(self, found: dict[Any, Any]) -> None:
         # By the methods of dict: a subclass may load what it is asked for (transformers' lazy mappings).
@@ -189,7 +188,7 @@ class _Sweep:
         home = self.names.home(found, key, value)
         put = functools.partial(found.__setitem__, key)
         if home is None:
-            self._rebind(value, None, lambda: f"{self.names.of(found)}[{key!r}]", put)
+            self._rebind(value, None, self._named(found, f"[{key!r}]"), put)
         elif isinstance(home, types.ModuleType):
             self._rebind(value, key, lambda: f"{home.__name__}.{key}", put)
         elif isinstance(home, type):
@@ -210,7 +209,7 @@ class _Sweep:
         for part, words in (("func", "(function)"), ("args", "(arguments)")):
             value = getattr(found, part)
             put = functools.partial(_set_partial, found, part)
-            self._rebind(value, None, lambda w=words: f"{self.names.of(found)}{w}", put)
+            self._rebind(value, None, self._named(found, words), put)
 
     def _visit_function(self, found: types.FunctionType) -> None:
         put = functools.partial(setattr, found, "__defaults__")
@@ -221,7 +220,7 @@ class _Sweep:
         put = functools.partial(setattr, found, "cell_contents")
         for swap in self.by_id.get(id(value), ()):
             if text := self.names.keeper(found, swap.old):
-                self._rebind(value, None, lambda t=text: t, put, thoroughly=True, swap=swap)
+                self._rebind(value, None, functools.partial(str, text), put, thoroughly=True, swap=swap)
 
     def _visit_object(self, found: Any) -> None:
         if holders.is_ours(found):
@@ -230,9 +229,9 @@ class _Sweep:
             for swap in self.by_id.get(id(held), ()):
                 if swap.by_name or not (text := self.names.keeper(found, swap.old)):
                     continue
-                put = holders.slot_setter(found, swap.old)
+                put = holders.attribute_setter(found, swap.old)
                 if put is not None:
-                    self._rebind(held, None, lambda t=text: t, put, thoroughly=True, swap=swap)
+                    self._rebind(held, None, functools.partial(str, text), put, thoroughly=True, swap=swap)
                 elif swap.only is None:
                     _left(swap, text)
 

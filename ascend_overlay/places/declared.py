@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import os
 import sys
 import types
 import typing
@@ -41,13 +42,20 @@ def refuse(target: str, place: Place, value: Any, *, adding: bool = False) -> No
         raise TargetError(said)
 
 
-def refuse_uncalled(target: str, owner: Any, name: str) -> None:
-    """Raise a TargetError where msgspec never calls the member, or goes on calling the one that it has captured."""
-    if not is_struct(owner) or name not in ("__init__", "__new__", "__post_init__"):
+def is_captured(place: Place) -> bool:
+    """Tell whether msgspec goes on calling the very function at `place`, whatever its class has there later."""
+    return is_struct(place.owner) and place.name == "__post_init__"
+
+
+def refuse_uncalled(target: str, place: Place) -> None:
+    """Raise a TargetError where msgspec never calls the member, or captured one that cannot lead elsewhere."""
+    if not is_struct(place.owner) or place.name not in ("__init__", "__new__", "__post_init__"):
+        return
+    if is_captured(place) and place.own and isinstance(place.raw, types.FunctionType):
         return
     why = (
-        "msgspec captured it when the class was built"
-        if name == "__post_init__"
+        "msgspec captured it when the class that defines it was built"
+        if is_captured(place)
         else "msgspec builds its objects in C and never calls it"
     )
     raise TargetError(
@@ -111,6 +119,14 @@ def is_generated(owner: Any, name: str, raw: Any) -> bool:
         raw = wrapped
     code = getattr(raw, "__code__", None)
     return isinstance(code, types.CodeType) and code.co_filename == "<string>"
+
+
+def is_bare(owner: type, name: str) -> bool:
+    """Tell whether `owner` has what @dataclass wrote under a name, with nobody's wrapper around it."""
+    raw = vars(owner).get(name)
+    # A generated __repr__ has a wrapper of Python's own.
+    file = os.path.basename(getattr(getattr(raw, "__code__", None), "co_filename", ""))
+    return is_generated(owner, name, raw) and file in ("<string>", "dataclasses.py", "reprlib.py")
 
 
 def kind_of(owner: type) -> str:

@@ -89,11 +89,12 @@ class Retyping:
 class _Stock:
     """What a class had before its first change: attribute -> the very object, or MISSING."""
 
-    __slots__ = ("attributes", "methods")
+    __slots__ = ("attributes", "init", "methods")
 
     def __init__(self) -> None:
         self.attributes: dict[str, Any] = {}
         self.methods: tuple[Any, dict[str, Any]] | None = None
+        self.init: Any = None
 
 
 class _State:
@@ -155,6 +156,12 @@ def methods_of(cls: type) -> dict[str, Any]:
     return found
 
 
+def keep_init(cls: type, init: Any) -> None:
+    """Remember the `__init__` that comes back when `cls` is as it was."""
+    if cls in _state.stock:
+        _state.stock[cls].init = init
+
+
 def field_in_force(change: FieldChange, cls: type) -> bool:
     """Tell whether the field that `cls` has is the one that `change` made."""
     field = getattr(cls, _place(cls), {}).get(change.name, MISSING)
@@ -175,7 +182,10 @@ def give_back(change: FieldChange, cls: type, name: str) -> None:
         _put(cls, name, default)
     for derived in generated.derived(cls):
         if "__dataclass_fields__" in vars(derived) and vars(derived)["__dataclass_fields__"].get(name) is field:
-            _put_written(derived)
+            stock = _state.stock.get(derived)
+            for function in (vars(derived).get("__init__"), stock.init if stock is not None else None):
+                if declared.is_generated(derived, "__init__", function):
+                    generated.set_default(function, name, default)
 
 
 def is_changed(cls: type, name: str) -> bool:
@@ -235,7 +245,7 @@ def _put_written(cls: type) -> None:
         return
     for name, method in methods_of(cls).items():
         # What pydantic or a wrapper has put there is theirs to bring up to date.
-        if declared.is_generated(cls, name, vars(cls).get(name)) and not hasattr(vars(cls)[name], "__wrapped__"):
+        if declared.is_bare(cls, name):
             _put(cls, name, method)
 
 

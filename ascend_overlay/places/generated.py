@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -45,6 +46,18 @@ def field(cls: type, name: str, annotation: Any, made: Any) -> Any:
     model: Any = type(cls.__name__, (), namespace)
     dataclasses.dataclass(model)
     return model.__dataclass_fields__[name]
+
+
+def set_default(function: Any, name: str, default: Any) -> None:
+    """Give an argument of a generated function another default, in the function itself."""
+    function = inspect.unwrap(function)
+    code, defaults = function.__code__, list(function.__defaults__ or ())
+    positional = code.co_varnames[: code.co_argcount]
+    if name in (function.__kwdefaults__ or ()):
+        function.__kwdefaults__ = {**function.__kwdefaults__, name: default}
+    elif name in positional[len(positional) - len(defaults) :]:
+        defaults[positional.index(name) - len(positional)] = default
+        function.__defaults__ = tuple(defaults)
 
 
 def derived(cls: type) -> list[type]:

@@ -168,7 +168,7 @@ class Names:
 _ROOMS = ("engine", "places", "patches", "ledgers", "overlay")
 _RECORDS = tuple(f"{__name__.partition('.')[0]}.{room}." for room in _ROOMS)
 _FOLDERS = tuple(str(Path(__file__).parents[1] / room) + os.sep for room in ("engine", "places", "patches"))
-_VALUES = {"ground", "base", "installed", "value", "owner", "new", "original", "built", "origin"}
+_VALUES = {"ground", "base", "installed", "value", "owner", "new", "original", "old", "built", "origin"}
 """Attributes of records that hold something of somebody else's."""
 
 
@@ -202,8 +202,12 @@ def member_name(owner: Any, name: str) -> str:
     return f"{described(owner)}.{name}"
 
 
-def slot_setter(owner: Any, value: Any) -> Callable[[Any], None] | None:
-    """Return what gives the slot of an object that holds `value` another value; None where there is none."""
+def attribute_setter(owner: Any, value: Any) -> Callable[[Any], None] | None:
+    """Return what gives the attribute of an object that holds `value` another value; None where there is none."""
+    attributes = getattr(owner, "__dict__", None)
+    for key, held in list(attributes.items()) if type(attributes) is dict else ():
+        if held is value:
+            return functools.partial(attributes.__setitem__, key)
     for cls in type(owner).__mro__:
         for member in vars(cls).values():
             if isinstance(member, types.MemberDescriptorType):

@@ -8,10 +8,13 @@ import os
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ascend_overlay.source.folders import Found
-from ascend_overlay.source.module import Module
 from ascend_overlay.source.modules import HERE, Finder
+
+if TYPE_CHECKING:
+    from ascend_overlay.source.module import Module
 
 _FAR = 16
 """Modules may import one another in a circle; no name is handed on this often."""
@@ -141,6 +144,9 @@ def _parse(module: str, file: str, text: str) -> Module | None:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+    # Not above: what every enable() loads asks whether a word is in a text, and seldom parses one.
+    from ascend_overlay.source.module import Module
+
     return Module(module, file, text, tree, is_package=os.path.basename(file) == "__init__.py")
 
 

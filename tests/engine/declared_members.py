@@ -76,6 +76,9 @@ LIB = """
         def __post_init__(self): self.__class__
         def method(self): return "stock"
 
+    class StructDerived(Struct):
+        pass
+
     class Keys(TypedDict):
         count: int
 

@@ -178,6 +178,15 @@ def test_what_others_enter_meanwhile_stays(overlay: Overlay, path: str) -> None:
     assert list(container) == [theirs, "a", "c", "other"] and container[0] is theirs
 
 
+def test_of_two_that_are_the_same_ours_is_taken_out(overlay: Overlay) -> None:
+    overlay.entry("lib:NAMES", "x")
+    lib = load()
+    lib.NAMES.insert(0, lib.NAMES[-1])
+    lib.NAMES.append("last")
+    ascend_overlay.disable()
+    assert lib.NAMES == ["x", "a", "b", "c", "last"]
+
+
 def test_an_entry_that_others_took_out_is_missed(overlay: Overlay, engine: Engine) -> None:
     overlay.entry("lib:NAMES", "x")
     overlay.entry("lib:SET", "x")

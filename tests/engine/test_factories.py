@@ -16,6 +16,7 @@ import ascend_overlay
 from ascend_overlay import Overlay
 from ascend_overlay.engine.engine import Engine
 from ascend_overlay.errors import ConflictError, OverlayError
+from ascend_overlay.places import type_slots
 
 LIB = """
     import abc, enum
@@ -193,6 +194,21 @@ def test_enabling_again_and_again_leaves_no_references(overlay: Overlay) -> None
         return sys.getrefcount(lib.Layer)
 
     assert once() - once() == 0
+
+
+def test_a_class_counts_as_a_reference_to_its_metaclass() -> None:
+    class Meta(type):
+        __slots__ = ()
+
+    class Cls:
+        pass
+
+    before = sys.getrefcount(Meta)
+    type_slots.set_metaclass(Cls, Meta)
+    type_slots.set_metaclass(Cls, Meta)
+    assert sys.getrefcount(Meta) == before + 1
+    type_slots.set_metaclass(Cls, type)
+    assert sys.getrefcount(Meta) == before and type(Cls) is type
 
 
 REFUSED = [

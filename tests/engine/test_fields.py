@@ -163,6 +163,12 @@ def test_the_constraints_of_a_changed_field_stay(lib: Any, declare: Any) -> None
         lib.Compiled(count=-1)
 
 
+def test_a_rebuilt_pydantic_class_keeps_its_signature(lib: Any, declare: Any) -> None:
+    stock = str(inspect.signature(lib.Compiled))
+    with ascend_overlay.enabled(only=[declare("Compiled.count", default=5).name]):
+        assert str(inspect.signature(lib.Compiled)) == stock.replace("int = 1", "int = 5") != stock
+
+
 def test_another_type(lib: Any, declare: Any) -> None:
     before = World(lib)
     with ascend_overlay.enabled(only=[declare("Model.count", annotation=str).name]):
@@ -201,6 +207,20 @@ def test_classes_that_come_later_follow_and_go_back(lib: Any, declare: Any) -> N
             make()
     assert later.LaterCompiled().last == 4
     assert before.differences() == []
+
+
+def test_a_class_that_comes_later_may_be_changed_itself(lib: Any, offer: Any) -> None:
+    overlay = Overlay("both", reason="r")
+    overlay.field("declaring.lib:Plain.count", default=5)
+    overlay.field("declaring.later:LaterTaking.site", **NEW)
+    offer(overlay)
+    with ascend_overlay.enabled(only=["both"]):
+        later: Any = importlib.import_module("declaring.later")
+        assert (later.LaterTaking(site=6).count, later.LaterTaking(site=6).site) == (5, 6)
+    assert later.LaterTaking().count == later.LaterTaking.count == 1
+    assert inspect.signature(later.LaterTaking).parameters["count"].default == 1
+    with pytest.raises(TypeError):
+        later.LaterTaking(site=6)
 
 
 def test_models_that_come_later_follow_and_go_back(lib: Any, declare: Any) -> None:

@@ -90,6 +90,34 @@ def test_other_generated_methods(family: Any, wrap: Any, name: str) -> None:
     assert before.differences() == []
 
 
+def test_what_msgspec_captured_meets_a_wrapper(lib: Any, wrap: Any) -> None:
+    met, before = wrap("lib:Struct.__post_init__"), World(lib)
+    code = lib.Struct.__post_init__.__code__
+    with ascend_overlay.enabled(only=["wrapping"]):
+        lib.Struct()
+        lib.StructDerived()
+        assert met == ["Struct", "StructDerived"]
+    lib.Struct()
+    assert len(met) == 2
+    assert lib.Struct.__post_init__.__code__ is code
+    assert before.differences() == []
+
+
+def test_what_msgspec_captured_meets_a_replacement(lib: Any, offer: Any) -> None:
+    overlay, met, before = Overlay("replacing", reason="r"), [], World(lib)
+
+    @overlay.replace("declaring.lib:Struct.__post_init__")
+    def post_init(self: Any) -> None:
+        met.append(self.count)
+
+    offer(overlay)
+    with ascend_overlay.enabled(only=["replacing"]):
+        lib.Struct(count=4)
+    lib.Struct(count=5)
+    assert met == [4]
+    assert before.differences() == []
+
+
 def test_hash_and_order_of_a_frozen_class(lib: Any, wrap: Any) -> None:
     met = wrap("lib:Frozen.__hash__")
     with ascend_overlay.enabled(only=["wrapping"]):
@@ -136,12 +164,12 @@ REFUSED: dict[str, tuple[Callable[[Overlay], Any], str]] = {
         lambda overlay: overlay.wrap("declaring.lib:Struct.__init__", "functions:wrapper"),
         "builds its objects in C.*overlay.subclass",
     ),
-    "wrap a msgspec __post_init__": (
-        lambda overlay: overlay.wrap("declaring.lib:Struct.__post_init__", "functions:wrapper"),
-        "captured it.*overlay.subclass",
+    "replace a msgspec constructor": (
+        lambda overlay: overlay.replace("declaring.lib:Struct.__init__", "functions:method"),
+        "builds its objects in C.*overlay.subclass",
     ),
-    "replace a msgspec __post_init__": (
-        lambda overlay: overlay.replace("declaring.lib:Struct.__post_init__", "functions:method"),
+    "wrap an inherited msgspec __post_init__": (
+        lambda overlay: overlay.wrap("declaring.lib:StructDerived.__post_init__", "functions:wrapper"),
         "captured it.*overlay.subclass",
     ),
     "attribute of a dataclass field": (

@@ -37,6 +37,14 @@ LIB = """
     @functools.lru_cache(maxsize=7, typed=True)
     def cached(x): calls.append(x); return ("stock", x)
     def use_cache(x): cached.cache_clear(); return cached(x)
+    @functools.singledispatch
+    def dispatched(x): return ("stock", x)
+    def compiled(x): return ("stock", x)
+    compiled.aot_compile = lambda: None
+    class Kernel:
+        def __getitem__(self, grid): return lambda x: ("stock", x)
+        def __call__(self, x): raise TypeError("no grid")
+    kernel = Kernel()
     class Base:
         def method(self, x): return ("base", x)
         def other(self, x): return ("base", x)
@@ -92,6 +100,12 @@ OURS = """
     called_later = CalledLater()
     @functools.lru_cache(maxsize=3)
     def own_cache(x): return ("ours", x)
+    class Kernel:
+        def __getitem__(self, grid): return lambda x: ("ours", x)
+        def __call__(self, x): raise TypeError("no grid")
+    kernel = Kernel()
+    @functools.singledispatch
+    def dispatched(x): return ("ours", x)
     def method(self, x): return ("ours", x)
     async def method_later(self, x): return ("ours", x)
     def make(cls, x): return ("ours", cls.__name__, x)
@@ -162,6 +176,7 @@ async def _collected(given: Any) -> Any:
 FITTING = [
     ("plain", "plain"),
     ("plain", "called"),
+    ("compiled", "plain"),
     ("later", "later"),
     ("later", "says_later"),
     ("later", "says_coroutine"),
@@ -276,6 +291,29 @@ def test_a_wrapped_cache_can_be_cleared(overlay: Overlay, site: Any) -> None:
     overlay.wrap("lib:cached", "wrappers:plain")
     lib = load()
     assert lib.use_cache(1) == ("stock", 1) and lib.cached.cache_info().currsize == 1
+
+
+def test_what_else_a_function_has_is_not_lost(overlay: Overlay) -> None:
+    overlay.replace("lib:dispatched", "ours:plain")
+    with pytest.raises(SignatureError, match=r"the original has register\(\), dispatch\(\).*give it the same"):
+        load()
+
+
+def test_a_kernel_that_is_launched_with_a_grid(overlay: Overlay, offer: Any, site: Any) -> None:
+    site.write({"wrappers.py": WRAPPERS})
+    wrapping, fitting = Overlay("wrapping", reason="a test"), Overlay("fitting", reason="a test")
+    offer(wrapping, fitting)
+    overlay.replace("lib:kernel", "ours:plain")
+    wrapping.wrap("lib:kernel", "wrappers:plain")
+    fitting.replace("lib:kernel", "ours:kernel")
+    fitting.replace("lib:dispatched", "ours:dispatched")
+    lib = importlib.import_module("lib")
+    with pytest.raises(SignatureError, match=r"is a Kernel object, which is called as Kernel\[...\]\(...\)"):
+        ascend_overlay.enable(only=["one"])
+    with pytest.raises(TargetError, match=r"is a Kernel object.*wrap the function that calls it"):
+        ascend_overlay.enable(only=["wrapping"])
+    with ascend_overlay.enabled(only=["fitting"]):
+        assert lib.kernel[1](2) == ("ours", 2) and lib.dispatched(1) == ("ours", 1)
 
 
 # --- super() and descriptors ------------------------------------------------------------------------------------------
