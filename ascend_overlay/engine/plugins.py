@@ -16,7 +16,7 @@ from typing import Any
 import pluggy
 
 import ascend_overlay
-from ascend_overlay import hooks
+from ascend_overlay import hooks, versions
 from ascend_overlay.errors import PluginError, did_you_mean
 from ascend_overlay.hooks import ENTRY_POINT_GROUP, PROJECT, spec
 from ascend_overlay.settings import Settings
@@ -273,14 +273,11 @@ def _by_name(entry_point: metadata.EntryPoint) -> tuple[str, str]:
 
 
 def _own_version() -> str:
-    try:
-        return metadata.version("ascend_overlay")
-    except metadata.PackageNotFoundError:
-        return ""
+    return versions.distribution_version("ascend_overlay") or ""
 
 
 def _origin_of_module(module: str) -> Origin:
     top = module.partition(".")[0]
     for name in metadata.packages_distributions().get(top, ()):
-        return Origin(module, name, metadata.version(name))
+        return Origin(module, name, versions.distribution_version(name) or "")
     return Origin(module)
