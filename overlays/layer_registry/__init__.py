@@ -15,7 +15,6 @@ from typing import Any
 
 import ascend_overlay
 from ascend_overlay import Overlay, settings, versions
-from ascend_overlay.commands.coverage.scan import layer_names
 from ascend_overlay.errors import OverlayError, did_you_mean
 
 _MODULE = "vllm.model_executor.custom_op"
@@ -89,6 +88,8 @@ def _in_source() -> frozenset[str]:
 
     A class whose base has the name of a layer counts as one.
     """
+    from ascend_overlay.commands.coverage.scan import layer_names
+
     folder = Path(str(sys.modules["vllm"].__file__)).parent
     return layer_names(path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))
 
