@@ -91,6 +91,8 @@ def _in_source() -> frozenset[str]:
 
     A class whose base has the name of a layer counts as one.
     """
+    from ascend_overlay.commands.coverage.scan import layer_names
+
     folder = Path(str(sys.modules["vllm"].__file__)).parent
     tree = Tree(folder, "vllm")
     texts = map(Sources(tree, limit=1).text, tree.modules())
