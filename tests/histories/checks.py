@@ -43,7 +43,7 @@ def _of_probe(history: History, probe: Probe, entries: Sequence[Any], now: Sight
             if state == "applied" and followed and not stale and overlay not in ours:
                 what = "the target" if probe is first else "a copy"
                 yield f"applied, not in force: {what}", f"{told}; the ledger says that {overlay} is applied to {target}"
-            if state in OUT and overlay in ours:
+            if state in OUT and overlay in ours and not stale:
                 yield "in force, not applied", f"{told}; the ledger says of {overlay}: {state or 'nothing'}"
         yield from _order(history, ours, shown, target, told)
     yield from _others(history, probe, ours, shown, _parts(usual), told)
@@ -91,11 +91,17 @@ def _parts(outcome: str) -> list[str]:
     return outcome.rstrip(")").split("(") if re.fullmatch(r"[\w. -]+(\([\w. -]+)*\)*", outcome) else [outcome]
 
 
-def same_world(history: History, now: Sight, stock: Sight) -> Iterator[Finding]:
+def same_world(history: History, entries: Sequence[Any], now: Sight, stock: Sight) -> Iterator[Finding]:
     """Yield what is not, after everything was disabled, what it is without overlays."""
-    for expression, usual in stock.outcomes.items():
-        if now.outcomes[expression] != usual and stock.kin[expression] != ["NoneType", "object"]:
-            yield "other behaviour at the end", f"{expression} gives {now.outcomes[expression]}, not {usual}"
+    stale = [text for entry in entries for text in entry.stale]
+    for probe in history.probes():
+        expression = probe.held + probe.use
+        usual, outcome = stock.outcomes[expression], now.outcomes[expression]
+        if outcome == usual or stock.kin[expression] == ["NoneType", "object"]:
+            continue
+        # A class that was given away cannot step aside.
+        if not (now.kin[expression][0].startswith("unknown") and any(w in text for w in probe.words for text in stale)):
+            yield "other behaviour at the end", f"{expression} gives {outcome}, not {usual}"
     copies, spared = history.out_of_reach() if history.since else (), history.labels.given
     for path in dict.fromkeys([*stock.world, *now.world]):
         before, after = stock.world.get(path, "nothing"), now.world.get(path, "nothing")

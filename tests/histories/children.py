@@ -28,7 +28,7 @@ def in_a_child(function: Callable[[], Any], seconds: int = 30) -> Any:
             os.close(reading)
             signal.alarm(seconds)
             warnings.simplefilter("ignore")
-            logging.lastResort = None
+            logging.getLogger("ascend_overlay").addHandler(logging.NullHandler())
             answer = function()
             with os.fdopen(writing, "wb") as file:
                 pickle.dump(answer, file)

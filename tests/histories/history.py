@@ -185,7 +185,8 @@ class History:
                 self._fault("ledger after enable", f"{name} has no entry")
             for entry in entries:
                 module = entry.target.partition(":")[0]
-                right = "pending" if ":" in entry.target and module not in sys.modules else "applied"
+                waits = module in self.scene.modules.values() and module not in sys.modules
+                right = "pending" if waits else "applied"
                 if entry.state != right and not (self.remade and name in ("sub_node",)):
                     self._fault(
                         "ledger after enable", f"{name}: {entry.target} is {entry.state}, not {right}: {entry.reason}"
@@ -279,7 +280,8 @@ class History:
                 self._fault("ledger at the end", f"{entry.overlay}: {entry.target} is {entry.state}")
         from .checks import same_world
 
-        for sort, text in same_world(self, self.see(world=True), self.stock[self.line]):
+        entries = list(ascend_overlay.ledger())
+        for sort, text in same_world(self, entries, self.see(world=True), self.stock[self.line]):
             self._fault(sort, text)
         for finder in sys.meta_path:
             if not any(finder is known for known in self._meta_path):

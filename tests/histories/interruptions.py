@@ -15,10 +15,13 @@ from dataclasses import dataclass
 from .children import in_a_child
 from .history import EXCEPTIONS, History
 from .injection import Lines
+from .kinds import KINDS
 from .runs import Stage
 from .shop import SHOP
 
-ALL = "mixed put_g members inherited put_own sub_node wrap_size values row alias wrap_user"
+ALL = "mixed put_g members inherited put_own sub_node wrap_size values row alias wrap_user " + " ".join(
+    kind.name for kind in KINDS
+)
 LOADED = ["import user", "import late"]
 
 
@@ -53,8 +56,11 @@ CASES = (
 )
 
 
-def places(stage: Stage, case: Case) -> list[int]:
-    """Return which lines to interrupt: the first, a middle and the last time that each line of the code is executed."""
+def places(stage: Stage, case: Case) -> dict[int, str]:
+    """Return which lines to interrupt, and where they are.
+
+    These are the first, a middle and the last time that each line of the code is executed.
+    """
 
     def executed() -> list[str]:
         history = History(stage.scene, stage.labels, dict.fromkeys(range(99)))  # type: ignore[misc]
@@ -68,15 +74,16 @@ def places(stage: Stage, case: Case) -> list[int]:
     times: dict[str, list[int]] = {}
     for index, place in enumerate(in_a_child(executed)):
         times.setdefault(place, []).append(index)
-    return sorted({index for found in times.values() for index in (found[0], found[len(found) // 2], found[-1])})
+    chosen = {index: place for place, found in times.items() for index in (found[0], found[len(found) // 2], found[-1])}
+    return dict(sorted(chosen.items()))
 
 
-def interruptions(stage: Stage) -> Iterator[tuple[Case, int, str]]:
-    """Yield all interruptions: the case, the number of the line, the name of the exception."""
+def interruptions(stage: Stage) -> Iterator[tuple[Case, int, str, str]]:
+    """Yield all interruptions: the case, the number of the line, the place in the code, the name of the exception."""
     for case in CASES:
-        for count in places(stage, case):
+        for count, place in places(stage, case).items():
             for exception in EXCEPTIONS:
-                yield case, count, exception
+                yield case, count, place, exception
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,14 +105,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     sorts: Counter[str] = Counter()
     wrong = 0
-    for case, count, exception in chosen:
+    for case, count, place, exception in chosen:
         faults = stage.faults(case.lines(count, exception), sights[case])
         new = [fault for fault in faults if fault.text not in usual[case]]
         if not new:
             continue
         wrong += 1
         sorts.update({fault.sort for fault in new})
-        print(f"{exception} at line {count} of `{case.line[:20]}`:", *(f"    {fault}" for fault in new[:3]), sep="\n")
+        print(f"{exception} at {place} ({count} of `{case.line[:20]}`), then `{case.after[0][:20]}`:")
+        for fault in new[:3]:
+            print(f"    after line {fault.line}: {fault.sort}: {fault.text}")
     print(f"{len(chosen)} of {found} interruptions: {wrong} ended wrong", *sorts.most_common(), sep="\n  ")
     return bool(wrong)
 

@@ -43,10 +43,10 @@ def _seen(held: str, use: str, target: str) -> tuple[Probe, ...]:
 
 _ALL = (
     Kind(
-        name="edited",
+        name="edit_e",
         kind="edit",
         library="def long():\n    word = 'long'\n    return word\nLONG = {long: 1}\n",
-        plugin="overlay.edit('shop.lib:long', find=\"word = 'long'\", put=\"word = 'edited(long)'\")",
+        plugin="overlay.edit('shop.lib:long', find=\"word = 'long'\", put=\"word = 'edit_e(long)'\")",
         target="shop.lib:long",
         decides=WRAPS,
         probes=(
@@ -87,38 +87,36 @@ _ALL = (
         probes=_seen("lib", ".NAMES[-1]", "shop.lib:NAMES"),
     ),
     Kind(
-        name="removed",
+        name="remove_l",
         kind="remove",
         library="LEGACY = 'legacy'\n",
         plugin="overlay.remove('shop.lib:LEGACY')",
         target="shop.lib:LEGACY",
         decides=DECIDES,
-        probes=_seen("lib", ".__dict__.get('LEGACY', 'removed')", "shop.lib:LEGACY"),
-        place=Place("lib", "LEGACY", "value"),
+        probes=_seen("lib", ".__dict__.get('LEGACY', 'remove_l')", "shop.lib:LEGACY"),
     ),
     Kind(
-        name="removed_row",
+        name="remove_r",
         kind="remove",
-        library="ROWS = {'old': 'row'}\n",
+        library="ROWS = {'old': 'kept'}\n",
         plugin="overlay.remove('shop.lib:ROWS', key='old')",
         target="shop.lib:ROWS",
         decides=DECIDES,
-        probes=_seen("lib", ".ROWS.get('old', 'removed_row')", "shop.lib:ROWS"),
-        place=Place("lib.ROWS", "old", "item"),
+        probes=_seen("lib", ".ROWS.get('old', 'remove_r')", "shop.lib:ROWS"),
     ),
     Kind(
-        name="called",
+        name="call_s",
         kind="call",
         library="STATE = ['none']\n",
-        plugin="def do():\n    import shop.lib\n    shop.lib.STATE.append('called')\n    return shop.lib.STATE\n"
-        "def undo(state):\n    if 'called' in state:\n        state.remove('called')\n"
+        plugin="def do():\n    import shop.lib as lib\n    lib.STATE.append('call_s')\n    return lib.STATE\n"
+        "def undo(state):\n    if 'call_s' in state:\n        state.remove('call_s')\n"
         "overlay.call('shop.lib', do=do, undo=undo)",
         target="shop.lib",
         decides=DECIDES,
         probes=_seen("lib", ".STATE[-1]", "shop.lib"),
     ),
     Kind(
-        name="made",
+        name="make_p",
         kind="factory",
         library="class Parcel:\n    def weight(self): return 'weight'\n",
         plugin="overlay.factory('shop.lib:Parcel', 'shop_implementations:make_parcel')",

@@ -29,8 +29,8 @@ new("sub_queue").subclass("vllm.v1.core.sched.request_queue:FCFSRequestQueue", "
 wrap(new("wrap_peek"), "vllm.v1.core.sched.request_queue:FCFSRequestQueue.peek_request")
 wrap(new("counted"), "vllm.utils.counter:AtomicCounter.value")
 values = new("values")
-values.attribute("vllm.sampling_params:_SAMPLING_EPS", "values")
-values.add("vllm.sampling_params:SamplingParams.added", "values")
+values.attribute("vllm.sampling_params:_SAMPLING_EPS", 0.5)
+values.add("vllm.utils.counter:AtomicCounter.added", "values")
 new("variable").item("vllm.envs:environment_variables", "HISTORY", "variable")
 
 @hookimpl
@@ -40,7 +40,8 @@ def ascend_overlay_overlays():
 GIB, CEILING = "vllm.utils.mem_utils:format_gib", "vllm.utils.math_utils:cdiv"
 QUEUE = "vllm.v1.core.sched.request_queue:FCFSRequestQueue"
 PEEK, COUNT = f"{QUEUE}.peek_request", "vllm.utils.counter:AtomicCounter.value"
-EPSILON, ADDED = "vllm.sampling_params:_SAMPLING_EPS", "vllm.sampling_params:SamplingParams.added"
+EPSILON, ADDED = "vllm.sampling_params:_SAMPLING_EPS", "vllm.utils.counter:AtomicCounter.added"
+_EPSILON = "params._SAMPLING_EPS"
 VARIABLE = "vllm.envs:environment_variables[HISTORY]"
 
 REAL = Scene(
@@ -78,8 +79,8 @@ REAL = Scene(
         Probe("math.cdiv", "(3, 2)", (CEILING,)),
         Probe("queue.FCFSRequestQueue", "(['first']).peek_request()", (PEEK, QUEUE)),
         Probe("counter.AtomicCounter", "(5).value", (COUNT,)),
-        Probe("params", "._SAMPLING_EPS", (EPSILON,)),
-        Probe("params", ".SamplingParams.__dict__.get('added')", (ADDED,)),
+        Probe("params", f" and {{0.5: 'values'}}.get({_EPSILON}, {_EPSILON})", (EPSILON,)),
+        Probe("counter", ".AtomicCounter.__dict__.get('added')", (ADDED,)),
         Probe("envs", ".environment_variables.get('HISTORY')", (VARIABLE,)),
         Probe("cache.format_gib", "(2**30)", (GIB,), ("kv_cache_utils.format_gib",)),
         Probe("cache.cdiv", "(3, 2)", (CEILING,), ("kv_cache_utils.cdiv",)),

@@ -58,9 +58,9 @@ from shop.lib import Node
 class OurNode(Node):
     def size(self): return "sub_node(" + super().size() + ")"
 def make_parcel():
-    import shop.lib
-    class Heavy(shop.lib.Parcel):
-        def weight(self): return "made(" + super().weight() + ")"
+    import shop.lib as lib
+    class Heavy(lib.Parcel):
+        def weight(self): return "make_p(" + super().weight() + ")"
     return Heavy()
 """
 _PLUGIN = """
@@ -172,7 +172,7 @@ PROBES = (
     Probe("lib", ".TABLE.get('key')", ("shop.lib:TABLE[key]",)),
     Probe("lib", ".TABLE.get('new')", ("shop.lib:TABLE[new]",)),
     Probe("lib", ".TABLE.get('mixed')", ("shop.lib:TABLE[mixed]",)),
-    Probe("user.caller", "(lambda: 'called')", ("shop.user:caller",)),
+    Probe("user.caller", "(lambda: 'answered')", ("shop.user:caller",)),
     # Copies and other ways to the same.
     Probe("lib.TABLE['call']", "()", (F,), ("TABLE",)),
     Probe("lib.TABLE['class']", "().size()", (SIZE, NODE), ("TABLE",)),
