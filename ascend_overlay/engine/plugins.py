@@ -32,8 +32,11 @@ class Origin:
     plugin: str
     distribution: str = ""
     version: str = ""
+    is_program: bool = False
 
     def __str__(self) -> str:
+        if self.is_program:
+            return self.plugin
         where = f" of {self.distribution} {self.version}".rstrip() if self.distribution else ""
         return f"plugin {self.plugin!r}{where}"
 
