@@ -11,6 +11,7 @@ from typing import Any
 from ascend_overlay import settings as settings_module
 from ascend_overlay.engine.engine import Engine
 from ascend_overlay.engine.plugins import Failure
+from ascend_overlay.errors import ConfigError
 from ascend_overlay.ledgers import Ledger
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.settings import Settings
@@ -19,7 +20,7 @@ _engine = Engine()
 
 
 def enable(
-    *,
+    *overlays: Overlay | str,
     only: Iterable[str] | None = None,
     exclude: Iterable[str] | None = None,
     strict: bool | None = None,
@@ -38,6 +39,8 @@ def enable(
     as it is. What is not given is taken from the environment (docs/configuration.md).
 
     Args:
+        overlays: overlays to enable, and no others: names, or Overlay objects of this program, which no plugin
+            contributes and which the processes that it starts do not have.
         only: names of the overlays to enable; default: all that fit this environment.
         exclude: names of overlays to leave out.
         strict: False turns errors of overlays and plugins into warnings and ledger entries.
@@ -54,8 +57,9 @@ def enable(
     Raises:
         OverlayError: an overlay, plugin or setting cannot be used; nothing of this call stays behind.
     """
+    named, given = _asked_for(overlays, only)
     settings = _engine.settings(
-        only=only,
+        only=named,
         exclude=exclude,
         strict=strict,
         plugins=plugins,
@@ -66,7 +70,25 @@ def enable(
         weight_nz=weight_nz,
         foreign=foreign,
     )
-    _engine.enable(settings, propagate=propagate)
+    _engine.enable(settings, propagate=propagate, given=given)
+
+
+def _asked_for(
+    overlays: tuple[Overlay | str, ...], only: Iterable[str] | None
+) -> tuple[Iterable[str] | None, list[Overlay]]:
+    """Return the names of what is asked for, and the objects among it."""
+    for overlay in overlays:
+        if not isinstance(overlay, (Overlay, str)):
+            raise ConfigError(
+                f"enable() was given {overlay!r}; it takes Overlay objects and names of overlays, and everything else "
+                f"by its name: enable(only=[...], strict=...)."
+            )
+    if not overlays:
+        return only, []
+    if isinstance(only, str):
+        raise ConfigError(f"only={only!r} is a string; pass a list of names, only=[{only!r}].")
+    names = [overlay if isinstance(overlay, str) else overlay.name for overlay in overlays]
+    return [*names, *(only or ())], [overlay for overlay in overlays if isinstance(overlay, Overlay)]
 
 
 def enable_from_environment() -> None:
@@ -107,15 +129,16 @@ def disable(*, only: Iterable[str] | None = None, force: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def enabled(**arguments: Any) -> Iterator[None]:
+def enabled(*overlays: Overlay | str, **arguments: Any) -> Iterator[None]:
     """Enable overlays for the length of a with-block; takes the arguments of enable().
 
     What was enabled before the block stays enabled after it.
     """
     before = settings_module.in_force()
     propagate = arguments.pop("propagate", True)
+    arguments["only"], given = _asked_for(overlays, arguments.get("only"))
     names: list[str] = []
-    _engine.enable(_engine.settings(**arguments), propagate=propagate, added=names)
+    _engine.enable(_engine.settings(**arguments), propagate=propagate, added=names, given=given)
     try:
         yield
     finally:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.machinery
+import os
 import re
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from packaging.specifiers import InvalidSpecifier, Specifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
@@ -18,6 +21,33 @@ _REQUIREMENT = re.compile(r"([A-Za-z_]\w*)\s*([<>=!~].*)")
 # beside the package says what is really going to be imported.
 _VERSION_LINE = re.compile(r"""^(?:__version__|version)\s*(?:=\s*\w+\s*)*=\s*['"]([^'"]+)['"]""", re.MULTILINE)
 
+# The clock of a file system ticks so often: what was looked at sooner after a change may have changed again since.
+_TICK_NS = 100_000_000
+
+_memory: tuple[Any, dict[Any, Any]] = (None, {})
+
+
+def memory() -> dict[Any, Any]:
+    """Return a dict to keep in what was found out about the environment; a new one once that may have changed.
+
+    That is as soon as anything is put into or taken out of a folder of sys.path, as an installation does it.
+    """
+    global _memory
+    times = [_changed(folder) for folder in sys.path]
+    if max(times, default=0) > time.time_ns() - _TICK_NS:
+        return {}
+    key = (tuple(sys.path), times, [id(finder) for finder in sys.meta_path])
+    if _memory[0] != key:
+        _memory = key, {}
+    return _memory[1]
+
+
+def _changed(folder: str) -> int:
+    try:
+        return os.stat(folder or ".").st_mtime_ns
+    except (OSError, ValueError):
+        return 0
+
 
 def installed(package: str) -> str | None:
     """Return the version of the importable `package` ("vllm", "torch", ...), or None where it is not installed.
@@ -28,10 +58,14 @@ def installed(package: str) -> str | None:
     loaded = getattr(module, "__version__", None)
     if isinstance(loaded, str):
         return loaded
-    spec = importlib.machinery.PathFinder.find_spec(package)
-    if spec is None:
+    found = memory()
+    key = "folders", package
+    if key not in found:
+        spec = importlib.machinery.PathFinder.find_spec(package)
+        found[key] = None if spec is None else list(spec.submodule_search_locations or ())
+    if found[key] is None:
         return None
-    for folder in spec.submodule_search_locations or ():
+    for folder in found[key]:
         for name in ("_version.py", "version.py"):
             try:
                 text = (Path(folder) / name).read_text(encoding="utf-8")
@@ -44,10 +78,16 @@ def installed(package: str) -> str | None:
 
 def distribution_version(name: str) -> str | None:
     """Return the version of the distribution `name` as its metadata gives it, or None."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
+    found = memory()
+    key = "distribution", name
+    if key not in found:
+        try:
+            # Not by metadata.version(), which an overlay answers for a distribution that is not there.
+            found[key] = metadata.distribution(name).version
+        except metadata.PackageNotFoundError:
+            found[key] = None
+    version: str | None = found[key]
+    return version
 
 
 def specifier(text: str, *, whose: str) -> SpecifierSet:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ascend_overlay.engine import plan
@@ -11,6 +11,9 @@ from ascend_overlay.errors import PluginError
 from ascend_overlay.ledgers import Entry
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.settings import Settings
+
+GIVEN = Origin("the program itself", is_program=True)
+"""Who contributes an overlay that is handed to enable() as an object."""
 
 
 class Catalogue:
@@ -42,6 +45,31 @@ class Catalogue:
             self._asked.add(origin)
             for overlay in answer:
                 self._add(overlay, origin)
+
+    def give(self, overlay: Overlay, *, enabled: bool) -> None:
+        """Take an overlay that the program itself hands over; one that it handed over before gives way.
+
+        Raises:
+            PluginError: it is no overlay, or its name is taken.
+        """
+        if (error := _unusable([overlay], GIVEN)) is not None:
+            raise error
+        known = self._contributed.get(overlay.name)
+        if known is not None and known[0] is not overlay and (known[1] != GIVEN or enabled):
+            whose = "is enabled; disable() it first" if known[1] == GIVEN else f"comes from {known[1]}; rename one"
+            raise PluginError(f"the program hands over an overlay {overlay.name!r}, and another of that name {whose}.")
+        if known is None or known[0] is not overlay:
+            self._contributed[overlay.name] = overlay, GIVEN
+
+    def is_given(self, name: str) -> bool:
+        """Tell whether the program itself handed the overlay `name` over."""
+        return name in self._contributed and self._contributed[name][1] == GIVEN
+
+    def forget_given(self, names: Iterable[str]) -> None:
+        """Forget overlays that the program handed over."""
+        for name in names:
+            if self.is_given(name):
+                del self._contributed[name]
 
     def plugin_entries(self) -> list[Entry]:
         """Return ledger entries on the plugins that were left out or have a problem."""

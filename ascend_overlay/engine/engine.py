@@ -93,6 +93,7 @@ class Engine:
         propagate: bool = True,
         patience: float = _LAST_PATIENCE,
         added: list[str] | None = None,
+        given: Sequence[Overlay] = (),
     ) -> None:
         """Enable what `settings` ask for and is not enabled yet.
 
@@ -101,12 +102,13 @@ class Engine:
             propagate: have the processes that are started from here enabled, too.
             patience: seconds to wait for another thread.
             added: filled with the names of what is new.
+            given: overlays that `settings` name and that no plugin contributes.
         """
         begun = Enabling()
         try:
             with self._serial.held(patience, _busy(patience)):
                 self._finish()
-                unfinished = self._enable(begun, settings, propagate)
+                unfinished = self._enable(begun, settings, propagate, given)
                 if added is not None:
                     added.extend(begun.names)
             # Not under the lock: another thread that imports one of these may be waiting to enter enable() itself.
@@ -137,7 +139,7 @@ class Engine:
         finally:
             self._complaints.use(None)
 
-    def _enable(self, begun: Enabling, settings: Settings, propagate: bool) -> list[str]:
+    def _enable(self, begun: Enabling, settings: Settings, propagate: bool, given: Sequence[Overlay]) -> list[str]:
         """Return the modules that are being imported right now."""
         begun.settings, begun.folder = settings_module.in_force(), self.journal.folder
         begun.propagating = self._propagation.active
@@ -148,12 +150,14 @@ class Engine:
         try:
             self._complaints.use(settings)
             self._prepare_ledger(joined)
+            for overlay in given:
+                self._catalogue.give(overlay, enabled=overlay.name in self._state.units)
             begun.names = self._select(settings)
             settings_module.use(joined)
             self._review.mend()
             unfinished = self._enable_new(begun, settings)
             if propagate:
-                self._propagation.start(joined.to_env())
+                self._propagate(joined)
             self._hook_exit()
             self._review.demand()
             self.journal.write()
@@ -162,6 +166,19 @@ class Engine:
         self._switched_off = False
         self._state.begun = None
         return unfinished
+
+    def _propagate(self, settings: Settings) -> None:
+        """Tell child processes of all that they can have."""
+        here = [name for name in settings.only if self._catalogue.is_given(name)]
+        for name in here:
+            self.journal.note(
+                name,
+                f"overlay {name!r} was handed to enable() as an object, so processes started from here do not have it; "
+                f"let a plugin contribute it, and name that plugin's module in load=",
+            )
+        only = tuple(name for name in settings.only if name not in here)
+        if only or not settings.only:
+            self._propagation.start(dataclasses.replace(settings, only=only).to_env())
 
     def _select(self, settings: Settings) -> list[str]:
         """Load the plugins; return the names of the overlays to enable that are not enabled yet."""
@@ -354,7 +371,8 @@ class Engine:
             settings_module.use(left)
             self.journal.folder = LedgerFolder(left.ledger) if left.ledger else None
             if self._propagation.active:
-                self._propagation.start(left.to_env())
+                self._propagate(left)
+        self._catalogue.forget_given(gone)
         self._state.leaving = None
         return errors
 
@@ -393,10 +411,11 @@ class Engine:
             if self._propagation.active and not begun.propagating:
                 self._propagation.stop()
             elif self._propagation.active and begun.settings is not None:
-                self._propagation.start(begun.settings.to_env())
+                self._propagate(begun.settings)
             self._revive([self._state.units[name] for name in begun.displaced if name in self._state.units])
             self.journal.write()
             self.journal.folder = begun.folder
+            self._catalogue.forget_given(begun.names)
             self._state.begun = None
 
     def _revive(self, units: Sequence[Unit]) -> None:

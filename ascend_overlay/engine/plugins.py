@@ -16,7 +16,7 @@ from typing import Any
 import pluggy
 
 import ascend_overlay
-from ascend_overlay import hooks
+from ascend_overlay import hooks, versions
 from ascend_overlay.errors import PluginError, did_you_mean
 from ascend_overlay.hooks import ENTRY_POINT_GROUP, PROJECT, spec
 from ascend_overlay.settings import Settings
@@ -32,8 +32,11 @@ class Origin:
     plugin: str
     distribution: str = ""
     version: str = ""
+    is_program: bool = False
 
     def __str__(self) -> str:
+        if self.is_program:
+            return self.plugin
         where = f" of {self.distribution} {self.version}".rstrip() if self.distribution else ""
         return f"plugin {self.plugin!r}{where}"
 
@@ -64,7 +67,7 @@ class Plugins:
             ours = Origin("ascend_overlay", "ascend_overlay", _own_version())
             self._try(ours, lambda: importlib.import_module(BUILT_IN), f"Reinstall {ours.distribution}")
         # In an order of our own, so that it is the same on every machine.
-        entry_points = sorted(metadata.entry_points(group=ENTRY_POINT_GROUP), key=_by_name)
+        entry_points = sorted(_entry_points(), key=_by_name)
         for entry_point in entry_points:
             self._load_entry_point(entry_point, settings)
         for module in settings.load:
@@ -268,19 +271,34 @@ def _not_offered(implementation: Callable[..., Any], hook: Callable[..., Any]) -
     return None
 
 
+def _entry_points() -> Iterator[metadata.EntryPoint]:
+    """Yield the entry points of all plugins that are installed.
+
+    metadata.entry_points() reads apart what every distribution has; most have nothing for us.
+    """
+    for distribution in metadata.distributions():
+        if ENTRY_POINT_GROUP not in (distribution.read_text("entry_points.txt") or ""):
+            continue
+        try:
+            first = metadata.distribution(distribution.name)
+        except (metadata.PackageNotFoundError, ValueError):
+            # Its folder is not named as it is: an installation was interrupted.
+            first = distribution
+        # One of the same name that comes before it on sys.path hides it.
+        if str(first.locate_file("")) == str(distribution.locate_file("")):
+            yield from distribution.entry_points.select(group=ENTRY_POINT_GROUP)
+
+
 def _by_name(entry_point: metadata.EntryPoint) -> tuple[str, str]:
     return entry_point.dist.name if entry_point.dist else "", entry_point.name
 
 
 def _own_version() -> str:
-    try:
-        return metadata.version("ascend_overlay")
-    except metadata.PackageNotFoundError:
-        return ""
+    return versions.distribution_version("ascend_overlay") or ""
 
 
 def _origin_of_module(module: str) -> Origin:
     top = module.partition(".")[0]
     for name in metadata.packages_distributions().get(top, ()):
-        return Origin(module, name, metadata.version(name))
+        return Origin(module, name, versions.distribution_version(name) or "")
     return Origin(module)

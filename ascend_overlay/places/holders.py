@@ -205,9 +205,10 @@ def member_name(owner: Any, name: str) -> str:
 def attribute_setter(owner: Any, value: Any) -> Callable[[Any], None] | None:
     """Return what gives the attribute of an object that holds `value` another value; None where there is none."""
     attributes = getattr(owner, "__dict__", None)
-    for key, held in list(attributes.items()) if type(attributes) is dict else ():
-        if held is value:
-            return functools.partial(attributes.__setitem__, key)
+    if type(attributes) is dict:
+        for key, held in list(attributes.items()):
+            if held is value:
+                return functools.partial(attributes.__setitem__, key)
     for cls in type(owner).__mro__:
         for member in vars(cls).values():
             if isinstance(member, types.MemberDescriptorType):

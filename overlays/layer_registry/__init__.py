@@ -26,20 +26,22 @@ _BASES = ("CustomOp", "PluggableLayer")
 overlay = Overlay(
     "layer_registry",
     vllm=">=0.32,<0.33",
-    reason="vLLM never notices that a layer is registered in the place of a class which does not exist",
+    reason="vLLM does not notice that a layer is registered for a class which does not exist, nor say who was first",
     upstream=None,
 )
 
 
 class LayerKeyError(OverlayError):
-    """A layer is registered for a class that does not exist."""
+    """A layer is registered for a class that does not exist, or that has been given another one."""
 
 
 def register_oot(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Check the name for which a layer is registered."""
     name = kwargs.get("name", args[1] if len(args) > 1 else None)
     # Without a name, vLLM takes that of the class whose register_oot() is called.
-    _check(instance.__name__ if name is None else name, _caller())
+    name = instance.__name__ if name is None else name
+    _check(name, _caller())
+    _see_that_it_is_free(name, kwargs.get("_decorated_op_cls", args[0] if args else instance))
     return wrapped(*args, **kwargs)
 
 
@@ -54,6 +56,28 @@ def initialize_model(wrapped: Callable[..., Any], instance: Any, args: tuple[Any
     for key, layer in list(sys.modules[_MODULE].op_registry_oot.items()):
         _check(key, f"{layer.__module__}:{layer.__qualname__}")
     return model
+
+
+def _see_that_it_is_free(name: str, layer: Any) -> None:
+    """Name both parties where a layer is registered for a class that has one already: vLLM's assertion names none."""
+    there = sys.modules[_MODULE].op_registry_oot.get(name)
+    if there is None or there is layer:
+        return
+    entries = [e for e in ascend_overlay.ledger() if e.kind == "subclass" and e.target.endswith(f":{name}")]
+    whose = next(
+        (f" (overlay {e.overlay!r} of {e.distribution or e.plugin})" for e in entries if e.state == "applied"), ""
+    )
+    raise LayerKeyError(
+        f"{_caller()} registers {_named(layer)} in the place of {name}, where {_named(there)}{whose} is already; vLLM "
+        f"takes one. Leave one of the two out: that overlay with exclude=, or the other registration."
+    )
+
+
+def _named(layer: Any) -> str:
+    if not isinstance(layer, type):
+        return repr(layer)
+    file = getattr(sys.modules.get(layer.__module__), "__file__", None)
+    return f"{layer.__module__}.{layer.__qualname__}" + (f" ({file})" if file else "")
 
 
 def _check(key: str, who: str) -> None:

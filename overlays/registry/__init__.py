@@ -10,9 +10,6 @@ from typing import Any
 
 from ascend_overlay import Overlay, settings, versions
 from ascend_overlay.errors import OverlayError, did_you_mean
-from ascend_overlay.overlays.registry import checks
-from ascend_overlay.overlays.registry.log import announcer
-from ascend_overlay.overlays.registry.origin import registrant
 
 _REGISTRY = "vllm.model_executor.models.registry:_ModelRegistry"
 
@@ -36,6 +33,10 @@ class RegistrationError(OverlayError):
 @overlay.wrap(f"{_REGISTRY}.register_model")
 def register_model(wrapped: Callable[..., None], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Check and announce a registration."""
+    # Imported here, and so below: most processes register nothing, and importing vLLM waits for a declaration.
+    from ascend_overlay.overlays.registry import checks
+    from ascend_overlay.overlays.registry.origin import registrant
+
     given = dict(zip(("model_arch", "model_cls"), args, strict=False)) | kwargs
     architecture, model = given.get("model_arch"), given.get("model_cls")
     if not isinstance(architecture, str) or not isinstance(model, (str, type)):
@@ -75,6 +76,9 @@ def get_config(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...]
 
 
 def _announce(architecture: str, model: str | type, before: Any) -> None:
+    from ascend_overlay.overlays.registry.log import announcer
+    from ascend_overlay.overlays.registry.origin import registrant
+
     name = model if isinstance(model, str) else f"{model.__module__}:{model.__qualname__}"
     if (architecture, name) in _announced:
         return

@@ -1,4 +1,7 @@
-"""Processes that play a second part of vLLM: an engine core or worker that lives in somebody else's process."""
+"""The points at which a process takes on a part of vLLM.
+
+What waits for that is applied there, and the engine looks whether everything is in force that should be.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ascend_overlay import Overlay
-from ascend_overlay.api import enter_role
+from ascend_overlay.api import enter_role, look
 
 overlay = Overlay(
     "roles",
@@ -28,3 +31,14 @@ def worker(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kw
     """Whoever constructs a worker plays its part."""
     enter_role("worker")
     return wrapped(*args, **kwargs)
+
+
+@overlay.wrap(
+    "vllm.plugins:load_general_plugins",
+    reason="general plugins patch vLLM by hand, after the overlays: what they cover is to be seen before anything runs",
+)
+def general_plugins(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Look what the general plugins of others have changed."""
+    result = wrapped(*args, **kwargs)
+    look()
+    return result

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import os
+import shutil
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,6 +91,41 @@ def test_metadata_tells_where_the_package_does_not(site: Any) -> None:
     site.write({"bare_package/__init__.py": ""})
     site.distribution("bare-package", "2.5")
     assert versions.installed("bare_package") == "2.5"
+
+
+def test_what_is_installed_or_upgraded_meanwhile_is_seen(site: Any) -> None:
+    assert versions.installed("late_package") is None
+    assert versions.distribution_version("late-package") is None
+    site.write({"late_package/__init__.py": ""})
+    site.distribution("late-package", "1.0")
+    assert versions.installed("late_package") == versions.distribution_version("late-package") == "1.0"
+    shutil.rmtree(site.folder / "late_package-1.0.dist-info")
+    site.distribution("late-package", "2.0")
+    assert versions.distribution_version("late-package") == "2.0"
+    (site.folder / "late_package" / "_version.py").write_text("version = '2.1'\n")
+    assert versions.installed("late_package") == "2.1"
+
+
+def test_an_environment_that_stays_as_it_is_is_looked_at_once(
+    site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.distribution("settled", "1.0")
+    long_ago = time.time() - 10
+    for folder in (site.folder, *(Path(entry) for entry in sys.path if Path(entry).is_dir())):
+        if folder.is_relative_to(tmp_path):
+            os.utime(folder, (long_ago, long_ago))
+    looked = []
+    real = metadata.distribution
+    monkeypatch.setattr(metadata, "distribution", lambda name: looked.append(name) or real(name))
+
+    assert [versions.distribution_version("settled") for _ in range(3)] == ["1.0"] * 3
+    assert looked == ["settled"]
+
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.syspath_prepend(str(other))
+    assert versions.distribution_version("settled") == "1.0"
+    assert looked == ["settled"] * 2
 
 
 @pytest.fixture

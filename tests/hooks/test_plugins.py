@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -195,6 +196,18 @@ def test_unknown_name_on_the_allow_list(site: Any) -> None:
         ascend_overlay.enable(plugins=["goood"])
     ascend_overlay.enable(plugins=["good"])
     assert run() == "good(stock)"
+
+
+def test_a_distribution_hides_another_of_its_name(site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for the import system: the first on sys.path is the one that counts, whether it has a plugin or not."""
+    site.distribution("good-dist", "1.2", {"good": "good_plugin"})
+    before = type(site)(tmp_path / "before")
+    before.folder.mkdir()
+    before.distribution("good-dist", "2.0", {})
+    monkeypatch.syspath_prepend(str(before.folder))
+
+    with pytest.raises(ConfigError, match="there is no overlay 'good'"):
+        ascend_overlay.enable(only=["good"])
 
 
 def test_two_plugins_of_one_name(site: Any) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from npu_kit import torch
 
 from ascend_overlay import npu
 from ascend_overlay.errors import ConfigError, ConflictError, PluginError, TargetError
-from ascend_overlay.npu import ReferenceKernel, registration
+from ascend_overlay.npu import ReferenceKernel, reference, registration
 
 Offer = Callable[..., Any]
 
@@ -105,3 +107,40 @@ def test_importing_the_package_imports_no_torch(python: Any) -> None:
         "print('torch' in sys.modules, ascend_overlay.npu.load.__name__, 'torch' in sys.modules)",
     )
     assert done.stdout.split() == ["False", "load", "True"]
+
+
+@pytest.mark.parametrize("module", reference.OPERATORS)
+def test_the_table_of_operators_is_that_of_the_modules(module: str) -> None:
+    kernels = importlib.import_module(f"ascend_overlay.npu.reference.{module}").KERNELS
+    assert reference.OPERATORS[module] == tuple(kernel.name for kernel in kernels)
+
+
+def test_no_module_is_missing_from_the_table_of_operators() -> None:
+    folder = Path(str(reference.__file__)).parent
+    having = {
+        (path.parent if path.name == "__init__.py" else path.with_suffix("")).name
+        for path in (*folder.glob("*.py"), *folder.glob("*/__init__.py"))
+        if path.parent != folder or path.name != "__init__.py"
+        if "KERNELS" in path.read_text(encoding="utf-8")
+    }
+    assert having == set(reference.OPERATORS)
+
+
+def test_what_is_not_asked_for_is_not_loaded(python: Any) -> None:
+    """Importing vLLM waits for this."""
+    program = """
+import sys
+from ascend_overlay import npu
+npu.load("npu_rms_norm")
+loaded = {name for name in sys.modules if name.startswith("ascend_overlay.npu.reference.")}
+assert "ascend_overlay.npu.reference.normalization" in loaded
+assert not any("attention" in name or "moe" in name or "quantized" in name for name in loaded), loaded
+import torch
+assert not hasattr(torch.ops.npu, "npu_swiglu")
+npu.load("npu_swiglu")
+x = torch.ones(2, 4)
+torch.ops.npu.npu_swiglu(x), torch.ops.npu.npu_rms_norm(x, x[0], 1e-6)
+npu.load()
+assert torch.ops.npu.npu_quant_matmul
+"""
+    python("-c", program)
