@@ -545,6 +545,6 @@ def _is_due(item: Item, now: str | None = None) -> bool:
 
 def _is_met(item: Item, module: ModuleType) -> bool:
     """Tell whether the patch is in place in this very module object."""
-    if item.applied is None or item.applied.module is not module:
+    if item.applied is None or item.applied.module is not module or not item.applied.changed:
         return False
     return all(slot.storage.owner is module and slot.is_met() for slot, _ in item.applied.changed)
