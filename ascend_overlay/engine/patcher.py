@@ -30,11 +30,13 @@ class Patcher:
 
     Attributes:
         slots: the places that are changed now.
+        loading: the modules that are being imported because a patch needs them.
         covered: places that are changed no more, where somebody else's change was found: they may have saved ours.
     """
 
     def __init__(self, state: State, complaints: Complaints) -> None:
         self.slots = Slots()
+        self.loading: tuple[str, ...] = ()
         self.covered: list[Slot] = []
         self._state = state
         self._complaints = complaints
@@ -213,7 +215,11 @@ class Patcher:
         if any(module != executed and _is_executing(module) for module in item.patch.needs):
             # Its import has led to that of the target; it is applied when it is done.
             return []
-        implementation = item.patch.load()
+        self.loading = item.patch.needs
+        try:
+            implementation = item.patch.load()
+        finally:
+            self.loading = ()
         with self._state.lock.held():
             if item.entry.state != "pending":
                 return []
