@@ -165,7 +165,9 @@ class Patcher:
         """
         started = time.perf_counter()
         slots = list(slots)
-        credit = {id(change): item for item in on_behalf_of for done in item.done for _, change in done.changed}
+        # What one patch leaves for a moment, taking it back may have swept.
+        items = {id(item): item for item in (*self._state.items(), *on_behalf_of)}.values()
+        credit = {id(change): item for item in items for done in item.done for _, change in done.changed}
         for turn in range(_ROUNDS):
             swaps = [swap for slot in slots for swap in slot.swaps()]
             _follow(swaps)
@@ -282,7 +284,7 @@ def _slots_of(items: Iterable[Item]) -> list[Slot]:
 
 def _members(results: Iterable[Applied]) -> list[pydantic_models.Member]:
     storages = [slot.storage for result in results for slot, _ in result.changed]
-    return [(storage.owner, storage.name) for storage in storages if isinstance(storage, Attribute)]
+    return [(s.owner, s.name) for s in storages if isinstance(s, Attribute) and isinstance(s.owner, type)]
 
 
 def _causes(stray: Stray) -> list[Change]:
