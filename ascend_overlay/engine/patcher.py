@@ -109,6 +109,7 @@ class Patcher:
                     applied.forget()
                 item.entry.state, item.entry.reason = state, reason
                 item.applied, item.earlier = None, []
+            self.slots.release_free()
             for item in items:
                 if not item.done and item.entry.state == "pending":
                     item.entry.state, item.entry.reason = state, reason

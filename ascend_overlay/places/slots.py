@@ -511,6 +511,10 @@ class Slots:
         if slot.is_free:
             self._forget(slot)
 
+    def release_free(self) -> None:
+        """Forget every slot on which nothing is in force: somebody may have looked at its place and come no further."""
+        self._slots = {key: slot for key, slot in self._slots.items() if not slot.is_free}
+
     def _forget(self, slot: Slot) -> None:
         self._slots = {key: other for key, other in self._slots.items() if other is not slot}
 
