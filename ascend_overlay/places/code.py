@@ -90,6 +90,11 @@ def known(function: FunctionType) -> Body | None:
     return _bodies.get(id(function))
 
 
+def behind(function: FunctionType) -> FunctionType:
+    """Return the function whose content `function` has while its calls are sent on; mostly that is itself."""
+    return next((body.function for body in list(_bodies.values()) if body.twin is function), function)
+
+
 def release(changed: Body) -> None:
     """Forget a body that nobody changes any more."""
     if changed.twin is None and not changed.owners:
