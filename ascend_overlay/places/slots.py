@@ -13,6 +13,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from types import CodeType
 from typing import Any, Protocol
 
 from ascend_overlay.places.bindings import Swap, rebindable
@@ -291,6 +292,11 @@ class Slot:
         """Return what somebody else put in place (MISSING: removed it), or None where what is there is ours."""
         holds = self.storage.get()
         return None if self._is_ours(holds) else holds
+
+    def foreign_code(self) -> CodeType | None:
+        """Return the code that somebody else gave a function that was led to the changes, or None."""
+        redirections = [storey.redirection for storey in self.storeys if storey.redirection is not None]
+        return next((code for redirection in redirections if (code := redirection.foreign) is not None), None)
 
     def is_met(self) -> bool:
         """Tell whether what the changes come to is in place."""
