@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any, Protocol
 
+from ascend_overlay.places import savers
 from ascend_overlay.places.bindings import Swap, rebindable
 from ascend_overlay.places.functions import Redirection, dressed_like, function_of
 from ascend_overlay.places.target import MISSING
@@ -378,6 +379,8 @@ class Slot:
                 self.made.append(value)
             if storey is self.storeys[-1] and self._is_ours(self.storage.get()):
                 self._put(value)
+            else:
+                savers.correct(self.storage.owner, self._key, storey.installed, value)
         storey.installed, storey.inners = value, inners
         if storey.redirection is None:
             return
@@ -387,6 +390,10 @@ class Slot:
         storey.redirection.undo()
         self._note(storey, storey.base)
         storey.base, storey.redirection = storey.ground, None
+
+    @property
+    def _key(self) -> Any:
+        return self.storage.key if isinstance(self.storage, Item) else self.storage.name
 
     def _put(self, value: Any) -> None:
         if value is not MISSING:
