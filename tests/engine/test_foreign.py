@@ -473,8 +473,10 @@ HELPERS = """
         return outer
 """
 OWN_NAMES = """
-    own dumps load helper starred optional alias made decorated wrapped cached partial anonymous from_factory first second
-    Thing.inherited Thing.method Thing.borrowed Thing.cooked Thing.dressed Thing.static Thing.made Thing.value Thing.added
+    own dumps load helper starred optional alias made decorated wrapped cached partial anonymous from_factory first
+    second
+    Thing.inherited Thing.method Thing.borrowed Thing.cooked Thing.dressed Thing.static Thing.made Thing.value
+    Thing.added
     Thing.given
 """
 
