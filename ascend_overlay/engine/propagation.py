@@ -82,7 +82,10 @@ class Propagation:
             # As it was set; removed by the program; or the setting of it was interrupted.
             return change.before if now is not None else None
         take_out = _TAKE_OUT.get(name)
-        return now if take_out is None else take_out(now)
+        if take_out is None or (change.before and take_out(change.before) != change.before):
+            # What was there before is not ours to take.
+            return now
+        return take_out(now)
 
 
 def prepended(path: str, folder: str) -> str:
