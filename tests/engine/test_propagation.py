@@ -107,7 +107,7 @@ def test_a_variable_of_ours_that_the_program_removes_stays_removed(name: str) ->
     assert name not in os.environ
 
 
-@pytest.mark.parametrize("before", ["", "MINE", "MINE,YOURS", "ASCEND_OVERLAY", "MINE,ASCEND_OVERLAY"])
+@pytest.mark.parametrize("before", ["", "MINE", "MINE,", "MINE,YOURS", "ASCEND_OVERLAY", "MINE,ASCEND_OVERLAY"])
 @pytest.mark.parametrize("then", [None, "NEW,{now}", "{now},NEW"])
 def test_the_prefixes_for_ray(before: str, then: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(RAY, before)
