@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import FunctionType
 
 from ascend_overlay import versions
-from ascend_overlay.engine import plan
+from ascend_overlay.engine import earlier, plan
 from ascend_overlay.engine.complaints import Complaints
+from ascend_overlay.engine.journal import logger
 from ascend_overlay.engine.plan import Item
 from ascend_overlay.engine.state import State
-from ascend_overlay.errors import OverlayError
+from ascend_overlay.errors import ForeignError, OverlayError
 from ascend_overlay.ledgers.entries import IN_FORCE
 from ascend_overlay.patches import Applied, Context
 from ascend_overlay.places import frames, importing, pydantic_models
@@ -233,6 +234,7 @@ class Patcher:
             item.applied = Applied(self.slots, target)
             context = Context(self.slots, item.unit.rank, whose, self._stand_ins)
             item.patch.apply(module, implementation, context, item.applied)
+            self._note_earlier(item, item.applied)
             item.entry.seam, item.entry.notes = item.applied.seam, item.applied.notes
             item.entry.copies, item.entry.stale = item.applied.copies, item.applied.stale
             if rebuilt := pydantic_models.rebuild(_members([item.applied])):
@@ -242,6 +244,21 @@ class Patcher:
         # Members of a class that has just been replaced are patched on what stands for it now.
         self.back(moved)
         return moved
+
+    def _note_earlier(self, item: Item, applied: Applied) -> None:
+        """Note who put something in the places before this patch, which is the first that changes them."""
+        for slot, change in applied.changed:
+            if any(other is not change for other in slot.changes) or len(slot.storeys) > 1:
+                continue
+            if (who := earlier.put_there_before(slot)) is None:
+                continue
+            text = f"in place of {who}, which somebody put there before"
+            applied.notes.append(text)
+            sentence = earlier.sentence(item.entry.target, text)
+            if self._complaints.settings.foreign == "error":
+                raise ForeignError(sentence)
+            if self._complaints.settings.foreign == "warn":
+                logger.warning("overlay %r (%s): %s", item.unit.name, item.unit.origin, sentence)
 
     def _cannot_be_taken_back(self, item: Item, refused: Sequence[Exception]) -> list[Exception]:
         why = "; ".join(f"{type(error).__name__}: {error}" for error in refused)

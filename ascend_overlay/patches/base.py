@@ -168,6 +168,8 @@ class Applied:
             step = self.undo[-1]
             try:
                 step()
+            except MemoryError:
+                raise
             except Exception as error:  # whatever somebody else's object raises that refuses to be changed
                 errors.append(error)
                 left.append(step)
@@ -176,6 +178,8 @@ class Applied:
         for slot, change in reversed(self.changed):
             try:
                 slot.remove(change)
+            except MemoryError:
+                raise
             except Exception as error:
                 errors.append(error)
         return errors

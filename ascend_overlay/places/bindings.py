@@ -148,25 +148,27 @@ class _Sweep:
         return [swap for swaps in self.further.values() for swap in swaps]
 
     def _visit(self, found: Any) -> None:
-        if isinstance(found, (dict, list, set, tuple)) and self.names.is_ours(found):
+        # Not isinstance(): a proxy says that it is of the class of what it wraps.
+        kind = type(found)
+        if issubclass(kind, (dict, list, set, tuple)) and self.names.is_ours(found):
             return
-        if isinstance(found, dict):
+        if issubclass(kind, dict):
             self._visit_dict(found)
-        elif isinstance(found, (list, collections.deque)):
+        elif issubclass(kind, (list, collections.deque)):
             for index, value in enumerate(_items(found)):
                 put = functools.partial(_set_index, found, index)
                 self._rebind(value, None, self._named(found, f"[{index}]"), put)
-        elif isinstance(found, set):
+        elif issubclass(kind, set):
             for value in list(set.__iter__(found)):
                 put = functools.partial(_exchange, found, value)
                 self._rebind(value, None, self._named(found, "{}"), put)
         elif immutable.is_rebuildable(found):
             self._rebuild(found)
-        elif isinstance(found, functools.partial):
+        elif issubclass(kind, functools.partial):
             self._visit_partial(found)
-        elif isinstance(found, types.FunctionType):
+        elif issubclass(kind, types.FunctionType):
             self._visit_function(found)
-        elif isinstance(found, types.CellType):
+        elif issubclass(kind, types.CellType):
             self._visit_cell(found)
         else:
             self._visit_object(found)
@@ -322,6 +324,8 @@ class _Sweep:
             return
         try:
             put(swap.new)
+        except MemoryError:
+            raise
         except Exception as error:  # whatever a holder of somebody else's making raises
             _left(swap, f"{where} ({type(error).__name__}: {error})")
         else:

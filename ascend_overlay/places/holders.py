@@ -130,19 +130,20 @@ class Names:
 
     def keeper(self, found: Any, old: Any) -> str | None:
         """Describe an object that keeps `old`, or return None where that is as it should be."""
-        if isinstance(found, types.MethodType):
+        kind = type(found)
+        if issubclass(kind, types.MethodType):
             return f"a bound method of {described(found.__self__)}"
-        if isinstance(found, types.CellType):
+        if issubclass(kind, types.CellType):
             return self._closure(found, old)
-        if isinstance(found, functools._lru_cache_wrapper):
+        if issubclass(kind, functools._lru_cache_wrapper):
             return f"a functools.lru_cache, {described(found)}"
-        if type(found).__name__.startswith(("hamt", "Context")):
+        if kind.__name__.startswith(("hamt", "Context")):
             return "a context variable"
-        if isinstance(old, type) and type(found) is old:
+        if isinstance(old, type) and kind is old:
             return f"a live instance of {described(old)}"
-        if isinstance(found, (type, types.FrameType, types.CoroutineType, types.GeneratorType)):
+        if issubclass(kind, (type, types.FrameType, types.CoroutineType, types.GeneratorType)):
             return None
-        if type(found).__module__ in _SILENT and not isinstance(found, tuple):
+        if kind.__module__ in _SILENT and not issubclass(kind, tuple):
             return None
         for name in _attributes(found, old):
             return f"attribute {name} of {described(found)}"
