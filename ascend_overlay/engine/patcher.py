@@ -160,7 +160,9 @@ class Patcher:
         """
         started = time.perf_counter()
         slots = list(slots)
-        credit = {id(change): item for item in on_behalf_of for done in item.done for _, change in done.changed}
+        # A copy may follow the patch of another overlay on this place, one that is applied and not swept for yet.
+        credited = [*self._state.items(), *on_behalf_of]
+        credit = {id(change): item for item in credited for done in item.done for _, change in done.changed}
         for turn in range(_ROUNDS):
             swaps = [swap for slot in slots for swap in slot.swaps()]
             _follow(swaps)

@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterable
 
 from ascend_overlay.engine.complaints import Complaints
-from ascend_overlay.engine.journal import logger
+from ascend_overlay.engine.journal import as_it_is, logger
 from ascend_overlay.engine.patcher import Patcher
 from ascend_overlay.engine.plan import Item
 from ascend_overlay.engine.state import State
 from ascend_overlay.errors import ForeignError
-from ascend_overlay.ledgers.entries import IN_FORCE
+from ascend_overlay.ledgers.entries import AROUND, COVERING, IN_FORCE, SEEN
 from ascend_overlay.places import foreign, importing
 from ascend_overlay.places.bindings import rebindable
 from ascend_overlay.places.holders import member_name
@@ -27,7 +27,7 @@ class Review:
         self._patcher = patcher
         self._complaints = complaints
         self._seen: dict[tuple[int, int], str] = {}
-        self._reported: set[str] = set()
+        self._reported: set[tuple[str, str, str, str]] = set()
 
     def look(self) -> None:
         """Set the state of each entry to what is so, and touch nothing else."""
@@ -88,20 +88,26 @@ class Review:
         key = (id(slot), id(holds))
         if key not in self._seen:
             place = member_name(slot.storage.owner, slot.storage.name)
-            what = "goes around this patch" if around else "stands in place of this patch"
+            what = AROUND if around else COVERING
             when = time.strftime("%H:%M:%S")
-            self._seen[key] = f"{foreign.described(holds)} {what} at {place}; seen at {when}"
+            self._seen[key] = f"{foreign.described(holds)} {what} at {place}; {SEEN}{when}"
         return self._seen[key]
 
     def _report(self) -> None:
-        """Say once of each change of somebody else's that it is there."""
-        if self._complaints.settings.foreign == "accept":
-            return
-        for item in self._state.items():
+        """Say once of each change of somebody else's that it is there, and tell the plugins.
+
+        What a plugin raises is a warning: the ledger is read where nothing may be raised, as at exit.
+        """
+        for item in list(self._state.items()):
             for text in item.foreign:
-                if text not in self._reported:
-                    self._reported.add(text)
+                key = (item.unit.name, item.entry.kind, item.entry.target, text)
+                if key in self._reported:
+                    continue
+                self._reported.add(key)
+                if self._complaints.settings.foreign != "accept":
                     logger.warning(_sentence(item, text))
+                for error in self._complaints.told("ascend_overlay_displaced", entry=as_it_is(item)):
+                    self._complaints.warn(error)
 
 
 def _sentence(item: Item, text: str) -> str:
