@@ -32,6 +32,5 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("ascend_overlay.engine.plugins", "ascend_overlay.hooks"): "asks where the folder is, and for names",
     ("ascend_overlay.engine.plugins", "ascend_overlay.hooks.spec"): "gives pluggy the hooks",
     ("ascend_overlay.engine.plan", "ascend_overlay.npu.availability"): "asks whether torch can be imported",
-    ("ascend_overlay.overlays.layer_registry", "ascend_overlay.commands.coverage.scan"): "reads vLLM's layers as text",
 }
 """(importer, imported) -> what for: imports that break a rule and are being undone. None may be added."""
