@@ -24,7 +24,7 @@ from ascend_overlay.engine.plugins import Plugins
 from ascend_overlay.engine.propagation import Propagation
 from ascend_overlay.engine.review import Review, in_force
 from ascend_overlay.engine.state import Disabling, Enabling, State
-from ascend_overlay.errors import ActivationError, ConfigError, OverlayError, VersionError
+from ascend_overlay.errors import ActivationError, ConfigError, OverlayError, RuledOutError, VersionError
 from ascend_overlay.ledgers import Ledger, LedgerFolder
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.places import importing, live
@@ -243,7 +243,7 @@ class Engine:
             return
         text = f"overlay {unit.name!r} ({unit.origin}) was asked for by name and stays off: {reason}."
         if process.role() == "main":
-            self._complaints.complain(ActivationError(f"{text} Leave it out of only=, or see to what it asks for."))
+            self._complaints.complain(RuledOutError(f"{text} Leave it out of only=, or see to what it asks for."))
         else:
             # What a condition asks for may be so in the parent alone.
             logger.warning(text)
@@ -303,7 +303,13 @@ class Engine:
     def _on_import(self, name: str, module: ModuleType) -> None:
         """A module that a patch changes, or that implements one, has executed."""
         with self._state.lock.held():
-            concerned = [item for item in self._state.items() if name in (item.patch.module, *item.patch.needs)]
+            # What imports an implementation in order to apply it goes on by itself.
+            needs = name not in self._patcher.loading
+            concerned = [
+                item
+                for item in self._state.items()
+                if name == item.patch.module or (needs and name in item.patch.needs)
+            ]
             due = [item for item in concerned if item.entry.state == "pending" and _is_due(item, now=name)]
             again = [item for item in in_force(concerned) if item.patch.module == name and not _is_met(item, module)]
         if not due and not again:
@@ -545,6 +551,6 @@ def _is_due(item: Item, now: str | None = None) -> bool:
 
 def _is_met(item: Item, module: ModuleType) -> bool:
     """Tell whether the patch is in place in this very module object."""
-    if item.applied is None or item.applied.module is not module:
+    if item.applied is None or item.applied.module is not module or not item.applied.changed:
         return False
     return all(slot.storage.owner is module and slot.is_met() for slot, _ in item.applied.changed)

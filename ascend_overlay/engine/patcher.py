@@ -30,10 +30,14 @@ class Patcher:
 
     Attributes:
         slots: the places that are changed now.
+        loading: the modules that are being imported because a patch needs them.
+        covered: places that are changed no more, where somebody else's change was found: they may have saved ours.
     """
 
     def __init__(self, state: State, complaints: Complaints) -> None:
         self.slots = Slots()
+        self.loading: tuple[str, ...] = ()
+        self.covered: list[Slot] = []
         self._state = state
         self._complaints = complaints
         self._stand_ins: dict[int, type] = {}
@@ -101,6 +105,7 @@ class Patcher:
                 if item.entry.state in IN_FORCE:
                     told.append(item)
                 for applied in item.done:
+                    self.covered.extend(slot for slot, _ in applied.changed if slot.foreign() is not None)
                     applied.forget()
                 item.entry.state, item.entry.reason = state, reason
                 item.applied, item.earlier = None, []
@@ -187,20 +192,19 @@ class Patcher:
             _extend(entry.stale, swap.apart)
         if not swap.left:
             return False
+        slot = next(slot for slot in slots if any(stray is other for other in slot.strays))
         # A function that is to be met under another name as it was cannot lead elsewhere.
         if not swap.by_name and not swap.apart and stray.value is stray.storey.ground:
             known = stray.storey.redirection is not None
-            slot = next(slot for slot in slots if any(stray is other for other in slot.strays))
             if slot.redirect(stray.storey):
                 if entry is not None:
                     entry.seam = SENT_ON
                     _extend(entry.notes, [f"met {SENT_ON}: {text}" for text in swap.left])
                 return not known
-        gone = bool(stray.changes) and stray.changes[-1] not in stray.storey.changes
-        if gone and stray.changes[-1].step_aside(stray.value, swap.new):
+        if slot.put_aside(stray):
             # Whoever refers to it weakly finds it as long as it lives.
             self._aside.append(stray.value)
-            return False
+            return bool(stray.storey.changes)
         if entry is not None:
             _extend(entry.stale, swap.left)
         return False
@@ -213,7 +217,11 @@ class Patcher:
         if any(module != executed and _is_executing(module) for module in item.patch.needs):
             # Its import has led to that of the target; it is applied when it is done.
             return []
-        implementation = item.patch.load()
+        self.loading = item.patch.needs
+        try:
+            implementation = item.patch.load()
+        finally:
+            self.loading = ()
         with self._state.lock.held():
             if item.entry.state != "pending":
                 return []
