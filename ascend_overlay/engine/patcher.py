@@ -283,8 +283,10 @@ def _slots_of(items: Iterable[Item]) -> list[Slot]:
 
 
 def _members(results: Iterable[Applied]) -> list[pydantic_models.Member]:
+    """Return the changed members of classes; an object with attributes of its own need not even be hashable."""
     storages = [slot.storage for result in results for slot, _ in result.changed]
-    return [(storage.owner, storage.name) for storage in storages if isinstance(storage, Attribute)]
+    found = [(storage.owner, storage.name) for storage in storages if isinstance(storage, Attribute)]
+    return [(owner, name) for owner, name in found if isinstance(owner, type)]
 
 
 def _causes(stray: Stray) -> list[Change]:
