@@ -165,9 +165,9 @@ class Patcher:
         """
         started = time.perf_counter()
         slots = list(slots)
-        # A copy may follow the patch of another overlay on this place, one that is applied and not swept for yet.
-        credited = [*self._state.items(), *on_behalf_of]
-        credit = {id(change): item for item in credited for done in item.done for _, change in done.changed}
+        # What one patch leaves for a moment, taking it back may have swept.
+        items = {id(item): item for item in (*self._state.items(), *on_behalf_of)}.values()
+        credit = {id(change): item for item in items for done in item.done for _, change in done.changed}
         for turn in range(_ROUNDS):
             swaps = [swap for slot in slots for swap in slot.swaps()]
             _follow(swaps)
@@ -283,10 +283,8 @@ def _slots_of(items: Iterable[Item]) -> list[Slot]:
 
 
 def _members(results: Iterable[Applied]) -> list[pydantic_models.Member]:
-    """Return the changed members of classes; an object with attributes of its own need not even be hashable."""
     storages = [slot.storage for result in results for slot, _ in result.changed]
-    found = [(storage.owner, storage.name) for storage in storages if isinstance(storage, Attribute)]
-    return [(owner, name) for owner, name in found if isinstance(owner, type)]
+    return [(s.owner, s.name) for s in storages if isinstance(s, Attribute) and isinstance(s.owner, type)]
 
 
 def _causes(stray: Stray) -> list[Change]:

@@ -245,7 +245,7 @@ def unimportable_torch(units: Iterable[Unit]) -> str | None:
     """Return why torch cannot be imported here, where any unit patches vLLM, which imports it."""
     if not any(_patches_vllm(unit) for unit in units):
         return None
-    from ascend_overlay.npu import availability
+    from ascend_overlay import availability
 
     return availability.diagnosis()
 
