@@ -173,8 +173,8 @@ class Engine:
         for name in here:
             self.journal.note(
                 name,
-                f"overlay {name!r} was handed to enable() as an object, so processes started from here do not have it; "
-                f"let a plugin contribute it, and name that plugin's module in load=",
+                "it was handed to enable() as an object, so processes started from here do not have it; "
+                "let a plugin contribute it, and name that plugin's module in load=",
             )
         only = tuple(name for name in settings.only if name not in here)
         if only or not settings.only:

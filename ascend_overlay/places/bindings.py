@@ -244,7 +244,8 @@ class _Sweep:
                 swap.notes.extend(f"{name}, which runs right now, keeps the original in a variable" for name in frames)
             if swap.by_name or swap.only is not None or isinstance(swap.old, type) or isinstance(swap, _Rebuilding):
                 continue
-            if id(swap.old) in unseen:
+            # What is registered with a dispatcher is the function inside a descriptor, which has a swap of its own.
+            if id(swap.old) in unseen and not isinstance(swap.old, (staticmethod, classmethod)):
                 _left(swap, "somebody outside of Python's reach, such as PyTorch's dispatcher of operators")
             if weak := _weak_holders(swap.old):
                 _left(swap, f"{weak} weak reference{'s' if weak > 1 else ''}")
