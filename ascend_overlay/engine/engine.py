@@ -105,9 +105,11 @@ class Engine:
             given: overlays that `settings` name and that no plugin contributes.
         """
         begun = Enabling()
+        inside = self._serial.is_mine()
         try:
             with self._serial.held(patience, _busy(patience)):
-                self._finish()
+                if not inside:
+                    self._finish()
                 unfinished = self._enable(begun, settings, propagate, given)
                 if added is not None:
                     added.extend(begun.names)
@@ -335,8 +337,10 @@ class Engine:
     ) -> None:
         """Take back the overlays `names` (None: all), and put `settings` in force for the rest."""
         wanted = None if names is None else list(names)
+        inside = self._serial.is_mine()
         with self._serial.held(_LAST_PATIENCE, _busy(_LAST_PATIENCE)):
-            self._finish()
+            if not inside:
+                self._finish()
             chosen = [name for name in (self._state.units if wanted is None else wanted) if name in self._state.units]
             if chosen and not force and (engines := live.live_engines()):
                 raise ActivationError(
@@ -500,6 +504,9 @@ class Engine:
         return self.journal.snapshot()
 
     def _finish_alone(self) -> None:
+        # A plugin or a wrapper that is called in the middle of enable() may read the ledger: nothing is interrupted then.
+        if self._serial.is_mine():
+            return
         if self._state.begun is not None or self._state.leaving is not None:
             with self._serial.held(0, _busy(0)):
                 self._finish()

@@ -274,7 +274,9 @@ def _slots_of(items: Iterable[Item]) -> list[Slot]:
 
 def _members(results: Iterable[Applied]) -> list[pydantic_models.Member]:
     storages = [slot.storage for result in results for slot, _ in result.changed]
-    return [(storage.owner, storage.name) for storage in storages if isinstance(storage, Attribute)]
+    attributes = [storage for storage in storages if isinstance(storage, Attribute)]
+    # An object that owns a patched attribute need not be hashable.
+    return [(storage.owner, storage.name) for storage in attributes if isinstance(storage.owner, type)]
 
 
 def _causes(stray: Stray) -> list[Change]:
