@@ -313,7 +313,9 @@ class Engine:
         try:
             self._patcher.renew(again, late=False, executed=name)
             self._patcher.apply([item for item in due if item.patch.module == name], late=False, executed=name)
-            self._patcher.apply([item for item in due if item.patch.module != name], late=True, executed=name)
+            # Where applying a patch has led to this import, of its implementation, it goes on with it.
+            others = [item for item in due if item.patch.module != name and not self._patcher.is_coming(item)]
+            self._patcher.apply(others, late=True, executed=name)
         except BaseException:
             # The import fails with this error; whoever catches it and tries again must find the patches applied.
             self._patcher.back(in_force(due))

@@ -72,7 +72,6 @@ class Lock:
         if place in self._queue:
             self._queue.remove(place)
 
-
     def _first(self) -> _Place | None:
         """Return the first in the queue whose call still runs."""
         while queue := self._queue[:1]:
