@@ -506,7 +506,7 @@ class Engine:
         return self.journal.snapshot()
 
     def _finish_alone(self) -> None:
-        # A plugin or a wrapper that is called in the middle of enable() may read the ledger: nothing is interrupted then.
+        # Whoever is called in the middle of enable() may read the ledger: nothing is interrupted then.
         if self._serial.is_mine():
             return
         if self._state.begun is not None or self._state.leaving is not None:

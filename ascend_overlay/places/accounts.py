@@ -1,7 +1,7 @@
 """Holders that are found without a search of the heap, which takes a tenth of a second in a process that has vLLM.
 
-Most of what a patch replaces is held by the module or class that it is in, by modules that copied it under its name, and
-by the records that are kept here. Where these account for all references to an object, nobody else holds it.
+Most of what a patch replaces is held by the module or class that it is in, by modules that copied it under its name,
+and by the records that are kept here. Where these account for all references to an object, nobody else holds it.
 """
 
 from __future__ import annotations
