@@ -283,11 +283,10 @@ class Engine:
                 self._check_statically(unit)
         items = [item for unit in units for item in unit.items if item.entry.state == "pending"]
         for item in items:
-            for module in (item.patch.module, *item.patch.needs):
-                if module:
-                    importing.watch(module, self._on_import)
+            for module in item.modules:
+                importing.watch(module, self._on_import)
         self._patcher.apply([item for item in items if _is_due(item)], late=True)
-        waiting = [m for item in items if item.entry.state == "pending" for m in (item.patch.module, *item.patch.needs)]
+        waiting = [m for item in items if item.entry.state == "pending" for m in item.modules]
         return [module for module in dict.fromkeys(waiting) if module in sys.modules]
 
     def _check_statically(self, unit: Unit) -> None:
@@ -305,7 +304,7 @@ class Engine:
     def _on_import(self, name: str, module: ModuleType) -> None:
         """A module that a patch changes, or that implements one, has executed."""
         with self._state.lock.held():
-            concerned = [item for item in self._state.items() if name in (item.patch.module, *item.patch.needs)]
+            concerned = [item for item in self._state.items() if name in item.modules]
             due = [item for item in concerned if item.entry.state == "pending" and _is_due(item, now=name)]
             again = [item for item in in_force(concerned) if item.patch.module == name and not _is_met(item, module)]
         if not due and not again:
@@ -390,7 +389,7 @@ class Engine:
                     continue
                 self._state.past = [*self._state.past, *(item.entry for item in unit.items)]
                 del self._state.units[name]
-            still = {m for item in self._state.items() for m in (item.patch.module, *item.patch.needs)}
+            still = {m for item in self._state.items() for m in item.modules}
             for module in importing.watched_by(self._on_import):
                 if module not in still:
                     importing.unwatch(module, self._on_import)

@@ -88,9 +88,10 @@ class Accounts:
 
     def _add_modules(self, names: set[str]) -> None:
         for module in _modules():
-            namespace = vars(module)
-            if any(id(namespace.get(name)) in self._ids for name in names):
-                self._add_module(module)
+            get = vars(module).get
+            for name in names:
+                if id(get(name)) in self._ids:
+                    self._add_module(module)
 
     def _add_module(self, module: types.ModuleType) -> None:
         namespace = vars(module)
@@ -133,8 +134,9 @@ class Accounts:
         elif is_ours(item):
             yield from self._parts_of_record(item)
         elif isinstance(item, PLAIN):
+            # A record in a mapping is not a part of what has the mapping: that has all records of the process.
             for part in gc.get_referents(item):
-                if self._is_known(part):
+                if self._is_known(part) and not (type(item) is dict and is_ours(part)):
                     yield part
                 elif isinstance(item, (functools.partial, types.CellType)) and type(part) in (tuple, dict):
                     # One of our steps to undo something, which keeps what it was told.
