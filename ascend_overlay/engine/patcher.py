@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import FunctionType
@@ -43,6 +44,7 @@ class Patcher:
         self._complaints = complaints
         self._stand_ins: dict[int, type] = {}
         self._aside: list[object] = []
+        self._calls = threading.local()
 
     def apply(self, items: Sequence[Item], *, late: bool, executed: str | None = None) -> None:
         """Apply `items` of loaded modules and re-bind the copies of what they replaced.
@@ -55,6 +57,29 @@ class Patcher:
         Raises:
             OverlayError: one does not apply, and the settings are strict. Its overlay is taken back.
         """
+        outer = self._coming
+        self._calls.coming = outer | {id(item) for item in items}
+        try:
+            applied = self._apply_each(items, executed)
+        finally:
+            self._calls.coming = outer
+        applied = [item for item in applied if item.applied is not None]
+        with self._state.lock.held():
+            self._note_running(applied, late=late)
+            self.sweep(_slots_of(applied), late=late, on_behalf_of=applied)
+        for item in applied:
+            self._complaints.tell("ascend_overlay_applied", entry=item.entry)
+
+    def is_coming(self, item: Item) -> bool:
+        """Tell whether a call of apply() in this thread is going to apply `item`."""
+        return id(item) in self._coming
+
+    @property
+    def _coming(self) -> frozenset[int]:
+        return getattr(self._calls, "coming", frozenset())
+
+    def _apply_each(self, items: Sequence[Item], executed: str | None) -> list[Item]:
+        """Apply `items`, and those that are taken back because of them, one by one; return what was applied."""
         applied: list[Item] = []
         todo = sorted(items, key=_turn)
         while todo:
@@ -74,12 +99,7 @@ class Patcher:
                 self.fail(item, unexpected)
             finally:
                 item.entry.seconds += time.perf_counter() - started
-        applied = [item for item in applied if item.applied is not None]
-        with self._state.lock.held():
-            self._note_running(applied, late=late)
-            self.sweep(_slots_of(applied), late=late, on_behalf_of=applied)
-        for item in applied:
-            self._complaints.tell("ascend_overlay_applied", entry=item.entry)
+        return applied
 
     def revert(self, items: Sequence[Item], state: str, reason: str) -> list[Exception]:
         """Take `items` back; return what refused, and what the plugins that were told of it raised.
@@ -175,7 +195,7 @@ class Patcher:
             _follow(swaps)
             # A module that was imported just now has seldom given anything away, and looking for it takes a while.
             wanted = [swap for swap in swaps if late or turn or swap.shared]
-            rebind_everywhere(wanted)
+            rebind_everywhere(wanted, [*slots, *(applied for item in on_behalf_of for applied in item.done)])
             again = [self._settle(swap, slots, credit) for swap in wanted]
             if not any(again):
                 break
@@ -302,7 +322,9 @@ def _slots_of(items: Iterable[Item]) -> list[Slot]:
 
 def _members(results: Iterable[Applied]) -> list[pydantic_models.Member]:
     storages = [slot.storage for result in results for slot, _ in result.changed]
-    return [(s.owner, s.name) for s in storages if isinstance(s, Attribute) and isinstance(s.owner, type)]
+    attributes = [storage for storage in storages if isinstance(storage, Attribute)]
+    # An object that owns a patched attribute need not be hashable.
+    return [(storage.owner, storage.name) for storage in attributes if isinstance(storage.owner, type)]
 
 
 def _causes(stray: Stray) -> list[Change]:
