@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import FunctionType
 
 from ascend_overlay import versions
-from ascend_overlay.engine import plan
+from ascend_overlay.engine import earlier, plan
 from ascend_overlay.engine.complaints import Complaints
+from ascend_overlay.engine.journal import logger
 from ascend_overlay.engine.plan import Item
 from ascend_overlay.engine.state import State
-from ascend_overlay.errors import OverlayError
+from ascend_overlay.errors import ForeignError, OverlayError
 from ascend_overlay.ledgers.entries import IN_FORCE
 from ascend_overlay.patches import Applied, Context
 from ascend_overlay.places import frames, importing, pydantic_models
@@ -42,6 +44,7 @@ class Patcher:
         self._complaints = complaints
         self._stand_ins: dict[int, type] = {}
         self._aside: list[object] = []
+        self._calls = threading.local()
 
     def apply(self, items: Sequence[Item], *, late: bool, executed: str | None = None) -> None:
         """Apply `items` of loaded modules and re-bind the copies of what they replaced.
@@ -54,6 +57,29 @@ class Patcher:
         Raises:
             OverlayError: one does not apply, and the settings are strict. Its overlay is taken back.
         """
+        outer = self._coming
+        self._calls.coming = outer | {id(item) for item in items}
+        try:
+            applied = self._apply_each(items, executed)
+        finally:
+            self._calls.coming = outer
+        applied = [item for item in applied if item.applied is not None]
+        with self._state.lock.held():
+            self._note_running(applied, late=late)
+            self.sweep(_slots_of(applied), late=late, on_behalf_of=applied)
+        for item in applied:
+            self._complaints.tell("ascend_overlay_applied", entry=item.entry)
+
+    def is_coming(self, item: Item) -> bool:
+        """Tell whether a call of apply() in this thread is going to apply `item`."""
+        return id(item) in self._coming
+
+    @property
+    def _coming(self) -> frozenset[int]:
+        return getattr(self._calls, "coming", frozenset())
+
+    def _apply_each(self, items: Sequence[Item], executed: str | None) -> list[Item]:
+        """Apply `items`, and those that are taken back because of them, one by one; return what was applied."""
         applied: list[Item] = []
         todo = sorted(items, key=_turn)
         while todo:
@@ -73,12 +99,7 @@ class Patcher:
                 self.fail(item, unexpected)
             finally:
                 item.entry.seconds += time.perf_counter() - started
-        applied = [item for item in applied if item.applied is not None]
-        with self._state.lock.held():
-            self._note_running(applied, late=late)
-            self.sweep(_slots_of(applied), late=late, on_behalf_of=applied)
-        for item in applied:
-            self._complaints.tell("ascend_overlay_applied", entry=item.entry)
+        return applied
 
     def revert(self, items: Sequence[Item], state: str, reason: str) -> list[Exception]:
         """Take `items` back; return what refused, and what the plugins that were told of it raised.
@@ -109,6 +130,7 @@ class Patcher:
                     applied.forget()
                 item.entry.state, item.entry.reason = state, reason
                 item.applied, item.earlier = None, []
+            self.slots.release_free()
             for item in items:
                 if not item.done and item.entry.state == "pending":
                     item.entry.state, item.entry.reason = state, reason
@@ -173,7 +195,7 @@ class Patcher:
             _follow(swaps)
             # A module that was imported just now has seldom given anything away, and looking for it takes a while.
             wanted = [swap for swap in swaps if late or turn or swap.shared]
-            rebind_everywhere(wanted)
+            rebind_everywhere(wanted, [*slots, *(applied for item in on_behalf_of for applied in item.done)])
             again = [self._settle(swap, slots, credit) for swap in wanted]
             if not any(again):
                 break
@@ -232,6 +254,7 @@ class Patcher:
             item.applied = Applied(self.slots, target)
             context = Context(self.slots, item.unit.rank, whose, self._stand_ins)
             item.patch.apply(module, implementation, context, item.applied)
+            self._note_earlier(item, item.applied)
             item.entry.seam, item.entry.notes = item.applied.seam, item.applied.notes
             item.entry.copies, item.entry.stale = item.applied.copies, item.applied.stale
             if rebuilt := pydantic_models.rebuild(_members([item.applied])):
@@ -241,6 +264,21 @@ class Patcher:
         # Members of a class that has just been replaced are patched on what stands for it now.
         self.back(moved)
         return moved
+
+    def _note_earlier(self, item: Item, applied: Applied) -> None:
+        """Note who put something in the places before this patch, which is the first that changes them."""
+        for slot, change in applied.changed:
+            if any(other is not change for other in slot.changes) or len(slot.storeys) > 1:
+                continue
+            if (who := earlier.put_there_before(slot)) is None:
+                continue
+            text = f"in place of {who}, which somebody put there before"
+            applied.notes.append(text)
+            sentence = earlier.sentence(item.entry.target, text)
+            if self._complaints.settings.foreign == "error":
+                raise ForeignError(sentence)
+            if self._complaints.settings.foreign == "warn":
+                logger.warning("overlay %r (%s): %s", item.unit.name, item.unit.origin, sentence)
 
     def _cannot_be_taken_back(self, item: Item, refused: Sequence[Exception]) -> list[Exception]:
         why = "; ".join(f"{type(error).__name__}: {error}" for error in refused)
@@ -284,7 +322,9 @@ def _slots_of(items: Iterable[Item]) -> list[Slot]:
 
 def _members(results: Iterable[Applied]) -> list[pydantic_models.Member]:
     storages = [slot.storage for result in results for slot, _ in result.changed]
-    return [(s.owner, s.name) for s in storages if isinstance(s, Attribute) and isinstance(s.owner, type)]
+    attributes = [storage for storage in storages if isinstance(storage, Attribute)]
+    # An object that owns a patched attribute need not be hashable.
+    return [(storage.owner, storage.name) for storage in attributes if isinstance(storage.owner, type)]
 
 
 def _causes(stray: Stray) -> list[Change]:

@@ -82,7 +82,10 @@ class Propagation:
             # As it was set; removed by the program; or the setting of it was interrupted.
             return change.before if now is not None else None
         take_out = _TAKE_OUT.get(name)
-        return now if take_out is None else take_out(now)
+        if take_out is None or _has_ours(name, change.before or ""):
+            # What was there before is not ours to take.
+            return now
+        return take_out(now)
 
 
 def prepended(path: str, folder: str) -> str:
@@ -106,6 +109,12 @@ def _with_item(text: str, item: str) -> str:
 
 def _without_item(text: str) -> str | None:
     return ",".join(part for part in text.split(",") if part and part != _PREFIX) or None
+
+
+def _has_ours(name: str, text: str) -> bool:
+    if name == _PATH:
+        return startup_folder() in text.split(os.pathsep)
+    return _PREFIX in text.split(",")
 
 
 _TAKE_OUT: dict[str, Callable[[str], str | None]] = {_PATH: _without_folder, _RAY: _without_item}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
+from types import CodeType
 
 from ascend_overlay.engine.complaints import Complaints
 from ascend_overlay.engine.journal import as_it_is, logger
@@ -26,7 +27,7 @@ class Review:
         self._state = state
         self._patcher = patcher
         self._complaints = complaints
-        self._seen: dict[tuple[int, int], str] = {}
+        self._seen: dict[str, str] = {}
         self._reported: set[tuple[str, str, str, str]] = set()
 
     def look(self) -> None:
@@ -72,6 +73,8 @@ class Review:
         assert item.applied is not None
         displaced, texts = False, []
         for slot, _ in item.applied.changed:
+            if (code := slot.foreign_code()) is not None:
+                texts.append(self._described_code(slot, code))
             if slot.is_met() or slot.foreign() is None:
                 continue
             holds = slot.foreign()
@@ -87,13 +90,15 @@ class Review:
         item.ineffective = why
 
     def _described(self, slot: Slot, holds: object, *, around: bool) -> str:
-        key = (id(slot), id(holds))
-        if key not in self._seen:
-            place = member_name(slot.storage.owner, slot.storage.name)
-            what = AROUND if around else COVERING
-            when = time.strftime("%H:%M:%S")
-            self._seen[key] = f"{foreign.described(holds)} {what} at {place}; {SEEN}{when}"
-        return self._seen[key]
+        return self._first_seen(slot, f"{foreign.described(holds)} {AROUND if around else COVERING} at")
+
+    def _described_code(self, slot: Slot, code: CodeType) -> str:
+        where = f"({code.co_filename}, line {code.co_firstlineno})"
+        return self._first_seen(slot, f"other code {where}, which whoever held it before runs, was given to")
+
+    def _first_seen(self, slot: Slot, text: str) -> str:
+        text = f"{text} {member_name(slot.storage.owner, slot.storage.name)}"
+        return self._seen.setdefault(text, f"{text}; {SEEN}{time.strftime('%H:%M:%S')}")
 
     def _report(self) -> None:
         """Say once of each change of somebody else's that it is there, and tell the plugins.

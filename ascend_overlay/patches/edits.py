@@ -152,8 +152,10 @@ class Edit(Patch):
     def _source(self, function: FunctionType) -> FunctionSource:
         from ascend_overlay.source.functions import NoSource, source_of_function
 
+        body = code_module.known(function)
         try:
-            return source_of_function(function)
+            # While its calls are sent on, a twin has what it says.
+            return source_of_function((body and body.twin) or function)
         except NoSource as error:
             raise TargetError(
                 f"the target {self.target} cannot be edited: {error}. Use overlay.replace or overlay.wrap."

@@ -17,7 +17,7 @@ from ascend_overlay.patches.generated import once, own_generated, reach_captured
 from ascend_overlay.places import declared
 from ascend_overlay.places.bindings import rebindable
 from ascend_overlay.places.functions import Redirection, dressed_like, function_of, twin
-from ascend_overlay.places.homes import homes_of
+from ascend_overlay.places.homes import homes_of, parts_of
 from ascend_overlay.places.slots import Change, Slot
 from ascend_overlay.places.target import MISSING, Place, Target, find
 from ascend_overlay.places.type_slots import storage
@@ -179,7 +179,7 @@ class Replace(Patch):
         if isinstance(function := function_of(new), functools._lru_cache_wrapper):
             applied.notes.append(f"with a cache, as the original: {function.cache_parameters()}")
         _note_hash(place, applied)
-        homes = homes_of(implementation, module.__name__)
+        homes = homes_of(implementation, module.__name__) | parts_of(new)
         change = Decision(rank=context.rank, whose=context.whose, new=new, homes=homes)
         applied.change(slot, change, shared=place.shared)
         if declared.is_captured(place):

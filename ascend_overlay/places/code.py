@@ -90,12 +90,9 @@ def known(function: FunctionType) -> Body | None:
     return _bodies.get(id(function))
 
 
-def stood_in_for(function: FunctionType) -> FunctionType:
-    """Return the function whose content `function` has for it, or `function` itself."""
-    for changed in list(_bodies.values()):
-        if changed.twin is function:
-            return changed.function
-    return function
+def behind(function: FunctionType) -> FunctionType:
+    """Return the function whose content `function` has while its calls are sent on; mostly that is itself."""
+    return next((body.function for body in list(_bodies.values()) if body.twin is function), function)
 
 
 def release(changed: Body) -> None:

@@ -6,7 +6,7 @@ import functools
 from types import FunctionType, MethodType
 from typing import Any
 
-from ascend_overlay.places.code import stood_in_for
+from ascend_overlay.places import code
 
 _COMPILERS = {"numba", "triton"}
 """Packages whose decorators compile a function: what its code is afterwards is nobody's business."""
@@ -16,7 +16,8 @@ def innermost(raw: Any, name: str) -> FunctionType | None:
     """Return the function that was defined as `name`, given what its owner holds under that name now.
 
     Descriptors, partials and wrappers are looked through: by `__wrapped__`, else by the one function of that name in a
-    closure. None: there is none, or something compiled stands in front of it.
+    closure. None: there is none, or something compiled stands in front of it. Where the calls of the function are sent
+    on, what is found is a twin of it, and the function itself is returned.
     """
     seen: set[int] = set()
     while id(raw) not in seen:
@@ -25,7 +26,7 @@ def innermost(raw: Any, name: str) -> FunctionType | None:
         if inner is None:
             break
         raw = inner
-    return stood_in_for(raw) if isinstance(raw, FunctionType) else None
+    return code.behind(raw) if isinstance(raw, FunctionType) else None
 
 
 def _inside(raw: Any, name: str) -> Any:

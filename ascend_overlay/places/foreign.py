@@ -64,24 +64,25 @@ def leads_to(value: Any, target: Any) -> bool:
 
 
 def _held(value: Any) -> Iterator[Any]:
-    if isinstance(value, (staticmethod, classmethod)):
+    # Not isinstance(): a proxy says that it is of the class of what it wraps, and answers for it.
+    kind = type(value)
+    if issubclass(kind, (staticmethod, classmethod)):
         yield value.__func__
-    elif isinstance(value, property):
+    elif issubclass(kind, property):
         yield from (value.fget, value.fset, value.fdel)
-    elif isinstance(value, functools.partial):
+    elif issubclass(kind, functools.partial):
         yield from (value.func, *value.args, *value.keywords.values())
-    elif isinstance(value, types.MethodType):
+    elif issubclass(kind, types.MethodType):
         yield from (value.__func__, value.__self__)
-    elif isinstance(value, types.FunctionType):
+    elif issubclass(kind, types.FunctionType):
         yield from _held_by_function(value)
-    elif isinstance(value, (list, tuple)):
+    elif issubclass(kind, (list, tuple)):
         yield from value
-    elif isinstance(value, dict):
+    elif issubclass(kind, dict):
         yield from value.values()
-    elif isinstance(value, type):
+    elif issubclass(kind, type):
         yield from value.__bases__
-    elif not isinstance(value, (types.ModuleType, str, bytes, int, float)):
-        # Past a proxy, which would answer for what it stands for.
+    elif not issubclass(kind, (types.ModuleType, str, bytes, int, float)):
         yield getattr(value, "__wrapped__", None)
         yield from list(getattr(value, "__dict__", {}).values())
 

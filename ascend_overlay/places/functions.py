@@ -87,6 +87,11 @@ class Redirection:
         self.function.__kwdefaults__ = {**(self._kwdefaults or {}), _TO: target}
         self._body.send_on(self._code, self.stand_in)
 
+    @property
+    def foreign(self) -> types.CodeType | None:
+        """The code that somebody else has given the function since, or None."""
+        return self._body.foreign
+
     def undo(self) -> None:
         """Give the function its code back, unless somebody else has given it another meanwhile."""
         self._body.call_back()

@@ -22,6 +22,19 @@ def homes_of(implementation: Any, target_module: str) -> frozenset[str]:
     return frozenset(f"{module}.{name}" for name in _reached(implementation))
 
 
+def parts_of(made: Any) -> frozenset[str]:
+    """Return the defaults and closures of what was made of an implementation, as they are called when re-bound.
+
+    It goes by the name of its target; what it holds is the implementation's all the same.
+    """
+    names: set[str] = set()
+    for function in _functions(made):
+        called = f"{function.__module__}.{function.__qualname__}"
+        names.add(f"{called}(default")
+        names.update(f"{free} in the closure {called}" for free in function.__code__.co_freevars)
+    return frozenset(names)
+
+
 def _module_of(implementation: Any) -> str | None:
     for function in _functions(implementation):
         name = function.__globals__.get("__name__")

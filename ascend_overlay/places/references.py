@@ -41,7 +41,8 @@ def unseen(wanted: Sequence[Any], found: Sequence[Any], probe: Probe) -> tuple[s
     """
     # Before anything here adds to it.
     counts = {id(item): sys.getrefcount(item) for item in wanted}
-    seen: collections.Counter[int] = collections.Counter()
+    # One that refers to another is among those that were found, which is a list like any other.
+    seen = collections.Counter(key for key in map(id, found) if key in counts)
     for referrer in found:
         for held in gc.get_referents(referrer):
             if id(held) in counts:

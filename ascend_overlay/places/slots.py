@@ -13,8 +13,10 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from types import CodeType
 from typing import Any, Protocol
 
+from ascend_overlay.places import savers
 from ascend_overlay.places.bindings import Swap, rebindable
 from ascend_overlay.places.functions import Redirection, dressed_like, function_of
 from ascend_overlay.places.target import MISSING
@@ -301,6 +303,11 @@ class Slot:
         holds = self.storage.get()
         return None if self._is_ours(holds) else holds
 
+    def foreign_code(self) -> CodeType | None:
+        """Return the code that somebody else gave a function that was led to the changes, or None."""
+        redirections = [storey.redirection for storey in self.storeys if storey.redirection is not None]
+        return next((code for redirection in redirections if (code := redirection.foreign) is not None), None)
+
     def is_met(self) -> bool:
         """Tell whether what the changes come to is in place."""
         return self.storage.get() is self.installed
@@ -410,6 +417,8 @@ class Slot:
                 self.made.append(value)
             if storey is self.storeys[-1] and self._is_ours(self.storage.get()):
                 self._put(value)
+            else:
+                savers.correct(self.storage.owner, self._key, storey.installed, value)
         storey.installed, storey.inners = value, inners
         for given in storey.aside:
             given.change.step_aside(given.value, value)
@@ -421,6 +430,10 @@ class Slot:
         storey.redirection.undo()
         self._note(storey, storey.base)
         storey.base, storey.redirection = storey.ground, None
+
+    @property
+    def _key(self) -> Any:
+        return self.storage.key if isinstance(self.storage, Item) else self.storage.name
 
     def _put(self, value: Any) -> None:
         if value is not MISSING:
@@ -510,6 +523,10 @@ class Slots:
         """Forget `slot` once nothing is in force on it."""
         if slot.is_free:
             self._forget(slot)
+
+    def release_free(self) -> None:
+        """Forget every slot on which nothing is in force: somebody may have looked at its place and come no further."""
+        self._slots = {key: slot for key, slot in self._slots.items() if not slot.is_free}
 
     def _forget(self, slot: Slot) -> None:
         self._slots = {key: other for key, other in self._slots.items() if other is not slot}

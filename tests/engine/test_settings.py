@@ -53,9 +53,17 @@ def test_joined_settings_select_what_either_selects(one: Settings, two: Settings
         assert selects(one.joined(two), probe) == (selects(one, probe) or selects(two, probe)), probe
 
 
-def test_joined_settings_block_only_what_both_block() -> None:
-    one, two = Settings(blocked=("a", "b")), Settings(blocked=("b", "c"))
-    assert one.joined(two).blocked == ("b",)
+def test_joined_settings_block_what_either_blocks() -> None:
+    one, two = Settings(blocked=("b", "c")), Settings(blocked=("a", "b"))
+    assert one.joined(two).blocked == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "both"),
+    [(("a",), None, ("a",)), (("a",), ("b",), ("a", "b")), ((), None, ()), ((), ("b",), ("b",)), (None, None, None)],
+)
+def test_an_allow_list_that_was_given_holds(first: Any, second: Any, both: Any) -> None:
+    assert Settings(plugins=second).joined(Settings(plugins=first)).plugins == both
 
 
 @given(any_settings(), several)

@@ -31,5 +31,8 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("ascend_overlay.engine.plugins", "ascend_overlay.hooks"): "asks where the folder is, and for names",
     ("ascend_overlay.engine.plugins", "ascend_overlay.hooks.spec"): "gives pluggy the hooks that plugins implement",
 }
-"""(importer, imported) -> what for: the two imports that break a rule: what plugins are written against is one room with the
-ways in, which stands above the engine, and the engine asks plugins by it. None may be added."""
+"""(importer, imported) -> what for: the two imports that break a rule. None may be added.
+
+What plugins are written against is in one room with the ways in, which stands above the engine; and the engine asks
+plugins by it.
+"""
