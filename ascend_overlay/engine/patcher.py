@@ -248,7 +248,7 @@ class Patcher:
         with self._state.lock.held():
             if item.entry.state != "pending":
                 return []
-            target = sys.modules.get(item.patch.module)
+            target = importing.loaded(item.patch.module)
             module = sys.modules[__name__] if target is None else target
             whose = f"overlay {item.unit.name!r} ({item.unit.origin})"
             replaced = set(self._stand_ins)
