@@ -557,4 +557,6 @@ def _is_met(item: Item, module: ModuleType) -> bool:
     """Tell whether the patch is in place in this very module object."""
     if item.applied is None or item.applied.module is not module or not item.applied.changed:
         return False
+    if not item.applied.changed:
+        return item.applied.spec is getattr(module, "__spec__", None)
     return all(slot.storage.owner is module and slot.is_met() for slot, _ in item.applied.changed)

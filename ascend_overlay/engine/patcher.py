@@ -156,6 +156,7 @@ class Patcher:
 
     def renew(self, items: Sequence[Item], *, late: bool, executed: str | None = None) -> None:
         """Apply `items` to what their targets lead to now: the modules have executed again since."""
+        self.back([item for item in items if item.patch.once])
         with self._state.lock.held():
             for item in items:
                 if item.applied is None:

@@ -132,6 +132,7 @@ class Applied:
     Attributes:
         slots: the slots of this process.
         module: the loaded module of the target; None where the patch waits for none.
+        spec: what it was loaded by: another one, once it is reloaded.
         changed: the slots and what was added to each.
         seam: how the target was changed, for the ledger.
         undo: further steps to take back, run last to first; each does no harm where nothing is to be taken back.
@@ -142,12 +143,16 @@ class Applied:
 
     slots: Slots
     module: ModuleType | None = None
+    spec: object = field(init=False)
     changed: list[tuple[Slot, Change]] = field(default_factory=list)
     seam: str = "patch"
     undo: list[Callable[[], object]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     copies: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.spec = getattr(self.module, "__spec__", None)
 
     def change(self, slot: Slot, change: Change, *, shared: bool = True) -> None:
         """Bring `change` into force on `slot`, to be taken back with everything else.
@@ -208,6 +213,8 @@ class Patch:
     """Whether the patch alone decides its target, so that a second one conflicts."""
     phase: ClassVar[int] = 1
     """Order among patches of one module: classes (0) before their members (1) before registrations (2)."""
+    once: ClassVar[bool] = False
+    """It is taken back before it is applied to a module that has executed again."""
 
     @property
     def module(self) -> str:

@@ -29,6 +29,7 @@ class Call(Patch):
     irreversible: bool = False
 
     kind: ClassVar[str] = "call"
+    once: ClassVar[bool] = True
     decides: ClassVar[bool] = False
     phase: ClassVar[int] = 2
 

@@ -159,9 +159,11 @@ def _set_bases(derived: type, bases: tuple[type, ...]) -> None:
 
 
 def _overridden(cls: type, original: type) -> set[str]:
-    """Return what `cls` has of its own of `original`'s behaviour."""
+    """Return what `cls` has of its own of `original`'s behaviour; the forward methods of a layer count as one."""
     steps = cls.__mro__[: cls.__mro__.index(original)]
     own = {n for step in steps for n, value in vars(step).items() if callable(value) or isinstance(value, property)}
+    if _is_layer(original) and any(name.startswith("forward") for name in own):
+        own = {name for name in own if not name.startswith("forward")} | {"forward"}
     return own - {"__init__", "__new__", "__init_subclass__", "__class_getitem__"}
 
 

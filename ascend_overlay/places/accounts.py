@@ -187,7 +187,8 @@ class Accounts:
 
 
 def _descendants(cls: type) -> Iterator[type]:
-    for derived in type.__subclasses__(cls):
+    children: list[type] = type.__subclasses__(cls)
+    for derived in children:
         yield derived
         yield from _descendants(derived)
 

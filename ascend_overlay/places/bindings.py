@@ -341,9 +341,10 @@ class _Sweep:
         if swap is None or swap.new is value or _is_home(swap, key, where):
             return
         if within(where, swap.kept):
-            note = f"{where} keeps the original, which the implementation uses"
-            if note not in swap.notes:
-                swap.notes.append(note)
+            # That a subclass is written against its base goes without saying.
+            if not (isinstance(swap.old, type) and isinstance(swap.new, type) and issubclass(swap.new, swap.old)):
+                note = f"{where} keeps the original, which the implementation uses"
+                swap.notes.extend([note] if note not in swap.notes else [])
             return
         if swap.only is not None and not within(where, swap.only):
             return

@@ -159,7 +159,7 @@ class Names:
         for name in _attributes(found, old):
             return f"attribute {name} of {described(found)}"
         # Types are held by much that only tells what they are: annotations, generic aliases, tables of operators.
-        return None if isinstance(old, type) else described(found)
+        return None if isinstance(old, type) and not isinstance(found, tuple) else described(found)
 
     def _closure(self, cell: types.CellType, old: Any) -> str | None:
         for above in self._owners.get(id(cell), ()):
