@@ -15,7 +15,7 @@ from ascend_overlay.engine.journal import logger
 from ascend_overlay.engine.plan import Item
 from ascend_overlay.engine.state import State
 from ascend_overlay.errors import ForeignError, OverlayError
-from ascend_overlay.ledgers.entries import IN_FORCE
+from ascend_overlay.ledgers.entries import EARLIER, IN_FORCE
 from ascend_overlay.patches import Applied, Context
 from ascend_overlay.places import frames, importing, pydantic_models
 from ascend_overlay.places.bindings import Swap, rebind_everywhere
@@ -273,7 +273,7 @@ class Patcher:
                 continue
             if (who := earlier.put_there_before(slot)) is None:
                 continue
-            text = f"in place of {who}, which somebody put there before"
+            text = f"in place of {who}, {EARLIER}"
             applied.notes.append(text)
             sentence = earlier.sentence(item.entry.target, text)
             if self._complaints.settings.foreign == "error":
