@@ -24,7 +24,7 @@ from ascend_overlay.engine.plugins import Plugins
 from ascend_overlay.engine.propagation import Propagation
 from ascend_overlay.engine.review import Review, in_force
 from ascend_overlay.engine.state import Disabling, Enabling, State
-from ascend_overlay.errors import ActivationError, ConfigError, OverlayError, VersionError
+from ascend_overlay.errors import ActivationError, ConfigError, OverlayError, RuledOutError, VersionError
 from ascend_overlay.ledgers import Ledger, LedgerFolder
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.places import importing, live
@@ -245,7 +245,7 @@ class Engine:
             return
         text = f"overlay {unit.name!r} ({unit.origin}) was asked for by name and stays off: {reason}."
         if process.role() == "main":
-            self._complaints.complain(ActivationError(f"{text} Leave it out of only=, or see to what it asks for."))
+            self._complaints.complain(RuledOutError(f"{text} Leave it out of only=, or see to what it asks for."))
         else:
             # What a condition asks for may be so in the parent alone.
             logger.warning(text)
@@ -553,6 +553,6 @@ def _is_due(item: Item, now: str | None = None) -> bool:
 
 def _is_met(item: Item, module: ModuleType) -> bool:
     """Tell whether the patch is in place in this very module object."""
-    if item.applied is None or item.applied.module is not module:
+    if item.applied is None or item.applied.module is not module or not item.applied.changed:
         return False
     return all(slot.storage.owner is module and slot.is_met() for slot, _ in item.applied.changed)

@@ -31,10 +31,12 @@ class Patcher:
 
     Attributes:
         slots: the places that are changed now.
+        covered: places that are changed no more, where somebody else's change was found: they may have saved ours.
     """
 
     def __init__(self, state: State, complaints: Complaints) -> None:
         self.slots = Slots()
+        self.covered: list[Slot] = []
         self._state = state
         self._complaints = complaints
         self._stand_ins: dict[int, type] = {}
@@ -121,6 +123,7 @@ class Patcher:
                 if item.entry.state in IN_FORCE:
                     told.append(item)
                 for applied in item.done:
+                    self.covered.extend(slot for slot, _ in applied.changed if slot.foreign() is not None)
                     applied.forget()
                 item.entry.state, item.entry.reason = state, reason
                 item.applied, item.earlier = None, []
@@ -180,7 +183,9 @@ class Patcher:
         """
         started = time.perf_counter()
         slots = list(slots)
-        credit = {id(change): item for item in on_behalf_of for done in item.done for _, change in done.changed}
+        # What one patch leaves for a moment, taking it back may have swept.
+        items = {id(item): item for item in (*self._state.items(), *on_behalf_of)}.values()
+        credit = {id(change): item for item in items for done in item.done for _, change in done.changed}
         for turn in range(_ROUNDS):
             swaps = [swap for slot in slots for swap in slot.swaps()]
             _follow(swaps)
@@ -205,20 +210,19 @@ class Patcher:
             _extend(entry.stale, swap.apart)
         if not swap.left:
             return False
+        slot = next(slot for slot in slots if any(stray is other for other in slot.strays))
         # A function that is to be met under another name as it was cannot lead elsewhere.
         if not swap.by_name and not swap.apart and stray.value is stray.storey.ground:
             known = stray.storey.redirection is not None
-            slot = next(slot for slot in slots if any(stray is other for other in slot.strays))
             if slot.redirect(stray.storey):
                 if entry is not None:
                     entry.seam = SENT_ON
                     _extend(entry.notes, [f"met {SENT_ON}: {text}" for text in swap.left])
                 return not known
-        gone = bool(stray.changes) and stray.changes[-1] not in stray.storey.changes
-        if gone and stray.changes[-1].step_aside(stray.value, swap.new):
+        if slot.put_aside(stray):
             # Whoever refers to it weakly finds it as long as it lives.
             self._aside.append(stray.value)
-            return False
+            return bool(stray.storey.changes)
         if entry is not None:
             _extend(entry.stale, swap.left)
         return False
@@ -294,9 +298,8 @@ def _slots_of(items: Iterable[Item]) -> list[Slot]:
 
 def _members(results: Iterable[Applied]) -> list[pydantic_models.Member]:
     storages = [slot.storage for result in results for slot, _ in result.changed]
-    attributes = [storage for storage in storages if isinstance(storage, Attribute)]
     # An object that owns a patched attribute need not be hashable.
-    return [(storage.owner, storage.name) for storage in attributes if isinstance(storage.owner, type)]
+    return [(s.owner, s.name) for s in storages if isinstance(s, Attribute) and isinstance(s.owner, type)]
 
 
 def _causes(stray: Stray) -> list[Change]:

@@ -44,6 +44,8 @@ class Review:
         where a change that was there before ours, or went around ours, has been taken back.
         """
         with self._state.lock.held():
+            for slot in self._patcher.covered:
+                slot.take_back()
             touched = [slot for slot in self._patcher.slots if not slot.is_met() and (slot.mend() or slot.fold())]
             if touched:
                 self._patcher.sweep(touched, late=True, on_behalf_of=[])

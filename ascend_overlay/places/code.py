@@ -90,6 +90,14 @@ def known(function: FunctionType) -> Body | None:
     return _bodies.get(id(function))
 
 
+def stood_in_for(function: FunctionType) -> FunctionType:
+    """Return the function whose content `function` has for it, or `function` itself."""
+    for changed in list(_bodies.values()):
+        if changed.twin is function:
+            return changed.function
+    return function
+
+
 def release(changed: Body) -> None:
     """Forget a body that nobody changes any more."""
     if changed.twin is None and not changed.owners:

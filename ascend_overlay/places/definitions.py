@@ -6,6 +6,8 @@ import functools
 from types import FunctionType, MethodType
 from typing import Any
 
+from ascend_overlay.places.code import stood_in_for
+
 _COMPILERS = {"numba", "triton"}
 """Packages whose decorators compile a function: what its code is afterwards is nobody's business."""
 
@@ -23,7 +25,7 @@ def innermost(raw: Any, name: str) -> FunctionType | None:
         if inner is None:
             break
         raw = inner
-    return raw if isinstance(raw, FunctionType) else None
+    return stood_in_for(raw) if isinstance(raw, FunctionType) else None
 
 
 def _inside(raw: Any, name: str) -> Any:

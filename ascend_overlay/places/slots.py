@@ -47,8 +47,15 @@ class Change:
         raise NotImplementedError
 
     def step_aside(self, value: Any, inner: Any) -> bool:
-        """Have `value`, which somebody keeps although this change is gone, do what `inner` does; tell if that went."""
+        """Have `value`, which somebody keeps although something else is in place, do what `inner` does.
+
+        Returns:
+            Whether that went.
+        """
         return False
+
+    def make_anew(self) -> None:
+        """Come to another value from now on: the last one is to step aside for what that is a part of."""
 
 
 class Storage(Protocol):
@@ -163,6 +170,7 @@ class Storey:
         installed: what they come to.
         inners: what each of them was given.
         redirection: where the function `ground` itself leads to them, for those who hold it.
+        aside: values of ours that stepped aside for what is installed, each with the change that made it.
     """
 
     ground: Any
@@ -171,6 +179,7 @@ class Storey:
     installed: Any = MISSING
     inners: list[Given] = field(default_factory=list)
     redirection: Redirection | None = None
+    aside: list[Given] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.base = self.installed = self.ground
@@ -325,6 +334,24 @@ class Slot:
         self._settle(storey)
         return True
 
+    def put_aside(self, stray: Stray) -> bool:
+        """Have a value of ours that somebody keeps do what is installed, from now on; tell if that went.
+
+        Also where the change that made it is still in force: what is installed then goes around another value of it.
+        """
+        if not stray.changes or stray.value is stray.storey.installed:
+            return False
+        change, storey = stray.changes[-1], stray.storey
+        if any(given.value is stray.value for given in storey.aside):
+            return True
+        if change in storey.changes:
+            change.make_anew()
+            self._settle(storey)
+        if not change.step_aside(stray.value, storey.installed):
+            return False
+        storey.aside.append(Given(change, stray.value))
+        return True
+
     def swaps(self) -> list[Swap]:
         """Return what whoever holds a value that is not in place shall have instead."""
         found: list[Swap] = []
@@ -339,6 +366,17 @@ class Slot:
                 if given.change.homes and not lent:
                     found.extend(self._swaps_of(stray, given.value, only=given.change.homes))
         return found
+
+    def take_back(self) -> bool:
+        """Put in place what was there first where something of ours has come back; tell if it had.
+
+        Whoever saved what was there while it was ours, and restores it when it is ours no more, restores it.
+        """
+        holds = self.storage.get()
+        if self.changes or holds is self.original or not any(holds is made for made in self.made):
+            return False
+        self._put(self.original)
+        return True
 
     def swept(self) -> None:
         """Note that nobody holds a stray any more."""
@@ -373,6 +411,8 @@ class Slot:
             if storey is self.storeys[-1] and self._is_ours(self.storage.get()):
                 self._put(value)
         storey.installed, storey.inners = value, inners
+        for given in storey.aside:
+            given.change.step_aside(given.value, value)
         if storey.redirection is None:
             return
         if storey.changes:

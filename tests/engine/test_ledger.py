@@ -116,15 +116,17 @@ def test_ledgers_come_in_the_order_of_their_start(mixed: Ledger, tmp_path: Any) 
 def test_undo_that_could_not_reach_somebody_is_told(site: Any, offer: Any) -> None:
     site.write(
         {
-            "lib.py": "def run(): return 'stock'\n",
-            "late.py": "import lib\nclass Keeper:\n    def __init__(self): self.f = lib.run\nKEEPER = Keeper()\n",
+            "lib.py": "class Thing: pass\n",
+            "ours.py": "from lib import Thing\nclass Ours(Thing): pass\n",
+            "late.py": "import lib\nclass Keeper:\n    def __init__(self): self.cls = lib.Thing\nKEEPER = Keeper()\n",
         }
     )
     overlay = Overlay("one", reason="a test")
-    overlay.wrap("lib:run")(lambda wrapped, instance, args, kwargs: f"<{wrapped()}>")
+    overlay.subclass("lib:Thing", "ours:Ours")
     offer(overlay)
     ascend_overlay.enable()
+    importlib.import_module("lib")
     importlib.import_module("late")
     ascend_overlay.disable()
     (entry,) = ascend_overlay.ledger()
-    assert entry.state == "reverted" and "attribute f of a live late.Keeper" in entry.stale
+    assert entry.state == "reverted" and "attribute cls of a live late.Keeper" in entry.stale
