@@ -32,13 +32,11 @@ class Patcher:
 
     Attributes:
         slots: the places that are changed now.
-        loading: the modules that are being imported because a patch needs them.
         covered: places that are changed no more, where somebody else's change was found: they may have saved ours.
     """
 
     def __init__(self, state: State, complaints: Complaints) -> None:
         self.slots = Slots()
-        self.loading: tuple[str, ...] = ()
         self.covered: list[Slot] = []
         self._state = state
         self._complaints = complaints
@@ -240,11 +238,7 @@ class Patcher:
         if any(module != executed and _is_executing(module) for module in item.patch.needs):
             # Its import has led to that of the target; it is applied when it is done.
             return []
-        self.loading = item.patch.needs
-        try:
-            implementation = item.patch.load()
-        finally:
-            self.loading = ()
+        implementation = item.patch.load()
         with self._state.lock.held():
             if item.entry.state != "pending":
                 return []
@@ -323,9 +317,8 @@ def _slots_of(items: Iterable[Item]) -> list[Slot]:
 
 def _members(results: Iterable[Applied]) -> list[pydantic_models.Member]:
     storages = [slot.storage for result in results for slot, _ in result.changed]
-    attributes = [storage for storage in storages if isinstance(storage, Attribute)]
     # An object that owns a patched attribute need not be hashable.
-    return [(storage.owner, storage.name) for storage in attributes if isinstance(storage.owner, type)]
+    return [(s.owner, s.name) for s in storages if isinstance(s, Attribute) and isinstance(s.owner, type)]
 
 
 def _causes(stray: Stray) -> list[Change]:
