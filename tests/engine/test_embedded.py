@@ -1,4 +1,4 @@
-"""subclass of a class that pydantic compiled: those that embed it follow, whenever they were compiled, and come back."""
+"""subclass of a class that pydantic compiled: what embeds it follows, whenever it was compiled, and comes back."""
 
 from __future__ import annotations
 
