@@ -1,4 +1,4 @@
-"""Forks while another thread enables or disables: the child has all of it or nothing, its ledger is true, none hangs."""
+"""Forks while another thread enables or disables: the child has all of it or nothing, and never hangs."""
 
 from __future__ import annotations
 
