@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 from ascend_overlay.errors import ConflictError, TargetError
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
 from ascend_overlay.patches.names import Decision, refuse_second
+from ascend_overlay.places import pydantic_models
+from ascend_overlay.places.embedded import Embedded
 from ascend_overlay.places.homes import homes_of
 from ascend_overlay.places.slots import Attribute, Item, Storage
 from ascend_overlay.places.target import MISSING, Target
@@ -74,6 +76,11 @@ class Subclass(Patch):
             _rebase_future(original, implementation, applied)
         else:
             applied.undo.append(lambda: _give_back(original, implementation, storage.name))
+        if pydantic_models.is_compiled(original):
+            embedded = Embedded(original, implementation)
+            applied.undo.append(embedded.leave)
+            if rebuilt := embedded.follow():
+                applied.notes.append(f"pydantic validators rebuilt: {', '.join(rebuilt)}")
 
     def _check(self, original: Any, implementation: Any) -> None:
         if not isinstance(original, type):

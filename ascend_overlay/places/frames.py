@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from types import FrameType
+
+
+def tops() -> dict[int, FrameType]:
+    """Return what each thread executes right now.
+
+    sys._current_frames() holds a lock of the interpreter; a collection of garbage in the middle of it, which may need
+    that lock, never ends.
+    """
+    enabled = gc.isenabled()
+    try:
+        gc.disable()
+        return sys._current_frames()
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def outside() -> list[FrameType]:
@@ -12,12 +28,12 @@ def outside() -> list[FrameType]:
 
     Whoever has its own frame in a variable keeps itself, and all that it has in other variables, alive.
     """
-    tops = dict(sys._current_frames())
+    threads = dict(tops())
     frames: list[FrameType] = []
     caller = sys._getframe(1)
-    tops[threading.get_ident()] = caller.f_back  # type: ignore[assignment]
+    threads[threading.get_ident()] = caller.f_back  # type: ignore[assignment]
     del caller
-    for top in tops.values():
+    for top in threads.values():
         frame: FrameType | None = top
         while frame is not None:
             frames.append(frame)

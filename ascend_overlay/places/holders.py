@@ -106,6 +106,9 @@ class Names:
     def is_ours(self, found: Any) -> bool:
         """Tell whether a container is part of the records that ascend_overlay keeps, rather than what they are of."""
         for owner in self._owners.get(id(found), ()):
+            module = self._modules.get(id(owner))
+            if module is not None and f"{module.__name__}.".startswith(_RECORDS):
+                return True
             # Python may keep the attributes of an object in a dict of their own.
             objects = self._owners.get(id(owner), ()) if type(owner) is dict else (owner,)
             if any(is_ours(each) and not is_of(each, found) for each in objects):
