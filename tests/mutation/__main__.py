@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .mutants import Mutant, mutants
-from .trial import GROUPS, ROOT, Trial
+from .trial import GROUPS, LAST, ROOMS, ROOT, Trial
 
-ROOMS = ("ascend_overlay/places", "ascend_overlay/patches", "ascend_overlay/engine")
+EQUIVALENT = Path(__file__).with_name("equivalent.txt")
+"""Faults that are none, each with the reason."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", action="append", default=[], metavar="FILE[:LINE]", help="may be given several times")
     parser.add_argument("--tests", action="append", metavar="PATH", help="other tests than all those that belong")
+    parser.add_argument("--within", type=float, default=30.0, help="seconds of tests that are run over one fault")
+    parser.add_argument("--recorded", type=Path, metavar="FILE", help="keep here which test comes by which line")
+    parser.add_argument("--near", action="store_true", help="run no tests but those that come by the line")
     parser.add_argument("--list", action="store_true", help="list the faults, and run nothing")
     options = parser.parse_args(arguments)
     chosen = _chosen(options.only)
@@ -40,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(_name(mutant))
         return 0
     with tempfile.TemporaryDirectory(prefix="mutation_") as folder:
-        survivors = _run(Trial(Path(folder), options.tests or GROUPS), chosen)
+        trial = Trial(Path(folder), options.tests or GROUPS, options.within, () if options.near else LAST)
+        survivors = _run(trial, chosen, options.recorded)
     for mutant in survivors:
         print(f"\nsurvived: {_name(mutant)}\n{_difference(mutant)}")
     killed = len(chosen) - len(survivors)
@@ -48,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return bool(survivors)
 
 
-def _run(trial: Trial, chosen: Sequence[Mutant]) -> list[Mutant]:
-    for test in trial.prepare():
+def _run(trial: Trial, chosen: Sequence[Mutant], recorded: Path | None) -> list[Mutant]:
+    for test in trial.prepare(recorded):
         print(f"left out, since it fails without a fault: {test}", flush=True)
     survivors = []
     for number, mutant in enumerate(chosen, 1):
@@ -67,6 +72,7 @@ def _chosen(only: Sequence[str]) -> list[Mutant]:
     return [
         mutant
         for file in files
+        if not wanted or any(file == name for name, _, _ in wanted)
         for mutant in mutants(file, (ROOT / file).read_text(encoding="utf-8"))
         if not wanted or any(file == name and line in ("", str(mutant.line)) for name, _, line in wanted)
     ]
