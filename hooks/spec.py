@@ -62,9 +62,9 @@ def ascend_overlay_displaced(entry: Entry) -> None:
     """Told once of each change of somebody else's on a patched place, when it is first seen.
 
     The entry says how it stands: "displaced" where the users of the target do not meet the patch any more, "applied"
-    where the change goes around it, as a wrapper does; `entry.foreign()` has who, where and when. It is a copy. Told
-    whatever the setting `foreign` says, and from wherever the ledger is read or written, at exit, too: so what a plugin
-    raises here is a warning.
+    where the change goes around it, as a wrapper does; `entry.foreign()` has who, where and when. It is a copy. What
+    was in the place before the patch came is in its notes, and not told. Told whatever the setting `foreign` says, and
+    from wherever the ledger is read or written, at exit, too: so what a plugin raises here is a warning.
     """
 
 

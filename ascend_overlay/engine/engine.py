@@ -304,9 +304,7 @@ class Engine:
     def _on_import(self, name: str, module: ModuleType) -> None:
         """A module that a patch changes, or that implements one, has executed."""
         with self._state.lock.held():
-            # What imports an implementation in order to apply it goes on by itself.
-            needed = name not in self._patcher.loading
-            concerned = [i for i in self._state.items() if name == i.patch.module or (needed and name in i.modules)]
+            concerned = [item for item in self._state.items() if name in item.modules]
             due = [item for item in concerned if item.entry.state == "pending" and _is_due(item, now=name)]
             again = [item for item in in_force(concerned) if item.patch.module == name and not _is_met(item, module)]
         if not due and not again:

@@ -108,7 +108,7 @@ def as_it_is(item: Item) -> Entry:
     )
     if entry.state == "without effect" and item.ineffective:
         entry.notes.append(f"{INEFFECTIVE}{item.ineffective}")
-    if entry.state in IN_FORCE and item.patch.module and item.patch.module == process.main_module():
+    if _is_missed_by_the_program(item):
         entry.stale.append(_RUN_AS_MAIN)
     for slot, change in item.applied.changed if item.applied is not None else ():
         wrappers = slot.wrappers
@@ -120,6 +120,13 @@ def as_it_is(item: Item) -> Entry:
         if index + 1 < len(wrappers):
             entry.notes.append(f"inside {wrappers[index + 1].whose}")
     return entry
+
+
+def _is_missed_by_the_program(item: Item) -> bool:
+    """Tell whether the module is run as the program, where the patch is not in force."""
+    if item.entry.state not in IN_FORCE or not item.patch.module or item.patch.module != process.main_module():
+        return False
+    return not any(applied.module is sys.modules["__main__"] for applied in item.done)
 
 
 def _operator_counts() -> dict[str, int]:

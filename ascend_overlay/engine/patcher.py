@@ -15,7 +15,7 @@ from ascend_overlay.engine.journal import logger
 from ascend_overlay.engine.plan import Item
 from ascend_overlay.engine.state import State
 from ascend_overlay.errors import ForeignError, OverlayError
-from ascend_overlay.ledgers.entries import IN_FORCE
+from ascend_overlay.ledgers.entries import EARLIER, IN_FORCE
 from ascend_overlay.patches import Applied, Context
 from ascend_overlay.places import frames, importing, pydantic_models
 from ascend_overlay.places.bindings import Swap, rebind_everywhere
@@ -32,13 +32,11 @@ class Patcher:
 
     Attributes:
         slots: the places that are changed now.
-        loading: the modules that are being imported because a patch needs them.
         covered: places that are changed no more, where somebody else's change was found: they may have saved ours.
     """
 
     def __init__(self, state: State, complaints: Complaints) -> None:
         self.slots = Slots()
-        self.loading: tuple[str, ...] = ()
         self.covered: list[Slot] = []
         self._state = state
         self._complaints = complaints
@@ -240,15 +238,11 @@ class Patcher:
         if any(module != executed and _is_executing(module) for module in item.patch.needs):
             # Its import has led to that of the target; it is applied when it is done.
             return []
-        self.loading = item.patch.needs
-        try:
-            implementation = item.patch.load()
-        finally:
-            self.loading = ()
+        implementation = item.patch.load()
         with self._state.lock.held():
             if item.entry.state != "pending":
                 return []
-            target = sys.modules.get(item.patch.module)
+            target = importing.loaded(item.patch.module)
             module = sys.modules[__name__] if target is None else target
             whose = f"overlay {item.unit.name!r} ({item.unit.origin})"
             replaced = set(self._stand_ins)
@@ -273,7 +267,7 @@ class Patcher:
                 continue
             if (who := earlier.put_there_before(slot)) is None:
                 continue
-            text = f"in place of {who}, which somebody put there before"
+            text = f"in place of {who}, {EARLIER}"
             applied.notes.append(text)
             sentence = earlier.sentence(item.entry.target, text)
             if self._complaints.settings.foreign == "error":
@@ -323,9 +317,8 @@ def _slots_of(items: Iterable[Item]) -> list[Slot]:
 
 def _members(results: Iterable[Applied]) -> list[pydantic_models.Member]:
     storages = [slot.storage for result in results for slot, _ in result.changed]
-    attributes = [storage for storage in storages if isinstance(storage, Attribute)]
     # An object that owns a patched attribute need not be hashable.
-    return [(storage.owner, storage.name) for storage in attributes if isinstance(storage.owner, type)]
+    return [(s.owner, s.name) for s in storages if isinstance(s, Attribute) and isinstance(s.owner, type)]
 
 
 def _causes(stray: Stray) -> list[Change]:

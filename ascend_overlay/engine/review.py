@@ -13,7 +13,7 @@ from ascend_overlay.engine.patcher import Patcher
 from ascend_overlay.engine.plan import Item
 from ascend_overlay.engine.state import State
 from ascend_overlay.errors import ForeignError
-from ascend_overlay.ledgers.entries import AROUND, COVERING, IN_FORCE, SEEN
+from ascend_overlay.ledgers.entries import AROUND, COVERING, IN_FORCE, OTHER_CODE, SEEN
 from ascend_overlay.places import foreign, importing
 from ascend_overlay.places.bindings import rebindable
 from ascend_overlay.places.holders import member_name
@@ -94,7 +94,7 @@ class Review:
 
     def _described_code(self, slot: Slot, code: CodeType) -> str:
         where = f"({code.co_filename}, line {code.co_firstlineno})"
-        return self._first_seen(slot, f"other code {where}, which whoever held it before runs, was given to")
+        return self._first_seen(slot, f"other code {where}, {OTHER_CODE}")
 
     def _first_seen(self, slot: Slot, text: str) -> str:
         text = f"{text} {member_name(slot.storage.owner, slot.storage.name)}"

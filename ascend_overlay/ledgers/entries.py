@@ -13,6 +13,8 @@ ASKING = ("failed", "displaced", "without effect")
 
 COVERING = "stands in place of this patch"
 AROUND = "goes around this patch"
+OTHER_CODE = "which whoever held it before runs, was given to"
+EARLIER = "which somebody put there before"
 """What a note says of somebody else's change of the patched place."""
 SEEN = "seen at "
 INEFFECTIVE = "without effect: "
@@ -56,12 +58,13 @@ class Entry:
 
     def foreign(self) -> list[str]:
         """Return the notes that tell of somebody else's change of the patched place."""
-        return [note for note in self.notes if f" {COVERING} at " in note or f" {AROUND} at " in note]
+        said = (f" {COVERING} at ", f" {AROUND} at ", f", {OTHER_CODE} ", f", {EARLIER}")
+        return [note for note in self.notes if any(text in note for text in said)]
 
     def why(self) -> str:
         """Return why the patch is in its state, as a phrase; empty where that needs no reason."""
         if self.state == "displaced":
-            return "; ".join(self.foreign())
+            return "; ".join(note for note in self.notes if f" {COVERING} at " in note)
         if self.state == "without effect":
             return "; ".join(note.removeprefix(INEFFECTIVE) for note in self.notes if note.startswith(INEFFECTIVE))
         return self.reason if self.state in ("skipped", "failed", "reverted") else ""

@@ -202,15 +202,17 @@ def _give_back(original: type, implementation: type, name: str) -> None:
     """Base on `original` again the classes that were derived from it by its name while that led to `implementation`."""
     children: list[type] = implementation.__subclasses__()
     for derived in children:
-        if implementation in derived.__bases__ and not _knows_by_own_name(derived, implementation, name):
+        if implementation in derived.__bases__ and not _knows_by_own_name(derived, implementation, original, name):
             derived.__bases__ = tuple(original if base is implementation else base for base in derived.__bases__)
 
 
-def _knows_by_own_name(derived: type, implementation: type, name: str) -> bool:
+def _knows_by_own_name(derived: type, implementation: type, original: type, name: str) -> bool:
     """Tell whether whoever wrote `derived` meant the implementation itself, rather than what has the target's name."""
+    names = vars(sys.modules.get(derived.__module__, sys))
+    if names.get(name) in (implementation, original):
+        return False
     if derived.__module__ == implementation.__module__:
         return True
-    names = vars(sys.modules.get(derived.__module__, sys))
     return implementation.__name__ != name and names.get(implementation.__name__) is implementation
 
 

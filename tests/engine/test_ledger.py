@@ -75,6 +75,32 @@ def test_json_goes_both_ways(mixed: Ledger) -> None:
     assert Ledger.from_dict(json.loads(mixed.to_json())) == mixed
 
 
+def test_who_was_there_before_is_among_the_others(site: Any, offer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.write({"lib.py": "def run(): return 'stock'\n"})
+    monkeypatch.setattr(importlib.import_module("lib"), "run", theirs)
+    overlay = Overlay("one", reason="a test")
+    overlay.replace("lib:run")(lambda: "ours")
+    offer(overlay)
+    ascend_overlay.enable()
+    (entry,) = ascend_overlay.ledger()
+    (text,) = entry.foreign()
+    assert text.startswith("in place of ") and f"theirs ({__file__}, line " in text
+    assert entry.state == "applied" and entry.why() == ""
+
+
+def test_other_code_of_a_patched_function_is_among_the_others(site: Any, offer: Any) -> None:
+    site.write({"lib.py": "def run(): return 'stock'\nKEYS = {run: 1}\n"})
+    lib = importlib.import_module("lib")
+    (held,) = lib.KEYS
+    overlay = Overlay("one", reason="a test")
+    overlay.replace("lib:run")(lambda: "ours")
+    offer(overlay)
+    ascend_overlay.enable()
+    held.__code__ = theirs.__code__
+    (text,) = ascend_overlay.ledger().of("one")[0].foreign()
+    assert text.startswith(f"other code ({__file__}, line ")
+
+
 def test_who_is_in_force_or_waits_needs_no_reason(mixed: Ledger) -> None:
     assert [mixed.of(name)[0].why() for name in ("applied", "pending", "skipped")] == ["", "", "not so that pigs fly"]
     assert mixed.of("failed")[1].why().startswith("the target lib:missing does not exist")
