@@ -1,6 +1,7 @@
 """Build small faults into places/, patches/ and engine/, one at a time, and see whether the tests find them.
 
 python -m tests.mutation --count 200 --seed 1           so many, chosen at random
+python -m tests.mutation --recorded FILE --count 20     no need to find out again which test comes by which line
 python -m tests.mutation --only ascend_overlay/places/slots.py[:LINE]
 """
 
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         trial = Trial(Path(folder), options.tests or GROUPS, options.within, () if options.near else LAST)
         survivors = _run(trial, chosen, options.recorded)
     for mutant in survivors:
-        print(f"\nsurvived: {_name(mutant)}\n{_difference(mutant)}")
+        print(f"\nsurvived: {_name(mutant)}\n{_difference(mutant)}\n{_key(mutant)}")
     killed = len(chosen) - len(survivors)
     print(f"\n{killed} of {len(chosen)} faults were found ({killed / max(len(chosen), 1):.1%}); {total} are possible")
     return bool(survivors)
@@ -68,14 +69,26 @@ def _run(trial: Trial, chosen: Sequence[Mutant], recorded: Path | None) -> list[
 
 def _chosen(only: Sequence[str]) -> list[Mutant]:
     wanted = [entry.partition(":") for entry in only]
+    none = _equivalent()
     files = sorted(path.relative_to(ROOT).as_posix() for room in ROOMS for path in (ROOT / room).rglob("*.py"))
     return [
         mutant
         for file in files
         if not wanted or any(file == name for name, _, _ in wanted)
         for mutant in mutants(file, (ROOT / file).read_text(encoding="utf-8"))
-        if not wanted or any(file == name and line in ("", str(mutant.line)) for name, _, line in wanted)
+        if _key(mutant) not in none and (not wanted or any(file == name and line in ("", str(mutant.line)) for name, _, line in wanted))
     ]
+
+
+def _equivalent() -> set[str]:
+    """Return the faults that make no difference: "file: the line: what is done to it"; what follows is the reason."""
+    text = EQUIVALENT.read_text(encoding="utf-8") if EQUIVALENT.exists() else ""
+    return {line for line in text.splitlines() if line and not line.startswith(("#", " "))}
+
+
+def _key(mutant: Mutant) -> str:
+    line = (ROOT / mutant.file).read_text(encoding="utf-8").splitlines()[mutant.line - 1]
+    return f"{mutant.file.removeprefix('ascend_overlay/')}: {line.strip()}: {mutant.what}"
 
 
 def _name(mutant: Mutant) -> str:
