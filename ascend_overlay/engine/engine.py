@@ -553,7 +553,7 @@ def _is_due(item: Item, now: str | None = None) -> bool:
 
 def _is_met(item: Item, module: ModuleType) -> bool:
     """Tell whether the patch is in place in this very module object."""
-    if item.applied is None or item.applied.module is not module or not item.applied.changed:
+    if item.applied is None or item.applied.module is not module:
         return False
     if not item.applied.changed:
         return item.applied.spec is getattr(module, "__spec__", None)
