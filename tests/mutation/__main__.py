@@ -76,7 +76,8 @@ def _chosen(only: Sequence[str]) -> list[Mutant]:
         for file in files
         if not wanted or any(file == name for name, _, _ in wanted)
         for mutant in mutants(file, (ROOT / file).read_text(encoding="utf-8"))
-        if _key(mutant) not in none and (not wanted or any(file == name and line in ("", str(mutant.line)) for name, _, line in wanted))
+        if _key(mutant) not in none
+        and (not wanted or any(file == name and line in ("", str(mutant.line)) for name, _, line in wanted))
     ]
 
 

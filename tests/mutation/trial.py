@@ -85,12 +85,16 @@ class Trial:
         return self._failing
 
     def _record(self, place: Path) -> None:
-        sources = {path: path.read_text(encoding="utf-8") for room in ROOMS for path in (self.folder / room).glob("*.py")}
+        sources = {
+            path: path.read_text(encoding="utf-8") for room in ROOMS for path in (self.folder / room).glob("*.py")
+        }
         for path, source in sources.items():
             if "from __future__" in source:
                 name = path.relative_to(self.folder).as_posix()
                 path.write_text(marked(name, source), encoding="utf-8")
-        code, said = self._run(["-p", "tests.mutation.lines", *self._tests], 3600.0, {PLACE: str(place), FEW: str(_FEW)})
+        code, said = self._run(
+            ["-p", "tests.mutation.lines", *self._tests], 3600.0, {PLACE: str(place), FEW: str(_FEW)}
+        )
         for path, source in sources.items():
             path.write_text(source, encoding="utf-8")
         if code not in (0, 1):
@@ -165,7 +169,9 @@ class Trial:
             os.dup2(output, 1)
             os.dup2(output, 2)
             os.chdir(self.folder)
-            os.environ.update(more, PYTHONPATH=str(self.folder), OMP_NUM_THREADS="1", HISTORIES="60", INTERRUPTIONS="40")
+            os.environ.update(
+                more, PYTHONPATH=str(self.folder), OMP_NUM_THREADS="1", HISTORIES="60", INTERRUPTIONS="40"
+            )
             if not more:
                 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
                 sys.dont_write_bytecode = True
