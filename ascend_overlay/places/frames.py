@@ -14,13 +14,26 @@ def tops() -> dict[int, FrameType]:
     sys._current_frames() holds a lock of the interpreter; a collection of garbage in the middle of it, which may need
     that lock, never ends.
     """
-    enabled = gc.isenabled()
+    # Who comes while another thread is here finds the collector off; the last one to leave turns it on.
+    mark = _Inside(gc.isenabled() or any(other.was_on for other in list(_inside)))
+    _inside.append(mark)
     try:
         gc.disable()
         return sys._current_frames()
     finally:
-        if enabled:
+        _inside.remove(mark)
+        if mark.was_on and not _inside:
             gc.enable()
+
+
+class _Inside:
+    """A thread that looks at frames, and whether the collector of garbage was on before it or any other came."""
+
+    def __init__(self, was_on: bool) -> None:
+        self.was_on = was_on
+
+
+_inside: list[_Inside] = []
 
 
 def outside() -> list[FrameType]:
