@@ -108,6 +108,7 @@ class Patcher:
             for item in items:
                 if not item.done and item.entry.state == "pending":
                     item.entry.state, item.entry.reason = state, reason
+            self.slots.tidy()
             moved = self._patched_on(before - {id(stand_in) for stand_in in self._stand_ins.values()})
         for item in told:
             errors.extend(self._complaints.told("ascend_overlay_reverted", entry=item.entry))

@@ -484,6 +484,10 @@ class Slots:
         if slot.is_free:
             self._forget(slot)
 
+    def tidy(self) -> None:
+        """Forget the slots on which nothing came into force: the one who asked for them was interrupted."""
+        self._slots = {key: slot for key, slot in self._slots.items() if not slot.is_free}
+
     def _forget(self, slot: Slot) -> None:
         self._slots = {key: other for key, other in self._slots.items() if other is not slot}
 
