@@ -18,6 +18,7 @@ __all__ = [
     "OverlayError",
     "PluginError",
     "QuantizeError",
+    "RuledOutError",
     "SignatureError",
     "TargetError",
     "VersionError",
@@ -46,6 +47,10 @@ class ForeignError(OverlayError):
 
 class VersionError(OverlayError):
     """An installed distribution is missing or outside the range that an overlay supports."""
+
+
+class RuledOutError(OverlayError):
+    """An overlay that was asked for by name stays off: a condition does not hold, or a plugin vetoes it."""
 
 
 class PluginError(OverlayError):

@@ -49,17 +49,41 @@ def ascend_overlay_resolve_conflict(target: str, overlays: Sequence[Overlay]) ->
 
 @hookspec
 def ascend_overlay_applied(entry: Entry) -> None:
-    """Told after a patch was applied, with its ledger entry. All plugins are told; the result is ignored."""
+    """Told after a patch was applied and what others hold was re-bound, with its ledger entry.
+
+    Told again where a module is executed once more and patched anew. The entry is a living one: it is "applied" here,
+    and goes on to say so only as long as the users of the target meet the patch. Nothing is told when a patch turns out
+    to be without effect: the ledger says that. All plugins are told, here and below; the result is ignored.
+    """
+
+
+@hookspec
+def ascend_overlay_displaced(entry: Entry) -> None:
+    """Told once of each change of somebody else's on a patched place, when it is first seen.
+
+    The entry says how it stands: "displaced" where the users of the target do not meet the patch any more, "applied"
+    where the change goes around it, as a wrapper does; `entry.foreign()` has who, where and when. It is a copy. What
+    was in the place before the patch came is in its notes, and not told. Told whatever the setting `foreign` says, and
+    from wherever the ledger is read or written, at exit, too: so what a plugin raises here is a warning.
+    """
 
 
 @hookspec
 def ascend_overlay_failed(entry: Entry, error: BaseException) -> None:
-    """Told after a patch failed and its overlay was taken back, before the error is raised or warned about."""
+    """Told after a patch failed and its overlay was taken back, before the error is raised or warned about.
+
+    The patches of that overlay which were applied already are told to `ascend_overlay_reverted` first.
+    """
 
 
 @hookspec
 def ascend_overlay_reverted(entry: Entry) -> None:
-    """Told after an applied patch was taken back, by disable() or because its overlay failed."""
+    """Told after a patch was taken back that had changed its target: it was applied, displaced or without effect.
+
+    By disable(), because its overlay failed or lost a conflict, or because enable() failed or was interrupted. A patch
+    that is taken back only to be applied to another class at once is told of here and then as applied. One whose
+    target refuses to be changed back is not told of before it has been.
+    """
 
 
 @hookspec

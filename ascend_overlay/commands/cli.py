@@ -14,7 +14,7 @@ import click
 from ascend_overlay import __version__
 from ascend_overlay.commands import json_output
 from ascend_overlay.errors import OverlayError
-from ascend_overlay.settings import WEIGHT_NZ, Settings, preferences
+from ascend_overlay.settings import FOREIGN, WEIGHT_NZ, Settings, preferences
 
 _LOAD = click.option("--load", metavar="MODULE,...", help="Register these modules as plugins.")
 
@@ -52,6 +52,7 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--ledger", metavar="DIR", type=click.Path(), help="Write one ledger file per process."),
             click.option("--trace/--no-trace", default=None, help="Count the calls of NPU operators."),
             click.option("--weight-nz", type=click.Choice(WEIGHT_NZ), help="Which weights get the layout FRACTAL_NZ."),
+            click.option("--foreign", type=click.Choice(FOREIGN), help="What others' changes of patched places are."),
         ]
     ):
         command = option(command)
@@ -68,6 +69,7 @@ def _settings(
     ledger: str | None,
     trace: bool | None,
     weight_nz: str | None,
+    foreign: str | None,
 ) -> Settings:
     return Settings.from_env().updated(
         only=_names(only),
@@ -79,6 +81,7 @@ def _settings(
         ledger=ledger,
         trace=trace,
         weight_nz=weight_nz,
+        foreign=foreign,
     )
 
 
@@ -275,4 +278,4 @@ def _console(*, highlight: bool = True) -> Console:
     from rich.console import Console
 
     # A pipe has no width; the 80 columns that rich assumes are too few for targets.
-    return Console(width=None if sys.stdout.isatty() else 120, highlight=highlight)
+    return Console(width=None if sys.stdout.isatty() else 120, highlight=highlight, emoji=False)

@@ -24,7 +24,7 @@ from ascend_overlay.engine.plugins import Plugins
 from ascend_overlay.engine.propagation import Propagation
 from ascend_overlay.engine.review import Review, in_force
 from ascend_overlay.engine.state import Disabling, Enabling, State
-from ascend_overlay.errors import ActivationError, ConfigError, OverlayError, VersionError
+from ascend_overlay.errors import ActivationError, ConfigError, OverlayError, RuledOutError, VersionError
 from ascend_overlay.ledgers import Ledger, LedgerFolder
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.places import importing, live
@@ -105,9 +105,11 @@ class Engine:
             given: overlays that `settings` name and that no plugin contributes.
         """
         begun = Enabling()
+        inside = self._serial.is_mine()
         try:
             with self._serial.held(patience, _busy(patience)):
-                self._finish()
+                if not inside:
+                    self._finish()
                 unfinished = self._enable(begun, settings, propagate, given)
                 if added is not None:
                     added.extend(begun.names)
@@ -173,8 +175,8 @@ class Engine:
         for name in here:
             self.journal.note(
                 name,
-                f"overlay {name!r} was handed to enable() as an object, so processes started from here do not have it; "
-                f"let a plugin contribute it, and name that plugin's module in load=",
+                "it was handed to enable() as an object, so processes started from here do not have it; "
+                "let a plugin contribute it, and name that plugin's module in load=",
             )
         only = tuple(name for name in settings.only if name not in here)
         if only or not settings.only:
@@ -243,7 +245,7 @@ class Engine:
             return
         text = f"overlay {unit.name!r} ({unit.origin}) was asked for by name and stays off: {reason}."
         if process.role() == "main":
-            self._complaints.complain(ActivationError(f"{text} Leave it out of only=, or see to what it asks for."))
+            self._complaints.complain(RuledOutError(f"{text} Leave it out of only=, or see to what it asks for."))
         else:
             # What a condition asks for may be so in the parent alone.
             logger.warning(text)
@@ -281,11 +283,10 @@ class Engine:
                 self._check_statically(unit)
         items = [item for unit in units for item in unit.items if item.entry.state == "pending"]
         for item in items:
-            for module in (item.patch.module, *item.patch.needs):
-                if module:
-                    importing.watch(module, self._on_import)
+            for module in item.modules:
+                importing.watch(module, self._on_import)
         self._patcher.apply([item for item in items if _is_due(item)], late=True)
-        waiting = [m for item in items if item.entry.state == "pending" for m in (item.patch.module, *item.patch.needs)]
+        waiting = [m for item in items if item.entry.state == "pending" for m in item.modules]
         return [module for module in dict.fromkeys(waiting) if module in sys.modules]
 
     def _check_statically(self, unit: Unit) -> None:
@@ -303,7 +304,7 @@ class Engine:
     def _on_import(self, name: str, module: ModuleType) -> None:
         """A module that a patch changes, or that implements one, has executed."""
         with self._state.lock.held():
-            concerned = [item for item in self._state.items() if name in (item.patch.module, *item.patch.needs)]
+            concerned = [item for item in self._state.items() if name in item.modules]
             due = [item for item in concerned if item.entry.state == "pending" and _is_due(item, now=name)]
             again = [item for item in in_force(concerned) if item.patch.module == name and not _is_met(item, module)]
         if not due and not again:
@@ -311,7 +312,9 @@ class Engine:
         try:
             self._patcher.renew(again, late=False, executed=name)
             self._patcher.apply([item for item in due if item.patch.module == name], late=False, executed=name)
-            self._patcher.apply([item for item in due if item.patch.module != name], late=True, executed=name)
+            # Where applying a patch has led to this import, of its implementation, it goes on with it.
+            others = [item for item in due if item.patch.module != name and not self._patcher.is_coming(item)]
+            self._patcher.apply(others, late=True, executed=name)
         except BaseException:
             # The import fails with this error; whoever catches it and tries again must find the patches applied.
             self._patcher.back(in_force(due))
@@ -335,8 +338,10 @@ class Engine:
     ) -> None:
         """Take back the overlays `names` (None: all), and put `settings` in force for the rest."""
         wanted = None if names is None else list(names)
+        inside = self._serial.is_mine()
         with self._serial.held(_LAST_PATIENCE, _busy(_LAST_PATIENCE)):
-            self._finish()
+            if not inside:
+                self._finish()
             chosen = [name for name in (self._state.units if wanted is None else wanted) if name in self._state.units]
             if chosen and not force and (engines := live.live_engines()):
                 raise ActivationError(
@@ -384,7 +389,7 @@ class Engine:
                     continue
                 self._state.past = [*self._state.past, *(item.entry for item in unit.items)]
                 del self._state.units[name]
-            still = {m for item in self._state.items() for m in (item.patch.module, *item.patch.needs)}
+            still = {m for item in self._state.items() for m in item.modules}
             for module in importing.watched_by(self._on_import):
                 if module not in still:
                     importing.unwatch(module, self._on_import)
@@ -500,6 +505,9 @@ class Engine:
         return self.journal.snapshot()
 
     def _finish_alone(self) -> None:
+        # Whoever is called in the middle of enable() may read the ledger: nothing is interrupted then.
+        if self._serial.is_mine():
+            return
         if self._state.begun is not None or self._state.leaving is not None:
             with self._serial.held(0, _busy(0)):
                 self._finish()

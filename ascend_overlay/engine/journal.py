@@ -13,7 +13,7 @@ from ascend_overlay import process
 from ascend_overlay.engine.plan import Item
 from ascend_overlay.engine.state import State
 from ascend_overlay.ledgers import Entry, Ledger, LedgerFolder
-from ascend_overlay.ledgers.entries import IN_FORCE
+from ascend_overlay.ledgers.entries import IN_FORCE, INEFFECTIVE
 
 logger = logging.getLogger("ascend_overlay")
 
@@ -79,7 +79,7 @@ class Journal:
     def snapshot(self) -> Ledger:
         """Return what happened so far."""
         with self._state.lock.held():
-            entries = [_copy_of(item) for item in self._state.items()]
+            entries = [as_it_is(item) for item in self._state.items()]
             entries.extend(dataclasses.replace(entry) for entry in self._state.past)
             return Ledger(dict(self._process), tuple(entries), tuple(self._state.notes), _operator_counts())
 
@@ -101,14 +101,14 @@ class Journal:
                 logger.warning("the ledger of this process cannot be written any more: %s", error)
 
 
-def _copy_of(item: Item) -> Entry:
+def as_it_is(item: Item) -> Entry:
     """Return the entry as it is now, with the place of a wrapper among the others of its target."""
     entry = dataclasses.replace(
         item.entry, copies=[*item.entry.copies], stale=[*item.entry.stale], notes=[*item.entry.notes, *item.foreign]
     )
     if entry.state == "without effect" and item.ineffective:
-        entry.notes.append(f"without effect: {item.ineffective}")
-    if entry.state in IN_FORCE and item.patch.module and item.patch.module == process.main_module():
+        entry.notes.append(f"{INEFFECTIVE}{item.ineffective}")
+    if _is_missed_by_the_program(item):
         entry.stale.append(_RUN_AS_MAIN)
     for slot, change in item.applied.changed if item.applied is not None else ():
         wrappers = slot.wrappers
@@ -120,6 +120,13 @@ def _copy_of(item: Item) -> Entry:
         if index + 1 < len(wrappers):
             entry.notes.append(f"inside {wrappers[index + 1].whose}")
     return entry
+
+
+def _is_missed_by_the_program(item: Item) -> bool:
+    """Tell whether the module is run as the program, where the patch is not in force."""
+    if item.entry.state not in IN_FORCE or not item.patch.module or item.patch.module != process.main_module():
+        return False
+    return not any(applied.module is sys.modules["__main__"] for applied in item.done)
 
 
 def _operator_counts() -> dict[str, int]:

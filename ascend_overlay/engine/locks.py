@@ -47,7 +47,7 @@ class Lock:
         """
         me = threading.get_ident()
         deadline = None if patience is None else time.monotonic() + patience
-        if self._is_mine(me):
+        if self.is_mine():
             return None
         mine = _Place(me, frame)
         self._queue.append(mine)
@@ -64,14 +64,15 @@ class Lock:
             nap = min(nap * 2, _LONGEST_NAP)
         return mine
 
+    def is_mine(self) -> bool:
+        """Tell whether a call of this thread, which still runs, holds the lock."""
+        first = self._first()
+        return first is not None and first.thread == threading.get_ident()
+
     def give_back(self, place: _Place) -> None:
         """Leave the queue; no harm where that was done before."""
         if place in self._queue:
             self._queue.remove(place)
-
-    def _is_mine(self, me: int) -> bool:
-        first = self._first()
-        return first is not None and first.thread == me
 
     def _first(self) -> _Place | None:
         """Return the first in the queue whose call still runs."""

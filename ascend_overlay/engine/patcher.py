@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import FunctionType
@@ -14,7 +15,7 @@ from ascend_overlay.engine.journal import logger
 from ascend_overlay.engine.plan import Item
 from ascend_overlay.engine.state import State
 from ascend_overlay.errors import ForeignError, OverlayError
-from ascend_overlay.ledgers.entries import IN_FORCE
+from ascend_overlay.ledgers.entries import EARLIER, IN_FORCE
 from ascend_overlay.patches import Applied, Context
 from ascend_overlay.places import frames, importing, pydantic_models
 from ascend_overlay.places.bindings import Swap, rebind_everywhere
@@ -31,14 +32,17 @@ class Patcher:
 
     Attributes:
         slots: the places that are changed now.
+        covered: places that are changed no more, where somebody else's change was found: they may have saved ours.
     """
 
     def __init__(self, state: State, complaints: Complaints) -> None:
         self.slots = Slots()
+        self.covered: list[Slot] = []
         self._state = state
         self._complaints = complaints
         self._stand_ins: dict[int, type] = {}
         self._aside: list[object] = []
+        self._calls = threading.local()
 
     def apply(self, items: Sequence[Item], *, late: bool, executed: str | None = None) -> None:
         """Apply `items` of loaded modules and re-bind the copies of what they replaced.
@@ -51,6 +55,29 @@ class Patcher:
         Raises:
             OverlayError: one does not apply, and the settings are strict. Its overlay is taken back.
         """
+        outer = self._coming
+        self._calls.coming = outer | {id(item) for item in items}
+        try:
+            applied = self._apply_each(items, executed)
+        finally:
+            self._calls.coming = outer
+        applied = [item for item in applied if item.applied is not None]
+        with self._state.lock.held():
+            self._note_running(applied, late=late)
+            self.sweep(_slots_of(applied), late=late, on_behalf_of=applied)
+        for item in applied:
+            self._complaints.tell("ascend_overlay_applied", entry=item.entry)
+
+    def is_coming(self, item: Item) -> bool:
+        """Tell whether a call of apply() in this thread is going to apply `item`."""
+        return id(item) in self._coming
+
+    @property
+    def _coming(self) -> frozenset[int]:
+        return getattr(self._calls, "coming", frozenset())
+
+    def _apply_each(self, items: Sequence[Item], executed: str | None) -> list[Item]:
+        """Apply `items`, and those that are taken back because of them, one by one; return what was applied."""
         applied: list[Item] = []
         todo = sorted(items, key=_turn)
         while todo:
@@ -70,12 +97,7 @@ class Patcher:
                 self.fail(item, unexpected)
             finally:
                 item.entry.seconds += time.perf_counter() - started
-        applied = [item for item in applied if item.applied is not None]
-        with self._state.lock.held():
-            self._note_running(applied, late=late)
-            self.sweep(_slots_of(applied), late=late, on_behalf_of=applied)
-        for item in applied:
-            self._complaints.tell("ascend_overlay_applied", entry=item.entry)
+        return applied
 
     def revert(self, items: Sequence[Item], state: str, reason: str) -> list[Exception]:
         """Take `items` back; return what refused, and what the plugins that were told of it raised.
@@ -102,13 +124,14 @@ class Patcher:
                 if item.entry.state in IN_FORCE:
                     told.append(item)
                 for applied in item.done:
+                    self.covered.extend(slot for slot, _ in applied.changed if slot.foreign() is not None)
                     applied.forget()
                 item.entry.state, item.entry.reason = state, reason
                 item.applied, item.earlier = None, []
+            self.slots.release_free()
             for item in items:
                 if not item.done and item.entry.state == "pending":
                     item.entry.state, item.entry.reason = state, reason
-            self.slots.tidy()
             moved = self._patched_on(before - {id(stand_in) for stand_in in self._stand_ins.values()})
         for item in told:
             errors.extend(self._complaints.told("ascend_overlay_reverted", entry=item.entry))
@@ -163,13 +186,15 @@ class Patcher:
         """
         started = time.perf_counter()
         slots = list(slots)
-        credit = {id(change): item for item in on_behalf_of for done in item.done for _, change in done.changed}
+        # What one patch leaves for a moment, taking it back may have swept.
+        items = {id(item): item for item in (*self._state.items(), *on_behalf_of)}.values()
+        credit = {id(change): item for item in items for done in item.done for _, change in done.changed}
         for turn in range(_ROUNDS):
             swaps = [swap for slot in slots for swap in slot.swaps()]
             _follow(swaps)
             # A module that was imported just now has seldom given anything away, and looking for it takes a while.
             wanted = [swap for swap in swaps if late or turn or swap.shared]
-            rebind_everywhere(wanted)
+            rebind_everywhere(wanted, [*slots, *(applied for item in on_behalf_of for applied in item.done)])
             again = [self._settle(swap, slots, credit) for swap in wanted]
             if not any(again):
                 break
@@ -188,20 +213,19 @@ class Patcher:
             _extend(entry.stale, swap.apart)
         if not swap.left:
             return False
+        slot = next(slot for slot in slots if any(stray is other for other in slot.strays))
         # A function that is to be met under another name as it was cannot lead elsewhere.
         if not swap.by_name and not swap.apart and stray.value is stray.storey.ground:
             known = stray.storey.redirection is not None
-            slot = next(slot for slot in slots if any(stray is other for other in slot.strays))
             if slot.redirect(stray.storey):
                 if entry is not None:
                     entry.seam = SENT_ON
                     _extend(entry.notes, [f"met {SENT_ON}: {text}" for text in swap.left])
                 return not known
-        gone = bool(stray.changes) and stray.changes[-1] not in stray.storey.changes
-        if gone and stray.changes[-1].step_aside(stray.value, swap.new):
+        if slot.put_aside(stray):
             # Whoever refers to it weakly finds it as long as it lives.
             self._aside.append(stray.value)
-            return False
+            return bool(stray.storey.changes)
         if entry is not None:
             _extend(entry.stale, swap.left)
         return False
@@ -218,7 +242,7 @@ class Patcher:
         with self._state.lock.held():
             if item.entry.state != "pending":
                 return []
-            target = sys.modules.get(item.patch.module)
+            target = importing.loaded(item.patch.module)
             module = sys.modules[__name__] if target is None else target
             whose = f"overlay {item.unit.name!r} ({item.unit.origin})"
             replaced = set(self._stand_ins)
@@ -243,7 +267,7 @@ class Patcher:
                 continue
             if (who := earlier.put_there_before(slot)) is None:
                 continue
-            text = f"in place of {who}, which somebody put there before"
+            text = f"in place of {who}, {EARLIER}"
             applied.notes.append(text)
             sentence = earlier.sentence(item.entry.target, text)
             if self._complaints.settings.foreign == "error":
@@ -293,7 +317,8 @@ def _slots_of(items: Iterable[Item]) -> list[Slot]:
 
 def _members(results: Iterable[Applied]) -> list[pydantic_models.Member]:
     storages = [slot.storage for result in results for slot, _ in result.changed]
-    return [(storage.owner, storage.name) for storage in storages if isinstance(storage, Attribute)]
+    # An object that owns a patched attribute need not be hashable.
+    return [(s.owner, s.name) for s in storages if isinstance(s, Attribute) and isinstance(s.owner, type)]
 
 
 def _causes(stray: Stray) -> list[Change]:

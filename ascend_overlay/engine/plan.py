@@ -32,6 +32,7 @@ class Item:
         earlier: what it did to places that are no more: their module has executed again since.
         foreign: what somebody else did to the places that it changed.
         ineffective: why the target's users do not meet it, where they do not.
+        modules: that of its target, and those of its implementation.
     """
 
     patch: Patch
@@ -41,6 +42,11 @@ class Item:
     earlier: list[Applied] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
     ineffective: str | None = None
+    modules: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # Each import of a watched module asks each item for them, and a patch parses what it names.
+        self.modules = tuple(name for name in (self.patch.module, *self.patch.needs) if name)
 
     @property
     def done(self) -> list[Applied]:
@@ -245,7 +251,7 @@ def unimportable_torch(units: Iterable[Unit]) -> str | None:
     """Return why torch cannot be imported here, where any unit patches vLLM, which imports it."""
     if not any(_patches_vllm(unit) for unit in units):
         return None
-    from ascend_overlay.npu import availability
+    from ascend_overlay import availability
 
     return availability.diagnosis()
 

@@ -11,11 +11,11 @@ import traceback
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import pluggy
 
-import ascend_overlay
 from ascend_overlay import hooks, versions
 from ascend_overlay.errors import PluginError, did_you_mean
 from ascend_overlay.hooks import ENTRY_POINT_GROUP, PROJECT, spec
@@ -241,7 +241,7 @@ def _blame(origin: Origin, hook: str, error: Exception) -> PluginError:
 def _described(error: Exception) -> str:
     """Return what went wrong, and the last line that is neither ours nor the import system's."""
     text = f"{type(error).__name__}: {error}".rstrip(".")
-    passed_over = (os.path.dirname(importlib.__file__), *ascend_overlay.__path__, *hooks.__path__)
+    passed_over = (os.path.dirname(importlib.__file__), str(Path(__file__).parents[1]), *hooks.__path__)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if not frame.filename.startswith(("<frozen ", *(folder + os.sep for folder in passed_over))):
             return f"{text} ({frame.filename}, line {frame.lineno})"

@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from types import CodeType
 
 from ascend_overlay.engine.complaints import Complaints
-from ascend_overlay.engine.journal import logger
+from ascend_overlay.engine.journal import as_it_is, logger
 from ascend_overlay.engine.patcher import Patcher
 from ascend_overlay.engine.plan import Item
 from ascend_overlay.engine.state import State
 from ascend_overlay.errors import ForeignError
-from ascend_overlay.ledgers.entries import IN_FORCE
+from ascend_overlay.ledgers.entries import AROUND, COVERING, IN_FORCE, OTHER_CODE, SEEN
 from ascend_overlay.places import foreign, importing
 from ascend_overlay.places.bindings import rebindable
 from ascend_overlay.places.holders import member_name
@@ -28,7 +28,7 @@ class Review:
         self._patcher = patcher
         self._complaints = complaints
         self._seen: dict[str, str] = {}
-        self._reported: set[str] = set()
+        self._reported: set[tuple[str, str, str, str]] = set()
 
     def look(self) -> None:
         """Set the state of each entry to what is so, and touch nothing else."""
@@ -45,6 +45,8 @@ class Review:
         where a change that was there before ours, or went around ours, has been taken back.
         """
         with self._state.lock.held():
+            for slot in self._patcher.covered:
+                slot.take_back()
             touched = [slot for slot in self._patcher.slots if not slot.is_met() and (slot.mend() or slot.fold())]
             if touched:
                 self._patcher.sweep(touched, late=True, on_behalf_of=[])
@@ -88,26 +90,31 @@ class Review:
         item.ineffective = why
 
     def _described(self, slot: Slot, holds: object, *, around: bool) -> str:
-        what = "goes around this patch" if around else "stands in place of this patch"
-        return self._first_seen(slot, f"{foreign.described(holds)} {what} at")
+        return self._first_seen(slot, f"{foreign.described(holds)} {AROUND if around else COVERING} at")
 
     def _described_code(self, slot: Slot, code: CodeType) -> str:
         where = f"({code.co_filename}, line {code.co_firstlineno})"
-        return self._first_seen(slot, f"other code {where}, which whoever held it before runs, was given to")
+        return self._first_seen(slot, f"other code {where}, {OTHER_CODE}")
 
     def _first_seen(self, slot: Slot, text: str) -> str:
         text = f"{text} {member_name(slot.storage.owner, slot.storage.name)}"
-        return self._seen.setdefault(text, f"{text}; seen at {time.strftime('%H:%M:%S')}")
+        return self._seen.setdefault(text, f"{text}; {SEEN}{time.strftime('%H:%M:%S')}")
 
     def _report(self) -> None:
-        """Say once of each change of somebody else's that it is there."""
-        if self._complaints.settings.foreign == "accept":
-            return
-        for item in self._state.items():
+        """Say once of each change of somebody else's that it is there, and tell the plugins.
+
+        What a plugin raises is a warning: the ledger is read where nothing may be raised, as at exit.
+        """
+        for item in list(self._state.items()):
             for text in item.foreign:
-                if text not in self._reported:
-                    self._reported.add(text)
+                key = (item.unit.name, item.entry.kind, item.entry.target, text)
+                if key in self._reported:
+                    continue
+                self._reported.add(key)
+                if self._complaints.settings.foreign != "accept":
                     logger.warning(_sentence(item, text))
+                for error in self._complaints.told("ascend_overlay_displaced", entry=as_it_is(item)):
+                    self._complaints.warn(error)
 
 
 def _sentence(item: Item, text: str) -> str:

@@ -8,6 +8,16 @@ STATES = ("pending", "applied", "displaced", "without effect", "skipped", "faile
 IN_FORCE = ("applied", "displaced", "without effect")
 """States of a patch that has changed its target: met by the target's users, covered by somebody else's change, or not
 met for another reason."""
+ASKING = ("failed", "displaced", "without effect")
+"""States that ask for attention, the worst first."""
+
+COVERING = "stands in place of this patch"
+AROUND = "goes around this patch"
+OTHER_CODE = "which whoever held it before runs, was given to"
+EARLIER = "which somebody put there before"
+"""What a note says of somebody else's change of the patched place."""
+SEEN = "seen at "
+INEFFECTIVE = "without effect: "
 
 
 @dataclass
@@ -45,3 +55,16 @@ class Entry:
     copies: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def foreign(self) -> list[str]:
+        """Return the notes that tell of somebody else's change of the patched place."""
+        said = (f" {COVERING} at ", f" {AROUND} at ", f", {OTHER_CODE} ", f", {EARLIER}")
+        return [note for note in self.notes if any(text in note for text in said)]
+
+    def why(self) -> str:
+        """Return why the patch is in its state, as a phrase; empty where that needs no reason."""
+        if self.state == "displaced":
+            return "; ".join(note for note in self.notes if f" {COVERING} at " in note)
+        if self.state == "without effect":
+            return "; ".join(note.removeprefix(INEFFECTIVE) for note in self.notes if note.startswith(INEFFECTIVE))
+        return self.reason if self.state in ("skipped", "failed", "reverted") else ""

@@ -46,7 +46,8 @@ class Ledger:
 
         from ascend_overlay.ledgers.table import as_table
 
-        yield as_table(f"{self.process['role']} (pid {self.process['pid']})", self.entries)
+        title = f"{self.process['role']} (pid {self.process['pid']})"
+        yield as_table(title, self.entries, width=options.max_width)
         for line in self.remarks():
             yield Text(line)
         if self.operators:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from ascend_overlay.ledgers.entries import Entry
+from ascend_overlay.ledgers.entries import ASKING, SEEN, Entry
 from ascend_overlay.ledgers.ledger import Ledger
 from ascend_overlay.ledgers.table import add_rows, styled, summary
 
@@ -38,9 +38,9 @@ def show(ledgers: Sequence[Ledger], console: Console) -> None:
         text = f"{process['role']} (pid {process['pid']}): {summary(ledger)}"
         if ledger.operators:
             text += f"; NPU operator calls: {ledger.operator_calls()}"
-        console.print(text, markup=False, highlight=False)
+        console.print(text, markup=False, highlight=False, emoji=False)
     for line in _remarks(ledgers):
-        console.print(line, markup=False, highlight=False)
+        console.print(line, markup=False, highlight=False, emoji=False)
 
 
 def _columns(ledgers: Iterable[Ledger]) -> list[tuple[str, dict[_Row, str]]]:
@@ -79,22 +79,40 @@ def _remarks(ledgers: Iterable[Ledger]) -> list[str]:
     said: dict[str, list[str]] = {}
     for ledger in ledgers:
         role = str(ledger.process["role"])
-        lines = _ruled_out(ledger)
+        lines = _not_in_force(ledger)
+        lines += [f"changed by others: {name}" for name in _changed_by_others(ledger)]
         lines += [f"NOT re-bound: {entry.overlay}: {entry.target}: {held}" for entry in ledger for held in entry.stale]
         lines += ledger.remarks()
         for line in lines:
             roles = said.setdefault(line, [])
             if role not in roles:
                 roles.append(role)
-    return [f"{line} [{', '.join(roles)}]" for line, roles in said.items()]
+    return [f"{line} [{', '.join(roles)}]" for line, roles in sorted(said.items(), key=_urgency)]
 
 
-def _ruled_out(ledger: Ledger) -> list[str]:
+def _urgency(said: tuple[str, list[str]]) -> int:
+    """Return the place of a line among the others, which stay in their order."""
+    state = said[0].partition(":")[0]
+    return ASKING.index(state) if state in ASKING else len(ASKING)
+
+
+def _changed_by_others(ledger: Ledger) -> list[str]:
+    """Return whose changes lie around patches that are in force."""
+    applied = [entry for entry in ledger if entry.state == "applied"]
+    return [f"{entry.overlay}: {entry.target}: {_undated(text)}" for entry in applied for text in entry.foreign()]
+
+
+def _undated(text: str) -> str:
+    """Return a note without the time, which is another in each process."""
+    return "; ".join(part for part in text.split("; ") if not part.startswith(SEEN))
+
+
+def _not_in_force(ledger: Ledger) -> list[str]:
     """Return what is not in force and why; an overlay that is out as a whole, in one line."""
     targets: dict[tuple[str, str, str], list[str]] = {}
     for entry in ledger:
-        if entry.state in ("failed", "skipped", "reverted"):
-            targets.setdefault((entry.state, entry.overlay or entry.plugin, entry.reason), []).append(entry.target)
+        if why := _undated(entry.why()):
+            targets.setdefault((entry.state, entry.overlay or entry.plugin, why), []).append(entry.target)
     lines = []
     for (state, name, reason), out in targets.items():
         whole = len(out) > 1 and len(out) == len(ledger.of(name))

@@ -6,29 +6,55 @@ import io
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from rich.console import Console, RenderableType
-from rich.markup import escape
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from ascend_overlay.errors import some_of
-from ascend_overlay.ledgers.entries import Entry
+from ascend_overlay.ledgers.entries import ASKING, INEFFECTIVE, Entry
 
-_STYLES = {"applied": "green", "pending": "cyan", "skipped": "dim", "failed": "bold red", "reverted": "yellow"}
+_STYLES = {
+    "failed": "bold red",
+    "displaced": "bold magenta",
+    "without effect": "bold yellow",
+    "applied": "green",
+    "pending": "cyan",
+    "skipped": "dim",
+    "reverted": "yellow",
+}
+_WIDE = 100
+"""From so many columns on, what is said of a patch has a column of its own."""
 
 
-def as_table(title: str, entries: Sequence[Entry]) -> Table:
-    """Return the entries of one process as a rich table: one row a patch, one section an overlay."""
+def as_table(title: str, entries: Sequence[Entry], *, width: int = 120) -> Table:
+    """Return the entries of one process as a rich table: one row a patch, one section an overlay.
+
+    In a terminal of less than 100 columns, what is said of a patch stands below it.
+    """
     table = Table(
         title=title, title_justify="left", title_style="bold", caption=summary(entries), caption_justify="left"
     )
+    if width < _WIDE:
+        table.add_column("patch, and what or why not", overflow="fold", ratio=1)
+        table.add_column("state", no_wrap=True)
+        add_rows(table, entries, lambda entry: [styled(entry.state)], width=max(width - 40, 20), below=about)
+        return table
     table.add_column("patch", no_wrap=True)
     table.add_column("state", no_wrap=True)
     table.add_column("what, or why not", overflow="fold", ratio=1)
-    add_rows(table, entries, lambda entry: [styled(entry.state), escape(_about(entry))], width=38)
+    add_rows(table, entries, lambda entry: [styled(entry.state), Text("\n".join(about(entry)))], width=38)
     return table
 
 
-def add_rows(table: Table, entries: Iterable[Entry], cells: Callable[[Entry], list[str]], *, width: int) -> None:
+def add_rows(
+    table: Table,
+    entries: Iterable[Entry],
+    cells: Callable[[Entry], Sequence[RenderableType]],
+    *,
+    width: int,
+    below: Callable[[Entry], list[str]] | None = None,
+) -> None:
     """Add a row for each entry, in a section for each overlay.
 
     Args:
@@ -36,6 +62,7 @@ def add_rows(table: Table, entries: Iterable[Entry], cells: Callable[[Entry], li
         entries: the rows.
         cells: gives what follows the patch in a row.
         width: columns for a target; a longer one is broken.
+        below: gives lines that stand below the patch.
     """
     source: tuple[str, ...] | None = None
     for entry in entries:
@@ -44,12 +71,15 @@ def add_rows(table: Table, entries: Iterable[Entry], cells: Callable[[Entry], li
                 table.add_section()
             source = (entry.overlay, entry.distribution or entry.plugin, entry.version)
             table.add_row(_named(entry))
-        table.add_row(_patch(entry, width), *cells(entry))
+        patch: RenderableType = _patch(entry, width)
+        if below is not None and (lines := below(entry)):
+            patch = Group(patch, Padding(Text("\n".join(lines)), (0, 0, 0, 4)))
+        table.add_row(patch, *cells(entry))
 
 
 def as_text(shown: RenderableType, *, width: int = 120) -> str:
     """Return what rich would print as plain text, `width` columns wide at most."""
-    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console = Console(file=io.StringIO(), width=width, color_system=None, emoji=False)
     console.print(shown)
     assert isinstance(console.file, io.StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
@@ -61,9 +91,12 @@ def styled(state: str) -> str:
     return f"[{style}]{state}[/]" if style else state
 
 
-def _named(entry: Entry) -> str:
-    source = escape(f"{entry.distribution or entry.plugin} {entry.version}".strip())
-    return f"[bold]{escape(entry.overlay)}[/] [dim]({source})[/]" if entry.overlay else source
+def _named(entry: Entry) -> Text:
+    source = f"{entry.distribution or entry.plugin} {entry.version}".strip()
+    # Not as markup, where ":name:" may be the name of an emoji.
+    if not entry.overlay:
+        return Text(source)
+    return Text.assemble((entry.overlay, "bold"), " ", (f"({source})", "dim"))
 
 
 def broken(target: str, width: int) -> list[str]:
@@ -77,23 +110,24 @@ def broken(target: str, width: int) -> list[str]:
     return lines
 
 
-def _patch(entry: Entry, width: int) -> str:
+def _patch(entry: Entry, width: int) -> Text:
     indent = " " * 15
-    return escape(f"  {entry.kind:<12} " + f"\n{indent}".join(broken(entry.target, width)))
+    return Text(f"  {entry.kind:<12} " + f"\n{indent}".join(broken(entry.target, width)))
 
 
-def _about(entry: Entry) -> str:
+def about(entry: Entry) -> list[str]:
+    """Return what is said of a patch in lines: first why it is not in force, then what it does."""
     if entry.state in ("skipped", "failed", "reverted"):
-        return entry.reason
+        return [entry.reason]
     parts = [entry.detail.replace("ascend_overlay.overlays.", "")]
     if entry.seam and entry.seam != "patch":
-        parts.append(f"by {entry.seam}")
+        parts.append(entry.seam if entry.seam.startswith("in ") else f"by {entry.seam}")
     if entry.copies:
         parts.append(f"{len(entry.copies)} {'copy' if len(entry.copies) == 1 else 'copies'} re-bound")
-    if entry.stale:
-        parts.append(f"NOT re-bound: {some_of(entry.stale, '; ')}")
-    parts.extend(entry.notes)
-    return "; ".join(part for part in parts if part)
+    asking = [f"NOT re-bound: {some_of(entry.stale, '; ')}"] if entry.stale else []
+    why = entry.why()
+    notes = [note for note in entry.notes if not why or note.removeprefix(INEFFECTIVE) not in why]
+    return [line for line in (why, "; ".join(part for part in parts if part), *asking, *notes) if line]
 
 
 def summary(entries: Iterable[Entry]) -> str:
@@ -103,5 +137,7 @@ def summary(entries: Iterable[Entry]) -> str:
     for entry in entries:
         states[entry.state] = states.get(entry.state, 0) + 1
         seconds += entry.seconds
-    text = ", ".join(f"{count} {state}" for state, count in states.items()) or "no patches"
+    asking = [state for state in ASKING if state in states]
+    order = [*asking, *(state for state in states if state not in asking)]
+    text = ", ".join(f"{states[state]} {state}" for state in order) or "no patches"
     return f"{text}; {seconds * 1000:.0f} ms in all"

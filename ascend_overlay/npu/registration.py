@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from ascend_overlay import api, settings, versions
+from ascend_overlay import api, availability, settings, versions
 from ascend_overlay.errors import ConflictError, PluginError, TargetError, did_you_mean
-from ascend_overlay.npu import availability, reference, tracing
+from ascend_overlay.npu import reference, tracing
 from ascend_overlay.npu.kernel import ReferenceKernel
 
 _OURS = "ascend_overlay"

@@ -168,19 +168,20 @@ class Applied:
     def revert(self) -> list[Exception]:
         """Take everything back; return what refused to be taken back, which the next call tries again."""
         errors: list[Exception] = []
-        left: list[Callable[[], object]] = []
-        while self.undo:
-            step = self.undo[-1]
+        for step in reversed(list(self.undo)):
             try:
                 step()
+            except MemoryError:
+                raise
             except Exception as error:  # whatever somebody else's object raises that refuses to be changed
                 errors.append(error)
-                left.append(step)
+                continue
             self.undo.remove(step)
-        self.undo.extend(reversed(left))
         for slot, change in reversed(self.changed):
             try:
                 slot.remove(change)
+            except MemoryError:
+                raise
             except Exception as error:
                 errors.append(error)
         return errors

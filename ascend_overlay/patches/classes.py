@@ -166,9 +166,11 @@ def _set_bases(derived: type, bases: tuple[type, ...]) -> None:
 
 
 def _overridden(cls: type, original: type) -> set[str]:
-    """Return what `cls` has of its own of `original`'s behaviour."""
+    """Return what `cls` has of its own of `original`'s behaviour; the forward methods of a layer count as one."""
     steps = cls.__mro__[: cls.__mro__.index(original)]
     own = {n for step in steps for n, value in vars(step).items() if callable(value) or isinstance(value, property)}
+    if _is_layer(original) and any(name.startswith("forward") for name in own):
+        own = {name for name in own if not name.startswith("forward")} | {"forward"}
     return own - {"__init__", "__new__", "__init_subclass__", "__class_getitem__"}
 
 
@@ -207,9 +209,18 @@ def _give_back(original: type, implementation: type, name: str) -> None:
     """Base on `original` again the classes that were derived from it by its name while that led to `implementation`."""
     children: list[type] = implementation.__subclasses__()
     for derived in children:
-        names = vars(sys.modules.get(derived.__module__, sys))
-        if implementation in derived.__bases__ and names.get(name) in (implementation, original):
+        if implementation in derived.__bases__ and not _knows_by_own_name(derived, implementation, original, name):
             derived.__bases__ = tuple(original if base is implementation else base for base in derived.__bases__)
+
+
+def _knows_by_own_name(derived: type, implementation: type, original: type, name: str) -> bool:
+    """Tell whether whoever wrote `derived` meant the implementation itself, rather than what has the target's name."""
+    names = vars(sys.modules.get(derived.__module__, sys))
+    if names.get(name) in (implementation, original):
+        return False
+    if derived.__module__ == implementation.__module__:
+        return True
+    return implementation.__name__ != name and names.get(implementation.__name__) is implementation
 
 
 def _rebase_future(original: type, implementation: type, applied: Applied) -> None:

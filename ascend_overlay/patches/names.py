@@ -16,7 +16,7 @@ from ascend_overlay.patches.edits import edited_by
 from ascend_overlay.patches.generated import once, own_generated, reach_captured, wrap_derived
 from ascend_overlay.places import declared
 from ascend_overlay.places.bindings import rebindable
-from ascend_overlay.places.functions import Redirection, function_of
+from ascend_overlay.places.functions import Redirection, dressed_like, function_of, twin
 from ascend_overlay.places.homes import homes_of, parts_of
 from ascend_overlay.places.slots import Change, Slot
 from ascend_overlay.places.target import MISSING, Place, Target, find
@@ -41,6 +41,11 @@ class Decision(Change):
         Redirection(function).lead_to(instead)
         return True
 
+    def make_anew(self) -> None:
+        function = function_of(self.new)
+        if not self.borrowed and isinstance(function, types.FunctionType):
+            self.new = dressed_like(self.new, twin(function)) if function is not self.new else twin(function)
+
 
 @dataclass(eq=False, kw_only=True, slots=True)
 class _Layer(Change):
@@ -61,6 +66,9 @@ class _Layer(Change):
             return False
         wrappers.step_aside(value, inner)
         return True
+
+    def make_anew(self) -> None:
+        self._inner = MISSING
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ascend_overlay.places import holders, immutable, references
+from ascend_overlay.places.accounts import Accounts
 
 _DEPTH = 5
 """How deep a copy can be inside immutable containers: a tuple in a tuple, and so on."""
@@ -88,19 +89,40 @@ def is_shared(namespace: Any, name: str) -> bool:
     return bool(_weak_holders(namespace[name])) or (inside is not None and sys.getrefcount(inside) > _UNSHARED + 1)
 
 
-def rebind_everywhere(swaps: Sequence[Swap]) -> None:
-    """Re-bind every copy in the process that can be re-bound, and describe the rest."""
+def rebind_everywhere(swaps: Sequence[Swap], records: Sequence[Any] = ()) -> None:
+    """Re-bind every copy in the process that can be re-bound, and describe the rest.
+
+    Args:
+        swaps: what is to be re-bound.
+        records: what leads to our own records of it: the fewer holders are unknown, the fewer searches there are.
+    """
     immutable.forget_unheld()
+    if not swaps:
+        return
+    swaps = _rebind_the_accounted(swaps, records)
     with unfrozen():
-        first = True
-        for _ in range(_DEPTH):
+        for turn in range(_DEPTH):
             if not swaps:
                 break
-            swaps = _Sweep(swaps).run(count=first)
-            first = False
+            swaps = _Sweep(swaps).run(count=not turn)
     # The last ones, where there are more than so many levels.
     swaps = ()
     immutable.forget_unheld()
+
+
+def _rebind_the_accounted(swaps: Sequence[Swap], records: Sequence[Any]) -> list[Swap]:
+    """Re-bind what is held by known holders only; return the swaps of what others hold, too."""
+    objects = list({id(swap.old): swap.old for swap in swaps}.values())
+    probe = references.Probe()
+    owners = [swap.owner for swap in swaps if isinstance(swap.owner, type)]
+    accounts = Accounts(objects, probe, {swap.name for swap in swaps}, owners, records)
+    complete = accounts.complete([objects, *swaps])
+    if len(complete) < len(objects):
+        accounts.add_all_modules()
+        complete = accounts.complete([objects, *swaps])
+    sweep = _Sweep([swap for swap in swaps if id(swap.old) in complete])
+    further = sweep.visit(accounts)
+    return [*further, *(swap for swap in swaps if id(swap.old) not in complete)]
 
 
 @contextlib.contextmanager
@@ -124,6 +146,16 @@ class _Sweep:
         for swap in swaps:
             self.by_id.setdefault(id(swap.old), []).append(swap)
         self.further: dict[int, list[_Rebuilding]] = {}
+
+    def visit(self, accounts: Accounts) -> list[Swap]:
+        """Re-bind where nobody holds anything beside the holders of `accounts`; return as run() does."""
+        self.names = holders.Names.known(accounts.modules, accounts.owners)
+        for holder in accounts.holders if self.by_id else ():
+            if not isinstance(holder, Swap) and id(holder) not in accounts.kept:
+                self._visit(holder)
+        for swaps in self.by_id.values():
+            self._look_for_the_unseen(swaps, set(), {})
+        return [swap for swaps in self.further.values() for swap in swaps]
 
     def run(self, *, count: bool) -> list[Swap]:
         """Re-bind; return the swaps of immutable holders that were built anew, for whoever holds those.
@@ -246,7 +278,8 @@ class _Sweep:
                 swap.notes.extend(f"{name}, which runs right now, keeps the original in a variable" for name in frames)
             if swap.by_name or swap.only is not None or isinstance(swap.old, type) or isinstance(swap, _Rebuilding):
                 continue
-            if id(swap.old) in unseen:
+            # What is registered with a dispatcher is the function inside a descriptor, which has a swap of its own.
+            if id(swap.old) in unseen and not isinstance(swap.old, (staticmethod, classmethod)):
                 _left(swap, "somebody outside of Python's reach, such as PyTorch's dispatcher of operators")
             if weak := _weak_holders(swap.old):
                 _left(swap, f"{weak} weak reference{'s' if weak > 1 else ''}")
@@ -310,9 +343,10 @@ class _Sweep:
         if swap is None or swap.new is value or _is_home(swap, key, where):
             return
         if within(where, swap.kept):
-            note = f"{where} keeps the original, which the implementation uses"
-            if note not in swap.notes:
-                swap.notes.append(note)
+            # That a subclass is written against its base goes without saying.
+            if not (isinstance(swap.old, type) and isinstance(swap.new, type) and issubclass(swap.new, swap.old)):
+                note = f"{where} keeps the original, which the implementation uses"
+                swap.notes.extend([note] if note not in swap.notes else [])
             return
         if swap.only is not None and not within(where, swap.only):
             return
@@ -326,6 +360,8 @@ class _Sweep:
             return
         try:
             put(swap.new)
+        except MemoryError:
+            raise
         except Exception as error:  # whatever a holder of somebody else's making raises
             _left(swap, f"{where} ({type(error).__name__}: {error})")
         else:

@@ -29,7 +29,7 @@ def function_of(raw: Any) -> Any:
 
 
 def dressed_like(raw: Any, function: Any) -> Any:
-    """Return `function` as the kind of descriptor that `raw` is."""
+    """Return a plain function as the kind of descriptor that `raw` is; a descriptor is returned as it is."""
     if isinstance(function, (staticmethod, classmethod, property, functools.cached_property)):
         return function
     if isinstance(raw, staticmethod):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_PLAIN = (dict, list, set, frozenset, tuple, collections.deque, types.CellType, functools.partial)
+PLAIN = (dict, list, set, frozenset, tuple, collections.deque, types.CellType, functools.partial)
 _LEVELS = 3
 _FEW = 100
 """Up to so many objects, gc.get_referrers() is faster than a walk over the heap in Python."""
@@ -27,17 +27,18 @@ def referrers(objects: list[Any]) -> list[Any]:
     if len(objects) <= _FEW:
         # From Python 3.13 on, the tuple of the arguments of this very call is found, too.
         mark = object()
-        return [
-            found
-            for found in gc.get_referrers(*objects, mark)
-            if not (type(found) is tuple and found and found[-1] is mark)
-        ]
+        return _without_arguments(gc.get_referrers(*objects, mark), mark)
     wanted = {id(item) for item in objects}
     return [
         found
         for found in gc.get_objects()
         if found is not objects and not wanted.isdisjoint(map(id, gc.get_referents(found)))
     ]
+
+
+def _without_arguments(found: list[Any], mark: object) -> list[Any]:
+    # A function of its own: a comprehension beside the call would have `mark` in a cell, which were found as well.
+    return [item for item in found if not (type(item) is tuple and item and item[-1] is mark)]
 
 
 class Names:
@@ -54,6 +55,16 @@ class Names:
             id(vars(module)): module for module in list(sys.modules.values()) if isinstance(module, types.ModuleType)
         }
         self._owners: dict[int, list[Any]] = {}
+        self._search(found, own, classes)
+
+    @classmethod
+    def known(cls, modules: dict[int, types.ModuleType], owners: dict[int, list[Any]]) -> Names:
+        """Return one that finds what is known already, by the ids of the containers."""
+        names = cls.__new__(cls)
+        names._modules, names._owners = modules, owners
+        return names
+
+    def _search(self, found: list[Any], own: set[int], classes: list[type]) -> None:
         for cls in classes:
             for part in gc.get_referents(cls):
                 if isinstance(part, dict):
@@ -88,7 +99,7 @@ class Names:
             elif isinstance(owner, types.FunctionType):
                 if any(found is part for part in (owner.__kwdefaults__, owner.__annotations__, vars(owner))):
                     return owner
-            elif not isinstance(owner, _PLAIN) and getattr(owner, "__dict__", None) is found:
+            elif not isinstance(owner, PLAIN) and getattr(owner, "__dict__", None) is found:
                 return owner
         return None
 
@@ -100,7 +111,7 @@ class Names:
                 return True
             # Python may keep the attributes of an object in a dict of their own.
             objects = self._owners.get(id(owner), ()) if type(owner) is dict else (owner,)
-            if any(is_ours(each) and not _is_of(each, found) for each in objects):
+            if any(is_ours(each) and not is_of(each, found) for each in objects):
                 return True
         return False
 
@@ -125,7 +136,7 @@ class Names:
             elif isinstance(owner, (list, tuple, collections.deque)):
                 index = next((index for index, value in enumerate(owner) if value is found), 0)
                 return f"{self.of(owner, depth + 1)}[{index}]"
-            elif not isinstance(owner, _PLAIN) and not is_ours(owner):
+            elif not isinstance(owner, PLAIN) and not is_ours(owner):
                 for name in _attributes(owner, found):
                     return f"{described(owner)}.{name}"
                 return f"a {type(found).__name__} of {described(owner)}"
@@ -151,7 +162,7 @@ class Names:
         for name in _attributes(found, old):
             return f"attribute {name} of {described(found)}"
         # Types are held by much that only tells what they are: annotations, generic aliases, tables of operators.
-        return None if isinstance(old, type) else described(found)
+        return None if isinstance(old, type) and not isinstance(found, tuple) else described(found)
 
     def _closure(self, cell: types.CellType, old: Any) -> str | None:
         for above in self._owners.get(id(cell), ()):
@@ -166,7 +177,7 @@ class Names:
         return None if isinstance(old, type) else "a closure"
 
     def _is_nameless(self, item: Any) -> bool:
-        return isinstance(item, _PLAIN) and id(item) not in self._modules
+        return isinstance(item, PLAIN) and id(item) not in self._modules
 
 
 _ROOMS = ("engine", "places", "patches", "ledgers", "overlay")
@@ -186,7 +197,7 @@ def is_ours(found: Any) -> bool:
     return f"{type(found).__module__}.".startswith(_RECORDS)
 
 
-def _is_of(owner: Any, found: Any) -> bool:
+def is_of(owner: Any, found: Any) -> bool:
     """Tell whether a record holds `found` as what it is of."""
     names = _attributes(owner, found)
     return bool(names) and _VALUES.issuperset(names)
@@ -240,4 +251,4 @@ def _attributes(owner: Any, value: Any) -> list[str]:
 
 
 def _rank(owner: Any) -> int:
-    return 0 if isinstance(owner, dict) else 1 if not isinstance(owner, _PLAIN) else 2
+    return 0 if isinstance(owner, dict) else 1 if not isinstance(owner, PLAIN) else 2

@@ -14,9 +14,12 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
+from ascend_overlay.places import running
+
 Callback = Callable[[str, ModuleType], None]
 
 _watched: dict[str, list[Callback]] = {}
+_run: dict[str, ModuleType] = {}
 _unfinished: list[tuple[str, Callback]] = []
 _looking = threading.local()
 
@@ -48,6 +51,18 @@ def unwatch(name: str, callback: Callback) -> None:
     else:
         _watched.pop(name, None)
     _keep_finder()
+
+
+def main_is_ready(name: str) -> None:
+    """Call back for the module `name` that is run as the program: it has executed up to where its work begins."""
+    _run[name] = sys.modules["__main__"]
+    for callback in list(_watched.get(name, ())):
+        callback(name, _run[name])
+
+
+def loaded(name: str) -> ModuleType | None:
+    """Return the module, or what runs as the program in its place."""
+    return sys.modules.get(name) or _run.get(name)
 
 
 def watched_by(callback: Callback) -> list[str]:
@@ -135,6 +150,13 @@ class _Loader:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
+
+    def get_code(self, name: str) -> Any:
+        """Return the code of the module; who runs it as the program gets it with a call back where its work begins."""
+        code = self._loader.get_code(name)
+        if code is None or sys._getframe(1).f_globals.get("__name__") != "runpy":
+            return code
+        return running.prepared(code, self._loader, name, f"{__name__}:{main_is_ready.__name__}")
 
     def exec_module(self, module: ModuleType) -> None:
         """Execute the module, then call back."""

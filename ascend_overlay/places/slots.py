@@ -49,8 +49,15 @@ class Change:
         raise NotImplementedError
 
     def step_aside(self, value: Any, inner: Any) -> bool:
-        """Have `value`, which somebody keeps although this change is gone, do what `inner` does; tell if that went."""
+        """Have `value`, which somebody keeps although something else is in place, do what `inner` does.
+
+        Returns:
+            Whether that went.
+        """
         return False
+
+    def make_anew(self) -> None:
+        """Come to another value from now on: the last one is to step aside for what that is a part of."""
 
 
 class Storage(Protocol):
@@ -165,6 +172,7 @@ class Storey:
         installed: what they come to.
         inners: what each of them was given.
         redirection: where the function `ground` itself leads to them, for those who hold it.
+        aside: values of ours that stepped aside for what is installed, each with the change that made it.
     """
 
     ground: Any
@@ -173,6 +181,7 @@ class Storey:
     installed: Any = MISSING
     inners: list[Given] = field(default_factory=list)
     redirection: Redirection | None = None
+    aside: list[Given] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.base = self.installed = self.ground
@@ -332,6 +341,24 @@ class Slot:
         self._settle(storey)
         return True
 
+    def put_aside(self, stray: Stray) -> bool:
+        """Have a value of ours that somebody keeps do what is installed, from now on; tell if that went.
+
+        Also where the change that made it is still in force: what is installed then goes around another value of it.
+        """
+        if not stray.changes or stray.value is stray.storey.installed:
+            return False
+        change, storey = stray.changes[-1], stray.storey
+        if any(given.value is stray.value for given in storey.aside):
+            return True
+        if change in storey.changes:
+            change.make_anew()
+            self._settle(storey)
+        if not change.step_aside(stray.value, storey.installed):
+            return False
+        storey.aside.append(Given(change, stray.value))
+        return True
+
     def swaps(self) -> list[Swap]:
         """Return what whoever holds a value that is not in place shall have instead."""
         found: list[Swap] = []
@@ -346,6 +373,17 @@ class Slot:
                 if given.change.homes and not lent:
                     found.extend(self._swaps_of(stray, given.value, only=given.change.homes))
         return found
+
+    def take_back(self) -> bool:
+        """Put in place what was there first where something of ours has come back; tell if it had.
+
+        Whoever saved what was there while it was ours, and restores it when it is ours no more, restores it.
+        """
+        holds = self.storage.get()
+        if self.changes or holds is self.original or not any(holds is made for made in self.made):
+            return False
+        self._put(self.original)
+        return True
 
     def swept(self) -> None:
         """Note that nobody holds a stray any more."""
@@ -382,6 +420,8 @@ class Slot:
             else:
                 savers.correct(self.storage.owner, self._key, storey.installed, value)
         storey.installed, storey.inners = value, inners
+        for given in storey.aside:
+            given.change.step_aside(given.value, value)
         if storey.redirection is None:
             return
         if storey.changes:
@@ -484,8 +524,8 @@ class Slots:
         if slot.is_free:
             self._forget(slot)
 
-    def tidy(self) -> None:
-        """Forget the slots on which nothing came into force: the one who asked for them was interrupted."""
+    def release_free(self) -> None:
+        """Forget every slot on which nothing is in force: somebody may have looked at its place and come no further."""
         self._slots = {key: slot for key, slot in self._slots.items() if not slot.is_free}
 
     def _forget(self, slot: Slot) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,16 +38,21 @@ class Target:
             raise TargetError(
                 f"{spoken(text)} is not a target; write it as a string, 'package.module:Qualified.name'{written(text)}."
             )
-        module, separator, qualified = text.partition(":")
-        path = tuple(qualified.split("."))
-        names = [*module.split("."), *path]
-        if not separator or not all(name.isidentifier() for name in names):
-            hint = " There is a blank in it." if any(char.isspace() for char in text) else ""
-            raise TargetError(f"{text!r} is not a target; write it as 'package.module:Qualified.name'.{hint}")
-        return cls(module, path)
+        return cls(*_parts_of(text))
 
     def __str__(self) -> str:
         return f"{self.module}:{'.'.join(self.path)}"
+
+
+@functools.lru_cache(maxsize=1000)
+def _parts_of(text: str) -> tuple[str, tuple[str, ...]]:
+    module, separator, qualified = text.partition(":")
+    path = tuple(qualified.split("."))
+    names = [*module.split("."), *path]
+    if not separator or not all(name.isidentifier() for name in names):
+        hint = " There is a blank in it." if any(char.isspace() for char in text) else ""
+        raise TargetError(f"{text!r} is not a target; write it as 'package.module:Qualified.name'.{hint}")
+    return module, path
 
 
 def spoken(thing: object) -> str:

@@ -11,8 +11,8 @@ from vllm.model_executor.layers.quantization.base_config import QuantizationConf
 
 import ascend_overlay
 from ascend_overlay import settings
+from ascend_overlay.availability import torch_npu_installed
 from ascend_overlay.errors import CheckpointError, did_you_mean, some_of
-from ascend_overlay.npu.availability import torch_npu_installed
 from ascend_overlay.overlays.quantization import detection, unsupported
 from ascend_overlay.quantization import find_experts, find_linear
 from ascend_overlay.quantization.description import FLOAT, Description

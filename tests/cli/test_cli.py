@@ -53,6 +53,22 @@ def with_python() -> dict[str, str]:
     return {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
 
 
+DISPLACE = (
+    "import vllm, lib; lib.run = lambda: 'theirs'; import ascend_overlay as a; print(a.ledger().of('one')[0].state)"
+)
+
+
+@pytest.mark.parametrize("foreign", ["error", "warn", "accept"])
+def test_run_says_what_changes_of_others_are(python: Any, foreign: str) -> None:
+    code = f"{DISPLACE}; a.api.look()"
+    done = python.command(
+        "run", *LOAD, "--foreign", foreign, "python", "-c", code, env=with_python(), check=foreign != "error"
+    )
+    assert done.stdout == "displaced\n"
+    assert ("stands in place of this patch at lib.run" in done.stderr) is (foreign != "accept")
+    assert ("ForeignError: " in done.stderr) is (foreign == "error") is (done.returncode != 0)
+
+
 def test_run_passes_arguments_and_status_on(python: Any) -> None:
     code = "import sys; print(sys.argv[1:]); sys.exit(7)"
     done = python.command("run", *LOAD, "python", "-c", code, "--only", "x", "--", "-v", env=with_python(), check=False)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import ascend_overlay
-from ascend_overlay import Overlay
+from ascend_overlay import Overlay, ref
 from ascend_overlay.errors import ConfigError, OverlayError, TargetError
 
 OURS = """
@@ -155,3 +155,14 @@ def test_declared_wrongly() -> None:
         overlay.call("lib", do="a:b", undo="a:c", irreversible=True)
     with pytest.raises(TargetError, match="without blanks"):
         overlay.call("lib x", do="a:b", undo="a:c")
+
+
+def test_a_call_is_not_done_again_because_somebody_waits_for_its_module(overlay: Overlay, site: Any) -> None:
+    """While the module of an implementation executes, each look at the ledger comes by the module of the target."""
+    site.write({"late.py": "import ascend_overlay\nascend_overlay.enable()\nascend_overlay.ledger()\nNAME = 2\n"})
+    overlay.call("lib", do="ours:do", undo="ours:undo")
+    overlay.attribute("lib:NAME", ref("late:NAME"))
+    importlib.import_module("lib")
+    importlib.import_module("late")
+    assert [entry.state for entry in ascend_overlay.ledger()] == ["applied", "applied"]
+    assert importlib.import_module("ours").done == ["do"]

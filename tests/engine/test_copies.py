@@ -472,3 +472,29 @@ def test_enable_and_disable_in_any_order_of_several_overlays(offer: Any) -> None
     assert holders.run() == "c(stock 0)" == holders.default()
     ascend_overlay.disable(only=["c"])
     assert holders.run is stock and holders.default.__defaults__ == (stock,)
+
+
+MEMBERS = {
+    "method": "def run(self): return 'stock'",
+    "static method": "@staticmethod\n    def run(): return 'stock'",
+    "class method": "@classmethod\n    def run(cls): return 'stock'",
+    "property": "@property\n    def run(self): return 'stock'",
+}
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["held by nobody", "held by a key"])
+@pytest.mark.parametrize("kind", MEMBERS)
+def test_nobody_is_named_who_is_not_there(site: Any, offer: Any, kind: str, held: bool) -> None:
+    key = "vars(K)['run'].fget" if kind == "property" else "getattr(K.run, '__func__', K.run)"
+    text = f"class K:\n    {MEMBERS[kind]}\n" + (f"KEYS = {{{key}: 1}}\n" if held else "")
+    site.write({"members.py": text})
+    importlib.import_module("members")
+    one, two = (Overlay(name, reason="a test") for name in ("one", "two"))
+    for overlay in (one, two):
+        overlay.wrap("members:K.run")(lambda wrapped, instance, args, kwargs: f"<{wrapped(*args, **kwargs)}>")
+    offer(one, two)
+    ascend_overlay.enable()
+    thing = sys.modules["members"].K()
+    assert (thing.run if kind == "property" else thing.run()) == "<<stock>>"
+    said = [text for entry in ascend_overlay.ledger() for text in (*entry.stale, *entry.notes)]
+    assert [text for text in said if not text.startswith(("around ", "inside ")) and "a key of" not in text] == []

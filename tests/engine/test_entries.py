@@ -216,7 +216,6 @@ REFUSED = [
     ("NUMBER", "x", {}, "has no entries"),
     ("PAIR", "x", {}, "has no entries"),
     ("function", "x", {}, "has no entries"),
-    ("LITERAL", "x", {}, "Literal"),
     ("HOLDER.computed", "x", {}, "is computed"),
     ("NAMESS", "x", {}, "Did you mean 'NAMES'"),
     ("NAMES", ref("ours:VALEU"), {}, "Did you mean 'VALUE'"),

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 import ascend_overlay
 from ascend_overlay import Overlay
 from ascend_overlay.errors import ConfigError
-from ascend_overlay.ledgers import STATES, Ledger, read_folder
+from ascend_overlay.ledgers import STATES, Entry, Ledger, processes, read_folder
+from ascend_overlay.ledgers.table import as_text, styled
+from ascend_overlay.patches.names import SetAttribute
 
 
 @pytest.fixture
@@ -34,9 +38,31 @@ def mixed(site: Any, offer: Any) -> Any:
     return ascend_overlay.ledger()
 
 
+def theirs() -> str:
+    return "theirs"
+
+
+@pytest.fixture
+def asking(site: Any, offer: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A ledger with what somebody must look at, the harmless first."""
+    site.write({"lib.py": "def run(): return 'stock'\ndef other(): return 1\nKEYS = {run: 1}\nFREE = 1\n"})
+    lib = importlib.import_module("lib")
+    one, two = Overlay("one", reason="a test"), Overlay("two", reason="a test")
+    one.wrap("lib:run")(lambda wrapped, instance, args, kwargs: wrapped())
+    one.wrap("lib:other")(lambda wrapped, instance, args, kwargs: wrapped())
+    two.attribute("lib:FREE", 2)
+    offer(one, two, name="plug")
+    ascend_overlay.enable()
+    monkeypatch.setattr(SetAttribute, "effect", lambda self, applied: "a cache answers")
+    before = lib.run
+    monkeypatch.setattr(lib, "run", lambda: before())
+    monkeypatch.setattr(lib, "other", theirs)
+    return ascend_overlay.ledger()
+
+
 def test_every_state(mixed: Ledger) -> None:
     assert [entry.state for entry in mixed] == ["applied", "skipped", "reverted", "failed", "pending"]
-    assert {entry.state for entry in mixed} == set(STATES)
+    assert {entry.state for entry in mixed} == set(STATES) - {"displaced", "without effect"}
     (applied,) = mixed.of("applied")
     assert applied.copies == ["user.run"] and applied.seconds > 0
     assert (applied.plugin, applied.kind, applied.target) == ("plug", "wrap", "lib:run")
@@ -49,11 +75,97 @@ def test_json_goes_both_ways(mixed: Ledger) -> None:
     assert Ledger.from_dict(json.loads(mixed.to_json())) == mixed
 
 
+def test_who_was_there_before_is_among_the_others(site: Any, offer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.write({"lib.py": "def run(): return 'stock'\n"})
+    monkeypatch.setattr(importlib.import_module("lib"), "run", theirs)
+    overlay = Overlay("one", reason="a test")
+    overlay.replace("lib:run")(lambda: "ours")
+    offer(overlay)
+    ascend_overlay.enable()
+    (entry,) = ascend_overlay.ledger()
+    (text,) = entry.foreign()
+    assert text.startswith("in place of ") and f"theirs ({__file__}, line " in text
+    assert entry.state == "applied" and entry.why() == ""
+
+
+def test_other_code_of_a_patched_function_is_among_the_others(site: Any, offer: Any) -> None:
+    site.write({"lib.py": "def run(): return 'stock'\nKEYS = {run: 1}\n"})
+    lib = importlib.import_module("lib")
+    (held,) = lib.KEYS
+    overlay = Overlay("one", reason="a test")
+    overlay.replace("lib:run")(lambda: "ours")
+    offer(overlay)
+    ascend_overlay.enable()
+    held.__code__ = theirs.__code__
+    (text,) = ascend_overlay.ledger().of("one")[0].foreign()
+    assert text.startswith(f"other code ({__file__}, line ")
+
+
+def test_who_is_in_force_or_waits_needs_no_reason(mixed: Ledger) -> None:
+    assert [mixed.of(name)[0].why() for name in ("applied", "pending", "skipped")] == ["", "", "not so that pigs fly"]
+    assert mixed.of("failed")[1].why().startswith("the target lib:missing does not exist")
+
+
+def test_a_name_of_an_emoji_is_not_one() -> None:
+    entry = Entry(
+        ":apple:", ":apple:", "", "", "m:apple:x", "wrap", detail=":apple:", notes=["x:apple:y"], state="applied"
+    )
+    ledger = Ledger({"role": "main", "pid": 1}, (entry,), ((":apple:", ":apple:"),))
+    console = Console(file=io.StringIO(), width=120)
+    console.print(ledger)
+    processes.show([ledger], console)
+    assert console.file.getvalue().count("apple") == 12
+
+
 def test_table_tells_it_all(mixed: Ledger) -> None:
     text = str(mixed)
     for part in ("applied", "skipped", "failed", "pending", "reverted", "lib:run", "lib:missing", "plug", "pigs fly"):
         assert part in text, text
     assert "1 copy re-bound" in text.replace("\n", " ")
+
+
+def test_reason_of_a_state(asking: Ledger) -> None:
+    run, other, free = asking
+    assert [entry.state for entry in asking] == ["applied", "displaced", "without effect"]
+    assert run.why() == "" and len(run.foreign()) == 1 and " goes around this patch at lib.run; " in run.foreign()[0]
+    assert other.why() == other.foreign()[0]
+    assert f"theirs ({__file__}, line {theirs.__code__.co_firstlineno}) stands in place of this patch" in other.why()
+    assert free.why() == "a cache answers" and free.foreign() == []
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_table_says_first_what_is_wrong(asking: Ledger, width: int) -> None:
+    text = as_text(asking, width=width)
+    assert max(map(len, text.splitlines())) <= width
+    said = " ".join(text.replace("│", " ").split())
+    assert "1 displaced, 1 without effect, 1 applied; " in said
+    assert "in the function itself met in the function itself: a key of lib.KEYS" in said.replace("by in", "WRONG")
+    assert said.count("a cache answers") == 1 and said.count("stands in place of this patch") == 1
+    assert said.index("a cache answers") < said.index("set to 2")
+
+
+def test_narrow_table_has_the_words_below_the_patch(asking: Ledger) -> None:
+    lines = [line.strip("│ ").split("│")[0].strip() for line in as_text(asking, width=80).splitlines()]
+    assert lines[lines.index("attribute    lib:FREE") + 1] == "a cache answers"
+
+
+def test_states_have_their_colours() -> None:
+    assert [styled(state) for state in STATES if styled(state) == state] == []
+
+
+def test_summary_of_processes_begins_with_what_is_wrong(asking: Ledger) -> None:
+    other = Ledger.from_dict(asking.to_dict() | {"process": {**asking.process, "pid": 1, "role": "worker"}})
+    for entry in other:
+        entry.notes = [note.replace("seen at ", "seen at 1") for note in entry.notes]
+    console = Console(file=io.StringIO(), width=300)
+    processes.show([asking, other], console)
+    below = console.file.getvalue().splitlines()[-4:]
+    assert [line.split(": ")[:3] for line in below[:3]] == [
+        ["displaced", "one", "lib:other"],
+        ["without effect", "two", "lib:FREE"],
+        ["changed by others", "one", "lib:run"],
+    ]
+    assert all(line.endswith(" [main, worker]") and "seen at" not in line for line in below[:3])
 
 
 def test_notes_are_kept_once(offer: Any) -> None:
@@ -113,18 +225,33 @@ def test_ledgers_come_in_the_order_of_their_start(mixed: Ledger, tmp_path: Any) 
     assert [found.process["pid"] for found in read_folder(tmp_path)] == [30, 10, 20]
 
 
-def test_undo_that_could_not_reach_somebody_is_told(site: Any, offer: Any) -> None:
+@pytest.mark.parametrize("kind", ["wrap", "replace", "subclass"])
+def test_undo_that_could_not_reach_somebody_is_told(site: Any, offer: Any, kind: str) -> None:
     site.write(
         {
-            "lib.py": "def run(): return 'stock'\n",
-            "late.py": "import lib\nclass Keeper:\n    def __init__(self): self.f = lib.run\nKEEPER = Keeper()\n",
+            "lib.py": "def run(): return 'stock'\nclass Run:\n    def __new__(cls): return cls.__name__\n",
+            "ours.py": "import lib\nclass Ours(lib.Run): pass\n",
+            "late.py": """
+                import lib
+                class Keeper:
+                    def __init__(self, f): self.f = f
+                KEEPERS = {"wrap": Keeper(lib.run), "replace": Keeper(lib.run), "subclass": Keeper(lib.Run)}
+            """,
         }
     )
     overlay = Overlay("one", reason="a test")
-    overlay.wrap("lib:run")(lambda wrapped, instance, args, kwargs: f"<{wrapped()}>")
+    if kind == "wrap":
+        overlay.wrap("lib:run")(lambda wrapped, instance, args, kwargs: f"<{wrapped()}>")
+    elif kind == "replace":
+        overlay.replace("lib:run")(theirs)
+    else:
+        overlay.subclass("lib:Run", "ours:Ours")
     offer(overlay)
     ascend_overlay.enable()
-    importlib.import_module("late")
+    keeper = importlib.import_module("late").KEEPERS[kind]
     ascend_overlay.disable()
     (entry,) = ascend_overlay.ledger()
-    assert entry.state == "reverted" and "attribute f of a live late.Keeper" in entry.stale
+    assert entry.state == "reverted"
+    # A function of ours steps aside, whoever holds it; a class cannot.
+    left = ["attribute f of a live late.Keeper"] if kind == "subclass" else []
+    assert (keeper.f(), entry.stale) == ("Ours" if left else "stock", left)

@@ -311,3 +311,25 @@ def test_module_that_stands_for_itself_under_another_name(offer: Any, site: Any)
     odd = importlib.import_module("odd")
     assert [entry.state for entry in ascend_overlay.ledger()] == ["applied"]
     assert odd.run() == "<stock>"
+
+
+OBJECTS = {
+    "unhashable": "class O:\n    __hash__ = None\n",
+    "with equality": "class O:\n    def __eq__(self, other): return True\n",
+    "dict": "class O(dict): pass\n",
+    "list": "class O(list): pass\n",
+    "plain": "class O: pass\n",
+}
+
+
+@pytest.mark.parametrize("text", OBJECTS.values(), ids=OBJECTS)
+def test_attribute_of_an_object_whatever_it_is(site: Any, offer: Any, text: str) -> None:
+    site.write({"lib.py": f"{text}OBJECT = O()\nOBJECT.run = lambda: 'stock'\n"})
+    overlay = Overlay("one", reason="a test")
+    overlay.wrap("lib:OBJECT.run")(lambda wrapped, instance, args, kwargs: f"<{wrapped()}>")
+    offer(overlay)
+    lib = importlib.import_module("lib")
+    stock = lib.OBJECT.run
+    with ascend_overlay.enabled():
+        assert lib.OBJECT.run() == "<stock>"
+    assert lib.OBJECT.run is stock

@@ -174,7 +174,7 @@ def test_blocked_enable_says_so(offer: Any, engine: Any, monkeypatch: pytest.Mon
     held, release = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with engine._alone():
+        with engine.locks[0].held():
             held.set()
             release.wait(LIMIT)
 
@@ -190,14 +190,13 @@ def test_blocked_enable_says_so(offer: Any, engine: Any, monkeypatch: pytest.Mon
 
 
 def test_hidden_import_is_caught_up_with(offer: Any, site: Any) -> None:
-    """Two threads that look for a module at the same moment can make wrapt's finder miss its import."""
-    import wrapt.importer
-
+    """Another finder that comes before ours and finds the module by itself hides its import."""
     site.write({"lib.py": "def run(): return 'stock'\n"})
     offer(overlay_of("one", "lib:run"))
     ascend_overlay.enable()
-    wrapt.importer._post_import_hooks.pop("lib")
+    ours = sys.meta_path.pop(0)
     lib = importlib.import_module("lib")
+    sys.meta_path.insert(0, ours)
     assert lib.run() == "stock"
     assert [entry.state for entry in ascend_overlay.ledger()] == ["applied"]
     assert lib.run() == "<stock>"

@@ -21,7 +21,7 @@ def compare(history: History, entries: Sequence[Any], now: Sight, stock: Sight) 
     """Yield what is wrong in the middle of a history."""
     for probe in history.probes():
         expression = probe.held + probe.use
-        if stock.kin[expression] == ["NoneType", "object"] or stock.outcomes[expression] == "absent":
+        if stock.kin[expression] == ["None"] or stock.outcomes[expression] == "absent":
             continue
         yield from _of_probe(history, probe, entries, now, stock)
 
@@ -97,10 +97,10 @@ def same_world(history: History, entries: Sequence[Any], now: Sight, stock: Sigh
     for probe in history.probes():
         expression = probe.held + probe.use
         usual, outcome = stock.outcomes[expression], now.outcomes[expression]
-        if outcome == usual or stock.kin[expression] == ["NoneType", "object"]:
+        if outcome == usual or stock.kin[expression] == ["None"]:
             continue
         # A class that was given away cannot step aside.
-        if not (now.kin[expression][0].startswith("unknown") and any(w in text for w in probe.words for text in stale)):
+        if not any(word in text for word in probe.words for text in stale):
             yield "other behaviour at the end", f"{expression} gives {outcome}, not {usual}"
     copies, spared = history.out_of_reach() if history.since else (), history.labels.given
     for path in dict.fromkeys([*stock.world, *now.world]):

@@ -28,7 +28,7 @@ class Node:
     def size(self): return "size"
 class Leaf(Node): pass
 class Config: setting = "setting"
-FLAG = "flag"
+FLAG = OTHER = "flag"
 TABLE = {"key": "entry", "call": function, "class": Node}
 """
 _USER = """
@@ -107,7 +107,7 @@ mixed.add("shop.lib:MIXED", "mixed")
 wrap(new("wrap_user"), "shop.user:caller")
 faulty = new("faulty")
 wrap(faulty, "shop.lib:function")
-faulty.attribute("shop.lib:FLAG", "faulty")
+faulty.attribute("shop.lib:OTHER", "faulty")
 wrap(faulty, "shop.lib:missing")
 """
 _CONTRIBUTION = """

@@ -321,6 +321,41 @@ def test_observer_that_raises_while_disabling_leaves_nothing_patched(offer: Any)
     assert ascend_overlay.settings.in_force() is None
 
 
+@pytest.mark.parametrize("foreign", ["warn", "accept"])
+@pytest.mark.parametrize("around", [True, False])
+def test_observers_are_told_once_of_what_others_changed(
+    offer: Any, monkeypatch: pytest.MonkeyPatch, foreign: str, around: bool
+) -> None:
+    told: list[tuple[str, str, str]] = []
+
+    def displaced(entry: Any) -> None:
+        ascend_overlay.ledger()
+        (text,) = entry.foreign()
+        told.append((entry.overlay, entry.state, text.partition(";")[0]))
+
+    offer(wrapping("one"), wrapping("two"), displaced=displaced)
+    lib = importlib.import_module("lib")
+    ascend_overlay.enable(foreign=foreign)
+    ascend_overlay.ledger()
+    assert told == []
+    before = lib.run
+    monkeypatch.setattr(lib, "run", (lambda: before()) if around else (lambda: "theirs"))
+    ascend_overlay.ledger()
+    ascend_overlay.ledger()
+    state, what = ("applied", "goes around") if around else ("displaced", "stands in place of")
+    assert sorted((overlay, said) for overlay, said, _ in told) == [("one", state), ("two", state)]
+    assert all(text.endswith(f"{what} this patch at lib.run") for _, _, text in told)
+
+
+def test_observer_of_others_changes_that_raises_is_a_warning(offer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(wrapping("one"), displaced=lambda entry: raise_it())
+    lib = importlib.import_module("lib")
+    ascend_overlay.enable()
+    monkeypatch.setattr(lib, "run", lambda: "theirs")
+    with pytest.warns(RuntimeWarning, match="ascend_overlay_displaced"):
+        assert ascend_overlay.ledger().of("one")[0].state == "displaced"
+
+
 def test_first_hooks_wait_for_an_answer(offer: Any) -> None:
     offer(wrapping("one"), select=lambda overlay: None)
     offer(wrapping("two"), select=lambda overlay: "the last registered is asked first")

@@ -81,6 +81,9 @@ class _Finder:
             return
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name in _EQUAL:
             return
+        if node in self.tree.body and isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            # How long something waits, how deep it looks: nobody promises that number.
+            return
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             return
         yield node

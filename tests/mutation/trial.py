@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .lines import FEW, PLACE, Lines, marked
 from .mutants import Mutant
 
 ROOT = Path(__file__).parents[2]
-GROUPS = ("tests/places", "tests/patches", "tests/engine", "tests/hooks", "tests/histories")
-"""The tests that look at places/, patches/ and engine/, in the order in which they are tried."""
+ROOMS = ("ascend_overlay/places", "ascend_overlay/patches", "ascend_overlay/engine")
+GROUPS = ("tests/engine", "tests/patches", "tests/hooks")
+"""The tests that look at places/, patches/ and engine/ in their own process."""
 
+LAST = ("tests/histories",)
+"""Tests that look in processes of their own; they are tried where the others have found nothing."""
+
+_FEW = 8
 _MARKS = "not vllm and not e2e and not grid"
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.egg-info")
+_PRELOADED = ("pytest", "hypothesis", "pydantic", "msgspec", "wrapt", "concurrent.futures", "email", "asyncio")
 
 
 @dataclass(frozen=True)
@@ -41,17 +49,21 @@ class Trial:
 
     Args:
         folder: where to put it.
-        tests: files and folders of tests, in the order in which they are tried.
-
-    Attributes:
-        patience: seconds after which the tests count as hanging.
+        tests: files and folders of tests.
+        within: seconds of tests that are run over one fault.
+        last: tests that are run whole where the others have found nothing.
     """
 
-    def __init__(self, folder: Path, tests: Sequence[str] = GROUPS) -> None:
+    def __init__(
+        self, folder: Path, tests: Sequence[str] = GROUPS, within: float = 30.0, last: Sequence[str] = LAST
+    ) -> None:
         self.folder = folder
-        self.patience = 3600.0
-        self._tests = tests
+        self._tests, self._last, self._within = tests, last, within
         self._failing: list[str] = []
+        self._lines = Lines({})
+        self._count = 0
+        for module in _PRELOADED:
+            importlib.import_module(module)
         shutil.copytree(ROOT / "ascend_overlay", folder / "ascend_overlay", ignore=_LEFT_OUT)
         for name in ("hooks", "overlays"):
             shutil.copytree(ROOT / name, folder / "ascend_overlay" / name, ignore=_LEFT_OUT)
@@ -59,56 +71,126 @@ class Trial:
         for name in ("setup.cfg", "pyproject.toml"):
             shutil.copy(ROOT / name, folder / name)
 
-    def prepare(self) -> Sequence[str]:
-        """Run the tests without a fault, to see how long they take; return those that fail, which are left out."""
-        done, seconds = self._run("-q")
-        self._failing = [line.split()[1] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-        if done.returncode not in (0, 1):
-            raise SystemExit(f"the tests cannot be run without a fault:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
-        self.patience = 3 * seconds + 60
+    def prepare(self, recorded: Path | None = None) -> Sequence[str]:
+        """Run the tests without a fault, to see who comes by which line; return those that fail, which are left out.
+
+        Args:
+            recorded: where to keep what was seen, for other runs; what is there already is taken.
+        """
+        place = recorded or self.folder / "lines.json"
+        if not place.exists():
+            self._record(place)
+        self._lines = Lines.read(place)
+        self._failing = place.with_suffix(".failing").read_text(encoding="utf-8").splitlines()
         return self._failing
 
+    def _record(self, place: Path) -> None:
+        sources = {
+            path: path.read_text(encoding="utf-8") for room in ROOMS for path in (self.folder / room).glob("*.py")
+        }
+        for path, source in sources.items():
+            if "from __future__" in source:
+                name = path.relative_to(self.folder).as_posix()
+                path.write_text(marked(name, source), encoding="utf-8")
+        code, said = self._run(
+            ["-p", "tests.mutation.lines", *self._tests], 3600.0, {PLACE: str(place), FEW: str(_FEW)}
+        )
+        for path, source in sources.items():
+            path.write_text(source, encoding="utf-8")
+        if code not in (0, 1):
+            raise SystemExit(f"the tests cannot be run without a fault:\n{said[-3000:]}")
+        failing = _failing(said)
+        if failing:
+            failing = _failing(self._run(failing, 600.0)[1])
+        place.with_suffix(".failing").write_text("\n".join(failing), encoding="utf-8")
+
     def of(self, mutant: Mutant) -> Outcome:
-        """Run the tests over one fault, up to the first that fails."""
+        """Run the tests that come by the line of a fault, up to the first that fails."""
+        started = time.perf_counter()
         path = self.folder / mutant.file
-        source = path.read_text(encoding="utf-8")
+        source, times = path.read_text(encoding="utf-8"), path.stat()
         path.write_text(mutant.applied(source), encoding="utf-8")
+        # Python takes a file of the same length, written in the same second, for the one that it has compiled.
+        self._count += 1
+        os.utime(path, (self._count, self._count))
         try:
-            done, seconds = self._run("-q", "-x", "--no-header")
-        except subprocess.TimeoutExpired:
-            return Outcome(True, "it hangs", self.patience)
+            by = self._found_by(mutant)
         finally:
             path.write_text(source, encoding="utf-8")
-        failed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-        return Outcome(done.returncode != 0, failed[0] if failed else f"exit {done.returncode}", seconds)
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        return Outcome(by is not None, by or "", time.perf_counter() - started)
 
-    def _run(self, *options: str) -> tuple[subprocess.CompletedProcess[str], float]:
-        # Python takes a file of the same length, written in the same second, for the one that it has compiled.
-        environment = {
-            **os.environ,
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONPATH": str(self.folder),
-            "OMP_NUM_THREADS": "1",
-            "HISTORIES": "60",
-            "INTERRUPTIONS": "40",
-        }
-        groups = [group for group in self._tests if (self.folder / group).exists()]
-        without = [part for test in self._failing for part in ("--deselect", test)]
-        started = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pytest", "-m", _MARKS, "-p", "no:cacheprovider", *options, *without, *groups],
-            cwd=self.folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+    def _found_by(self, mutant: Mutant) -> str | None:
+        near = self._near(mutant)
+        by = self._failed(near, 60.0 + 3 * sum(map(self._lines.seconds.__getitem__, near))) if near else None
+        return by or (self._failed(self._last, 900.0) if self._last else None)
+
+    def _near(self, mutant: Mutant) -> list[str]:
+        """Return the tests that come by, as many as can be run in the time that is given."""
+        chosen, seconds = [], 0.0
+        source = (ROOT / mutant.file).read_text(encoding="utf-8")
+        for test in self._lines.tests_of(mutant.file, source, mutant.line):
+            seconds += self._lines.seconds[test]
+            if chosen and seconds > self._within:
+                break
+            if test not in self._failing:
+                chosen.append(test)
+        return chosen
+
+    def _failed(self, tests: Sequence[str], patience: float) -> str | None:
+        code, said = self._run(["-x", "--no-header", *tests], patience)
+        if code is None:
+            return "it hangs"
+        return None if code == 0 else next(iter(_failing(said)), f"exit {code}")
+
+    def _run(
+        self, arguments: Sequence[str], patience: float, more: Mapping[str, str] | None = None
+    ) -> tuple[int | None, str]:
+        """Run pytest in a copy of this process, which has loaded what all tests need; None where it hangs."""
+        said = self.folder / "said.txt"
+        child = os.fork()
+        if child == 0:
+            self._be_the_tests(arguments, said, more or {})
+        ends = time.monotonic() + patience
+        while time.monotonic() < ends:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                return os.waitstatus_to_exitcode(status), said.read_text(encoding="utf-8", errors="replace")
+            time.sleep(0.02)
+        os.killpg(child, 9)
+        os.waitpid(child, 0)
+        return None, ""
+
+    def _be_the_tests(self, arguments: Sequence[str], said: Path, more: Mapping[str, str]) -> None:
+        code = 70
         try:
-            out, err = process.communicate(timeout=self.patience)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
-            process.communicate()
-            raise
-        done = subprocess.CompletedProcess(process.args, process.returncode, out, err)
-        return done, time.perf_counter() - started
+            os.setsid()
+            output = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            os.chdir(self.folder)
+            os.environ.update(
+                more, PYTHONPATH=str(self.folder), OMP_NUM_THREADS="1", HISTORIES="60", INTERRUPTIONS="40"
+            )
+            if not more:
+                os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+                sys.dont_write_bytecode = True
+            for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
+                del sys.modules[name]
+            sys.path[:] = [str(self.folder), *(entry for entry in sys.path if entry not in ("", str(ROOT)))]
+            import pytest
+
+            code = int(pytest.main(["-q", "-m", _MARKS, "-p", "no:cacheprovider", "--tb=line", *arguments]))
+            sys.stdout.flush()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+
+
+def _failing(said: str) -> list[str]:
+    return [
+        line.split(" ", 1)[1].split(" - ")[0].strip()
+        for line in said.splitlines()
+        if line.startswith(("FAILED ", "ERROR "))
+    ]

@@ -21,7 +21,7 @@ def torch_npu(site: Any, python: Any) -> Any:
 
 
 def _diagnosis(python: Any, env: dict[str, str] | None = None) -> str:
-    code = "from ascend_overlay.npu import availability as a; import sys; print(a.diagnosis()); assert 'torch' not in "
+    code = "from ascend_overlay import availability as a; import sys; print(a.diagnosis()); assert 'torch' not in "
     return str(python("-c", f"{code}sys.modules", env=env).stdout.strip())
 
 

@@ -103,7 +103,7 @@ def test_loading_again_changes_nothing() -> None:
 def test_importing_the_package_imports_no_torch(python: Any) -> None:
     done = python(
         "-c",
-        "import sys; import ascend_overlay.npu, ascend_overlay.npu.availability as a; a.diagnosis(); "
+        "import sys; import ascend_overlay.npu, ascend_overlay.availability as a; a.diagnosis(); "
         "print('torch' in sys.modules, ascend_overlay.npu.load.__name__, 'torch' in sys.modules)",
     )
     assert done.stdout.split() == ["False", "load", "True"]

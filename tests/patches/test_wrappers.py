@@ -14,11 +14,11 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
 import pytest
+import wrapper_kit as kit
+from wrapper_kit import Derived, Kit, Noting
 
 from ascend_overlay.patches.names import _Layer
 from ascend_overlay.patches.wrappers import made_by_us, step_aside, stepped_aside, wrapped
-from tests.patches import wrapper_kit as kit
-from tests.patches.wrapper_kit import Derived, Kit, Noting
 
 PLAIN = ("function", "coroutine", "generator", "async_generator")
 PROXIED = ("cached_function", "callable_object", "partial", "builtin")

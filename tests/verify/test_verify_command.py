@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 from verify_kit import console, layer, operator, printed, swiglu, writer
 
-from ascend_overlay import Overlay
+from ascend_overlay import Overlay, availability
 from ascend_overlay import settings as settings_module
 from ascend_overlay.commands.verify import command, layers, usage
 from ascend_overlay.errors import ConfigError, PluginError
-from ascend_overlay.npu import availability
 from ascend_overlay.npu.genuine import source
 
 LIB = "import torch\ndef gate(x):\n    a, b = x.chunk(2, -1)\n    return torch.nn.functional.silu(a) * b\n"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def console() -> Console:
     """Return the console to print on; a pipe, which has no width, gets 120 columns."""
-    return Console(highlight=False) if sys.stdout.isatty() else Console(width=120, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else 120, highlight=False, emoji=False)
 
 
 class Progress:

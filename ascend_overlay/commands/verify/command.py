@@ -11,10 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ascend_overlay import __version__, settings, versions
+from ascend_overlay import __version__, availability, settings, versions
 from ascend_overlay.commands.json_output import Write
 from ascend_overlay.errors import ConfigError
-from ascend_overlay.npu import availability
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -18,7 +18,7 @@ from ascend_overlay import settings as settings_module
 from ascend_overlay.commands.verify.numbers import compare
 from ascend_overlay.commands.verify.operators import SLACK, Device
 from ascend_overlay.commands.verify.outcome import Outcome
-from ascend_overlay.errors import OverlayError, VersionError
+from ascend_overlay.errors import OverlayError, RuledOutError, VersionError
 from ascend_overlay.npu import tracing
 from ascend_overlay.npu.case import LayerCase
 from ascend_overlay.npu.genuine.meta import flat
@@ -58,7 +58,7 @@ def run(cases: Sequence[LayerCase], device: Device | None = None) -> Iterator[Ou
                         for index in mine:
                             if not there[index].skipped:
                                 _compare(cases[index], there[index], stock[index])
-        except VersionError as error:
+        except (VersionError, RuledOutError) as error:
             for outcome in found:
                 outcome.skipped = str(error)
         except OverlayError as error:

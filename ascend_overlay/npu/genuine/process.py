@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import ascend_overlay
+from ascend_overlay import availability
 from ascend_overlay.errors import ConfigError
-from ascend_overlay.npu import availability
 from ascend_overlay.npu.genuine import stand_in
 from ascend_overlay.npu.genuine.source import TorchNpu
 

@@ -17,9 +17,8 @@ from pathlib import Path
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from ascend_overlay import versions
+from ascend_overlay import availability, versions
 from ascend_overlay.errors import ConfigError
-from ascend_overlay.npu import availability
 
 _PATIENCE = 900
 """Seconds for the download of a wheel."""

@@ -15,8 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ascend_overlay.availability import AUTOLOAD
 from ascend_overlay.errors import ConfigError
-from ascend_overlay.npu.availability import AUTOLOAD
 
 LIBRARIES_VARIABLE = "CANN_STAND_IN"
 """Names the folder of the stand-ins to `import_torch_npu`; not set where CANN is."""

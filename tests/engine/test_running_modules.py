@@ -1,0 +1,111 @@
+"""A module that is run as the program, by `python -m NAME`, is patched before its work begins."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from ascend_overlay.places import running
+
+PLUGIN = """
+    from ascend_overlay import Overlay
+    from ascend_overlay.hooks import hookimpl
+    one = Overlay("one", reason="a test")
+    @one.replace("vllm.tool:greet")
+    def greet(): return "ours"
+    @one.wrap("vllm.tool:Thing.greet")
+    def around(wrapped, instance, args, kwargs): return f"<{wrapped()}>"
+    one.attribute("vllm.tool:LIMIT", 2)
+    @hookimpl
+    def ascend_overlay_overlays(): return [one]
+"""
+TOOL = """
+    import sys
+    def greet(): return "stock"
+    class Thing:
+        def greet(self): return "stock"
+    LIMIT = 1
+"""
+WORK = """
+        import ascend_overlay
+        print(greet(), Thing().greet(), LIMIT)
+        for entry in ascend_overlay.ledger().of("one"):
+            print(entry.state, *entry.stale)
+        import vllm.tool
+        print(vllm.tool.greet(), vllm.tool is sys.modules["__main__"])
+        ascend_overlay.disable()
+        print(greet(), Thing().greet(), LIMIT, vllm.tool.greet())
+"""
+MET = ["ours <stock> 2", "applied", "applied", "applied", "ours False", "stock stock 1 stock"]
+
+
+def run(site: Any) -> list[str]:
+    command = [sys.executable, "-m", "ascend_overlay", "run", "--load", "plug", "--only", "one"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site.folder), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        [*command, sys.executable, "-m", "vllm.tool"], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("test", ['if __name__ == "__main__":', "if '__main__' == __name__:"])
+def test_a_module_that_is_run_is_patched_and_put_back(site: Any, test: str) -> None:
+    site.vllm("0.32.0", {"vllm/tool.py": f"{TOOL}    {test}{WORK}"})
+    site.write({"plug.py": PLUGIN})
+    assert run(site) == MET
+
+
+def test_a_module_that_does_not_say_where_its_work_begins_is_said_to_be_missed(site: Any) -> None:
+    work = """
+        import ascend_overlay, vllm.tool
+        print(greet(), vllm.tool.greet())
+        for entry in ascend_overlay.ledger().of("one"):
+            print(entry.state, *entry.stale)
+"""
+    site.vllm("0.32.0", {"vllm/tool.py": f"{TOOL}    if sys.modules['__main__'].__dict__ is globals():{work}"})
+    site.write({"plug.py": PLUGIN})
+    first, *rest = run(site)
+    assert first == "stock ours"
+    assert all("the program runs this module as __main__" in line for line in rest) and len(rest) == 3
+
+
+@pytest.mark.parametrize(
+    ("source", "where"),
+    [
+        ('x = 1\nif __name__ == "__main__":\n    x = 2\n', 1),
+        ('if "__main__" == __name__: pass\n', 0),
+        ('if __name__ != "__main__":\n    pass\n', None),
+        ('if __name__ == "other":\n    pass\n', None),
+        ('def f():\n    if __name__ == "__main__": pass\n', None),
+        ("x = 1\n", None),
+    ],
+)
+def test_where_the_work_of_a_module_begins(source: str, where: int | None) -> None:
+    code = compile(source, "tool.py", "exec")
+
+    class Loader:
+        def get_source(self, name: str) -> str:
+            return source
+
+    made = running.prepared(code, Loader(), "tool", f"{__name__}:seen")
+    assert (made is code) == (where is None)
+    assert made.co_filename == "tool.py"
+    found = [index for index, node in enumerate(ast.parse(source).body) if running._asks_whether_it_is_main(node)]
+    assert found == ([] if where is None else [where])
+
+
+class _NoSource:
+    def get_source(self, name: str) -> None:
+        return None
+
+
+@pytest.mark.parametrize("loader", [object(), _NoSource()])
+def test_a_module_without_source_runs_as_it_is(loader: Any) -> None:
+    code = compile("x = 1", "tool.py", "exec")
+    assert running.prepared(code, loader, "tool", "a:b") is code
