@@ -194,7 +194,8 @@ class Patcher:
             _follow(swaps)
             # A module that was imported just now has seldom given anything away, and looking for it takes a while.
             wanted = [swap for swap in swaps if late or turn or swap.shared]
-            rebind_everywhere(wanted, [*slots, *(applied for item in on_behalf_of for applied in item.done)])
+            done = [applied for item in on_behalf_of for applied in item.done]
+            rebind_everywhere(wanted, [*slots, *done, *self._aside])
             again = [self._settle(swap, slots, credit) for swap in wanted]
             if not any(again):
                 break
