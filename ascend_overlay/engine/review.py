@@ -17,7 +17,8 @@ from ascend_overlay.ledgers.entries import AROUND, COVERING, IN_FORCE, OTHER_COD
 from ascend_overlay.places import foreign, importing
 from ascend_overlay.places.bindings import rebindable
 from ascend_overlay.places.holders import member_name
-from ascend_overlay.places.slots import Attribute, Slot
+from ascend_overlay.places.slots import Slot
+from ascend_overlay.places.storages import Attribute
 
 
 class Review:
@@ -49,7 +50,7 @@ class Review:
                 slot.take_back()
             touched = [slot for slot in self._patcher.slots if not slot.is_met() and (slot.mend() or slot.fold())]
             if touched:
-                self._patcher.sweep(touched, late=True, on_behalf_of=[])
+                self._patcher.sweeper.sweep(touched, late=True, on_behalf_of=[])
             stale = {id(slot): slot for slot in self._patcher.slots if _is_put_back(slot)}
             again = [item for item in self._state.items() if _is_on(item, stale) or _is_of_an_earlier_module(item)]
         if again:

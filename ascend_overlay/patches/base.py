@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 from ascend_overlay.conditions import Condition
 from ascend_overlay.errors import TargetError, did_you_mean
-from ascend_overlay.places.slots import Change, Slot, Slots
+from ascend_overlay.places.slots import Slot, Slots
+from ascend_overlay.places.storeys import Change
 from ascend_overlay.places.target import Place, Target, find, lookup, require, spoken, written
 from ascend_overlay.source.absence import absent
 from ascend_overlay.source.modules import locate

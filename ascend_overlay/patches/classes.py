@@ -15,7 +15,7 @@ from ascend_overlay.patches.names import Decision, refuse_second
 from ascend_overlay.places import pydantic_models
 from ascend_overlay.places.embedded import Embedded
 from ascend_overlay.places.homes import homes_of
-from ascend_overlay.places.slots import Attribute, Item, Storage
+from ascend_overlay.places.storages import Attribute, Item, Storage
 from ascend_overlay.places.target import MISSING, Target
 
 # vLLM's own seam for layers: CustomOp and PluggableLayer look up the name of the class they are asked for here.

@@ -18,7 +18,8 @@ from ascend_overlay.places import declared
 from ascend_overlay.places.bindings import rebindable
 from ascend_overlay.places.functions import Redirection, dressed_like, function_of, twin
 from ascend_overlay.places.homes import homes_of, parts_of
-from ascend_overlay.places.slots import Change, Slot
+from ascend_overlay.places.slots import Slot
+from ascend_overlay.places.storeys import Change
 from ascend_overlay.places.target import MISSING, Place, Target, find
 from ascend_overlay.places.type_slots import storage
 

@@ -13,7 +13,8 @@ from ascend_overlay.errors import TargetError
 from ascend_overlay.patches import values
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, check_class, loaded, mapping_at, shown
 from ascend_overlay.patches.names import Decision, refuse_second
-from ascend_overlay.places.slots import Change, Item
+from ascend_overlay.places.storages import Item
+from ascend_overlay.places.storeys import Change
 from ascend_overlay.places.target import MISSING, Target
 
 MODEL_REGISTRY = "vllm.model_executor.models.registry:ModelRegistry"

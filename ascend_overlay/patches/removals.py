@@ -15,7 +15,8 @@ from ascend_overlay.patches import containers
 from ascend_overlay.patches.base import Applied, Context, Patch, loaded, mapping_at, shown
 from ascend_overlay.patches.entries import NOT_GIVEN
 from ascend_overlay.patches.names import Decision, refuse_second
-from ascend_overlay.places.slots import Item, Slot
+from ascend_overlay.places.slots import Slot
+from ascend_overlay.places.storages import Item
 from ascend_overlay.places.target import MISSING, Place, Target, find
 from ascend_overlay.places.type_slots import storage
 
