@@ -46,7 +46,9 @@ class Review:
         where a change that was there before ours, or went around ours, has been taken back.
         """
         with self._state.lock.held():
-            for slot in self._patcher.covered:
+            covered = self._patcher.covered
+            covered[:] = [slot for slot in covered if not self._patcher.slots.has(slot.storage)]
+            for slot in covered:
                 slot.take_back()
             touched = [slot for slot in self._patcher.slots if not slot.is_met() and (slot.mend() or slot.fold())]
             if touched:

@@ -298,6 +298,10 @@ class Slots:
     def __iter__(self) -> Iterator[Slot]:
         return iter(list(self._slots.values()))
 
+    def has(self, storage: Storage) -> bool:
+        """Tell whether a place has a slot."""
+        return _key(storage) in self._slots
+
     def at(self, storage: Storage) -> Slot:
         """Return the slot of a place.
 
