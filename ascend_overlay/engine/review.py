@@ -50,7 +50,7 @@ class Review:
             covered[:] = [slot for slot in covered if not self._patcher.slots.has(slot.storage)]
             for slot in covered:
                 slot.take_back()
-            touched = [slot for slot in self._patcher.slots if not slot.is_met() and (slot.mend() or slot.fold())]
+            touched = [slot for slot in self._patcher.slots if not slot.is_met() and (slot.fold() or slot.mend())]
             if touched:
                 self._patcher.sweeper.sweep(touched, late=True, on_behalf_of=[])
             stale = {id(slot): slot for slot in self._patcher.slots if _is_put_back(slot)}
