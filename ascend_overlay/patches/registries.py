@@ -13,6 +13,7 @@ from ascend_overlay.errors import TargetError
 from ascend_overlay.patches import values
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, check_class, loaded, mapping_at, shown
 from ascend_overlay.patches.names import Decision, refuse_second
+from ascend_overlay.patches.reach import led_elsewhere
 from ascend_overlay.places.storages import Item
 from ascend_overlay.places.storeys import Change
 from ascend_overlay.places.target import MISSING, Target
@@ -54,6 +55,9 @@ class SetItem(Patch):
             applied.notes.append(f"in place of {shown(slot.original)}")
         change = Decision(rank=context.rank, whose=context.whose, new=implementation, borrowed=True)
         applied.change(slot, change)
+
+    def effect(self, applied: Applied) -> str | None:
+        return led_elsewhere(self.target, applied)
 
     def describe(self) -> str:
         return f"[{self.item!r}] = {shown(self.value)}"

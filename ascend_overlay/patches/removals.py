@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import enum
 import functools
 import sys
 from collections.abc import Mapping, MutableMapping, MutableSequence, MutableSet
@@ -15,6 +16,7 @@ from ascend_overlay.patches import containers
 from ascend_overlay.patches.base import Applied, Context, Patch, loaded, mapping_at, shown
 from ascend_overlay.patches.entries import NOT_GIVEN
 from ascend_overlay.patches.names import Decision, refuse_second
+from ascend_overlay.places import declared
 from ascend_overlay.places.slots import Slot
 from ascend_overlay.places.storages import Item
 from ascend_overlay.places.target import MISSING, Place, Target, find
@@ -82,6 +84,16 @@ class Remove(Patch):
     def _remove_attribute(self, place: Place, context: Context, applied: Applied) -> None:
         if not place.own:
             raise TargetError(self._inherited_from(place))
+        if isinstance(place.owner, enum.EnumMeta) and place.name in place.owner.__members__:
+            raise TargetError(
+                f"{self.target} is a member of an enumeration, which would keep it under its value and in its list; "
+                f"patch what reads it, or use overlay.wrap on {place.owner.__qualname__}._missing_."
+            )
+        if isinstance(place.owner, type) and place.name in (declared.fields_of(place.owner) or {}):
+            raise TargetError(
+                f"{self.target} is a declared field of a {declared.kind_of(place.owner)}, and its constructor goes on to "
+                f"take it; give it another default with overlay.field."
+            )
         slot = context.slots.at(storage(place.owner, place.name))
         refuse_second(slot, self.target, context)
         if slot.wrappers:
