@@ -47,7 +47,7 @@ class Review:
         with self._state.lock.held():
             for slot in self._patcher.covered:
                 slot.take_back()
-            touched = [slot for slot in self._patcher.slots if not slot.is_met() and (slot.mend() or slot.fold())]
+            touched = [slot for slot in self._patcher.slots if not slot.is_met() and (slot.fold() or slot.mend())]
             if touched:
                 self._patcher.sweep(touched, late=True, on_behalf_of=[])
             stale = {id(slot): slot for slot in self._patcher.slots if _is_put_back(slot)}
