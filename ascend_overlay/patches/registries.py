@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.errors import TargetError
-from ascend_overlay.patches import values
+from ascend_overlay.patches import containers, values
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, check_class, loaded, mapping_at, shown
 from ascend_overlay.patches.names import Decision, refuse_second
 from ascend_overlay.patches.reach import led_elsewhere
@@ -49,7 +49,7 @@ class SetItem(Patch):
         if not self.as_is:
             values.refuse_quoted(self.key, implementation, beside=(value for value in mapping.values()))
         applied.seam = "registry entry"
-        slot = context.slots.at(Item(mapping, self.item))
+        slot = context.slots.at(containers.Answered(mapping, self.item, module))
         refuse_second(slot, self.key, context)
         if slot.original is not MISSING:
             applied.notes.append(f"in place of {shown(slot.original)}")
