@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from types import ModuleType
@@ -107,6 +108,12 @@ def shown(value: Any) -> str:
         return f"{value.__module__}:{name}"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def what_is(value: Any) -> str:
+    """Return what sort of thing `value` is, with its article."""
+    name = "function" if inspect.isroutine(value) else type(value).__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 class Context:

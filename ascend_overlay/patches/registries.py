@@ -45,7 +45,10 @@ class SetItem(Patch):
         mapping = mapping_at(module, Target.parse(self.target))
         if not isinstance(mapping, MutableMapping):
             kind = "cannot be changed" if isinstance(mapping, Mapping) else f"is a {type(mapping).__name__}"
-            raise TargetError(f"the target {self.target} {kind}, so no entry of it can be set; name a mutable mapping.")
+            hint = " To enter something in it, use overlay.entry." if isinstance(mapping, (list, set, tuple)) else ""
+            raise TargetError(
+                f"the target {self.target} {kind}, so no entry of it can be set; name a mutable mapping.{hint}"
+            )
         if not self.as_is:
             values.refuse_quoted(self.key, implementation, beside=(value for value in mapping.values()))
         applied.seam = "registry entry"
