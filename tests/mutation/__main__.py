@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from .mutants import Mutant, mutants
+from .mutants import Mutant, compiles, mutants
 from .trial import GROUPS, LAST, ROOMS, ROOT, Trial
 
 EQUIVALENT = Path(__file__).with_name("equivalent.txt")
@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     total = len(chosen)
     if options.count is not None:
         chosen = random.Random(options.seed).sample(chosen, min(options.count, total))
+    chosen = [mutant for mutant in chosen if compiles(mutant, (ROOT / mutant.file).read_text(encoding="utf-8"))]
     if options.list:
         for mutant in chosen:
             print(_name(mutant))

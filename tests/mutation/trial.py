@@ -118,7 +118,7 @@ class Trial:
 
     def _found_by(self, mutant: Mutant) -> str | None:
         near = self._near(mutant)
-        by = self._failed(near, 60.0 + 3 * sum(map(self._lines.seconds.__getitem__, near))) if near else None
+        by = self._failed(near, 20.0 + 2 * sum(map(self._lines.seconds.__getitem__, near))) if near else None
         return by or (self._failed(self._last, 900.0) if self._last else None)
 
     def _near(self, mutant: Mutant) -> list[str]:
