@@ -31,6 +31,15 @@ def test_and_or_not(a: Condition, b: Condition) -> None:
     assert (~(a & b)).holds() is (~a | ~b).holds()
 
 
+@pytest.mark.parametrize(
+    "combine", [lambda a: ~a, lambda a: a & YES, lambda a: YES & a, lambda a: a | YES, lambda a: NO | a]
+)
+def test_what_is_combined_is_asked_when_its_parts_can_be(combine: Any) -> None:
+    for part, kind in ((platform("npu"), (False, True)), (role("worker"), (True, False)), (NO, (False, False))):
+        combined = combine(part)
+        assert (combined.by_role, combined.late) == kind, combined.text
+
+
 def test_the_reason_is_a_phrase() -> None:
     assert YES.why_not() is None
     assert NO.why_not() == "not so that it is not so"
