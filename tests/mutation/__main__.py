@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--count", type=int, help="how many, chosen at random; default: all")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--after", type=int, default=0, metavar="N", help="go on after so many of them")
     parser.add_argument("--only", action="append", default=[], metavar="FILE[:LINE]", help="may be given several times")
     parser.add_argument("--tests", action="append", metavar="PATH", help="other tests than all those that belong")
     parser.add_argument("--within", type=float, default=30.0, help="seconds of tests that are run over one fault")
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.count is not None:
         chosen = random.Random(options.seed).sample(chosen, min(options.count, total))
     chosen = [mutant for mutant in chosen if compiles(mutant, (ROOT / mutant.file).read_text(encoding="utf-8"))]
+    chosen = chosen[options.after :]
     if options.list:
         for mutant in chosen:
             print(_name(mutant))

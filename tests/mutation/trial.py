@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,7 @@ class Trial:
         self._failing: list[str] = []
         self._lines = Lines({})
         self._count = 0
+        self._finders: Counter[str] = Counter()
         for module in _PRELOADED:
             importlib.import_module(module)
         shutil.copytree(ROOT / "ascend_overlay", folder / "ascend_overlay", ignore=_LEFT_OUT)
@@ -114,6 +116,8 @@ class Trial:
         finally:
             path.write_text(source, encoding="utf-8")
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        if by is not None:
+            self._finders[by.partition("[")[0]] += 1
         return Outcome(by is not None, by or "", time.perf_counter() - started)
 
     def _found_by(self, mutant: Mutant) -> str | None:
@@ -122,10 +126,14 @@ class Trial:
         return by or (self._failed(self._last, 900.0) if self._last else None)
 
     def _near(self, mutant: Mutant) -> list[str]:
-        """Return the tests that come by, as many as can be run in the time that is given."""
+        """Return the tests that come by, as many as can be run in the time that is given.
+
+        Those that have found other faults before are asked first.
+        """
         chosen, seconds = [], 0.0
         source = (ROOT / mutant.file).read_text(encoding="utf-8")
-        for test in self._lines.tests_of(mutant.file, source, mutant.line):
+        tests = self._lines.tests_of(mutant.file, source, mutant.line)
+        for test in sorted(tests, key=lambda test: -self._finders[test.partition("[")[0]]):
             seconds += self._lines.seconds[test]
             if chosen and seconds > self._within:
                 break
