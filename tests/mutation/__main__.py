@@ -74,13 +74,14 @@ def _chosen(only: Sequence[str]) -> list[Mutant]:
     wanted = [entry.partition(":") for entry in only]
     none = _equivalent()
     files = sorted(path.relative_to(ROOT).as_posix() for room in ROOMS for path in (ROOT / room).rglob("*.py"))
-    return [
+    found = [
         mutant
         for file in files
         if not wanted or any(file == name for name, _, _ in wanted)
         for mutant in mutants(file, (ROOT / file).read_text(encoding="utf-8"))
-        if _key(mutant) not in none and (not wanted or any(file == name and line in ("", str(mutant.line)) for name, _, line in wanted))
+        if not wanted or any(file == name and line in ("", str(mutant.line)) for name, _, line in wanted)
     ]
+    return [mutant for mutant in found if _key(mutant) not in none]
 
 
 def _equivalent() -> set[str]:

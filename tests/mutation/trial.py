@@ -18,13 +18,19 @@ from .mutants import Mutant
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("ascend_overlay/places", "ascend_overlay/patches", "ascend_overlay/engine")
-GROUPS = ("tests/engine", "tests/patches", "tests/hooks")
+GROUPS = ("tests/engine", "tests/patches")
 """The tests that look at places/, patches/ and engine/ in their own process."""
 
-LAST = ("tests/histories",)
+LAST = (
+    "tests/hooks",
+    "tests/engine/test_process_roles.py",
+    "tests/engine/test_random_sequences.py",
+    "tests/engine/test_interruptions.py",
+    "tests/histories",
+)
 """Tests that look in processes of their own; they are tried where the others have found nothing."""
 
-_FEW = 8
+_FEW = 5
 _MARKS = "not vllm and not e2e and not grid"
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.egg-info")
 _PRELOADED = ("pytest", "hypothesis", "pydantic", "msgspec", "wrapt", "concurrent.futures", "email", "asyncio")
@@ -87,12 +93,16 @@ class Trial:
         return self._failing
 
     def _record(self, place: Path) -> None:
-        sources = {path: path.read_text(encoding="utf-8") for room in ROOMS for path in (self.folder / room).glob("*.py")}
+        sources = {
+            path: path.read_text(encoding="utf-8") for room in ROOMS for path in (self.folder / room).glob("*.py")
+        }
         for path, source in sources.items():
             if "from __future__" in source:
                 name = path.relative_to(self.folder).as_posix()
                 path.write_text(marked(name, source), encoding="utf-8")
-        code, said = self._run(["-p", "tests.mutation.lines", *self._tests], 3600.0, {PLACE: str(place), FEW: str(_FEW)})
+        code, said = self._run(
+            ["-p", "tests.mutation.lines", *self._tests], 3600.0, {PLACE: str(place), FEW: str(_FEW)}
+        )
         for path, source in sources.items():
             path.write_text(source, encoding="utf-8")
         if code not in (0, 1):
@@ -173,7 +183,9 @@ class Trial:
             os.dup2(output, 1)
             os.dup2(output, 2)
             os.chdir(self.folder)
-            os.environ.update(more, PYTHONPATH=str(self.folder), OMP_NUM_THREADS="1", HISTORIES="60", INTERRUPTIONS="40")
+            os.environ.update(
+                more, PYTHONPATH=str(self.folder), OMP_NUM_THREADS="1", HISTORIES="60", INTERRUPTIONS="40"
+            )
             if not more:
                 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
                 sys.dont_write_bytecode = True
