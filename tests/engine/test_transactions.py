@@ -263,8 +263,9 @@ def test_unexpected_exception_in_an_implementation_names_the_overlay(offer: Any,
     overlay.replace("first:run", "broken:run")
     importlib.import_module("first")
     offer(overlay)
-    with pytest.raises(OverlayError, match=r"overlay 'one'.*first:run.*ZeroDivisionError: oops"):
+    with pytest.raises(OverlayError, match=r"overlay 'one'.*first:run.*ZeroDivisionError: oops") as raised:
         ascend_overlay.enable()
+    assert isinstance(raised.value.__cause__, ZeroDivisionError)
 
 
 def test_propagate_false_leaves_the_environment_alone(offer: Any) -> None:
@@ -287,3 +288,28 @@ def test_after_disable_the_automatic_ways_in_stay_out(offer: Any, monkeypatch: p
     assert run("first") == "stock"
     ascend_overlay.enable()
     assert run("first") == "<stock>"
+
+
+@pytest.mark.parametrize("call", ["enable", "disable"])
+def test_the_ledger_finishes_what_was_interrupted(
+    offer: Any, engine: Any, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    importlib.import_module("first")
+    offer(overlay_of("one", "first:run"))
+    if call == "disable":
+        ascend_overlay.enable()
+    write = engine.journal.write
+    interruptions = [KeyboardInterrupt] * (2 if call == "enable" else 1)
+
+    def interrupted() -> None:
+        if interruptions:
+            raise interruptions.pop()
+        write()
+
+    monkeypatch.setattr(engine.journal, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(ascend_overlay, call)()
+    assert not interruptions and (engine._state.begun or engine._state.leaving)
+    assert {entry.state for entry in ascend_overlay.ledger()} == {"reverted"}
+    assert run("first") == "stock" and not engine._propagation.active
+    assert engine._state.begun is None and engine._state.leaving is None
