@@ -303,7 +303,11 @@ def test_a_function_that_has_another_name_does_not_lead_elsewhere(offer: Any, si
     overlay.wrap("alias:Thing.first")(lambda wrapped, instance, args, kwargs: f"<{wrapped(*args, **kwargs)}>")
     offer(overlay)
     ascend_overlay.enable()
-    assert (alias.Thing().first(), alias.Thing().second(), next(iter(alias.KEYS))(None)) == ("<stock>", "stock", "stock")
+    assert (alias.Thing().first(), alias.Thing().second(), next(iter(alias.KEYS))(None)) == (
+        "<stock>",
+        "stock",
+        "stock",
+    )
     (entry,) = ascend_overlay.ledger()
     assert any("alias.Thing.second" in text for text in entry.stale)
     assert any("a key of alias.KEYS" in text for text in entry.stale)
