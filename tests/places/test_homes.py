@@ -65,7 +65,7 @@ REACHED: dict[str, tuple[Callable[[Any], Any], set[str]]] = {
     "itself": (lambda m: m.recursive, {"recursive"}),
     "a function inside": (lambda m: m.nested, {"helper", "deeper", "TABLE", "VALUE"}),
     "a decorated one": (lambda m: m.dressed, {"helper", "deeper", "TABLE", "VALUE"}),
-    "a class": (lambda m: m.Class, {"helper", "deeper", "TABLE", "VALUE"}),
+    "a class": (lambda m: m.Class, {"helper", "deeper", "TABLE", "apart", "VALUE"}),
     "a static method": (lambda m: vars(m.Class)["static"], {"apart", "VALUE"}),
     "a class method": (lambda m: vars(m.Class)["of_class"], {"apart", "VALUE"}),
     "a property": (lambda m: vars(m.Class)["value"], {"VALUE"}),
