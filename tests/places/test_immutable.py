@@ -104,7 +104,7 @@ def test_what_nobody_holds_is_forgotten() -> None:
     before, marked = count(), Marked()
     kept = immutable.rebuilt((old, 1), exchange(old, marked))
     inner = immutable.rebuilt((old, 2), exchange(old, marked))
-    outer = immutable.rebuilt((old, (old, 2)), lambda value, _: inner if type(value) is tuple else value)
+    outer = immutable.rebuilt((old, (old, 2)), lambda value, _, inner=inner: inner if type(value) is tuple else value)
     immutable.forget_unheld()
     assert count() == before + 3 and outer[1] is inner
     del inner
