@@ -18,7 +18,7 @@ from .mutants import Mutant
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("ascend_overlay/places", "ascend_overlay/patches", "ascend_overlay/engine")
-GROUPS = ("tests/engine", "tests/patches")
+GROUPS = ("tests/places", "tests/engine", "tests/patches")
 """The tests that look at places/, patches/ and engine/ in their own process."""
 
 LAST = (
