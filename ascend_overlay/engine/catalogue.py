@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from ascend_overlay.engine import plan
@@ -65,10 +65,10 @@ class Catalogue:
         """Tell whether the program itself handed the overlay `name` over."""
         return name in self._contributed and self._contributed[name][1] == GIVEN
 
-    def forget_given(self, names: Iterable[str]) -> None:
-        """Forget overlays that the program handed over."""
-        for name in names:
-            if self.is_given(name):
+    def forget_given(self, enabled: Container[str]) -> None:
+        """Forget overlays that the program handed over, except for those that are enabled."""
+        for name in self.overlays:
+            if self.is_given(name) and name not in enabled:
                 del self._contributed[name]
 
     def plugin_entries(self) -> list[Entry]:

@@ -159,6 +159,7 @@ class Engine:
             settings_module.use(joined)
             self._review.mend()
             unfinished = self._enable_new(begun, settings)
+            self._catalogue.forget_given(self._state.units)
             if propagate:
                 self._propagate(joined)
             self._hook_exit()
@@ -274,7 +275,7 @@ class Engine:
             self.journal.folder = LedgerFolder(left.ledger) if left.ledger else None
             if self._propagation.active:
                 self._propagate(left)
-        self._catalogue.forget_given(gone)
+        self._catalogue.forget_given(self._state.units)
         self._state.leaving = None
         return errors
 
@@ -314,7 +315,7 @@ class Engine:
             self._revive([self._state.units[name] for name in begun.displaced if name in self._state.units])
             self.journal.write()
             self.journal.folder = begun.folder
-            self._catalogue.forget_given(begun.names)
+            self._catalogue.forget_given(self._state.units)
             self._state.begun = None
 
     def _revive(self, units: Sequence[Unit]) -> None:

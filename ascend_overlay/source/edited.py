@@ -108,12 +108,12 @@ def _only(source: FunctionSource, definition: ast.AST, change: Change) -> Match:
         hint = " An f-string says it: find the whole string." if in_string(definition, change.find) else ""
         raise CannotEdit(f"nothing in it says what `find` says, `{_head(change.find)}`.{hint}{listed}")
     numbers = sorted({match.first for match in found})
-    listed = [numbered(number, lines[number - 1]) for number in numbers[:_LISTED]]
+    places = [numbered(number, lines[number - 1]) for number in numbers[:_LISTED]]
     if len(numbers) > _LISTED:
-        listed.append(f"  and in {len(numbers) - _LISTED} lines more")
+        places.append(f"  and in {len(numbers) - _LISTED} lines more")
     raise CannotEdit(
         f"`find`, `{_head(change.find)}`, is found {len(found)} times; take more of the lines around the one that you "
-        f"mean. In {source.file}:\n" + "\n".join(listed)
+        f"mean. In {source.file}:\n" + "\n".join(places)
     )
 
 

@@ -13,7 +13,7 @@ import ascend_overlay
 from ascend_overlay import Overlay
 from ascend_overlay.api import enter_role
 from ascend_overlay.conditions import Condition, distribution, env, platform, predicate, role
-from ascend_overlay.errors import ConfigError
+from ascend_overlay.errors import ConfigError, RuledOutError
 
 YES, NO = predicate(lambda: True, "it is so"), predicate(lambda: False, "it is not so")
 
@@ -29,6 +29,15 @@ def test_and_or_not(a: Condition, b: Condition) -> None:
     assert (a | b).holds() is (a.holds() or b.holds())
     assert (~a).holds() is not a.holds()
     assert (~(a & b)).holds() is (~a | ~b).holds()
+
+
+@pytest.mark.parametrize(
+    "combine", [lambda a: ~a, lambda a: a & YES, lambda a: YES & a, lambda a: a | YES, lambda a: NO | a]
+)
+def test_what_is_combined_is_asked_when_its_parts_can_be(combine: Any) -> None:
+    for part, kind in ((platform("npu"), (False, True)), (role("worker"), (True, False)), (NO, (False, False))):
+        combined = combine(part)
+        assert (combined.by_role, combined.late) == kind, combined.text
 
 
 def test_the_reason_is_a_phrase() -> None:
@@ -138,3 +147,56 @@ def test_role_that_is_entered_later(offer: Any, monkeypatch: pytest.MonkeyPatch)
     states = {entry.overlay: entry.state for entry in ascend_overlay.ledger()}
     assert states == {"only_main": "skipped", "core": "applied"}
     assert ascend_overlay.ledger().process["roles"] == ["engine_core", "main"]
+
+
+def conditional(overall: Condition | None, *of_patches: Condition | None) -> Overlay:
+    overlay = Overlay("one", reason="a test", when=overall)
+    for name, when in zip(("run", "other"), of_patches, strict=False):
+        overlay.wrap(f"lib:{name}", when=when)(lambda wrapped, i, args, kwargs: f"<{wrapped()}>")
+    return overlay
+
+
+# the conditions of an overlay, and of its patches -> why none of it applies; None: something does, or may yet
+AS_A_WHOLE = [
+    ((NO, None, None), "not so that it is not so"),
+    ((None, NO, NO), "not so that it is not so"),
+    ((YES, NO, NO), "not so that it is not so"),
+    ((None, YES, NO), None),
+    ((None, NO, YES), None),
+    ((None, NO, role("worker")), None),
+    ((role("worker"), NO, NO), None),
+    ((None, NO, platform("npu")), None),
+    ((YES, None, None), None),
+]
+
+
+@pytest.mark.parametrize(("conditions", "why"), AS_A_WHOLE)
+def test_who_is_asked_for_by_name_and_stays_off_is_an_error(
+    offer: Any, conditions: tuple[Condition | None, ...], why: str | None
+) -> None:
+    offer(conditional(*conditions))
+    if why is None:
+        ascend_overlay.enable(only=["one"])
+        return
+    with pytest.raises(RuledOutError, match=rf"overlay 'one' .* asked for by name and stays off: {why}\. Leave it out"):
+        ascend_overlay.enable(only=["one"])
+    ascend_overlay.enable()
+    assert {entry.reason for entry in ascend_overlay.ledger().of("one")} == {why}
+
+
+def test_a_veto_of_who_is_asked_for_by_name_is_an_error(offer: Any) -> None:
+    offer(conditional(None, None), select=lambda overlay: "not today")
+    with pytest.raises(RuledOutError, match="stays off: not today"):
+        ascend_overlay.enable(only=["one"])
+
+
+def test_in_a_child_that_is_a_line_in_the_log(
+    offer: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from ascend_overlay import process
+
+    monkeypatch.setattr(process, "_entered", {"worker"})
+    monkeypatch.setattr(process, "role", lambda: "worker")
+    offer(conditional(NO, None))
+    ascend_overlay.enable(only=["one"])
+    assert "asked for by name and stays off: not so that it is not so" in caplog.text

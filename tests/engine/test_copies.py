@@ -294,6 +294,25 @@ def test_method_copied_under_another_name_in_its_class_stays_apart(offer: Any, s
     assert any("alias.Thing.second" in text for text in entry.stale)
 
 
+def test_a_function_that_has_another_name_does_not_lead_elsewhere(offer: Any, site: Any) -> None:
+    """Who holds it by a key keeps it, and is named: the other name is another member."""
+    text = "class Thing:\n    def first(self): return 'stock'\n    second = first\nKEYS = {Thing.first: 1}\n"
+    site.write({"alias.py": text})
+    alias = importlib.import_module("alias")
+    overlay = Overlay("one", reason="a test")
+    overlay.wrap("alias:Thing.first")(lambda wrapped, instance, args, kwargs: f"<{wrapped(*args, **kwargs)}>")
+    offer(overlay)
+    ascend_overlay.enable()
+    assert (alias.Thing().first(), alias.Thing().second(), next(iter(alias.KEYS))(None)) == (
+        "<stock>",
+        "stock",
+        "stock",
+    )
+    (entry,) = ascend_overlay.ledger()
+    assert any("alias.Thing.second" in text for text in entry.stale)
+    assert any("a key of alias.KEYS" in text for text in entry.stale)
+
+
 def test_two_names_of_one_method_are_patched_apart(offer: Any, site: Any) -> None:
     site.write(
         {

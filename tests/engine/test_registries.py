@@ -69,6 +69,7 @@ def test_add(overlay: Overlay, early: bool) -> None:
     overlay.add("lib:Thing.extra", ref("ours:method"))
     lib = load(early)
     assert lib.NEW == 1 and lib.Thing().extra() == "ours" and not hasattr(lib.Base, "extra")
+    assert vars(lib.Thing)["extra"] is importlib.import_module("ours").method
     ascend_overlay.disable()
     assert not hasattr(lib, "NEW") and not hasattr(lib.Thing, "extra")
 
@@ -169,7 +170,8 @@ def test_alias_is_the_real_module(overlay: Overlay, layers: None) -> None:
     assert alias is importlib.import_module("pkg.new.layers") is sys.modules["pkg"].layers
     assert Layer is alias.Layer
     (entry,) = ascend_overlay.ledger()
-    assert entry.state == "applied" and any("something imported pkg.layers" in note for note in entry.notes)
+    assert (entry.state, entry.seam) == ("applied", "import")
+    assert any("something imported pkg.layers" in note for note in entry.notes)
     ascend_overlay.disable()
     assert "pkg.layers" not in sys.modules and not hasattr(sys.modules["pkg"], "layers")
     with pytest.raises(ModuleNotFoundError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -263,8 +264,9 @@ def test_unexpected_exception_in_an_implementation_names_the_overlay(offer: Any,
     overlay.replace("first:run", "broken:run")
     importlib.import_module("first")
     offer(overlay)
-    with pytest.raises(OverlayError, match=r"overlay 'one'.*first:run.*ZeroDivisionError: oops"):
+    with pytest.raises(OverlayError, match=r"overlay 'one'.*first:run.*ZeroDivisionError: oops") as raised:
         ascend_overlay.enable()
+    assert isinstance(raised.value.__cause__, ZeroDivisionError)
 
 
 def test_propagate_false_leaves_the_environment_alone(offer: Any) -> None:
@@ -287,3 +289,80 @@ def test_after_disable_the_automatic_ways_in_stay_out(offer: Any, monkeypatch: p
     assert run("first") == "stock"
     ascend_overlay.enable()
     assert run("first") == "<stock>"
+
+
+@pytest.mark.parametrize("call", ["enable", "disable"])
+def test_the_ledger_finishes_what_was_interrupted(
+    offer: Any, engine: Any, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    importlib.import_module("first")
+    offer(overlay_of("one", "first:run"))
+    if call == "disable":
+        ascend_overlay.enable()
+    write = engine.journal.write
+    interruptions = [KeyboardInterrupt] * (2 if call == "enable" else 1)
+
+    def interrupted() -> None:
+        if interruptions:
+            raise interruptions.pop()
+        write()
+
+    monkeypatch.setattr(engine.journal, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(ascend_overlay, call)()
+    assert not interruptions and (engine._state.begun or engine._state.leaving)
+    assert {entry.state for entry in ascend_overlay.ledger()} == {"reverted"}
+    assert run("first") == "stock" and not engine._propagation.active
+    assert engine._state.begun is None and engine._state.leaving is None
+
+
+STUBBORN = """
+    FROZEN = False
+    class Table(dict):
+        def __setitem__(self, key, value):
+            if FROZEN: raise TypeError("frozen")
+            super().__setitem__(key, value)
+    class Holder:
+        def __setattr__(self, name, value):
+            if FROZEN: raise AttributeError("frozen")
+            super().__setattr__(name, value)
+    table, holder = Table(key=1), Holder()
+    holder.key = 1
+    def run(): return "stock"
+"""
+REFUSING: dict[str, Callable[[Overlay], object]] = {
+    "a mapping": lambda overlay: overlay.item("stubborn:table", "key", 2),
+    "an object": lambda overlay: overlay.attribute("stubborn:holder.key", 2),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSING)
+@pytest.mark.parametrize("strict", [True, False])
+def test_what_refuses_to_be_changed_back_is_told_until_it_is_changed_back(
+    offer: Any, site: Any, kind: str, strict: bool
+) -> None:
+    site.write({"stubborn.py": STUBBORN})
+    stubborn = importlib.import_module("stubborn")
+
+    def values() -> tuple[int, int, str]:
+        return stubborn.table["key"], stubborn.holder.key, stubborn.run()
+
+    overlay = overlay_of("one", "stubborn:run")
+    REFUSING[kind](overlay)
+    offer(overlay)
+    ascend_overlay.enable(strict=strict)
+    changed = (2, 1) if kind == "a mapping" else (1, 2)
+    assert values() == (*changed, "<stock>")
+    stubborn.FROZEN = True
+    for _ in range(2):
+        with pytest.raises(OverlayError) if strict else pytest.warns(RuntimeWarning) as told:
+            ascend_overlay.disable()
+        text = str(told.value if strict else told[0].message)
+        assert "overlay 'one'" in text and "refuses to be changed back" in text and "frozen" in text
+        assert values() == (*changed, "stock")
+        states = [(entry.state, "the next disable() tries again" in entry.reason) for entry in ascend_overlay.ledger()]
+        assert states == [("reverted", False), ("failed", True)]
+    stubborn.FROZEN = False
+    ascend_overlay.disable()
+    assert values() == (1, 1, "stock")
+    assert {entry.state for entry in ascend_overlay.ledger()} == {"reverted"}

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from .mutants import Mutant, mutants
+from .mutants import Mutant, compiles, mutants
 from .trial import GROUPS, LAST, ROOMS, ROOT, Trial
 
 EQUIVALENT = Path(__file__).with_name("equivalent.txt")
@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--count", type=int, help="how many, chosen at random; default: all")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--after", type=int, default=0, metavar="N", help="go on after so many of them")
     parser.add_argument("--only", action="append", default=[], metavar="FILE[:LINE]", help="may be given several times")
     parser.add_argument("--tests", action="append", metavar="PATH", help="other tests than all those that belong")
     parser.add_argument("--within", type=float, default=30.0, help="seconds of tests that are run over one fault")
@@ -40,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     total = len(chosen)
     if options.count is not None:
         chosen = random.Random(options.seed).sample(chosen, min(options.count, total))
+    chosen = [mutant for mutant in chosen if compiles(mutant, (ROOT / mutant.file).read_text(encoding="utf-8"))]
+    chosen = chosen[options.after :]
     if options.list:
         for mutant in chosen:
             print(_name(mutant))
@@ -71,14 +74,14 @@ def _chosen(only: Sequence[str]) -> list[Mutant]:
     wanted = [entry.partition(":") for entry in only]
     none = _equivalent()
     files = sorted(path.relative_to(ROOT).as_posix() for room in ROOMS for path in (ROOT / room).rglob("*.py"))
-    return [
+    found = [
         mutant
         for file in files
         if not wanted or any(file == name for name, _, _ in wanted)
         for mutant in mutants(file, (ROOT / file).read_text(encoding="utf-8"))
-        if _key(mutant) not in none
-        and (not wanted or any(file == name and line in ("", str(mutant.line)) for name, _, line in wanted))
+        if not wanted or any(file == name and line in ("", str(mutant.line)) for name, _, line in wanted)
     ]
+    return [mutant for mutant in found if _key(mutant) not in none]
 
 
 def _equivalent() -> set[str]:

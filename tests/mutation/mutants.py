@@ -50,14 +50,14 @@ class Mutant:
 
 
 def mutants(file: str, source: str) -> list[Mutant]:
-    """Return all faults that a file can have; those that do not compile are left out."""
-    found = dict.fromkeys(_Finder(file, source).found())
-    return [mutant for mutant in found if _compiles(mutant.applied(source))]
+    """Return all faults that a file can have; a few of them do not compile."""
+    return list(dict.fromkeys(_Finder(file, source).found()))
 
 
-def _compiles(source: str) -> bool:
+def compiles(mutant: Mutant, source: str) -> bool:
+    """Tell whether the source with the fault in it is Python."""
     try:
-        compile(source, "<mutant>", "exec")
+        compile(mutant.applied(source), "<mutant>", "exec")
     except SyntaxError:
         return False
     return True

@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,19 @@ from .mutants import Mutant
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("ascend_overlay/places", "ascend_overlay/patches", "ascend_overlay/engine")
-GROUPS = ("tests/engine", "tests/patches", "tests/hooks")
+GROUPS = ("tests/places", "tests/engine", "tests/patches")
 """The tests that look at places/, patches/ and engine/ in their own process."""
 
-LAST = ("tests/histories",)
+LAST = (
+    "tests/hooks",
+    "tests/engine/test_process_roles.py",
+    "tests/engine/test_random_sequences.py",
+    "tests/engine/test_interruptions.py",
+    "tests/histories",
+)
 """Tests that look in processes of their own; they are tried where the others have found nothing."""
 
-_FEW = 8
+_FEW = 5
 _MARKS = "not vllm and not e2e and not grid"
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.egg-info")
 _PRELOADED = ("pytest", "hypothesis", "pydantic", "msgspec", "wrapt", "concurrent.futures", "email", "asyncio")
@@ -62,6 +69,7 @@ class Trial:
         self._failing: list[str] = []
         self._lines = Lines({})
         self._count = 0
+        self._finders: Counter[str] = Counter()
         for module in _PRELOADED:
             importlib.import_module(module)
         shutil.copytree(ROOT / "ascend_overlay", folder / "ascend_overlay", ignore=_LEFT_OUT)
@@ -118,18 +126,24 @@ class Trial:
         finally:
             path.write_text(source, encoding="utf-8")
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        if by is not None:
+            self._finders[by.partition("[")[0]] += 1
         return Outcome(by is not None, by or "", time.perf_counter() - started)
 
     def _found_by(self, mutant: Mutant) -> str | None:
         near = self._near(mutant)
-        by = self._failed(near, 60.0 + 3 * sum(map(self._lines.seconds.__getitem__, near))) if near else None
+        by = self._failed(near, 20.0 + 2 * sum(map(self._lines.seconds.__getitem__, near))) if near else None
         return by or (self._failed(self._last, 900.0) if self._last else None)
 
     def _near(self, mutant: Mutant) -> list[str]:
-        """Return the tests that come by, as many as can be run in the time that is given."""
+        """Return the tests that come by, as many as can be run in the time that is given.
+
+        Those that have found other faults before are asked first.
+        """
         chosen, seconds = [], 0.0
         source = (ROOT / mutant.file).read_text(encoding="utf-8")
-        for test in self._lines.tests_of(mutant.file, source, mutant.line):
+        tests = self._lines.tests_of(mutant.file, source, mutant.line)
+        for test in sorted(tests, key=lambda test: -self._finders[test.partition("[")[0]]):
             seconds += self._lines.seconds[test]
             if chosen and seconds > self._within:
                 break

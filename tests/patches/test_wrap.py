@@ -12,6 +12,7 @@ import pytest
 
 import ascend_overlay
 from ascend_overlay import Overlay
+from ascend_overlay.patches import shells
 
 LIBRARY = """
     import functools
@@ -107,3 +108,55 @@ def test_an_inherited_method_is_looked_up_at_each_call(site: Any, offer: Any) ->
     assert asyncio.run(lib.Derived().coroutine(1)) == 2
     ascend_overlay.enable(only=["base_coroutine"])
     assert asyncio.run(lib.Derived().coroutine(1)) == 3
+
+
+GETTERS = """
+    import functools, operator
+    class Callable:
+        def __call__(self, thing): return thing.size
+    def get(extra, thing): return thing.size
+    class Thing:
+        size = 1
+        by_getter = property(operator.attrgetter("size"))
+        by_partial = property(functools.partial(get, 0))
+        by_object = property(Callable())
+"""
+
+
+@pytest.mark.parametrize("name", ["by_getter", "by_partial", "by_object"])
+def test_the_getter_of_a_property_may_be_anything(site: Any, offer: Any, name: str) -> None:
+    site.write({"lib.py": GETTERS})
+    lib = importlib.import_module("lib")
+    overlay = Overlay("one", reason="a test")
+    overlay.wrap(f"lib:Thing.{name}")(lambda wrapped, instance, args, kwargs: (wrapped(), instance.size))
+    offer(overlay)
+    ascend_overlay.enable()
+    assert getattr(lib.Thing(), name) == (1, 1)
+    ascend_overlay.disable()
+    assert getattr(lib.Thing(), name) == 1
+
+
+def test_a_generator_is_awaited_where_it_was_before(site: Any, offer: Any) -> None:
+    text = "import types\ndef plain(x): yield x\n@types.coroutine\ndef awaited(x): yield x\n"
+    site.write({"lib.py": text})
+    lib = importlib.import_module("lib")
+    overlay = Overlay("one", reason="a test")
+    for name in ("plain", "awaited"):
+        overlay.wrap(f"lib:{name}")(adding)
+    offer(overlay)
+    ascend_overlay.enable()
+    for name in ("plain", "awaited"):
+        made = getattr(lib, name)(1)
+        assert inspect.isawaitable(made) == (name == "awaited") and list(made) == [2]
+
+
+def test_a_wrapper_has_one_link_to_what_it_wraps(site: Any, offer: Any) -> None:
+    site.write({"lib.py": LIBRARY})
+    lib = importlib.import_module("lib")
+    stock = lib.run
+    overlay = Overlay("one", reason="a test")
+    overlay.wrap("lib:run")(adding)
+    offer(overlay)
+    ascend_overlay.enable()
+    link = shells.link_of(lib.run)
+    assert link is not None and link.inner is stock and link.wrapper is adding
