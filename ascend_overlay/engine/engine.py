@@ -156,6 +156,7 @@ class Engine:
             for overlay in given:
                 self._catalogue.give(overlay, enabled=overlay.name in self._state.units)
             begun.names = self._select(settings)
+            self._refuse_grown()
             settings_module.use(joined)
             self._review.mend()
             unfinished = self._enable_new(begun, settings)
@@ -170,6 +171,17 @@ class Engine:
         self._switched_off = False
         self._state.begun = None
         return unfinished
+
+    def _refuse_grown(self) -> None:
+        """See that nothing was declared in an overlay since it was enabled: nobody would apply it."""
+        for unit in self._state.units.values():
+            if more := len(unit.overlay.patches) - len(unit.items):
+                text = f"{more} patch{'es' if more > 1 else ''} more than when it was enabled"
+                self._complaints.complain(
+                    ActivationError(
+                        f"overlay {unit.name!r} ({unit.origin}) has {text}, which would be left out; disable() it first."
+                    )
+                )
 
     def _propagate(self, settings: Settings) -> None:
         """Tell child processes of all that they can have."""

@@ -68,8 +68,8 @@ class Review:
         self.mend()
         if self._complaints.settings.foreign != "error":
             return
-        for item in self._state.items():
-            for text in item.foreign:
+        for item in list(self._state.items()):
+            for text in _what_is_wrong(item):
                 self._complaints.complain(ForeignError(_sentence(item, text)))
 
     def _look_at(self, item: Item) -> None:
@@ -86,7 +86,7 @@ class Review:
             texts.append(self._described(slot, holds, around=around))
         item.foreign = texts
         if displaced:
-            item.entry.state = "displaced"
+            item.entry.state, item.ineffective = "displaced", None
             return
         why = item.patch.effect(item.applied)
         item.entry.state = "applied" if why is None else "without effect"
@@ -104,12 +104,12 @@ class Review:
         return self._seen.setdefault(text, f"{text}; {SEEN}{time.strftime('%H:%M:%S')}")
 
     def _report(self) -> None:
-        """Say once of each change of somebody else's that it is there, and tell the plugins.
+        """Say once of each patch that is covered, gone around or not met why that is so, and tell the plugins.
 
         What a plugin raises is a warning: the ledger is read where nothing may be raised, as at exit.
         """
         for item in list(self._state.items()):
-            for text in item.foreign:
+            for text in _what_is_wrong(item):
                 key = (item.unit.name, item.entry.kind, item.entry.target, text)
                 if key in self._reported:
                     continue
@@ -118,6 +118,13 @@ class Review:
                     logger.warning(_sentence(item, text))
                 for error in self._complaints.told("ascend_overlay_displaced", entry=as_it_is(item)):
                     self._complaints.warn(error)
+
+
+def _what_is_wrong(item: Item) -> list[str]:
+    """Return what somebody else has done to a patch: where it has no slot, all that is known is that it is not met."""
+    if item.entry.state not in IN_FORCE:
+        return []
+    return [*item.foreign, *([f"without effect: {item.ineffective}"] if item.ineffective else [])]
 
 
 def _sentence(item: Item, text: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 import ascend_overlay
 from ascend_overlay import Overlay
-from ascend_overlay.errors import TargetError
+from ascend_overlay.errors import ActivationError, ForeignError, TargetError
 
 LIBRARY = """
     import abc, dataclasses, enum
@@ -97,8 +97,8 @@ def test_a_derived_class_in_its_place_is_no_other(lib: ModuleType, offer: Any, k
 @pytest.mark.parametrize(
     ("target", "why"),
     [
-        ("lib:Color.RED", "member of an enumeration.*_missing_"),
-        ("lib:Row.size", "declared field of a dataclass.*overlay.field"),
+        ("lib:Color.RED", "member of an enumeration.*overlay.wrap"),
+        ("lib:Row.size", "a declared field.*overlay.field"),
     ],
 )
 def test_what_is_declared_cannot_be_removed(lib: ModuleType, offer: Any, target: str, why: str) -> None:
@@ -163,3 +163,36 @@ def test_a_mock_and_two_overlays_in_any_order_end_with_the_world_as_it_was(
         ascend_overlay.ledger()
         assert lib.function is stock, order
         assert lib.function() == "stock"
+
+
+def test_what_has_no_slot_and_is_not_met_any_more_is_logged_once_and_can_be_an_error(
+    site: Any, offer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.write({"listed.py": "NAMES = ['one']\ndef run(): return 'stock'\n"})
+    listed = importlib.import_module("listed")
+    overlay = Overlay("one", reason="a test")
+    overlay.entry("listed:NAMES", "two")
+    overlay.edit("listed:run", find="return 'stock'", put="return 'edited'")
+    offer(overlay)
+    ascend_overlay.enable()
+    listed.NAMES.remove("two")
+    listed.run = lambda: "theirs"
+    for _ in range(2):
+        assert [entry.state for entry in ascend_overlay.ledger()] == ["without effect", "without effect"]
+    said = [record.message for record in caplog.records]
+    assert len(said) == 2 and all("without effect: " in line and "overlay 'one'" in line for line in said)
+    with pytest.raises(ForeignError, match="without effect"):
+        ascend_overlay.enable(foreign="error")
+
+
+def test_a_patch_that_is_declared_after_enabling_is_an_error(lib: ModuleType, engine: Any) -> None:
+    overlay = Overlay("one", reason="a test")
+    overlay.wrap("lib:function")(around)
+    ascend_overlay.enable(overlay, propagate=False)
+    overlay.wrap("lib:Thing.run")(around)
+    with pytest.raises(ActivationError, match="'one'.*has 1 patch more than when it was"):
+        ascend_overlay.enable(overlay, propagate=False)
+    assert lib.function() == "<stock>" and lib.Thing().run() == "stock"
+    ascend_overlay.disable()
+    ascend_overlay.enable(overlay, propagate=False)
+    assert lib.Thing().run() == "<stock>"
