@@ -176,12 +176,9 @@ class Engine:
         """See that nothing was declared in an overlay since it was enabled: nobody would apply it."""
         for unit in self._state.units.values():
             if more := len(unit.overlay.patches) - len(unit.items):
-                text = f"{more} patch{'es' if more > 1 else ''} more than when it was enabled"
-                self._complaints.complain(
-                    ActivationError(
-                        f"overlay {unit.name!r} ({unit.origin}) has {text}, which would be left out; disable() it first."
-                    )
-                )
+                count = f"{more} patch{'es' if more > 1 else ''}"
+                text = f"overlay {unit.name!r} ({unit.origin}) has {count} more than when it was enabled"
+                self._complaints.complain(ActivationError(f"{text}, which would be left out; disable() it first."))
 
     def _propagate(self, settings: Settings) -> None:
         """Tell child processes of all that they can have."""
