@@ -46,7 +46,9 @@ class Review:
         """
         with self._state.lock.held():
             for slot in self._patcher.covered:
-                slot.take_back()
+                # Where the place is changed once more, what is there is there by right.
+                if slot.storage not in self._patcher.slots:
+                    slot.take_back()
             touched = [slot for slot in self._patcher.slots if not slot.is_met() and (slot.fold() or slot.mend())]
             if touched:
                 self._patcher.sweep(touched, late=True, on_behalf_of=[])

@@ -156,7 +156,8 @@ class Accounts:
                 self.owners.setdefault(id(part), []).append(derived)
 
     def _parts_of_record(self, record: Any) -> Iterator[Any]:
-        attributes = getattr(record, "__dict__", None)
+        # A proxy gives out the attributes of what it wraps, which are somebody else's.
+        attributes = None if hasattr(type(record), "__wrapped__") else getattr(record, "__dict__", None)
         if type(attributes) is dict:
             self._holders[id(attributes)] = attributes
             self.owners[id(attributes)] = [record]

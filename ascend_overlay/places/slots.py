@@ -490,6 +490,9 @@ class Slots:
     def __iter__(self) -> Iterator[Slot]:
         return iter(list(self._slots.values()))
 
+    def __contains__(self, storage: Storage) -> bool:
+        return _key(storage) in self._slots
+
     def at(self, storage: Storage) -> Slot:
         """Return the slot of a place.
 
