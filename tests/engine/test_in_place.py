@@ -430,7 +430,6 @@ def test_a_redirected_function_is_compiled_as_a_whole(site: Any, offer: Any, use
 def test_what_is_sent_thrown_and_closed_arrives_in_an_async_generator(site: Any) -> None:
     site.write({"lib.py": LIBRARY})
     lib = importlib.import_module("lib")
-    held = lib.HELD["async_generator"]()
     heard: list[Any] = []
     overlay = Overlay("one", reason="a test")
 
@@ -448,13 +447,13 @@ def test_what_is_sent_thrown_and_closed_arrives_in_an_async_generator(site: Any)
             heard.append("closed")
 
     async def use() -> None:
-        generator = held(3)
+        generator = lib.HELD["async_generator"]()(3)
         assert [await generator.asend(None), await generator.asend("sent")] == [3, 3]
         assert await generator.athrow(ValueError("thrown")) == 3
         assert await anext(generator) == 3
         await generator.aclose()
         assert heard == ["sent", ("thrown",), None, "closed"]
-        generator = held(3)
+        generator = lib.HELD["async_generator"]()(3)
         await anext(generator)
         with pytest.raises(StopAsyncIteration):
             await generator.athrow(ValueError("end"))
