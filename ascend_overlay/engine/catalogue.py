@@ -46,18 +46,27 @@ class Catalogue:
             for overlay in answer:
                 self._add(overlay, origin)
 
-    def give(self, overlay: Overlay, *, enabled: bool) -> None:
+    def give(self, overlay: Overlay, *, enabled: plan.Unit | None) -> None:
         """Take an overlay that the program itself hands over; one that it handed over before gives way.
 
+        Args:
+            overlay: what the program hands over.
+            enabled: what is enabled under its name.
+
         Raises:
-            PluginError: it is no overlay, or its name is taken.
+            PluginError: it is no overlay, or its name is taken, or patches came to it after it was enabled.
         """
         if (error := _unusable([overlay], GIVEN)) is not None:
             raise error
         known = self._contributed.get(overlay.name)
-        if known is not None and known[0] is not overlay and (known[1] != GIVEN or enabled):
+        if known is not None and known[0] is not overlay and (known[1] != GIVEN or enabled is not None):
             whose = "is enabled; disable() it first" if known[1] == GIVEN else f"comes from {known[1]}; rename one"
             raise PluginError(f"the program hands over an overlay {overlay.name!r}, and another of that name {whose}.")
+        if enabled is not None and (late := overlay.patches[len(enabled.items) :]):
+            raise PluginError(
+                f"overlay {overlay.name!r} is enabled and got another patch since, {late[0].kind} of {late[0].target}; "
+                f"disable(only=[{overlay.name!r}]) first, then enable it again."
+            )
         if known is None or known[0] is not overlay:
             self._contributed[overlay.name] = overlay, GIVEN
 

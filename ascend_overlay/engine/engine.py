@@ -153,7 +153,7 @@ class Engine:
             self._complaints.use(settings)
             self._prepare_ledger(joined)
             for overlay in given:
-                self._catalogue.give(overlay, enabled=overlay.name in self._state.units)
+                self._catalogue.give(overlay, enabled=self._state.units.get(overlay.name))
             begun.names = self._select(settings)
             settings_module.use(joined)
             self._review.mend()

@@ -11,7 +11,7 @@ import pytest
 
 import ascend_overlay
 from ascend_overlay import Overlay, settings
-from ascend_overlay.errors import ConfigError, OverlayError, TargetError
+from ascend_overlay.errors import ConfigError, OverlayError, PluginError, TargetError
 
 
 @pytest.fixture(autouse=True)
@@ -287,3 +287,17 @@ def test_after_disable_the_automatic_ways_in_stay_out(offer: Any, monkeypatch: p
     assert run("first") == "stock"
     ascend_overlay.enable()
     assert run("first") == "<stock>"
+
+
+def test_patch_that_comes_to_an_enabled_overlay_is_not_left_out_silently() -> None:
+    overlay = overlay_of("one", "first:run")
+    first, third = importlib.import_module("first"), importlib.import_module("third")
+    ascend_overlay.enable(overlay)
+    ascend_overlay.enable(overlay)
+    overlay.wrap("third:run")(around)
+    with pytest.raises(PluginError, match=r"'one' is enabled and got another patch since, wrap of third:run; disable"):
+        ascend_overlay.enable(overlay)
+    assert (first.run(), third.run(), states("one")) == ("<stock>", "stock", ["applied"])
+    ascend_overlay.disable(only=["one"])
+    with ascend_overlay.enabled(overlay):
+        assert (first.run(), third.run()) == ("<stock>", "<stock>")
