@@ -175,10 +175,10 @@ class Engine:
     def _refuse_grown(self) -> None:
         """See that nothing was declared in an overlay since it was enabled: nobody would apply it."""
         for unit in self._state.units.values():
-            if more := len(unit.overlay.patches) - len(unit.items):
-                count = f"{more} patch{'es' if more > 1 else ''}"
-                text = f"overlay {unit.name!r} ({unit.origin}) has {count} more than when it was enabled"
-                self._complaints.complain(ActivationError(f"{text}, which would be left out; disable() it first."))
+            if late := unit.overlay.patches[len(unit.items) :]:
+                text = f"overlay {unit.name!r} ({unit.origin}) has got another patch since it was enabled"
+                what = f"{late[0].kind} of {late[0].target}, which would be left out"
+                self._complaints.complain(ActivationError(f"{text}, {what}; disable(only=[{unit.name!r}]) first."))
 
     def _propagate(self, settings: Settings) -> None:
         """Tell child processes of all that they can have."""
