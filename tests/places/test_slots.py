@@ -170,9 +170,12 @@ def test_what_they_had_put_there_has_gone(slot: Slot, last: str) -> None:
     assert not slot.fold() and not slot.mend()
     slot.add(known["b"])
     assert not slot.fold()
+    upper = slot.storage.get()
+    slot.swept()
     slot.storage.put(ours)
     assert slot.fold() and len(slot.storeys) == 1 and slot.is_met() and not slot.fold()
     assert slot.storage.get()() == "b(a(stock))"
+    assert any(stray.value is upper for stray in slot.strays), "others may hold it"
     for name in ("b", "a") if last == "a" else ("a", "b"):
         slot.remove(known[name])
     assert slot.storage.get() is stock
@@ -301,3 +304,22 @@ def test_a_place_that_is_left_to_another() -> None:
     assert another is not one and another.original is theirs
     one.remove(change)
     assert module.run is theirs and one.storage.get() is stock
+
+
+def test_the_function_itself_leads_to_the_changes() -> None:
+    def run() -> str:
+        return "stock"
+
+    module: Any = types.ModuleType("lib")
+    module.run = run
+    slot, change = Slot(Attribute(module, "run")), changes()["a"]
+    assert not slot.redirect(slot.storeys[0])
+    slot.add(change)
+    code = run.__code__
+    assert slot.redirect(slot.storeys[0]) and slot.redirect(slot.storeys[0])
+    assert run() == module.run() == "a(stock)" and slot.foreign_code() is None
+    run.__code__ = theirs.__code__
+    assert slot.foreign_code() is theirs.__code__
+    run.__code__ = code
+    slot.remove(change)
+    assert module.run is run and run() == "stock" and run.__code__ is code
