@@ -120,6 +120,21 @@ def _subclass(module: ModuleType) -> type:
     return AscendLayer
 
 
+def _in_place() -> tuple[Any, Any]:
+    """Return a function whose calls are sent on in the function itself, and one that is wrapped by hand."""
+    from ascend_overlay.places.functions import Redirection
+
+    def function(x: Any) -> Any:
+        return x
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return other(*args, **kwargs)
+
+    redirection = Redirection(function)
+    redirection.lead_to(other)
+    return function, wrapper
+
+
 def _by_hand(modules: dict[str, Any]) -> None:
     import wrapt
 
@@ -142,16 +157,18 @@ def _compare(modules: dict[str, Any], *, rounds: int, number: int) -> Iterator[R
         "subclass, method of a derived class": ("_class", "model.forward(1)"),
         "attribute": ("_attribute", "module.read()"),
         "add, method": ("_attribute", "layer.added(1)"),
+        "in the function itself": ("", "in_place(1)"),
         "wrap, function": ("_wrap", "module.function(1)"),
         "wrap, method": ("_wrap", "layer.forward(1)"),
         "wrap, staticmethod": ("_wrap", "module.Layer.static(1)"),
         "wrap, classmethod": ("_wrap", "module.Layer.of_class(1)"),
     }
+    in_place = dict(zip(("ours", "hand"), _in_place(), strict=True))
     for name, (suffix, statement) in cases.items():
-        names = {}
+        names: dict[str, Any] = {}
         for who in ("ours", "hand"):
             module = modules[who + suffix]
-            names[who] = {"module": module, "layer": module.Layer(), "model": module.Model()}
+            names[who] = {"module": module, "layer": module.Layer(), "model": module.Model(), "in_place": in_place[who]}
 
         def measure(who: str, statement: str = statement, names: dict[str, Any] = names) -> float:
             # A loop that is compiled anew each time: where it happens to lie in memory makes a difference of 5 %.
@@ -160,6 +177,8 @@ def _compare(modules: dict[str, Any], *, rounds: int, number: int) -> Iterator[R
         samples = in_turns({who: lambda who=who: measure(who) for who in names}, rounds)  # type: ignore[misc]
         values = summary(ratios(samples["ours"], samples["hand"]))
         against = "wrapt by hand" if name.startswith("wrap") else "assignment by hand"
+        if name.startswith("in "):
+            against = "a wrapper by hand"
         nanoseconds = 1e9 * summary(samples["ours"])[0] / number
         yield Result(NAME, f"{name}, over {against}", *values, "ratio", GOAL, rounds, {"call, ns": nanoseconds})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -160,7 +161,10 @@ def ledger_command(folder: Path, each: bool, write: json_output.Write | None) ->
 
     ledgers = read_folder(folder)
     if not ledgers:
-        raise click.ClickException(f"there is no ledger in {str(folder)!r}; run with ASCEND_OVERLAY_LEDGER={folder}.")
+        raise click.ClickException(
+            f"there is no ledger in {str(folder)!r}; write one with "
+            f"ascend-overlay run --ledger {shlex.quote(str(folder))} COMMAND."
+        )
     if write is not None:
         write([found.to_dict() for found in ledgers])
     elif each:

@@ -10,7 +10,8 @@ from typing import Any
 
 from ascend_overlay.places import foreign
 from ascend_overlay.places.functions import function_of
-from ascend_overlay.places.slots import Attribute, Slot
+from ascend_overlay.places.slots import Slot
+from ascend_overlay.places.storages import Attribute
 from ascend_overlay.source.module import Binding, Module
 from ascend_overlay.source.sources import LOADABLE
 from ascend_overlay.source.statements import dotted

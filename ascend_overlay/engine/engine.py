@@ -5,31 +5,30 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
-import sys
 from collections.abc import Iterable, Sequence
 from multiprocessing import util as multiprocessing_util
-from types import ModuleType
 from typing import Any
 
 from ascend_overlay import process
 from ascend_overlay import settings as settings_module
 from ascend_overlay.engine import forking, plan
+from ascend_overlay.engine.admission import Admission
+from ascend_overlay.engine.arrivals import Arrivals
 from ascend_overlay.engine.catalogue import Catalogue
 from ascend_overlay.engine.complaints import Complaints
 from ascend_overlay.engine.journal import Journal, logger
 from ascend_overlay.engine.locks import Lock
 from ascend_overlay.engine.patcher import Patcher
-from ascend_overlay.engine.plan import Item, Unit
+from ascend_overlay.engine.plan import Unit
 from ascend_overlay.engine.plugins import Plugins
 from ascend_overlay.engine.propagation import Propagation
-from ascend_overlay.engine.review import Review, in_force
+from ascend_overlay.engine.review import Review
 from ascend_overlay.engine.state import Disabling, Enabling, State
-from ascend_overlay.errors import ActivationError, ConfigError, OverlayError, RuledOutError, VersionError
+from ascend_overlay.errors import ActivationError, ConfigError, OverlayError, VersionError
 from ascend_overlay.ledgers import Ledger, LedgerFolder
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.places import importing, live
 from ascend_overlay.settings import Settings
-from ascend_overlay.source.modules import locate, remembered
 
 _PATIENCE = 5.0
 """Seconds that the import of vLLM waits for an enable() in another thread."""
@@ -44,9 +43,9 @@ class _BusyError(ActivationError):
 class Engine:
     """What enable() and disable() do, in one process. There is one instance; ascend_overlay.api is its public face.
 
-    It decides what is enabled and watches imports; the patcher changes the places, the review looks whether they are as
-    they should be, the journal keeps the ledger. Two locks: `_serial` lets one enable() or disable() run at a time;
-    that of the state guards the patched places.
+    It says what is done in which order. The admission decides which overlays apply here, the arrivals wait for modules,
+    the patcher changes places, the review looks whether they are as they should be, the journal keeps the ledger.
+    Two locks: `_serial` lets one enable() or disable() run at a time; that of the state guards the patched places.
 
     Whatever is begun is noted in the state first. An exception that comes from anywhere, Ctrl-C or MemoryError, can
     interrupt it between any two lines, its own undoing too: the next call finishes it.
@@ -65,6 +64,8 @@ class Engine:
         self._patcher = Patcher(self._state, self._complaints)
         self._review = Review(self._state, self._patcher, self._complaints)
         self.journal = Journal(self._state, self._review.look)
+        self._admission = Admission(self._state, self._patcher, self._complaints, self.journal)
+        self._arrivals = Arrivals(self._state, self._patcher, self.journal)
         self._propagation = Propagation()
         self._switched_off = False
         self._hooked_exit = False
@@ -115,7 +116,7 @@ class Engine:
                     added.extend(begun.names)
             # Not under the lock: another thread that imports one of these may be waiting to enter enable() itself.
             for module in unfinished:
-                importing.when_complete(module, self._on_import)
+                importing.when_complete(module, self._arrivals.on_import)
         except BaseException:
             self._roll_back(begun)
             raise
@@ -155,6 +156,7 @@ class Engine:
             for overlay in given:
                 self._catalogue.give(overlay, enabled=overlay.name in self._state.units)
             begun.names = self._select(settings)
+            self._refuse_grown()
             settings_module.use(joined)
             self._review.mend()
             unfinished = self._enable_new(begun, settings)
@@ -169,6 +171,14 @@ class Engine:
         self._switched_off = False
         self._state.begun = None
         return unfinished
+
+    def _refuse_grown(self) -> None:
+        """See that nothing was declared in an overlay since it was enabled: nobody would apply it."""
+        for unit in self._state.units.values():
+            if more := len(unit.overlay.patches) - len(unit.items):
+                count = f"{more} patch{'es' if more > 1 else ''}"
+                text = f"overlay {unit.name!r} ({unit.origin}) has {count} more than when it was enabled"
+                self._complaints.complain(ActivationError(f"{text}, which would be left out; disable() it first."))
 
     def _propagate(self, settings: Settings) -> None:
         """Tell child processes of all that they can have."""
@@ -209,119 +219,15 @@ class Engine:
             for unit in self._state.units.values():
                 _give_rank(unit, ranks[unit.name])
         for unit in units:
-            self._admit(unit, settings)
-        self._settle_conflicts(begun, settings)
-        return self._start(units)
+            self._admission.admit(unit, settings)
+        self._admission.settle_conflicts(begun, settings)
+        return self._arrivals.start(units)
 
     def _prepare_ledger(self, settings: Settings) -> None:
         try:
             self.journal.open(settings.ledger)
         except OverlayError as error:
             self._complaints.complain(error)
-
-    def _admit(self, unit: Unit, settings: Settings) -> None:
-        """Skip the unit, or those of its patches that do not apply here."""
-        if reason := plan.unfit(unit.overlay):
-            if unit.name in settings.only and not any(item.patch.vllm for item in unit.items):
-                error = VersionError(f"overlay {unit.name!r} ({unit.origin}) does not fit: {reason}.")
-                self._complaints.complain(error)
-            _skip(unit, reason)
-            return
-        veto = self._complaints.ask("ascend_overlay_select", overlay=unit.overlay)
-        if veto:
-            self._left_out(unit, str(veto), settings)
-            return
-        if remark := plan.overdue(unit.overlay):
-            self.journal.note(unit.name, remark)
-        for item in unit.items:
-            if reason := plan.patch_unfit(item) or plan.ruled_out(item, now=False):
-                item.entry.state, item.entry.reason = "skipped", reason
-        if reason := plan.ruled_out_as_a_whole(unit):
-            self._left_out(unit, reason, settings)
-
-    def _left_out(self, unit: Unit, reason: str, settings: Settings) -> None:
-        """Skip the unit; who asked for it by name does not get less without a word."""
-        _skip(unit, reason)
-        if unit.name not in settings.only:
-            return
-        text = f"overlay {unit.name!r} ({unit.origin}) was asked for by name and stays off: {reason}."
-        if process.role() == "main":
-            self._complaints.complain(RuledOutError(f"{text} Leave it out of only=, or see to what it asks for."))
-        else:
-            # What a condition asks for may be so in the parent alone.
-            logger.warning(text)
-
-    def _settle_conflicts(self, begun: Enabling, settings: Settings) -> None:
-        """Skip the overlays that lose a conflict."""
-
-        def resolve(key: str, overlays: Sequence[Overlay]) -> str | None:
-            answer = self._complaints.ask("ascend_overlay_resolve_conflict", target=key, overlays=overlays)
-            return None if answer is None else str(answer)
-
-        while True:
-            try:
-                lost = plan.losers(list(self._state.units.values()), settings.prefer, resolve)
-                break
-            except plan.Dispute as dispute:
-                # Without strictness, the overlay that came first keeps a disputed target.
-                self._complaints.complain(dispute.error)
-                _skip(dispute.newest, str(dispute.error), state="failed")
-        for name, reason in lost.items():
-            unit = self._state.units[name]
-            if name in begun.names:
-                _skip(unit, reason)
-            else:
-                begun.displaced.append(name)
-                self._patcher.revert_quietly(unit.items, "skipped", reason)
-
-    def _start(self, units: Sequence[Unit]) -> list[str]:
-        """Check the targets statically, apply what is loaded already, and have all imports watched.
-
-        Returns the modules that are being imported right now.
-        """
-        with remembered():
-            for unit in units:
-                self._check_statically(unit)
-        items = [item for unit in units for item in unit.items if item.entry.state == "pending"]
-        for item in items:
-            for module in item.modules:
-                importing.watch(module, self._on_import)
-        self._patcher.apply([item for item in items if _is_due(item)], late=True)
-        waiting = [m for item in items if item.entry.state == "pending" for m in item.modules]
-        return [module for module in dict.fromkeys(waiting) if module in sys.modules]
-
-    def _check_statically(self, unit: Unit) -> None:
-        for item in unit.items:
-            if item.entry.state != "pending":
-                continue
-            try:
-                if item.patch.module:
-                    locate(item.patch.module)
-                item.patch.check()
-            except OverlayError as error:
-                self._patcher.fail(item, error)
-                return
-
-    def _on_import(self, name: str, module: ModuleType) -> None:
-        """A module that a patch changes, or that implements one, has executed."""
-        with self._state.lock.held():
-            concerned = [item for item in self._state.items() if name in item.modules]
-            due = [item for item in concerned if item.entry.state == "pending" and _is_due(item, now=name)]
-            again = [item for item in in_force(concerned) if item.patch.module == name and not _is_met(item, module)]
-        if not due and not again:
-            return
-        try:
-            self._patcher.renew(again, late=False, executed=name)
-            self._patcher.apply([item for item in due if item.patch.module == name], late=False, executed=name)
-            # Where applying a patch has led to this import, of its implementation, it goes on with it.
-            others = [item for item in due if item.patch.module != name and not self._patcher.is_coming(item)]
-            self._patcher.apply(others, late=True, executed=name)
-        except BaseException:
-            # The import fails with this error; whoever catches it and tries again must find the patches applied.
-            self._patcher.back(in_force(due))
-            raise
-        finally:
-            self.journal.write()
 
     # --- taking back --------------------------------------------------------------------------------------------
 
@@ -390,10 +296,7 @@ class Engine:
                     continue
                 self._state.past = [*self._state.past, *(item.entry for item in unit.items)]
                 del self._state.units[name]
-            still = {m for item in self._state.items() for m in item.modules}
-            for module in importing.watched_by(self._on_import):
-                if module not in still:
-                    importing.unwatch(module, self._on_import)
+            self._arrivals.forget_unneeded()
 
     def _finish(self) -> None:
         """Finish what an earlier call was interrupted in: an enable() is taken back, a disable() goes on."""
@@ -431,8 +334,8 @@ class Engine:
             for item in unit.items:
                 if not item.done:
                     item.entry.state, item.entry.reason = "pending", item.patch.reason or unit.overlay.reason
-            self._admit(unit, self._complaints.settings)
-        self._start(units)
+            self._admission.admit(unit, self._complaints.settings)
+        self._arrivals.start(units)
 
     # --- roles --------------------------------------------------------------------------------------------------
 
@@ -468,10 +371,10 @@ class Engine:
                     item.entry.state, item.entry.reason = "pending", item.patch.reason or item.unit.overlay.reason
                     revived.append(item.unit)
             if revived:
-                unfinished = self._start(list({id(unit): unit for unit in revived}.values()))
+                unfinished = self._arrivals.start(list({id(unit): unit for unit in revived}.values()))
             self.journal.write()
         for module in unfinished:
-            importing.when_complete(module, self._on_import)
+            importing.when_complete(module, self._arrivals.on_import)
 
     def after_fork(self) -> None:
         """Start this child's own part: locks that no other thread holds, a ledger of its own."""
@@ -498,10 +401,7 @@ class Engine:
         with contextlib.suppress(_BusyError):
             self._finish_alone()
         importing.sweep()
-        for name in {item.patch.module for item in self._state.items() if item.entry.state == "pending"}:
-            # Another finder may have gone past ours.
-            if name and importing.is_complete(name):
-                self._on_import(name, sys.modules[name])
+        self._arrivals.catch_up()
         self._review.mend()
         return self.journal.snapshot()
 
@@ -537,25 +437,3 @@ def _give_rank(unit: Unit, rank: int) -> None:
         for applied in item.done:
             for _, change in applied.changed:
                 change.rank = rank
-
-
-def _skip(unit: Unit, reason: str, *, state: str = "skipped") -> None:
-    for item in unit.items:
-        item.entry.state, item.entry.reason = state, reason
-
-
-def _is_due(item: Item, now: str | None = None) -> bool:
-    """Tell whether a pending patch can be applied; the module `now` has just executed."""
-    if item.entry.state != "pending":
-        return False
-    module = item.patch.module
-    return not module or module == now or importing.is_complete(module)
-
-
-def _is_met(item: Item, module: ModuleType) -> bool:
-    """Tell whether the patch is in place in this very module object."""
-    if item.applied is None or item.applied.module is not module:
-        return False
-    if not item.applied.changed:
-        return item.applied.spec is getattr(module, "__spec__", None)
-    return all(slot.storage.owner is module and slot.is_met() for slot, _ in item.applied.changed)

@@ -7,6 +7,8 @@ import threading
 import time
 from types import FrameType, TracebackType
 
+from ascend_overlay.places import frames
+
 _LONGEST_NAP = 0.02
 """Seconds between two looks at a lock that another thread has."""
 
@@ -93,7 +95,8 @@ class _Place:
 
 def _runs(place: _Place) -> bool:
     """Tell whether the thread is still in the call."""
-    frame: FrameType | None = sys._current_frames().get(place.thread)
+    frame: FrameType | None
+    frame = sys._getframe(1) if place.thread == threading.get_ident() else frames.tops().get(place.thread)
     if place.frame is None:
         return frame is not None
     while frame is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from types import FunctionType
 
 from ascend_overlay import versions
@@ -14,17 +14,14 @@ from ascend_overlay.engine.complaints import Complaints
 from ascend_overlay.engine.journal import logger
 from ascend_overlay.engine.plan import Item
 from ascend_overlay.engine.state import State
+from ascend_overlay.engine.sweeper import Sweeper
 from ascend_overlay.errors import ForeignError, OverlayError
 from ascend_overlay.ledgers.entries import EARLIER, IN_FORCE
 from ascend_overlay.patches import Applied, Context
 from ascend_overlay.places import frames, importing, pydantic_models
-from ascend_overlay.places.bindings import Swap, rebind_everywhere
 from ascend_overlay.places.functions import function_of
-from ascend_overlay.places.slots import Attribute, Change, Slot, Slots, Stray
-
-_ROUNDS = 3
-"""How often copies are looked for again because a function that was left behind leads elsewhere now."""
-SENT_ON = "in the function itself"
+from ascend_overlay.places.slots import Slot, Slots
+from ascend_overlay.places.storages import Attribute
 
 
 class Patcher:
@@ -32,6 +29,7 @@ class Patcher:
 
     Attributes:
         slots: the places that are changed now.
+        sweeper: re-binds what others hold of them.
         covered: places that are changed no more, where somebody else's change was found: they may have saved ours.
     """
 
@@ -40,8 +38,8 @@ class Patcher:
         self.covered: list[Slot] = []
         self._state = state
         self._complaints = complaints
+        self.sweeper = Sweeper(state)
         self._stand_ins: dict[int, type] = {}
-        self._aside: list[object] = []
         self._calls = threading.local()
 
     def apply(self, items: Sequence[Item], *, late: bool, executed: str | None = None) -> None:
@@ -64,7 +62,7 @@ class Patcher:
         applied = [item for item in applied if item.applied is not None]
         with self._state.lock.held():
             self._note_running(applied, late=late)
-            self.sweep(_slots_of(applied), late=late, on_behalf_of=applied)
+            self.sweeper.sweep(_slots_of(applied), late=late, on_behalf_of=applied)
         for item in applied:
             self._complaints.tell("ascend_overlay_applied", entry=item.entry)
 
@@ -114,7 +112,7 @@ class Patcher:
             refused = {id(item): [e for applied in reversed(item.done) for e in applied.revert()] for item in touched}
             for item in touched:
                 item.entry.copies, item.entry.stale, item.entry.notes = [], [], []
-            self.sweep(_slots_of(touched), late=True, on_behalf_of=touched)
+            self.sweeper.sweep(_slots_of(touched), late=True, on_behalf_of=touched)
             pydantic_models.restore(members)
             for item in touched:
                 item.entry.copies, item.entry.notes, item.foreign = [], [], []
@@ -178,57 +176,6 @@ class Patcher:
         item.entry.state, item.entry.reason = "failed", str(error)
         self._complaints.tell("ascend_overlay_failed", entry=item.entry, error=described)
         self._complaints.complain(described)
-
-    def sweep(self, slots: Iterable[Slot], *, late: bool, on_behalf_of: Sequence[Item]) -> None:
-        """Re-bind what others hold of these places, and note in the entries who was and who could not be.
-
-        Where somebody is left who cannot be re-bound, the calls of the object itself are sent on.
-        """
-        started = time.perf_counter()
-        slots = list(slots)
-        # What one patch leaves for a moment, taking it back may have swept.
-        items = {id(item): item for item in (*self._state.items(), *on_behalf_of)}.values()
-        credit = {id(change): item for item in items for done in item.done for _, change in done.changed}
-        for turn in range(_ROUNDS):
-            swaps = [swap for slot in slots for swap in slot.swaps()]
-            _follow(swaps)
-            # A module that was imported just now has seldom given anything away, and looking for it takes a while.
-            wanted = [swap for swap in swaps if late or turn or swap.shared]
-            rebind_everywhere(wanted, [*slots, *(applied for item in on_behalf_of for applied in item.done)])
-            again = [self._settle(swap, slots, credit) for swap in wanted]
-            if not any(again):
-                break
-        for slot in slots:
-            slot.swept()
-        for item in on_behalf_of:
-            item.entry.seconds += (time.perf_counter() - started) / len(on_behalf_of)
-
-    def _settle(self, swap: Swap, slots: Sequence[Slot], credit: Mapping[int, Item]) -> bool:
-        """Note what became of a swap, and send on the calls of what is left behind; return whether that is new."""
-        stray: Stray = swap.stray
-        entry = next((credit[id(change)].entry for change in _causes(stray) if id(change) in credit), None)
-        if entry is not None:
-            _extend(entry.copies, swap.copies)
-            _extend(entry.notes, swap.notes)
-            _extend(entry.stale, swap.apart)
-        if not swap.left:
-            return False
-        slot = next(slot for slot in slots if any(stray is other for other in slot.strays))
-        # A function that is to be met under another name as it was cannot lead elsewhere.
-        if not swap.by_name and not swap.apart and stray.value is stray.storey.ground:
-            known = stray.storey.redirection is not None
-            if slot.redirect(stray.storey):
-                if entry is not None:
-                    entry.seam = SENT_ON
-                    _extend(entry.notes, [f"met {SENT_ON}: {text}" for text in swap.left])
-                return not known
-        if slot.put_aside(stray):
-            # Whoever refers to it weakly finds it as long as it lives.
-            self._aside.append(stray.value)
-            return bool(stray.storey.changes)
-        if entry is not None:
-            _extend(entry.stale, swap.left)
-        return False
 
     def _apply_one(self, item: Item, executed: str | None) -> list[Item]:
         """Apply one patch; return those that were taken back because they must now go elsewhere."""
@@ -319,25 +266,3 @@ def _members(results: Iterable[Applied]) -> list[pydantic_models.Member]:
     storages = [slot.storage for result in results for slot, _ in result.changed]
     # An object that owns a patched attribute need not be hashable.
     return [(s.owner, s.name) for s in storages if isinstance(s, Attribute) and isinstance(s.owner, type)]
-
-
-def _causes(stray: Stray) -> list[Change]:
-    """Return the changes on whose account a stray is one: the one that pushed it aside, or that it was made by."""
-    changes = sorted(stray.storey.changes, key=lambda change: (not change.decides, change.rank))
-    return [*(change for change in changes if change not in stray.changes), *reversed(stray.changes)]
-
-
-def _extend(texts: list[str], more: Iterable[str]) -> None:
-    texts.extend(text for text in dict.fromkeys(more) if text not in texts)
-
-
-def _follow(swaps: Sequence[Swap]) -> None:
-    """Let each swap lead to the object that is in place after all of them."""
-    final = {id(swap.old): swap for swap in swaps if swap.only is None}
-    for swap in swaps:
-        if swap.only is not None:
-            continue
-        seen = {id(swap)}
-        while (further := final.get(id(swap.new))) is not None and id(further) not in seen:
-            seen.add(id(further))
-            swap.new = further.new

@@ -301,7 +301,11 @@ def losers(units: Sequence[Unit], prefer: Mapping[str, str], resolve: Resolver) 
 def _conflict(key: str, items: Sequence[Item]) -> str:
     names = {item.unit.name for item in items}
     if len(names) == 1:
-        return f"overlay {names.pop()!r} decides {key} more than once."
+        claims = " and ".join(item.patch.describe() for item in items)
+        return (
+            f"overlay {names.pop()!r} decides {key} more than once: {claims}. Take one of them out, or give them vllm= "
+            f"or when= of which one holds; where a cell of a notebook has run again, make the Overlay in that cell."
+        )
     claims = "; ".join(f"{item.unit.name} ({item.unit.origin}) has it {item.patch.describe()}" for item in items)
     first = items[0].unit.name
     return (

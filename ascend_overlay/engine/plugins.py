@@ -253,9 +253,10 @@ def _import(module: str) -> object:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{module}.".startswith(f"{error.name}."):
+            file = f" A module is named without .py: {module[:-3]!r}." if module.endswith(".py") else ""
             raise PluginError(
-                f"plugin {module!r} cannot be loaded: there is no module {error.name!r}. Correct the name in load= or "
-                f"ASCEND_OVERLAY_LOAD, or put the folder of the module on PYTHONPATH."
+                f"plugin {module!r} cannot be loaded: there is no module {error.name!r}.{file} Correct the name in "
+                f"load= or ASCEND_OVERLAY_LOAD, or put the folder of the module on PYTHONPATH."
             ) from error
         raise
 

@@ -17,7 +17,8 @@ from ascend_overlay.ledgers.entries import AROUND, COVERING, IN_FORCE, OTHER_COD
 from ascend_overlay.places import foreign, importing
 from ascend_overlay.places.bindings import rebindable
 from ascend_overlay.places.holders import member_name
-from ascend_overlay.places.slots import Attribute, Slot
+from ascend_overlay.places.slots import Slot
+from ascend_overlay.places.storages import Attribute
 
 
 class Review:
@@ -45,11 +46,13 @@ class Review:
         where a change that was there before ours, or went around ours, has been taken back.
         """
         with self._state.lock.held():
-            for slot in self._patcher.covered:
+            covered = self._patcher.covered
+            covered[:] = [slot for slot in covered if not self._patcher.slots.has(slot.storage)]
+            for slot in covered:
                 slot.take_back()
-            touched = [slot for slot in self._patcher.slots if not slot.is_met() and (slot.mend() or slot.fold())]
+            touched = [slot for slot in self._patcher.slots if not slot.is_met() and (slot.fold() or slot.mend())]
             if touched:
-                self._patcher.sweep(touched, late=True, on_behalf_of=[])
+                self._patcher.sweeper.sweep(touched, late=True, on_behalf_of=[])
             stale = {id(slot): slot for slot in self._patcher.slots if _is_put_back(slot)}
             again = [item for item in self._state.items() if _is_on(item, stale) or _is_of_an_earlier_module(item)]
         if again:
@@ -65,8 +68,8 @@ class Review:
         self.mend()
         if self._complaints.settings.foreign != "error":
             return
-        for item in self._state.items():
-            for text in item.foreign:
+        for item in list(self._state.items()):
+            for text in _what_is_wrong(item):
                 self._complaints.complain(ForeignError(_sentence(item, text)))
 
     def _look_at(self, item: Item) -> None:
@@ -83,7 +86,7 @@ class Review:
             texts.append(self._described(slot, holds, around=around))
         item.foreign = texts
         if displaced:
-            item.entry.state = "displaced"
+            item.entry.state, item.ineffective = "displaced", None
             return
         why = item.patch.effect(item.applied)
         item.entry.state = "applied" if why is None else "without effect"
@@ -101,12 +104,12 @@ class Review:
         return self._seen.setdefault(text, f"{text}; {SEEN}{time.strftime('%H:%M:%S')}")
 
     def _report(self) -> None:
-        """Say once of each change of somebody else's that it is there, and tell the plugins.
+        """Say once of each patch that is covered, gone around or not met why that is so, and tell the plugins.
 
         What a plugin raises is a warning: the ledger is read where nothing may be raised, as at exit.
         """
         for item in list(self._state.items()):
-            for text in item.foreign:
+            for text in _what_is_wrong(item):
                 key = (item.unit.name, item.entry.kind, item.entry.target, text)
                 if key in self._reported:
                     continue
@@ -115,6 +118,13 @@ class Review:
                     logger.warning(_sentence(item, text))
                 for error in self._complaints.told("ascend_overlay_displaced", entry=as_it_is(item)):
                     self._complaints.warn(error)
+
+
+def _what_is_wrong(item: Item) -> list[str]:
+    """Return what somebody else has done to a patch: where it has no slot, all that is known is that it is not met."""
+    if item.entry.state not in IN_FORCE:
+        return []
+    return [*item.foreign, *([f"without effect: {item.ineffective}"] if item.ineffective else [])]
 
 
 def _sentence(item: Item, text: str) -> str:

@@ -12,27 +12,35 @@ from ascend_overlay.ledgers.ledger import Ledger
 from ascend_overlay.ledgers.table import add_rows, styled, summary
 
 _Row = tuple[str, str, str, str, str, str]
+_LEAST = 9
+"""So many columns beside the kind of patch are enough for targets, which then stand below it."""
 
 
-def as_table(ledgers: Sequence[Ledger]) -> Table:
+def as_table(ledgers: Sequence[Ledger], *, width: int = 120) -> Table:
     """Return one table for all `ledgers`: what became of each patch in each process.
 
-    Processes of one role in which the same happened share a column.
+    Processes of one role in which the same happened share a column. In a narrow terminal it is the targets that are
+    broken, never the states.
     """
     columns = _columns(ledgers)
     title = "1 process" if len(ledgers) == 1 else f"{len(ledgers)} processes"
     table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("patch", no_wrap=True)
-    for heading, _ in columns:
-        table.add_column(heading, no_wrap=True)
+    widths = [max(map(len, (heading, *states.values()))) for heading, states in columns]
+    room = width - 19 - sum(longest + 3 for longest in widths)
+    # Where not even that is enough, everything is cut alike.
+    fits = room >= _LEAST
+    table.add_column("patch", overflow="fold" if fits else "ellipsis", no_wrap=not fits)
+    for (heading, _), longest in zip(columns, widths, strict=True):
+        table.add_column(heading, no_wrap=True, min_width=longest if fits else None)
     samples = _samples(ledgers)
-    add_rows(table, samples, lambda entry: [styled(states.get(_row(entry), "")) for _, states in columns], width=54)
+    room = min(room, 54) if fits else 54
+    add_rows(table, samples, lambda entry: [styled(states.get(_row(entry), "")) for _, states in columns], width=room)
     return table
 
 
 def show(ledgers: Sequence[Ledger], console: Console) -> None:
     """Print the table, and below it a line for each process and for each thing that asks for attention."""
-    console.print(as_table(ledgers))
+    console.print(as_table(ledgers, width=console.width))
     for ledger in ledgers:
         process = ledger.process
         text = f"{process['role']} (pid {process['pid']}): {summary(ledger)}"

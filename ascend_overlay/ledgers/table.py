@@ -25,6 +25,8 @@ _STYLES = {
 }
 _WIDE = 100
 """From so many columns on, what is said of a patch has a column of its own."""
+_NARROW = 30
+"""With fewer columns for a target, it stands below the kind of patch."""
 
 
 def as_table(title: str, entries: Sequence[Entry], *, width: int = 120) -> Table:
@@ -111,6 +113,9 @@ def broken(target: str, width: int) -> list[str]:
 
 
 def _patch(entry: Entry, width: int) -> Text:
+    if width < _NARROW:
+        # Below the kind there is more room than beside it.
+        return Text("\n    ".join([f"  {entry.kind}", *broken(entry.target, width + 11)]))
     indent = " " * 15
     return Text(f"  {entry.kind:<12} " + f"\n{indent}".join(broken(entry.target, width)))
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from ascend_overlay.errors import TargetError
 from ascend_overlay.patches.base import Applied, Context, Patch, check_class, shown
 from ascend_overlay.patches.registries import ByCall
-from ascend_overlay.places.slots import Item
+from ascend_overlay.places.storages import Item
 from ascend_overlay.places.target import MISSING, Target
 
 REGISTRY = "vllm.v1.attention.backends.registry:AttentionBackendEnum"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from types import ModuleType
@@ -10,7 +11,8 @@ from typing import Any, ClassVar
 
 from ascend_overlay.conditions import Condition
 from ascend_overlay.errors import TargetError, did_you_mean
-from ascend_overlay.places.slots import Change, Slot, Slots
+from ascend_overlay.places.slots import Slot, Slots
+from ascend_overlay.places.storeys import Change
 from ascend_overlay.places.target import Place, Target, find, lookup, require, spoken, written
 from ascend_overlay.source.absence import absent
 from ascend_overlay.source.modules import locate
@@ -106,6 +108,12 @@ def shown(value: Any) -> str:
         return f"{value.__module__}:{name}"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def what_is(value: Any) -> str:
+    """Return what sort of thing `value` is, with its article."""
+    name = "function" if inspect.isroutine(value) else type(value).__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 class Context:

@@ -124,7 +124,8 @@ class Call(Patch):
             except TypeError:
                 continue
             return count > 0
-        expected = "the result of do, or nothing" if arguments else "no argument"
+        which, expected = ("undo", "what do returned, or nothing") if arguments else ("do", "no argument")
         raise SignatureError(
-            f"the call {shown(function)} for {self.target} has the signature {signature}, and is given {expected}."
+            f"the call for {self.target} has {which}={shown(function)} with the signature {signature}, and {which} is "
+            f"given {expected}."
         )

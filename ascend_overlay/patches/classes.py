@@ -10,10 +10,12 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.errors import ConflictError, TargetError
-from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
+from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown, what_is
 from ascend_overlay.patches.names import Decision, refuse_second
+from ascend_overlay.places import pydantic_models
+from ascend_overlay.places.embedded import Embedded
 from ascend_overlay.places.homes import homes_of
-from ascend_overlay.places.slots import Attribute, Item, Storage
+from ascend_overlay.places.storages import Attribute, Item, Storage
 from ascend_overlay.places.target import MISSING, Target
 
 # vLLM's own seam for layers: CustomOp and PluggableLayer look up the name of the class they are asked for here.
@@ -74,14 +76,24 @@ class Subclass(Patch):
             _rebase_future(original, implementation, applied)
         else:
             applied.undo.append(lambda: _give_back(original, implementation, storage.name))
+        if pydantic_models.is_compiled(original):
+            embedded = Embedded(original, implementation)
+            applied.undo.append(embedded.leave)
+            if rebuilt := embedded.follow():
+                applied.notes.append(f"pydantic validators rebuilt: {', '.join(rebuilt)}")
 
     def _check(self, original: Any, implementation: Any) -> None:
         if not isinstance(original, type):
-            raise TargetError(f"the target {self.target} is {shown(original)}, not a class; use overlay.replace.")
-        if not isinstance(implementation, type) or not issubclass(implementation, original):
+            raise TargetError(f"the target {self.target} is {what_is(original)}, not a class; use overlay.replace.")
+        if not isinstance(implementation, type):
+            raise TargetError(
+                f"{shown(implementation)} cannot stand in for {self.target}: it is {what_is(implementation)}, not a "
+                f"class. To have a function answer the calls of the class, use overlay.factory."
+            )
+        if not issubclass(implementation, original):
             raise TargetError(
                 f"{shown(implementation)} cannot stand in for {self.target}: it is not a subclass of it, and code that "
-                f"tests isinstance or calls super() would break."
+                f"tests isinstance or calls super() would break. Derive it from {original.__qualname__}."
             )
         for name, member in vars(original).items():
             code = getattr(member, "__code__", None)

@@ -11,8 +11,32 @@ from types import ModuleType
 from typing import Any
 
 from ascend_overlay.patches.base import Applied, Context
-from ascend_overlay.places.slots import Attribute, Change, Slot
+from ascend_overlay.places.slots import Slot
+from ascend_overlay.places.storages import Attribute, Item
+from ascend_overlay.places.storeys import Change
 from ascend_overlay.places.target import MISSING, Place
+
+
+@dataclass(frozen=True)
+class Answered(Item):
+    """An entry of a mapping from which its module's `__getattr__` may answer, and remember what it answered."""
+
+    module: ModuleType
+
+    def put(self, value: Any) -> None:
+        """Set the entry, and have the module forget its answers."""
+        super().put(value)
+        self._forget()
+
+    def delete(self) -> None:
+        """Remove the entry, and have the module forget its answers."""
+        super().delete()
+        self._forget()
+
+    def _forget(self) -> None:
+        forget = getattr(vars(self.module).get("__getattr__"), "cache_clear", None)
+        if callable(forget):
+            forget()
 
 
 @dataclass(eq=False, kw_only=True, slots=True)

@@ -13,7 +13,7 @@ from ascend_overlay.errors import ConflictError, SignatureError, TargetError
 from ascend_overlay.patches.base import Applied, Context, Patch, shown
 from ascend_overlay.places import code as code_module
 from ascend_overlay.places.definitions import innermost
-from ascend_overlay.places.slots import Attribute
+from ascend_overlay.places.storages import Attribute
 from ascend_overlay.places.target import MISSING, Place, Target, find, lookup, require
 
 if TYPE_CHECKING:

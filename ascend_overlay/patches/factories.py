@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from ascend_overlay.errors import ConflictError, SignatureError, TargetError
 from ascend_overlay.patches import flavours, signatures
-from ascend_overlay.patches.base import Applied, Context, Patch, loaded, shown
+from ascend_overlay.patches.base import Applied, Context, Patch, loaded, shown, what_is
 from ascend_overlay.places import type_slots
 from ascend_overlay.places.target import Target, find
 
@@ -56,7 +56,7 @@ class Factory(Patch):
 
     def _check(self, cls: Any, implementation: Any) -> None:
         if not isinstance(cls, type):
-            raise TargetError(f"the target {self.target} is {shown(cls)}, not a class; use overlay.replace.")
+            raise TargetError(f"the target {self.target} is {what_is(cls)}, not a class; use overlay.replace.")
         if (whose := getattr(type(cls), _WHOSE, None)) is not None:
             raise ConflictError(
                 f"the calls of {self.target} are answered by {whose} already; leave one of the two out."

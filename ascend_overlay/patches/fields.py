@@ -15,7 +15,8 @@ from ascend_overlay.errors import ConflictError, TargetError, did_you_mean
 from ascend_overlay.patches import wrappers
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
 from ascend_overlay.places import declared, fields, generated, keys
-from ascend_overlay.places.slots import Attribute, Change
+from ascend_overlay.places.storages import Attribute
+from ascend_overlay.places.storeys import Change
 from ascend_overlay.places.target import MISSING, Place, Target, find
 
 _INNERMOST = -1

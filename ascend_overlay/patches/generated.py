@@ -10,7 +10,9 @@ from typing import Any
 
 from ascend_overlay.patches.base import Applied, Context
 from ascend_overlay.places import declared, generated
-from ascend_overlay.places.slots import Attribute, Change, Slot
+from ascend_overlay.places.slots import Slot
+from ascend_overlay.places.storages import Attribute
+from ascend_overlay.places.storeys import Change
 from ascend_overlay.places.target import Place
 
 _inside = threading.local()

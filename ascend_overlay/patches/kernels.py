@@ -12,7 +12,7 @@ from ascend_overlay.errors import ConflictError, SignatureError, TargetError, di
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, mapping_at, shown
 from ascend_overlay.patches.names import Wrap
 from ascend_overlay.patches.registries import ByCall
-from ascend_overlay.places.slots import Item
+from ascend_overlay.places.storages import Item
 from ascend_overlay.places.target import MISSING, Target
 
 OPERATORS = "vllm.ir.ops"

@@ -11,7 +11,8 @@ from typing import Any
 from ascend_overlay.errors import TargetError
 from ascend_overlay.patches.base import Applied, Context
 from ascend_overlay.places import fields, literals, pydantic_models
-from ascend_overlay.places.slots import Attribute, Change
+from ascend_overlay.places.storages import Attribute
+from ascend_overlay.places.storeys import Change
 from ascend_overlay.places.target import MISSING, Place, Target
 
 SEAM = "Literal"

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from ascend_overlay.patches.base import Applied, Context, Patch, loaded, shown
 from ascend_overlay.places import enumerations, pydantic_models
-from ascend_overlay.places.slots import Attribute, Change
+from ascend_overlay.places.storages import Attribute
+from ascend_overlay.places.storeys import Change
 from ascend_overlay.places.target import MISSING, Place, Target, find
 
 

@@ -11,14 +11,17 @@ from typing import Any, ClassVar
 
 from ascend_overlay.errors import ConflictError, SignatureError, TargetError
 from ascend_overlay.patches import flavours, replacements, signatures, values, wrappers
+from ascend_overlay.patches.abstract import make_concrete
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
 from ascend_overlay.patches.edits import edited_by
 from ascend_overlay.patches.generated import once, own_generated, reach_captured, wrap_derived
+from ascend_overlay.patches.reach import led_elsewhere
 from ascend_overlay.places import declared
 from ascend_overlay.places.bindings import rebindable
 from ascend_overlay.places.functions import Redirection, dressed_like, function_of, twin
 from ascend_overlay.places.homes import homes_of, parts_of
-from ascend_overlay.places.slots import Change, Slot
+from ascend_overlay.places.slots import Slot
+from ascend_overlay.places.storeys import Change
 from ascend_overlay.places.target import MISSING, Place, Target, find
 from ascend_overlay.places.type_slots import storage
 
@@ -145,6 +148,9 @@ class Wrap(Patch):
                 f"wrapper(wrapped, instance, args, kwargs)."
             ) from None
 
+    def effect(self, applied: Applied) -> str | None:
+        return led_elsewhere(self.target, applied)
+
     def describe(self) -> str:
         return f"wrapped by {shown(self.wrapper)}"
 
@@ -182,8 +188,12 @@ class Replace(Patch):
         homes = homes_of(implementation, module.__name__) | parts_of(new)
         change = Decision(rank=context.rank, whose=context.whose, new=new, homes=homes)
         applied.change(slot, change, shared=place.shared)
+        make_concrete(place, applied)
         if declared.is_captured(place):
             reach_captured(slot, applied)
+
+    def effect(self, applied: Applied) -> str | None:
+        return led_elsewhere(self.target, applied)
 
     def describe(self) -> str:
         return f"replaced by {shown(self.replacement)}"
@@ -220,6 +230,7 @@ class SetAttribute(Patch):
         _note_hash(place, applied)
         change = Decision(rank=context.rank, whose=context.whose, new=new, by_name=True, borrowed=True)
         applied.change(slot, change, shared=place.shared)
+        make_concrete(place, applied)
 
     def _check_value(self, raw: Any, value: Any) -> None:
         if self.as_is:
@@ -229,6 +240,9 @@ class SetAttribute(Patch):
             raise TargetError(
                 f"the target {self.target} cannot be set to {shown(value)}: {why}. If that is right, say as_is=True."
             )
+
+    def effect(self, applied: Applied) -> str | None:
+        return led_elsewhere(self.target, applied)
 
     def describe(self) -> str:
         return f"set to {shown(self.value)}"

@@ -10,10 +10,12 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.errors import TargetError
-from ascend_overlay.patches import values
+from ascend_overlay.patches import containers, values
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, check_class, loaded, mapping_at, shown
 from ascend_overlay.patches.names import Decision, refuse_second
-from ascend_overlay.places.slots import Change, Item
+from ascend_overlay.patches.reach import led_elsewhere
+from ascend_overlay.places.storages import Item
+from ascend_overlay.places.storeys import Change
 from ascend_overlay.places.target import MISSING, Target
 
 MODEL_REGISTRY = "vllm.model_executor.models.registry:ModelRegistry"
@@ -43,16 +45,22 @@ class SetItem(Patch):
         mapping = mapping_at(module, Target.parse(self.target))
         if not isinstance(mapping, MutableMapping):
             kind = "cannot be changed" if isinstance(mapping, Mapping) else f"is a {type(mapping).__name__}"
-            raise TargetError(f"the target {self.target} {kind}, so no entry of it can be set; name a mutable mapping.")
+            hint = " To enter something in it, use overlay.entry." if isinstance(mapping, (list, set, tuple)) else ""
+            raise TargetError(
+                f"the target {self.target} {kind}, so no entry of it can be set; name a mutable mapping.{hint}"
+            )
         if not self.as_is:
             values.refuse_quoted(self.key, implementation, beside=(value for value in mapping.values()))
         applied.seam = "registry entry"
-        slot = context.slots.at(Item(mapping, self.item))
+        slot = context.slots.at(containers.Answered(mapping, self.item, module))
         refuse_second(slot, self.key, context)
         if slot.original is not MISSING:
             applied.notes.append(f"in place of {shown(slot.original)}")
         change = Decision(rank=context.rank, whose=context.whose, new=implementation, borrowed=True)
         applied.change(slot, change)
+
+    def effect(self, applied: Applied) -> str | None:
+        return led_elsewhere(self.target, applied)
 
     def describe(self) -> str:
         return f"[{self.item!r}] = {shown(self.value)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import enum
 import functools
 import sys
 from collections.abc import Mapping, MutableMapping, MutableSequence, MutableSet
@@ -15,7 +16,8 @@ from ascend_overlay.patches import containers
 from ascend_overlay.patches.base import Applied, Context, Patch, loaded, mapping_at, shown
 from ascend_overlay.patches.entries import NOT_GIVEN
 from ascend_overlay.patches.names import Decision, refuse_second
-from ascend_overlay.places.slots import Item, Slot
+from ascend_overlay.places import declared
+from ascend_overlay.places.slots import Slot
 from ascend_overlay.places.target import MISSING, Place, Target, find
 from ascend_overlay.places.type_slots import storage
 
@@ -44,7 +46,7 @@ class Remove(Patch):
         self._require_entry(found, implementation)
         applied.seam = "entry"
         if isinstance(found, MutableMapping):
-            self._remove_item(found, implementation, context, applied)
+            self._remove_item(module, found, implementation, context, applied)
         elif isinstance(found, MutableSet):
             held = next(entry for entry in found if entry == implementation)
             applied.undo.append(functools.partial(found.add, held))
@@ -81,6 +83,7 @@ class Remove(Patch):
     def _remove_attribute(self, place: Place, context: Context, applied: Applied) -> None:
         if not place.own:
             raise TargetError(self._inherited_from(place))
+        self._refuse_declared(place)
         slot = context.slots.at(storage(place.owner, place.name))
         refuse_second(slot, self.target, context)
         if slot.wrappers:
@@ -91,6 +94,21 @@ class Remove(Patch):
         if isinstance(place.owner, ModuleType):
             applied.stale.extend(_copies(place))
         applied.change(slot, Decision(rank=context.rank, whose=context.whose, new=MISSING))
+
+    def _refuse_declared(self, place: Place) -> None:
+        if not isinstance(place.owner, type):
+            return
+        if isinstance(place.owner, enum.EnumMeta) and place.name in place.owner.__members__:
+            raise TargetError(
+                f"the target {self.target} is a member of an enumeration, whose tables keep it, so it cannot be "
+                f"removed; change what makes or accepts it with overlay.wrap or overlay.edit."
+            )
+        if place.name in (declared.fields_of(place.owner) or {}):
+            raise TargetError(
+                f"the target {self.target} is a declared field: the constructor of the class keeps it, so it cannot be "
+                f"removed; give it another default with overlay.field, or put a class without it in the place of "
+                f"{self.target.rpartition('.')[0]} with overlay.factory."
+            )
 
     def _inherited_from(self, place: Place) -> str:
         cls = place.owner if isinstance(place.owner, type) else type(place.owner)
@@ -115,8 +133,10 @@ class Remove(Patch):
             hint = did_you_mean(item, known) if isinstance(item, str) else ""
             raise TargetError(f"the target {self.target} has no entry {item!r} that could be removed.{hint}")
 
-    def _remove_item(self, found: MutableMapping[Any, Any], key: Any, context: Context, applied: Applied) -> None:
-        slot = context.slots.at(Item(found, key))
+    def _remove_item(
+        self, module: ModuleType, found: MutableMapping[Any, Any], key: Any, context: Context, applied: Applied
+    ) -> None:
+        slot = context.slots.at(containers.Answered(found, key, module))
         refuse_second(slot, self.key, context)
         change = Decision(rank=context.rank, whose=context.whose, new=MISSING)
         applied.undo.append(functools.partial(_put_back, slot, change, found, key, list(found)))

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ascend_overlay.places import references
-from ascend_overlay.places.holders import PLAIN, is_of, is_ours, is_ours_by_file
+from ascend_overlay.places.holders import PLAIN, attributes_of, is_of, is_ours, is_ours_by_file
 
 _LARGE = 1000
 """A container of so many things is none of our records."""
@@ -156,7 +156,7 @@ class Accounts:
                 self.owners.setdefault(id(part), []).append(derived)
 
     def _parts_of_record(self, record: Any) -> Iterator[Any]:
-        attributes = getattr(record, "__dict__", None)
+        attributes = attributes_of(record)
         if type(attributes) is dict:
             self._holders[id(attributes)] = attributes
             self.owners[id(attributes)] = [record]

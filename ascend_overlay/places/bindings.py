@@ -209,6 +209,8 @@ class _Sweep:
         return lambda: f"{self.names.of(found)}{part}"
 
     def _visit_dict(self, found: dict[Any, Any]) -> None:
+        if _is_schema(found):
+            return
         # By the methods of dict: a subclass may load what it is asked for (transformers' lazy mappings).
         for key, value in list(dict.items(found)):
             if id(value) in self.by_id:
@@ -443,6 +445,11 @@ def _weak_holders(value: Any) -> int:
         return weakref.getweakrefcount(value)
     except TypeError:
         return 0
+
+
+def _is_schema(found: dict[Any, Any]) -> bool:
+    """Tell whether a dict is pydantic's description of a class or field, which was compiled already."""
+    return type(found) is dict and isinstance(found.get("type"), str) and ("schema" in found or "cls" in found)
 
 
 def _parts(found: Any) -> list[Any]:

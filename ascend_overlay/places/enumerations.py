@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+from types import ModuleType
 from typing import Any
 
 from ascend_overlay.errors import TargetError, did_you_mean
@@ -11,8 +12,14 @@ from ascend_overlay.errors import TargetError, did_you_mean
 
 def refuse(target: str, owner: Any, name: str, value: Any) -> None:
     """Raise a TargetError where `name` with `value` cannot become a member of `owner`."""
+    if isinstance(owner, ModuleType):
+        raise TargetError(
+            f"the target {target} cannot be a member: it has no name of one; write '{target}.NAME', with the name of "
+            f"the new member."
+        )
     if not isinstance(owner, enum.EnumMeta):
-        raise TargetError(f"the target {target} cannot be a member: {owner!r} is not an enumeration; use overlay.add.")
+        named = owner.__qualname__ if isinstance(owner, type) else repr(owner)
+        raise TargetError(f"the target {target} cannot be a member: {named} is not an enumeration; use overlay.add.")
     if name.startswith("_") or name == "mro":
         raise TargetError(f"the target {target} cannot be a member: {name!r} is not the name of one.")
     if name in owner.__members__:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from ascend_overlay.places.functions import function_of
-from ascend_overlay.places.slots import Attribute, Slot
+from ascend_overlay.places.slots import Slot
+from ascend_overlay.places.storages import Attribute
 from ascend_overlay.places.target import MISSING
 
 _DEPTH = 5

@@ -2,9 +2,38 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from types import FrameType
+
+
+def tops() -> dict[int, FrameType]:
+    """Return what each thread executes right now.
+
+    sys._current_frames() holds a lock of the interpreter; a collection of garbage in the middle of it, which may need
+    that lock, never ends.
+    """
+    # Who comes while another thread is here finds the collector off; the last one to leave turns it on.
+    mark = _Inside(gc.isenabled() or any(other.was_on for other in list(_inside)))
+    _inside.append(mark)
+    try:
+        gc.disable()
+        return sys._current_frames()
+    finally:
+        _inside.remove(mark)
+        if mark.was_on and not _inside:
+            gc.enable()
+
+
+class _Inside:
+    """A thread that looks at frames, and whether the collector of garbage was on before it or any other came."""
+
+    def __init__(self, was_on: bool) -> None:
+        self.was_on = was_on
+
+
+_inside: list[_Inside] = []
 
 
 def outside() -> list[FrameType]:
@@ -12,12 +41,12 @@ def outside() -> list[FrameType]:
 
     Whoever has its own frame in a variable keeps itself, and all that it has in other variables, alive.
     """
-    tops = dict(sys._current_frames())
+    threads = dict(tops())
     frames: list[FrameType] = []
     caller = sys._getframe(1)
-    tops[threading.get_ident()] = caller.f_back  # type: ignore[assignment]
+    threads[threading.get_ident()] = caller.f_back  # type: ignore[assignment]
     del caller
-    for top in tops.values():
+    for top in threads.values():
         frame: FrameType | None = top
         while frame is not None:
             frames.append(frame)

@@ -4,11 +4,33 @@ from __future__ import annotations
 
 import functools
 import inspect
+import textwrap
 import types
 from collections.abc import Callable
 from typing import Any
 
 from ascend_overlay.places import code as code_module
+
+_DELEGATION = """
+inner = {call}
+step = inner.__anext__()
+while True:
+    try:
+        item = await step
+    except StopAsyncIteration:
+        return
+    try:
+        sent = yield item
+    except GeneratorExit:
+        if hasattr(inner, "aclose"):
+            await inner.aclose()
+        raise
+    except BaseException as error:
+        step = inner.athrow(error)
+    else:
+        step = inner.__anext__() if sent is None else inner.asend(sent)
+"""
+"""What `yield from` is for generators: what is sent, thrown and closed arrives in the inner one."""
 
 Closure = tuple[types.CellType, ...] | None
 
@@ -114,15 +136,16 @@ def _handing_on(code: types.CodeType) -> types.CodeType:
     call = f"{_TO}(*args, **kwargs)"
     prefix, body = "", f"return {call}"
     if code.co_flags & inspect.CO_ASYNC_GENERATOR:
-        prefix, body = "async ", f"async for item in {call}: yield item"
+        prefix, body = "async ", _DELEGATION.format(call=call)
     elif code.co_flags & inspect.CO_COROUTINE:
         prefix, body = "async ", f"return await {call}"
     elif code.co_flags & inspect.CO_GENERATOR:
         body = f"return (yield from {call})"
     free = code.co_freevars
     kept = f"        if 0: {', '.join(free)}\n" if free else ""
+    body = textwrap.indent(body, " " * 8)
     source = (
-        f"def make({', '.join(free)}):\n    {prefix}def hand_on(*args, {_TO}, **kwargs):\n{kept}        {body}\n"
+        f"def make({', '.join(free)}):\n    {prefix}def hand_on(*args, {_TO}, **kwargs):\n{kept}{body}\n"
         f"    return hand_on\n"
     )
     scope: dict[str, Any] = {}

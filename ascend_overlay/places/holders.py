@@ -99,13 +99,16 @@ class Names:
             elif isinstance(owner, types.FunctionType):
                 if any(found is part for part in (owner.__kwdefaults__, owner.__annotations__, vars(owner))):
                     return owner
-            elif not isinstance(owner, PLAIN) and getattr(owner, "__dict__", None) is found:
+            elif not isinstance(owner, PLAIN) and attributes_of(owner) is found:
                 return owner
         return None
 
     def is_ours(self, found: Any) -> bool:
         """Tell whether a container is part of the records that ascend_overlay keeps, rather than what they are of."""
         for owner in self._owners.get(id(found), ()):
+            module = self._modules.get(id(owner))
+            if module is not None and f"{module.__name__}.".startswith(_RECORDS):
+                return True
             # Python may keep the attributes of an object in a dict of their own.
             objects = self._owners.get(id(owner), ()) if type(owner) is dict else (owner,)
             if any(is_ours(each) and not is_of(each, found) for each in objects):
@@ -214,9 +217,16 @@ def member_name(owner: Any, name: str) -> str:
     return f"{described(owner)}.{name}"
 
 
+def attributes_of(owner: Any) -> Any:
+    """Return the namespace of an object, or None; a proxy has that of what it stands for, which is not its own."""
+    if getattr(owner, "__class__", None) is not type(owner):
+        return None
+    return getattr(owner, "__dict__", None)
+
+
 def attribute_setter(owner: Any, value: Any) -> Callable[[Any], None] | None:
     """Return what gives the attribute of an object that holds `value` another value; None where there is none."""
-    attributes = getattr(owner, "__dict__", None)
+    attributes = attributes_of(owner)
     if type(attributes) is dict:
         for key, held in list(attributes.items()):
             if held is value:
@@ -234,7 +244,7 @@ def attribute_setter(owner: Any, value: Any) -> Callable[[Any], None] | None:
 
 def _attributes(owner: Any, value: Any) -> list[str]:
     """Return the names of the attributes of an object that hold `value`, in its dict or its slots."""
-    names = [key for key, held in getattr(owner, "__dict__", {}).items() if held is value]
+    names = [key for key, held in (attributes_of(owner) or {}).items() if held is value]
     for cls in type(owner).__mro__:
         for key, member in vars(cls).items():
             if isinstance(member, types.MemberDescriptorType):

@@ -50,7 +50,7 @@ class _Roots:
         classes = [cls for cls in self.objects if isinstance(cls, type)]
         family = list(dict.fromkeys(step for cls in classes for step in generated.derived(cls)))
         others = [found for found in self.objects if not isinstance(found, type)]
-        return [*filter(_is_compiled, family), *_embedding([*family, *others], self.package)]
+        return [*filter(is_compiled, family), *embedding([*family, *others], self.package)]
 
 
 # What a class was before its first rebuilding, and what made it necessary: patched members, or other causes.
@@ -65,7 +65,7 @@ def captured(owner: Any, name: str) -> bool:
     Raises:
         TargetError: the member is one that pydantic goes around, and no rebuilding helps.
     """
-    if not _is_compiled(owner):
+    if not is_compiled(owner):
         return False
     if name == "__init__":
         raise TargetError(
@@ -116,7 +116,7 @@ def rebuild_classes(cause: Hashable, changed: Sequence[Any], package: str | None
 
 def remember(cause: Hashable, classes: Iterable[type]) -> None:
     """Keep what the compiled ones among `classes` are, before they are changed on behalf of `cause`."""
-    for cls in filter(_is_compiled, classes):
+    for cls in filter(is_compiled, classes):
         # In this order: what is kept without a cause would be kept for ever.
         _causes.setdefault(cls, set()).add(cause)
         _before.setdefault(cls, _Snapshot(cls))
@@ -170,7 +170,8 @@ def _build_all(classes: Iterable[type]) -> None:
         _build(cls)
 
 
-def _is_compiled(owner: Any) -> bool:
+def is_compiled(owner: Any) -> bool:
+    """Tell whether a class is one that pydantic compiled."""
     return isinstance(owner, type) and "__pydantic_validator__" in vars(owner)
 
 
@@ -202,7 +203,7 @@ def _rebind_decorators(cls: type) -> None:
             getattr(infos, group)[name] = dataclasses.replace(decorator, func=bound)
 
 
-def _embedding(roots: Iterable[Any], package: str | None = None) -> Iterator[type]:
+def embedding(roots: Iterable[Any], package: str | None = None) -> Iterator[type]:
     """Yield the compiled classes that have one of `roots` in the annotation of a field, inner ones first."""
     roots = list(roots)
     found = {id(root) for root in roots}
@@ -223,7 +224,7 @@ def _compiled_classes(packages: Collection[str]) -> list[type]:
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] in packages and isinstance(module, types.ModuleType):
             for value in list(vars(module).values()):
-                if _is_compiled(value):
+                if is_compiled(value):
                     seen[id(value)] = value
     return list(seen.values())
 

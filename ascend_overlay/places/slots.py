@@ -12,207 +12,15 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from types import CodeType
-from typing import Any, Protocol
+from typing import Any
 
 from ascend_overlay.places import savers
 from ascend_overlay.places.bindings import Swap, rebindable
 from ascend_overlay.places.functions import Redirection, dressed_like, function_of
+from ascend_overlay.places.storages import Attribute, Detached, Item, Storage
+from ascend_overlay.places.storeys import Change, Given, Storey, Stray
 from ascend_overlay.places.target import MISSING
-
-
-@dataclass(eq=False, kw_only=True, slots=True)
-class Change:
-    """What a patch contributes to a slot.
-
-    Attributes:
-        rank: order among wrappers: the higher, the further out.
-        whose: the overlay and plugin that it comes from, in words.
-        decides: it gives the value itself (at most one a slot), rather than wrapping the value that it is given.
-        by_name: only who calls the old value by the target's name has a copy of it.
-        borrowed: the value exists in its own right, elsewhere.
-        homes: modules, or names in them, that go on with what is below this change: those of its implementation.
-        busy: it is putting something in place by itself right now, so that whatever is there may be its own.
-    """
-
-    rank: int
-    whose: str
-    decides: bool = False
-    by_name: bool = False
-    borrowed: bool = False
-    homes: frozenset[str] = frozenset()
-    busy: bool = False
-
-    def value(self, inner: Any) -> Any:
-        """Return the value to install, given the one below."""
-        raise NotImplementedError
-
-    def step_aside(self, value: Any, inner: Any) -> bool:
-        """Have `value`, which somebody keeps although something else is in place, do what `inner` does.
-
-        Returns:
-            Whether that went.
-        """
-        return False
-
-    def make_anew(self) -> None:
-        """Come to another value from now on: the last one is to step aside for what that is a part of."""
-
-
-class Storage(Protocol):
-    """Where a slot's value is kept."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def owner(self) -> Any: ...
-
-    def put(self, value: Any) -> None: ...
-
-    def delete(self) -> None: ...
-
-    def get(self) -> Any: ...
-
-
-@dataclass(frozen=True)
-class Attribute:
-    """An attribute of a module, class or object."""
-
-    owner: Any
-    name: str
-
-    def get(self) -> Any:
-        """Return what the owner itself holds, or MISSING."""
-        return vars(self.owner).get(self.name, MISSING)
-
-    def put(self, value: Any) -> None:
-        """Set the attribute, past any `__setattr__` of a metaclass."""
-        if isinstance(self.owner, type):
-            type.__setattr__(self.owner, self.name, value)
-        else:
-            setattr(self.owner, self.name, value)
-
-    def delete(self) -> None:
-        """Remove the attribute from the owner itself."""
-        if isinstance(self.owner, type):
-            type.__delattr__(self.owner, self.name)
-        else:
-            delattr(self.owner, self.name)
-
-
-@dataclass(frozen=True)
-class Item:
-    """An entry of a mapping."""
-
-    owner: Any
-    key: Any
-
-    @property
-    def name(self) -> str:
-        """The key, as text."""
-        return repr(self.key)
-
-    def get(self) -> Any:
-        """Return the entry, or MISSING."""
-        return self.owner.get(self.key, MISSING)
-
-    def put(self, value: Any) -> None:
-        """Set the entry."""
-        self.owner[self.key] = value
-
-    def delete(self) -> None:
-        """Remove the entry."""
-        del self.owner[self.key]
-
-
-@dataclass(frozen=True)
-class Detached:
-    """Where the value of a place is kept that is no more: its module has executed again."""
-
-    owner: Any
-    name: str
-    held: list[Any]
-
-    def get(self) -> Any:
-        """Return the value."""
-        return self.held[0]
-
-    def put(self, value: Any) -> None:
-        """Keep the value."""
-        self.held[0] = value
-
-    def delete(self) -> None:
-        """Keep no value."""
-        self.held[0] = MISSING
-
-
-@dataclass(eq=False, slots=True)
-class Given:
-    """What a change was given to go around.
-
-    Attributes:
-        change: the change.
-        value: the value below it.
-    """
-
-    change: Change
-    value: Any
-
-
-@dataclass(eq=False, slots=True)
-class Storey:
-    """Changes that stand on one value: on what was there first, or on what somebody else put there.
-
-    Attributes:
-        ground: the value that was found.
-        base: what wrappers go around: `ground`, or what stands for it (an inherited member, a twin of a function).
-        changes: what is in force.
-        installed: what they come to.
-        inners: what each of them was given.
-        redirection: where the function `ground` itself leads to them, for those who hold it.
-        aside: values of ours that stepped aside for what is installed, each with the change that made it.
-    """
-
-    ground: Any
-    base: Any = MISSING
-    changes: list[Change] = field(default_factory=list)
-    installed: Any = MISSING
-    inners: list[Given] = field(default_factory=list)
-    redirection: Redirection | None = None
-    aside: list[Given] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.base = self.installed = self.ground
-
-    def computed(self) -> tuple[Any, list[Given]]:
-        """Return what the changes come to, and what each of them is given."""
-        if not self.changes:
-            return self.ground, []
-        value: Any = self.base
-        inners: list[Given] = []
-        for change in sorted(self.changes, key=lambda change: (not change.decides, change.rank)):
-            inners.append(Given(change, value))
-            value = change.value(value)
-        return value, inners
-
-
-@dataclass(eq=False, slots=True)
-class Stray:
-    """A value that is or was in place, and that others may hold.
-
-    Attributes:
-        value: the value.
-        storey: the storey that it is or was one of.
-        changes: what it was made by, the outermost last.
-        shared: somebody beside the place may hold it.
-    """
-
-    value: Any
-    storey: Storey
-    changes: tuple[Change, ...] = ()
-    shared: bool = True
 
 
 class Slot:
@@ -489,6 +297,10 @@ class Slots:
 
     def __iter__(self) -> Iterator[Slot]:
         return iter(list(self._slots.values()))
+
+    def has(self, storage: Storage) -> bool:
+        """Tell whether a place has a slot."""
+        return _key(storage) in self._slots
 
     def at(self, storage: Storage) -> Slot:
         """Return the slot of a place.

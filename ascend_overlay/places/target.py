@@ -50,9 +50,18 @@ def _parts_of(text: str) -> tuple[str, tuple[str, ...]]:
     path = tuple(qualified.split("."))
     names = [*module.split("."), *path]
     if not separator or not all(name.isidentifier() for name in names):
-        hint = " There is a blank in it." if any(char.isspace() for char in text) else ""
-        raise TargetError(f"{text!r} is not a target; write it as 'package.module:Qualified.name'.{hint}")
+        raise TargetError(f"{text!r} is not a target; write it as 'package.module:Qualified.name'.{_misspelling(text)}")
     return module, path
+
+
+def _misspelling(text: str) -> str:
+    """Return " ..." about what keeps `text` from being a target, where that is plain."""
+    if any(char.isspace() for char in text):
+        return " There is a blank in it."
+    module, _, name = text.replace(":", ".").rpartition(".")
+    if module and all(part.isidentifier() for part in [*module.split("."), name]):
+        return f" Did you mean {f'{module}:{name}'!r}? The colon stands behind the module."
+    return ""
 
 
 def spoken(thing: object) -> str:
@@ -154,4 +163,6 @@ def _no_such_name(target: Target, owner: Any, index: int) -> TargetError:
     else:
         lazy = ""
     known = [known for known in dir(owner) if not known.startswith("__")]
+    if isinstance(owner, Mapping) and name in owner:
+        lazy = f" It is a mapping with the key {name!r}: name the mapping, and give the key as an argument."
     return TargetError(f"the target {target} does not exist: {what} has no {name!r}.{did_you_mean(name, known)}{lazy}")

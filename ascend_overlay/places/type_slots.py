@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ascend_overlay.errors import TargetError
-from ascend_overlay.places.slots import Attribute
+from ascend_overlay.places.storages import Attribute
 
 _WORD = ctypes.sizeof(ctypes.c_void_p)
 _SIZE: int = vars(type)["__basicsize__"].__get__(type)

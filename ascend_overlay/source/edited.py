@@ -15,6 +15,9 @@ from ascend_overlay.source.matching import Match, first_line, in_string, last_li
 from ascend_overlay.source.snippets import Snippet
 from ascend_overlay.source.splicing import spliced
 
+_LISTED = 8
+"""So many lines are shown at most of those that say what is found more than once."""
+
 
 @dataclass(frozen=True, eq=False)
 class Change:
@@ -104,10 +107,13 @@ def _only(source: FunctionSource, definition: ast.AST, change: Change) -> Match:
         listed = "\n".join([f" The nearest lines of {source.file}:", *close]) if close else ""
         hint = " An f-string says it: find the whole string." if in_string(definition, change.find) else ""
         raise CannotEdit(f"nothing in it says what `find` says, `{_head(change.find)}`.{hint}{listed}")
-    numbers = sorted(match.first for match in found)
+    numbers = sorted({match.first for match in found})
+    places = [numbered(number, lines[number - 1]) for number in numbers[:_LISTED]]
+    if len(numbers) > _LISTED:
+        places.append(f"  and in {len(numbers) - _LISTED} lines more")
     raise CannotEdit(
         f"`find`, `{_head(change.find)}`, is found {len(found)} times; take more of the lines around the one that you "
-        f"mean. In {source.file}:\n" + "\n".join(numbered(number, lines[number - 1]) for number in numbers)
+        f"mean. In {source.file}:\n" + "\n".join(places)
     )
 
 

@@ -117,7 +117,7 @@ BAD = {
     ),
     "folder without ledgers": (
         ("ledger", "empty"),
-        "there is no ledger in 'empty'; run with ASCEND_OVERLAY_LEDGER=empty.",
+        "there is no ledger in 'empty'; write one with ascend-overlay run --ledger empty COMMAND.",
     ),
     "folder with something else": (("ledger", "other"), "other.json' is not a ledger", "alone."),
     "ledger folder that is a file": (

@@ -121,7 +121,7 @@ def test_what_cannot_be_taken_back_is_told(overlay: Overlay) -> None:
 
 REFUSED = [
     ("ours:needs", "ours:undo", "signature.*is given no argument"),
-    ("ours:do", "ours:needs_two", "signature.*the result of do, or nothing"),
+    ("ours:do", "ours:needs_two", "undo=.*signature.*what do returned, or nothing"),
     ("ours:VALUE", "ours:undo", "cannot be called"),
     ("ours:do", "ours:VALUE", "cannot be called"),
     ("ours:later", "ours:undo", "would do nothing: its kind is async function"),

@@ -14,7 +14,7 @@ from ascend_overlay.engine.engine import Engine
 from ascend_overlay.errors import ConfigError, ConflictError, OverlayError, TargetError
 
 LIB = """
-    import collections, types, typing
+    import collections, dataclasses, enum, functools, types, typing
     NAMES = ["a", "b", "c"]
     SET = {"a", "b"}
     TUPLE = tuple("abc")
@@ -40,6 +40,16 @@ LIB = """
         @property
         def computed(self): return ("a",)
     HOLDER = Holder()
+    class Colour(enum.Enum):
+        RED = 1
+    @dataclasses.dataclass
+    class Settings:
+        size: int = 1
+    ANSWERS = {"known": lambda: "stock"}
+    @functools.cache
+    def __getattr__(name):
+        if name in ANSWERS: return ANSWERS[name]()
+        raise AttributeError(name)
 """
 COPY = """
     from lib import TUPLE, FROZEN, NAMES, function
@@ -307,6 +317,23 @@ def test_remove_an_attribute(overlay: Overlay, engine: Engine, early: bool, path
     assert vars(holder)[name] is before
 
 
+@pytest.mark.parametrize("kind", ["item", "remove"])
+def test_a_module_forgets_what_it_answered_from_a_mapping(overlay: Overlay, kind: str) -> None:
+    """vllm.envs does that once enable_envs_cache() was called."""
+    lib: Any = importlib.import_module("lib")
+    assert lib.known == "stock"
+    if kind == "item":
+        overlay.item("lib:ANSWERS", "known", lambda: "ours")
+        overlay.item("lib:ANSWERS", "new", lambda: "new")
+    else:
+        overlay.remove("lib:ANSWERS", key="known")
+    ascend_overlay.enable()
+    assert getattr(lib, "known", None) == ("ours" if kind == "item" else None)
+    assert getattr(lib, "new", None) == ("new" if kind == "item" else None)
+    ascend_overlay.disable()
+    assert lib.known == "stock" and not hasattr(lib, "new")
+
+
 def test_copies_of_what_is_removed_are_told(overlay: Overlay) -> None:
     overlay.remove("lib:function")
     load()
@@ -334,6 +361,8 @@ NOT_REMOVED = [
     ("NUMBER", {"key": "a"}, "is a int"),
     ("PAIR", {"key": "a"}, "is a Pair"),
     ("HOLDER.computed", {"key": "a"}, "is computed"),
+    ("Colour.RED", {}, "member of an enumeration, whose tables keep it"),
+    ("Settings.size", {}, "declared field: .* overlay.field"),
 ]
 
 

@@ -330,6 +330,27 @@ def test_mock_and_monkeypatch_in_any_order(
     assert place.get(lib) is stock
 
 
+@pytest.mark.parametrize("last", ["one", "two"])
+@pytest.mark.parametrize("kinds", ["wrap replace", "replace wrap"])
+def test_a_mock_between_two_overlays_does_not_stay(lib: ModuleType, kinds: str, last: str) -> None:
+    stock = lib.run
+    for name, kind in zip(["one", "two"], kinds.split(), strict=True):
+        overlay = Overlay(name, reason="a test")
+        function: Any = around if kind == "wrap" else (lambda x=1: ("ours", x))
+        getattr(overlay, kind)("lib:run")(function)
+        if name == "one":
+            ascend_overlay.enable(overlay)
+            patcher = mock.patch.object(lib, "run", lambda x=1: ("mock", x))
+            patcher.start()
+        else:
+            ascend_overlay.enable(overlay, foreign="accept")
+    patcher.stop()
+    ascend_overlay.disable(only=["one" if last == "two" else "two"])
+    assert "mock" not in lib.run() and "ours" in lib.run()
+    ascend_overlay.disable()
+    assert lib.run is stock
+
+
 @pytest.mark.parametrize("case", PLACES)
 @pytest.mark.parametrize("then", ["disable", "put back"])
 def test_somebody_removes_the_place(lib: ModuleType, offer: Any, case: str, then: str) -> None:

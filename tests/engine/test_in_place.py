@@ -425,3 +425,40 @@ def test_a_redirected_function_is_compiled_as_a_whole(site: Any, offer: Any, use
     compiled = torch.compile(function, fullgraph=True, backend="eager")
     expected = torch.full((2,), 31.0) * (2 if use == "HELD" else 1)
     assert torch.equal(compiled(torch.ones(2)), expected)
+
+
+def test_what_is_sent_thrown_and_closed_arrives_in_an_async_generator(site: Any) -> None:
+    site.write({"lib.py": LIBRARY})
+    lib = importlib.import_module("lib")
+    held = lib.HELD["async_generator"]()
+    heard: list[Any] = []
+    overlay = Overlay("one", reason="a test")
+
+    @overlay.replace("lib:async_generator")
+    async def ours(x: Any) -> Any:
+        try:
+            while True:
+                try:
+                    heard.append((yield x))
+                except ValueError as error:
+                    heard.append(error.args)
+                    if error.args == ("end",):
+                        return
+        finally:
+            heard.append("closed")
+
+    async def use() -> None:
+        generator = held(3)
+        assert [await generator.asend(None), await generator.asend("sent")] == [3, 3]
+        assert await generator.athrow(ValueError("thrown")) == 3
+        assert await anext(generator) == 3
+        await generator.aclose()
+        assert heard == ["sent", ("thrown",), None, "closed"]
+        generator = held(3)
+        await anext(generator)
+        with pytest.raises(StopAsyncIteration):
+            await generator.athrow(ValueError("end"))
+
+    ascend_overlay.enable(overlay)
+    assert "in the function itself" in str(ascend_overlay.ledger().of("one")[0].seam)
+    _run(use())

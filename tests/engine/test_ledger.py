@@ -168,6 +168,23 @@ def test_summary_of_processes_begins_with_what_is_wrong(asking: Ledger) -> None:
     assert all(line.endswith(" [main, worker]") and "seen at" not in line for line in below[:3])
 
 
+ROLES = ("main", "inspection", "engine_core", "worker")
+
+
+@pytest.mark.parametrize(("width", "count"), [(80, 1), (80, 2), (80, 4), (120, 4)])
+def test_table_of_processes_cuts_no_state_and_no_target(width: int, count: int) -> None:
+    target = "vllm.model_executor.layers.attention.attention:unified_attention"
+    state = "without effect" if count < 3 else "applied"
+    entry = Entry("one", "plug", "", "", target, "wrap", state=state)
+    process = ascend_overlay.ledger().process
+    shown = processes.as_table([Ledger({**process, "role": role}, (entry,)) for role in ROLES[:count]], width=width)
+    text = as_text(shown, width=width)
+    assert "…" not in text and max(map(len, text.splitlines())) <= width
+    assert all(role in text for role in ROLES[:count]) and text.count(state) == count
+    joined = "".join(line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│"))
+    assert target in joined
+
+
 def test_notes_are_kept_once(offer: Any) -> None:
     ascend_overlay.note("some_overlay", "something is deprecated")
     ascend_overlay.note("some_overlay", "something is deprecated")

@@ -125,7 +125,8 @@ REFUSED = {
     "not one bit": ("Colour.NEW", 6, "one bit"),
     "not a number": ("Number.NEW", "many", "makes no member NEW of 'many': ValueError"),
     "no hash": ("Anything.NEW", [], "cannot be hashed"),
-    "no enumeration": ("Plain.NEW", 5, "not an enumeration"),
+    "no enumeration": ("Plain.NEW", 5, "member: Plain is not an enumeration; use overlay.add"),
+    "no name of a member": ("Number", 5, "write 'declaring.lib:Number.NAME'"),
     "a private name": ("Number._new", 5, "not the name of one"),
 }
 

@@ -115,6 +115,21 @@ def test_item_of_what_is_no_mutable_mapping(overlay: Overlay, offer: Any) -> Non
         ascend_overlay.enable(only=["two"])
 
 
+def test_item_of_a_list_is_an_entry(overlay: Overlay, offer: Any, site: Any) -> None:
+    site.write({"listing.py": "NAMES = ['x']\n"})
+    overlay.item("listing:NAMES", 0, "y")
+    importlib.import_module("listing")
+    with pytest.raises(TargetError, match=r"listing:NAMES is a list.*use overlay\.entry"):
+        ascend_overlay.enable(only=["one"])
+
+
+def test_name_that_is_the_key_of_a_mapping(overlay: Overlay) -> None:
+    overlay.remove("lib:TABLE.old")
+    importlib.import_module("lib")
+    with pytest.raises(TargetError, match=r"lib:TABLE has no 'old'\. It is a mapping with the key 'old': name the"):
+        ascend_overlay.enable(only=["one"])
+
+
 def test_one_entry_of_two_overlays_is_a_conflict(overlay: Overlay, offer: Any) -> None:
     other = Overlay("two", reason="a test")
     offer(other)

@@ -238,7 +238,7 @@ def test_replaced_member_stays_replaced_however_often_the_class_comes_and_goes(o
     ("implementation", "message"),
     [
         ("ours3:NotDerived", "not a subclass"),
-        ("ours3:function", "not a subclass"),
+        ("ours3:function", "a function, not a class.*overlay.factory"),
         ("ours3:Missing", "does not exist.*Did you mean 'Missed'"),
         ("ours4:Ours", "cannot be imported: No module named 'no_such_module'"),
         ("ours5:Ours", "the implementation ours5:Ours does not exist: .*'ours5' is not installed"),

@@ -92,7 +92,10 @@ class _Lines:
         return f"remove {self.chance.choice(items)}" if items else ""
 
     def copy(self) -> str:
-        return f"copy {self.next()} {self.chance.choice(list(HOLDERS))} {self.chance.choice(list(self.scene.copied))}"
+        what = self.chance.choice(list(self.scene.copied))
+        # Every class is referred to weakly by its bases: that tells nothing of a weak mapping that holds it.
+        kinds = [kind for kind in HOLDERS if not (kind.startswith("weak") and what.rpartition(".")[2][:1].isupper())]
+        return f"copy {self.next()} {self.chance.choice(kinds)} {what}"
 
     def setenv(self) -> str:
         return f"setenv {self.chance.choice(VARIABLES)} value{self.next()}"

@@ -560,6 +560,17 @@ def test_two_matches_are_shown_with_their_lines(site: Any, offer: Any) -> None:
         importlib.import_module("pkg.twice")
 
 
+def test_of_many_matches_some_are_shown_each_line_once(site: Any, offer: Any) -> None:
+    site.write({"pkg/often.py": "def f(x):\n" + "    x = None or None\n" * 12 + "    return x\n"})
+    overlay = Overlay("edits", reason="test")
+    overlay.edit("pkg.often:f", find="None", put="1")
+    offer(overlay)
+    says = r"is found 24 times; .*often\.py:\n +2 \| .*\n +9 \|     x = None or None\n +and in 4 lines more$"
+    with pytest.raises(TargetError, match=f"(?s){says}") as caught, ascend_overlay.enabled(only=["edits"]):
+        importlib.import_module("pkg.often")
+    assert str(caught.value).count("x = None or None") == 8
+
+
 NO_SOURCE = """
     import dataclasses
     exec("def made(x): return x")

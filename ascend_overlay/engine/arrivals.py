@@ -1,0 +1,104 @@
+"""Modules that patches wait for: those that are changed, and those that implementations are in."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from ascend_overlay.engine.journal import Journal
+from ascend_overlay.engine.patcher import Patcher
+from ascend_overlay.engine.plan import Item, Unit
+from ascend_overlay.engine.review import in_force
+from ascend_overlay.engine.state import State
+from ascend_overlay.errors import OverlayError
+from ascend_overlay.places import importing
+from ascend_overlay.source.modules import locate, remembered
+
+
+class Arrivals:
+    """Has patches applied when their modules are there, and applied again when these execute again."""
+
+    def __init__(self, state: State, patcher: Patcher, journal: Journal) -> None:
+        self._state = state
+        self._patcher = patcher
+        self._journal = journal
+
+    def start(self, units: Sequence[Unit]) -> list[str]:
+        """Check the targets statically, apply what is loaded already, and have all imports watched.
+
+        Returns the modules that are being imported right now.
+        """
+        with remembered():
+            for unit in units:
+                self._check_statically(unit)
+        items = [item for unit in units for item in unit.items if item.entry.state == "pending"]
+        for item in items:
+            for module in item.modules:
+                importing.watch(module, self.on_import)
+        self._patcher.apply([item for item in items if _is_due(item)], late=True)
+        waiting = [m for item in items if item.entry.state == "pending" for m in item.modules]
+        return [module for module in dict.fromkeys(waiting) if module in sys.modules]
+
+    def _check_statically(self, unit: Unit) -> None:
+        for item in unit.items:
+            if item.entry.state != "pending":
+                continue
+            try:
+                if item.patch.module:
+                    locate(item.patch.module)
+                item.patch.check()
+            except OverlayError as error:
+                self._patcher.fail(item, error)
+                return
+
+    def on_import(self, name: str, module: ModuleType) -> None:
+        """A module that a patch changes, or that implements one, has executed."""
+        with self._state.lock.held():
+            concerned = [item for item in self._state.items() if name in item.modules]
+            due = [item for item in concerned if item.entry.state == "pending" and _is_due(item, now=name)]
+            again = [item for item in in_force(concerned) if item.patch.module == name and not _is_met(item, module)]
+        if not due and not again:
+            return
+        try:
+            self._patcher.renew(again, late=False, executed=name)
+            self._patcher.apply([item for item in due if item.patch.module == name], late=False, executed=name)
+            # Where applying a patch has led to this import, of its implementation, it goes on with it.
+            others = [item for item in due if item.patch.module != name and not self._patcher.is_coming(item)]
+            self._patcher.apply(others, late=True, executed=name)
+        except BaseException:
+            # The import fails with this error; whoever catches it and tries again must find the patches applied.
+            self._patcher.back(in_force(due))
+            raise
+        finally:
+            self._journal.write()
+
+    def forget_unneeded(self) -> None:
+        """Stop watching for the modules that no enabled overlay waits for any more."""
+        still = {module for item in self._state.items() for module in item.modules}
+        for module in importing.watched_by(self.on_import):
+            if module not in still:
+                importing.unwatch(module, self.on_import)
+
+    def catch_up(self) -> None:
+        """Apply what is still pending although its module is there: another finder went past ours."""
+        for name in {item.patch.module for item in self._state.items() if item.entry.state == "pending"}:
+            if name and importing.is_complete(name):
+                self.on_import(name, sys.modules[name])
+
+
+def _is_due(item: Item, now: str | None = None) -> bool:
+    """Tell whether a pending patch can be applied; the module `now` has just executed."""
+    if item.entry.state != "pending":
+        return False
+    module = item.patch.module
+    return not module or module == now or importing.is_complete(module)
+
+
+def _is_met(item: Item, module: ModuleType) -> bool:
+    """Tell whether the patch is in place in this very module object."""
+    if item.applied is None or item.applied.module is not module:
+        return False
+    if not item.applied.changed:
+        return item.applied.spec is getattr(module, "__spec__", None)
+    return all(slot.storage.owner is module and slot.is_met() for slot, _ in item.applied.changed)

@@ -1,0 +1,43 @@
+"""Whether a target still leads to the place that a patch of it has changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ascend_overlay.errors import TargetError
+from ascend_overlay.patches.base import Applied, mapping_at, shown
+from ascend_overlay.places.slots import Slot
+from ascend_overlay.places.storages import Attribute, Item
+from ascend_overlay.places.target import Target, find
+
+
+def led_elsewhere(text: str, applied: Applied) -> str | None:
+    """Return how the target `text` leads past the place that was changed first, or None where it does not.
+
+    Somebody may have put another class or mapping in place of the one that was changed: that still has the patch, and
+    nobody comes by it.
+    """
+    if applied.module is None or not applied.changed:
+        return None
+    slot, target = applied.changed[0][0], Target.parse(text)
+    try:
+        if isinstance(slot.storage, Item):
+            return _past(text, mapping_at(applied.module, target), slot)
+        place = find(applied.module, target)
+    except (TargetError, AttributeError) as error:
+        return f"{text} leads nowhere any more: {error}"
+    if not isinstance(slot.storage, Attribute) or place.raw is slot.installed:
+        return None
+    # Of a class and what is derived from it, the one that the patch is on may be either.
+    return None if _are_related(place.owner, slot.storage.owner) else _past(text, place.owner, slot)
+
+
+def _are_related(one: Any, other: Any) -> bool:
+    return isinstance(one, type) and isinstance(other, type) and (issubclass(one, other) or issubclass(other, one))
+
+
+def _past(text: str, owner: Any, slot: Slot) -> str | None:
+    there = slot.storage.owner
+    if owner is there:
+        return None
+    return f"{text} leads to {shown(owner)} now, which somebody put in place of {shown(there)}, where the patch is"
