@@ -147,8 +147,11 @@ def test_on_what_somebody_put_there(slot: Slot) -> None:
     slot.add(known["b"])
     assert slot.storage.get()() == "b(theirs)" and slot.foreign() is None and len(slot.storeys) == 2
     assert slot.under is theirs and slot.original is stock
+    slot.swept()
+    lower = slot.storeys[0].installed
     slot.remove(known["a"])
     assert slot.storage.get()() == "b(theirs)"
+    assert any(stray.value is lower for stray in slot.strays), "others may hold it"
     slot.remove(known["b"])
     assert slot.storage.get() is theirs and len(slot.storeys) == 1
 
@@ -323,3 +326,40 @@ def test_the_function_itself_leads_to_the_changes() -> None:
     run.__code__ = code
     slot.remove(change)
     assert module.run is run and run() == "stock" and run.__code__ is code
+
+
+class Interrupted(Attribute):
+    """A place whose change is interrupted."""
+
+    left = 0
+    done = True
+
+    def put(self, value: Any) -> None:
+        if self.done:
+            super().put(value)
+        if Interrupted.left:
+            Interrupted.left -= 1
+            raise KeyboardInterrupt
+        super().put(value)
+
+
+@pytest.mark.parametrize("done", [True, False])
+@pytest.mark.parametrize("there", ["", "a"])
+def test_a_change_that_was_interrupted_is_taken_back(monkeypatch: pytest.MonkeyPatch, done: bool, there: str) -> None:
+    monkeypatch.setattr(Interrupted, "done", done)
+    module: Any = types.ModuleType("lib")
+    module.run = stock
+    slot, known = Slot(Interrupted(module, "run")), changes()
+    for name in there:
+        slot.add(known[name])
+    monkeypatch.setattr(Interrupted, "left", 1)
+    with pytest.raises(KeyboardInterrupt):
+        slot.add(known["b"])
+    slot.remove(known["b"])
+    assert module.run() == EXPECTED[there] and slot.is_met()
+    monkeypatch.setattr(Interrupted, "left", 1)
+    if there:
+        with pytest.raises(KeyboardInterrupt):
+            slot.remove(known["a"])
+        slot.remove(known["a"])
+    assert module.run is stock
