@@ -101,4 +101,4 @@ def _is_met(item: Item, module: ModuleType) -> bool:
         return False
     if not item.applied.changed:
         return item.applied.spec is getattr(module, "__spec__", None)
-    return all(slot.storage.owner is module and slot.is_met() for slot, _ in item.applied.changed)
+    return item.patch.is_kept(module, item.applied)

@@ -279,6 +279,12 @@ class Patch:
         """
         return None
 
+    def is_kept(self, module: ModuleType, applied: Applied) -> bool:
+        """Tell whether all that was changed is what the target leads to, although its module has executed again."""
+        return bool(applied.changed) and all(
+            slot.storage.owner is module and slot.is_met() for slot, _ in applied.changed
+        )
+
     def describe(self) -> str:
         """Return one phrase on what the patch puts in place."""
         return self.kind

@@ -43,6 +43,8 @@ def extend(target: str, place: Place, value: Any, context: Context, applied: App
     old, package = place.raw, Target.parse(target).module.partition(".")[0]
     stem, new = literals.root(old), literals.extended(old, value)
     declaring = list(literals.declaring(old, package))
+    for name in literals.made_of(old, package):
+        applied.stale.append(f"{name} (a Literal that has all of its values, and may be made of it: name that, too)")
     make = functools.partial(OneMore, rank=context.rank, whose=context.whose, added=value)
     cause = make()
     applied.undo.append(functools.partial(pydantic_models.release, cause))

@@ -78,6 +78,22 @@ def names_of(alias: Any, package: str) -> list[tuple[types.ModuleType, str]]:
     ]
 
 
+def made_of(alias: Any, package: str) -> list[str]:
+    """Return the names of other Literals of the package that have all values of `alias`, and more.
+
+    Python makes one flat Literal of a Literal of Literals, and keeps no trace of what it was made of.
+    """
+    values = {(type(value), value) for value in typing.get_args(alias)}
+    return [
+        f"{module.__name__}.{name}"
+        for module in _modules(package)
+        for name, other in list(vars(module).items())
+        if typing.get_origin(other) is typing.Literal
+        and other is not alias
+        and values < {(type(value), value) for value in typing.get_args(other)}
+    ]
+
+
 def declaring(alias: Any, package: str) -> Iterator[tuple[type, str, Any]]:
     """Yield class, field and annotation of the fields whose annotation mentions `alias`, bases first.
 

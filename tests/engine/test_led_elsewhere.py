@@ -190,9 +190,46 @@ def test_a_patch_that_is_declared_after_enabling_is_an_error(lib: ModuleType, en
     overlay.wrap("lib:function")(around)
     ascend_overlay.enable(overlay, propagate=False)
     overlay.wrap("lib:Thing.run")(around)
-    with pytest.raises(ActivationError, match="'one'.*has 1 patch more than when it was"):
+    with pytest.raises(ActivationError, match=r"'one'.*has 1 patch more than when it was"):
         ascend_overlay.enable(overlay, propagate=False)
     assert lib.function() == "<stock>" and lib.Thing().run() == "stock"
     ascend_overlay.disable()
     ascend_overlay.enable(overlay, propagate=False)
     assert lib.Thing().run() == "<stock>"
+
+
+def test_a_mapping_that_outlives_a_reload_keeps_its_entry(site: Any, offer: Any) -> None:
+    site.write({"kept.py": "TABLE = globals().get('TABLE', {'key': 1})\nFRESH = {'key': 1}\n"})
+    kept = importlib.import_module("kept")
+    overlay = Overlay("one", reason="a test")
+    overlay.item("kept:TABLE", "key", 2)
+    overlay.item("kept:FRESH", "key", 2)
+    offer(overlay)
+    ascend_overlay.enable()
+    for _ in range(2):
+        importlib.reload(kept)
+        assert kept.TABLE == kept.FRESH == {"key": 2}
+        assert [entry.state for entry in ascend_overlay.ledger()] == ["applied", "applied"]
+    ascend_overlay.disable()
+    assert kept.TABLE == kept.FRESH == {"key": 1}
+
+
+def test_a_literal_that_is_made_of_another_is_named(site: Any, offer: Any) -> None:
+    site.write(
+        {
+            "words/__init__.py": "",
+            "words/all.py": """
+                from typing import Literal
+                Some = Literal["a", "b"]
+                More = Literal[Some, "c"]
+                Other = Literal["a", "c"]
+            """,
+        }
+    )
+    importlib.import_module("words.all")
+    overlay = Overlay("one", reason="a test")
+    overlay.entry("words.all:Some", "d")
+    offer(overlay)
+    ascend_overlay.enable()
+    (entry,) = ascend_overlay.ledger()
+    assert [text.split(" ")[0] for text in entry.stale] == ["words.all.More"]
