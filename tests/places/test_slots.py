@@ -206,6 +206,13 @@ def test_a_value_of_ours_that_comes_back_is_taken_back(slot: Slot) -> None:
     assert not slot.take_back() and slot.storage.get() is theirs
     slot.storage.put(ours)
     assert slot.take_back() and slot.storage.get() is stock
+    slot.add(known["b"])
+    second = slot.storage.get()
+    slot.remove(known["b"])
+    slot.swept()
+    for each in (second, ours):
+        slot.storage.put(each)
+        assert slot.take_back() and slot.storage.get() is stock
 
 
 def test_a_place_that_held_nothing(slot: Slot) -> None:
