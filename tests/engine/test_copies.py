@@ -313,6 +313,24 @@ def test_a_function_that_has_another_name_does_not_lead_elsewhere(offer: Any, si
     assert any("a key of alias.KEYS" in text for text in entry.stale)
 
 
+@pytest.mark.parametrize("kind", ["wrap", "replace"])
+def test_what_is_inside_a_static_method_is_a_copy(offer: Any, site: Any, kind: str) -> None:
+    site.write({"inside.py": "class K:\n    @staticmethod\n    def run(x=0): return 'stock'\ncopied = K.run\n"})
+    inside = importlib.import_module("inside")
+    stock = inside.copied
+    overlay = Overlay("one", reason="a test")
+    if kind == "wrap":
+        overlay.wrap("inside:K.run")(lambda wrapped, instance, args, kwargs: f"<{wrapped()}>")
+    else:
+        overlay.replace("inside:K.run")(lambda x=0: "<stock>")
+    offer(overlay)
+    ascend_overlay.enable()
+    assert (inside.copied(), inside.K.run()) == ("<stock>", "<stock>") and inside.copied is not stock
+    assert list(ascend_overlay.ledger().entries[0].copies) == ["inside.copied"]
+    ascend_overlay.disable()
+    assert inside.copied is inside.K.run is stock
+
+
 def test_two_names_of_one_method_are_patched_apart(offer: Any, site: Any) -> None:
     site.write(
         {

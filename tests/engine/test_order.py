@@ -57,6 +57,12 @@ def test_without_a_declaration_the_later_contributed_goes_around(offer: Any) -> 
     assert run() == "a(b(stock))"
 
 
+def test_a_declaration_moves_none_that_it_does_not_name(offer: Any) -> None:
+    offer(wrapper("a"), wrapper("b", after=["a"]), wrapper("c"))
+    ascend_overlay.enable()
+    assert run() == "c(b(a(stock)))"
+
+
 def test_the_ledger_shows_the_order(offer: Any) -> None:
     offer(wrapper("a"), wrapper("b", before=["a"]))
     ascend_overlay.enable()

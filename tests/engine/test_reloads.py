@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import itertools
 import sys
 from collections.abc import Callable
@@ -324,3 +325,30 @@ def test_a_target_that_runs_when_the_patch_arrives_is_said(offer: Any, site: Any
     assert list(itertools.islice(loop.generate(), 2)) == [1, 2]
     running = {entry.target for entry in ascend_overlay.ledger() if any("runs right now" in s for s in entry.stale)}
     assert running == {"loop:generate"}
+
+
+BEHIND = ["made anew", "put back"]
+
+
+@pytest.mark.parametrize("how", BEHIND)
+def test_what_happened_behind_our_back_is_mended_by_looking(site: Any, offer: Any, how: str) -> None:
+    site.write({"lib.py": "def run(): return 'stock'\n"})
+    before = lib = importlib.import_module("lib")
+    stock = lib.run
+    overlay = Overlay("one", reason="a test")
+    overlay.wrap("lib:run")(lambda wrapped, instance, args, kwargs: f"<{wrapped()}>")
+    offer(overlay)
+    ascend_overlay.enable()
+    if how == "made anew":
+        # By hand, past the import system.
+        lib = importlib.util.module_from_spec(before.__spec__)
+        sys.modules["lib"] = lib
+        exec(before.__loader__.get_code("lib"), vars(lib))
+        stock = lib.run
+    else:
+        lib.run = stock
+    assert lib.run() == "stock"
+    assert [entry.state for entry in ascend_overlay.ledger()] == ["applied"]
+    assert lib.run() == "<stock>"
+    ascend_overlay.disable()
+    assert lib.run is stock and before.run() == "stock"

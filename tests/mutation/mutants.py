@@ -114,7 +114,9 @@ class _Finder:
         elif isinstance(node, ast.Expr) and isinstance(node.value, (ast.Call, ast.Yield)):
             if isinstance(node.value, ast.Call):
                 yield self._put(node, "pass", "call dropped")
-        elif isinstance(node, ast.Return) and node.value is not None and self._text(node.value) != "None":
+        elif (
+            isinstance(node, ast.Return) and node.value is not None and self._text(node.value) not in ("None", "False")
+        ):
             yield self._put(node.value, "None", "returns None")
         elif isinstance(node, ast.BinOp) and type(node.op) in _OTHER_WAY:
             yield from self._between(node.left, node.right, "", _OTHER_WAY[type(node.op)])

@@ -163,6 +163,19 @@ def test_some_holders(world: Any, case: str) -> None:
     assert (swap.left == []) == (case in ("by its name alone", "some only", "one only"))
 
 
+def test_what_was_lent_stays_where_it_has_its_own_name(site: Any) -> None:
+    names = {"lending.py": "def mine(): return 1\n", "third.py": "from lending import mine\nHOOK = also = mine\n"}
+    site.write(names)
+    lending, third = importlib.import_module("lending"), importlib.import_module("third")
+    instead = made()
+    swap = Swap(lending.mine, instead, "HOOK", None, restoring=True, borrowed=True)
+    rebind_everywhere([swap])
+    assert lending.mine is third.mine is not instead
+    assert third.HOOK is third.also is instead
+    for name in ("lending", "third"):
+        del sys.modules[name]
+
+
 def test_rebindable() -> None:
     assert all(map(rebindable, [lambda: 1, Swap, property(), staticmethod(print), len]))
     assert not any(map(rebindable, [None, True, 1, 1.0, 1j, "a", b"a", (), frozenset(), [], {}, object()]))

@@ -85,6 +85,11 @@ def test_a_part_less_is_another() -> None:
     assert fewer == {new} and immutable.rebuilt(fewer, exchange(new, newer)) == {newer}
 
 
+def test_the_same_parts_in_another_order_are_another() -> None:
+    other = {old: new, new: old}
+    assert immutable.rebuilt((old, new), lambda value, _: other[value]) == (new, old)
+
+
 class List(tuple[Any, ...]): ...
 
 

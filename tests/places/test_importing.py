@@ -125,3 +125,13 @@ def test_what_is_executing_is_told_when_it_is_complete(site: Any, end: str) -> N
     assert calls == ([] if end == "fail" else [("half", sys.modules["half"])])
     importing.sweep()
     assert len(calls) <= 1 and importing._finder not in sys.meta_path
+
+
+def test_who_is_called_may_look_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def looking(name: str, module: ModuleType) -> None:
+        calls.append((name, module))
+        importing.sweep()
+
+    monkeypatch.setattr(importing, "_unfinished", [("sys", looking), ("importlib", looking), ("no such", looking)])
+    importing.sweep()
+    assert calls == [("sys", sys), ("importlib", importlib)] and importing._unfinished == []

@@ -147,8 +147,11 @@ def test_on_what_somebody_put_there(slot: Slot) -> None:
     slot.add(known["b"])
     assert slot.storage.get()() == "b(theirs)" and slot.foreign() is None and len(slot.storeys) == 2
     assert slot.under is theirs and slot.original is stock
+    slot.swept()
+    lower = slot.storeys[0].installed
     slot.remove(known["a"])
     assert slot.storage.get()() == "b(theirs)"
+    assert any(stray.value is lower for stray in slot.strays), "others may hold it"
     slot.remove(known["b"])
     assert slot.storage.get() is theirs and len(slot.storeys) == 1
 
@@ -170,9 +173,12 @@ def test_what_they_had_put_there_has_gone(slot: Slot, last: str) -> None:
     assert not slot.fold() and not slot.mend()
     slot.add(known["b"])
     assert not slot.fold()
+    upper = slot.storage.get()
+    slot.swept()
     slot.storage.put(ours)
     assert slot.fold() and len(slot.storeys) == 1 and slot.is_met() and not slot.fold()
     assert slot.storage.get()() == "b(a(stock))"
+    assert any(stray.value is upper for stray in slot.strays), "others may hold it"
     for name in ("b", "a") if last == "a" else ("a", "b"):
         slot.remove(known[name])
     assert slot.storage.get() is stock
@@ -200,6 +206,13 @@ def test_a_value_of_ours_that_comes_back_is_taken_back(slot: Slot) -> None:
     assert not slot.take_back() and slot.storage.get() is theirs
     slot.storage.put(ours)
     assert slot.take_back() and slot.storage.get() is stock
+    slot.add(known["b"])
+    second = slot.storage.get()
+    slot.remove(known["b"])
+    slot.swept()
+    for each in (second, ours):
+        slot.storage.put(each)
+        assert slot.take_back() and slot.storage.get() is stock
 
 
 def test_a_place_that_held_nothing(slot: Slot) -> None:
@@ -301,3 +314,59 @@ def test_a_place_that_is_left_to_another() -> None:
     assert another is not one and another.original is theirs
     one.remove(change)
     assert module.run is theirs and one.storage.get() is stock
+
+
+def test_the_function_itself_leads_to_the_changes() -> None:
+    def run() -> str:
+        return "stock"
+
+    module: Any = types.ModuleType("lib")
+    module.run = run
+    slot, change = Slot(Attribute(module, "run")), changes()["a"]
+    assert not slot.redirect(slot.storeys[0])
+    slot.add(change)
+    code = run.__code__
+    assert slot.redirect(slot.storeys[0]) and slot.redirect(slot.storeys[0])
+    assert run() == module.run() == "a(stock)" and slot.foreign_code() is None
+    run.__code__ = theirs.__code__
+    assert slot.foreign_code() is theirs.__code__
+    run.__code__ = code
+    slot.remove(change)
+    assert module.run is run and run() == "stock" and run.__code__ is code
+
+
+class Interrupted(Attribute):
+    """A place whose change is interrupted."""
+
+    left = 0
+    done = True
+
+    def put(self, value: Any) -> None:
+        if self.done:
+            super().put(value)
+        if Interrupted.left:
+            Interrupted.left -= 1
+            raise KeyboardInterrupt
+        super().put(value)
+
+
+@pytest.mark.parametrize("done", [True, False])
+@pytest.mark.parametrize("there", ["", "a"])
+def test_a_change_that_was_interrupted_is_taken_back(monkeypatch: pytest.MonkeyPatch, done: bool, there: str) -> None:
+    monkeypatch.setattr(Interrupted, "done", done)
+    module: Any = types.ModuleType("lib")
+    module.run = stock
+    slot, known = Slot(Interrupted(module, "run")), changes()
+    for name in there:
+        slot.add(known[name])
+    monkeypatch.setattr(Interrupted, "left", 1)
+    with pytest.raises(KeyboardInterrupt):
+        slot.add(known["b"])
+    slot.remove(known["b"])
+    assert module.run() == EXPECTED[there] and slot.is_met()
+    monkeypatch.setattr(Interrupted, "left", 1)
+    if there:
+        with pytest.raises(KeyboardInterrupt):
+            slot.remove(known["a"])
+        slot.remove(known["a"])
+    assert module.run is stock
