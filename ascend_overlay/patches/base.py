@@ -105,7 +105,9 @@ def shown(value: Any) -> str:
         return value.text
     name = getattr(value, "__qualname__", None)
     if isinstance(name, str):
-        return f"{value.__module__}:{name}"
+        # What is written in C may belong to no module.
+        module = getattr(value, "__module__", None)
+        return f"{module}:{name}" if isinstance(module, str) else name
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
