@@ -74,7 +74,7 @@ def when_complete(name: str, callback: Callback) -> None:
     """Call `callback` once the module `name`, which is executing already, is complete; at once where it is.
 
     A module that another thread is executing is waited for. One that this very thread is executing (the caller runs
-    inside its import) is looked at again at the next import, since nothing tells when it is complete.
+    inside its import) tells by its spec when it is complete; where it has none, the next import looks at it again.
     """
     if not is_complete(name) and isinstance(sys.modules.get(name), ModuleType):
         # Blocks while another thread holds the module's import lock; returns at once inside the import itself.
@@ -84,6 +84,19 @@ def when_complete(name: str, callback: Callback) -> None:
     else:
         _unfinished.append((name, callback))
         _keep_finder()
+        spec = getattr(sys.modules[name], "__spec__", None)
+        if type(spec) is importlib.machinery.ModuleSpec:
+            spec.__class__ = _TellingSpec
+
+
+class _TellingSpec(importlib.machinery.ModuleSpec):
+    """The spec of a module that is executing: the import system notes in it that it is done."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+        if name == "_initializing" and not value:
+            object.__setattr__(self, "__class__", importlib.machinery.ModuleSpec)
+            sweep()
 
 
 def sweep() -> None:

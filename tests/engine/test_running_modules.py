@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import subprocess
 import sys
@@ -109,3 +110,21 @@ class _NoSource:
 def test_a_module_without_source_runs_as_it_is(loader: Any) -> None:
     code = compile("x = 1", "tool.py", "exec")
     assert running.prepared(code, loader, "tool", "a:b") is code
+
+
+def test_an_implementation_that_is_being_imported_when_overlays_are_enabled(site: Any) -> None:
+    """As in a child that unpickles something of its module: no import follows that could look once more."""
+    site.write(
+        {
+            "lib.py": "class Base:\n    pass\n",
+            "ours.py": "import starting\nfrom lib import Base\nclass Ours(Base):\n    pass\n",
+            "starting.py": """
+                import ascend_overlay
+                overlay = ascend_overlay.Overlay("one", reason="a test")
+                overlay.subclass("lib:Base", "ours:Ours")
+                ascend_overlay.enable(overlay)
+            """,
+        }
+    )
+    ours, lib = importlib.import_module("ours"), importlib.import_module("lib")
+    assert lib.Base is ours.Ours
