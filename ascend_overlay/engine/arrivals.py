@@ -54,10 +54,22 @@ class Arrivals:
 
     def on_import(self, name: str, module: ModuleType) -> None:
         """A module that a patch changes, or that implements one, has executed."""
+        self._arrived(name, module, self._to_renew(name, module))
+
+    def on_complete(self, name: str, module: ModuleType) -> None:
+        """A module that a patch changes is there; it need not have executed since what is in force was applied."""
+        again = [item for item in self._to_renew(name, module) if not _has_seen(item, module)]
+        self._arrived(name, module, again)
+
+    def _to_renew(self, name: str, module: ModuleType) -> list[Item]:
+        with self._state.lock.held():
+            concerned = [item for item in self._state.items() if item.patch.module == name]
+            return [item for item in in_force(concerned) if not _is_met(item, module)]
+
+    def _arrived(self, name: str, module: ModuleType, again: list[Item]) -> None:
         with self._state.lock.held():
             concerned = [item for item in self._state.items() if name in item.modules]
             due = [item for item in concerned if item.entry.state == "pending" and _is_due(item, now=name)]
-            again = [item for item in in_force(concerned) if item.patch.module == name and not _is_met(item, module)]
         if not due and not again:
             return
         try:
@@ -84,7 +96,7 @@ class Arrivals:
         """Apply what is still pending although its module is there: another finder went past ours."""
         for name in {item.patch.module for item in self._state.items() if item.entry.state == "pending"}:
             if name and importing.is_complete(name):
-                self.on_import(name, sys.modules[name])
+                self.on_complete(name, sys.modules[name])
 
 
 def _is_due(item: Item, now: str | None = None) -> bool:
@@ -95,10 +107,16 @@ def _is_due(item: Item, now: str | None = None) -> bool:
     return not module or module == now or importing.is_complete(module)
 
 
+def _has_seen(item: Item, module: ModuleType) -> bool:
+    """Tell whether the module has not executed since the patch was applied to it."""
+    applied = item.applied
+    return applied is not None and applied.module is module and applied.spec is getattr(module, "__spec__", None)
+
+
 def _is_met(item: Item, module: ModuleType) -> bool:
     """Tell whether the patch is in place in this very module object."""
     if item.applied is None or item.applied.module is not module:
         return False
     if not item.applied.changed:
-        return item.applied.spec is getattr(module, "__spec__", None)
+        return _has_seen(item, module)
     return item.patch.is_kept(module, item.applied)

@@ -116,7 +116,7 @@ class Engine:
                     added.extend(begun.names)
             # Not under the lock: another thread that imports one of these may be waiting to enter enable() itself.
             for module in unfinished:
-                importing.when_complete(module, self._arrivals.on_import)
+                importing.when_complete(module, self._arrivals.on_complete)
         except BaseException:
             self._roll_back(begun)
             raise
@@ -374,7 +374,7 @@ class Engine:
                 unfinished = self._arrivals.start(list({id(unit): unit for unit in revived}.values()))
             self.journal.write()
         for module in unfinished:
-            importing.when_complete(module, self._arrivals.on_import)
+            importing.when_complete(module, self._arrivals.on_complete)
 
     def after_fork(self) -> None:
         """Start this child's own part: locks that no other thread holds, a ledger of its own."""

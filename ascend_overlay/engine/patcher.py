@@ -41,6 +41,8 @@ class Patcher:
         self.sweeper = Sweeper(state)
         self._stand_ins: dict[int, type] = {}
         self._calls = threading.local()
+        # Changed by whoever holds the lock only.
+        self._now: set[int] = set()
 
     def apply(self, items: Sequence[Item], *, late: bool, executed: str | None = None) -> None:
         """Apply `items` of loaded modules and re-bind the copies of what they replaced.
@@ -187,7 +189,8 @@ class Patcher:
             return []
         implementation = item.patch.load()
         with self._state.lock.held():
-            if item.entry.state != "pending":
+            # Applying a patch may call what imports modules, and the import leads here again.
+            if item.entry.state != "pending" or id(item) in self._now:
                 return []
             target = importing.loaded(item.patch.module)
             module = sys.modules[__name__] if target is None else target
@@ -195,7 +198,11 @@ class Patcher:
             replaced = set(self._stand_ins)
             item.applied = Applied(self.slots, target)
             context = Context(self.slots, item.unit.rank, whose, self._stand_ins)
-            item.patch.apply(module, implementation, context, item.applied)
+            self._now.add(id(item))
+            try:
+                item.patch.apply(module, implementation, context, item.applied)
+            finally:
+                self._now.discard(id(item))
             self._note_earlier(item, item.applied)
             item.entry.seam, item.entry.notes = item.applied.seam, item.applied.notes
             item.entry.copies, item.entry.stale = item.applied.copies, item.applied.stale
