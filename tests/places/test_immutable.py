@@ -93,7 +93,9 @@ def test_the_same_parts_in_another_order_are_another() -> None:
 class List(tuple[Any, ...]): ...
 
 
-@pytest.mark.parametrize("holder", [[old], {old: 1}, List((old,)), old, None], ids=["list", "dict", "tuple subclass", "function", "None"])
+@pytest.mark.parametrize(
+    "holder", [[old], {old: 1}, List((old,)), old, None], ids=["list", "dict", "tuple subclass", "function", "None"]
+)
 def test_what_is_not_built_anew(holder: Any) -> None:
     assert not immutable.is_rebuildable(holder)
 

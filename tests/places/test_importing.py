@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
@@ -105,18 +106,25 @@ def test_what_is_complete_is_told_at_once() -> None:
     assert importing._finder not in sys.meta_path
 
 
+@pytest.mark.parametrize("spec", ["plain", "own"])
 @pytest.mark.parametrize("end", ["sweep", "import", "fail"])
-def test_what_is_executing_is_told_when_it_is_complete(site: Any, end: str) -> None:
+def test_what_is_executing_is_told_when_it_is_complete(site: Any, end: str, spec: str) -> None:
     text = "from ascend_overlay.places import importing\nimport test_importing\nFIRST = 1\n"
+    if spec == "own":
+        # Such a spec tells nothing.
+        text += "__spec__.__class__ = type('Own', (type(__spec__),), {})\n"
     more = "import other\nassert not test_importing.calls\n" + ("1 / 0\n" if end == "fail" else "")
     sys.modules["test_importing"] = sys.modules[__name__]
     site.write({"half.py": f"{text}importing.when_complete('half', test_importing.callback)\n{more}"})
     if end == "fail":
         with pytest.raises(ZeroDivisionError):
             importlib.import_module("half")
+        assert calls == []
     else:
-        importlib.import_module("half")
-    assert calls == [] and importing._finder in sys.meta_path
+        half = importlib.import_module("half")
+        assert calls == ([("half", half)] if spec == "plain" else [])
+        assert type(half.__spec__) is ModuleSpec or spec == "own"
+    assert (importing._finder in sys.meta_path) == (spec == "own")
     if end == "import":
         importlib.import_module("json.tool")
         sys.modules.pop("json.tool")
