@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shape_kit import entry, late
+from shape_kit import late
 
 from ascend_overlay import Overlay
 from ascend_overlay.conditions import distribution, role
+from ascend_overlay.errors import RuledOutError
 from ascend_overlay.hooks import hookimpl
 
 CORE = "vllm.v1.engine.core:EngineCore.step"
@@ -79,11 +80,10 @@ def test_where_vllm_ascend_is_absent_and_present(tmp_path: Path, monkeypatch: py
     metadata.parent.mkdir()
     metadata.write_text("Metadata-Version: 2.1\nName: vllm-ascend\nVersion: 0.23.0\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with late(__name__, "shape_13_alone"):
-        stock()
-        found = entry("shape_13_alone", ANYWHERE)
-        assert found.state == "skipped"
-        assert "the distribution vllm-ascend is installed" in found.reason
+    ruled_out = pytest.raises(RuledOutError, match="the distribution vllm-ascend is installed")
+    with ruled_out, late(__name__, "shape_13_alone"):
+        pytest.fail("an overlay that is asked for by name and stays off is an error")
+    stock()
 
 
 PROCESSES = {"MainProcess": "main", "EngineCore": "engine_core", "VllmWorker-0": "worker"}
