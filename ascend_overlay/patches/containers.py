@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import collections
 import functools
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
 from ascend_overlay.patches.base import Applied, Context
+from ascend_overlay.places import modules
 from ascend_overlay.places.slots import Slot
 from ascend_overlay.places.storages import Attribute, Item
 from ascend_overlay.places.storeys import Change
@@ -66,7 +66,7 @@ def install(place: Place, edition: Edition, context: Context, applied: Applied) 
     applied.undo.append(functools.partial(_take_out, slot, edition, place.name))
     applied.change(slot, edition, shared=place.shared)
     old, new = place.raw, slot.installed
-    for module in _modules():
+    for module in modules.loaded():
         names = [name for name, value in list(vars(module).items()) if value is old]
         for name in names:
             if not old:
@@ -86,14 +86,10 @@ def _take_out(slot: Slot, edition: Edition, name: str) -> None:
     editions = {edition, *(change for change in slot.changes if isinstance(change, Edition))}
     slot.remove(edition)
     ours = [made for other in editions for made in other.made if made is not slot.installed]
-    for module in _modules():
+    for module in modules.loaded():
         held = vars(module).get(name, MISSING)
         if any(held is made for made in ours):
             setattr(module, name, slot.installed)
-
-
-def _modules() -> list[ModuleType]:
-    return [module for module in list(sys.modules.values()) if isinstance(module, ModuleType)]
 
 
 @dataclass(eq=False)

@@ -37,35 +37,6 @@ class Regenerated(Change):
         return current if inner is self.stock or declared.is_generated(self.cls, self.name, inner) else inner
 
 
-@dataclass(eq=False, kw_only=True, slots=True)
-class _Shown(Change):
-    """`add_cli_args` of an arguments class: the default of the flag is that of the field."""
-
-    cls: type
-    name: str
-    _inner: Any = MISSING
-    _outer: Any = None
-
-    def value(self, inner: Any) -> Any:
-        if self._inner is not inner or wrappers.stepped_aside(self._outer):
-            self._inner, self._outer = inner, wrappers.wrapped(inner, self._call, member=True)
-        return self._outer
-
-    def step_aside(self, value: Any, inner: Any) -> bool:
-        if not wrappers.made_by_us(value):
-            return False
-        wrappers.step_aside(value, inner)
-        return True
-
-    def _call(self, function: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        parser = function(*args, **kwargs)
-        field = self.cls.__dataclass_fields__[self.name]  # type: ignore[attr-defined]
-        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-        if any(action.dest == self.name for action in getattr(parser, "_actions", ())):
-            parser.set_defaults(**{self.name: default})
-        return parser
-
-
 @dataclass(frozen=True, kw_only=True)
 class Field(Patch):
     """Change the default or the type of a field that a class declares, or add a field to it.
@@ -166,8 +137,8 @@ class Field(Patch):
             self._regenerate(cls, new, context, applied)
             if not new and "add_cli_args" in vars(cls):
                 slot = context.slots.at(Attribute(cls, "add_cli_args"))
-                shown_ = _Shown(rank=context.rank, whose=context.whose, cls=cls, name=change.name)
-                applied.change(slot, shown_)
+                show = functools.partial(_show_default, cls, change.name)
+                applied.change(slot, wrappers.Layer(rank=context.rank, whose=context.whose, wrapper=show, member=True))
             if cls is not change.owner:
                 applied.copies.append(f"{cls.__module__}.{cls.__qualname__}.{change.name} (inherited)")
         if new and hasattr(change.owner, "add_cli_args"):
@@ -255,3 +226,13 @@ def _settle(change: fields.FieldChange) -> None:
     for cls, name in taken(change):
         if not fields.is_changed(cls, name):
             fields.give_back(change, cls, name)
+
+
+def _show_default(cls: Any, name: str, add: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    """Wrap `add_cli_args` of an arguments class: the default of the flag is that of the field."""
+    parser = add(*args, **kwargs)
+    field = cls.__dataclass_fields__[name]
+    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    if any(action.dest == name for action in getattr(parser, "_actions", ())):
+        parser.set_defaults(**{name: default})
+    return parser

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 import types
 from dataclasses import dataclass
 from types import ModuleType
@@ -16,7 +15,7 @@ from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, sh
 from ascend_overlay.patches.edits import edited_by
 from ascend_overlay.patches.generated import once, own_generated, reach_captured, wrap_derived
 from ascend_overlay.patches.reach import led_elsewhere
-from ascend_overlay.places import declared
+from ascend_overlay.places import declared, modules
 from ascend_overlay.places.bindings import rebindable
 from ascend_overlay.places.functions import Redirection, dressed_like, function_of, twin
 from ascend_overlay.places.homes import homes_of, parts_of
@@ -48,30 +47,6 @@ class Decision(Change):
         function = function_of(self.new)
         if not self.borrowed and isinstance(function, types.FunctionType):
             self.new = dressed_like(self.new, twin(function)) if function is not self.new else twin(function)
-
-
-@dataclass(eq=False, kw_only=True, slots=True)
-class _Layer(Change):
-    """A wrapper. The same inner object gives the same outer object again, so that copies stay recognisable."""
-
-    wrapper: Any
-    member: bool
-    _inner: Any = MISSING
-    _outer: Any = None
-
-    def value(self, inner: Any) -> Any:
-        if self._inner is not inner or wrappers.stepped_aside(self._outer):
-            self._inner, self._outer = inner, wrappers.wrapped(inner, self.wrapper, member=self.member)
-        return self._outer
-
-    def step_aside(self, value: Any, inner: Any) -> bool:
-        if not wrappers.made_by_us(value):
-            return False
-        wrappers.step_aside(value, inner)
-        return True
-
-    def make_anew(self) -> None:
-        self._inner = MISSING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +94,7 @@ class Wrap(Patch):
         declared.refuse_uncalled(self.target, place)
         written = place.own and declared.is_generated(place.owner, place.name, raw)
         make = functools.partial(
-            _Layer,
+            wrappers.Layer,
             rank=context.rank,
             whose=context.whose,
             wrapper=once(implementation) if written else implementation,
@@ -226,7 +201,9 @@ class SetAttribute(Patch):
         slot = context.slots.at(storage(place.owner, place.name))
         refuse_second(slot, self.target, context)
         if isinstance(place.owner, ModuleType) and place.raw is not MISSING and not rebindable(place.raw):
-            applied.stale.extend(_namesakes(place))
+            # Nothing tells for sure that it was imported from here.
+            suspects = namesakes(place)
+            applied.stale.extend(f"{name} (a constant of the same name, perhaps a copy)" for name in suspects)
         _note_hash(place, applied)
         change = Decision(rank=context.rank, whose=context.whose, new=new, by_name=True, borrowed=True)
         applied.change(slot, change, shared=place.shared)
@@ -308,12 +285,10 @@ def _place_name(slot: Slot) -> str:
     return f"the entry {slot.storage.name}"
 
 
-def _namesakes(place: Place) -> list[str]:
-    """Return the globals that look like a from-import of a constant; nothing tells for sure."""
+def namesakes(place: Place) -> list[str]:
+    """Return the globals of other modules that have the place's name and hold what it holds."""
     return [
-        f"{module.__name__}.{place.name} (a constant of the same name, perhaps a copy)"
-        for module in list(sys.modules.values())
-        if isinstance(module, ModuleType)
-        and module is not place.owner
-        and vars(module).get(place.name, MISSING) is place.raw
+        f"{module.__name__}.{place.name}"
+        for module in modules.loaded()
+        if module is not place.owner and vars(module).get(place.name, MISSING) is place.raw
     ]

@@ -15,7 +15,7 @@ from ascend_overlay.errors import ConflictError, TargetError, did_you_mean
 from ascend_overlay.patches import containers
 from ascend_overlay.patches.base import Applied, Context, Patch, loaded, mapping_at, shown
 from ascend_overlay.patches.entries import NOT_GIVEN
-from ascend_overlay.patches.names import Decision, refuse_second
+from ascend_overlay.patches.names import Decision, namesakes, refuse_second
 from ascend_overlay.places import declared
 from ascend_overlay.places.slots import Slot
 from ascend_overlay.places.target import MISSING, Place, Target, find
@@ -92,7 +92,7 @@ class Remove(Patch):
                 f"of the two overlays out with exclude=."
             )
         if isinstance(place.owner, ModuleType):
-            applied.stale.extend(_copies(place))
+            applied.stale.extend(f"{name} (a copy of what was removed)" for name in namesakes(place))
         applied.change(slot, Decision(rank=context.rank, whose=context.whose, new=MISSING))
 
     def _refuse_declared(self, place: Place) -> None:
@@ -156,13 +156,3 @@ def _put_back(slot: Slot, change: Decision, found: MutableMapping[Any, Any], key
     if isinstance(found, dict) and key in found:
         followers = [other for other in keys[keys.index(key) + 1 :] if other in found]
         containers.reorder(found, [*followers, *(other for other in found if other not in keys)])
-
-
-def _copies(place: Place) -> list[str]:
-    return [
-        f"{module.__name__}.{place.name} (a copy of what was removed)"
-        for module in list(sys.modules.values())
-        if isinstance(module, ModuleType)
-        and module is not place.owner
-        and vars(module).get(place.name, MISSING) is place.raw
-    ]

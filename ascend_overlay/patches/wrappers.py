@@ -12,14 +12,41 @@ import functools
 import sys
 import types
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 from ascend_overlay.patches import signatures
 from ascend_overlay.patches.shells import Link, free, is_plain, link_of, method, shell
+from ascend_overlay.places.storeys import Change
+from ascend_overlay.places.target import MISSING
 
 WrapperFunction = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
 
 _PROXIES = "ascend_overlay.patches.proxies"
+
+
+@dataclass(eq=False, kw_only=True, slots=True)
+class Layer(Change):
+    """A wrapper. The same inner object gives the same outer object again, so that copies stay recognisable."""
+
+    wrapper: Any
+    member: bool
+    _inner: Any = MISSING
+    _outer: Any = None
+
+    def value(self, inner: Any) -> Any:
+        if self._inner is not inner or stepped_aside(self._outer):
+            self._inner, self._outer = inner, wrapped(inner, self.wrapper, member=self.member)
+        return self._outer
+
+    def step_aside(self, value: Any, inner: Any) -> bool:
+        if not made_by_us(value):
+            return False
+        step_aside(value, inner)
+        return True
+
+    def make_anew(self) -> None:
+        self._inner = MISSING
 
 
 def wrapped(inner: Any, wrapper: WrapperFunction, *, member: bool) -> Any:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import functools
 import gc
-import sys
 import types
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from ascend_overlay.places import references
+from ascend_overlay.places import modules, references
 from ascend_overlay.places.holders import PLAIN, attributes_of, is_of, is_ours, is_ours_by_file
 
 _LARGE = 1000
@@ -82,12 +81,12 @@ class Accounts:
 
     def add_all_modules(self) -> None:
         """Look through the namespaces of all modules: copies have other names, too."""
-        for module in _modules():
+        for module in modules.loaded():
             if not self._ids.isdisjoint(map(id, list(vars(module).values()))):
                 self._add_module(module)
 
     def _add_modules(self, names: set[str]) -> None:
-        for module in _modules():
+        for module in modules.loaded():
             get = vars(module).get
             for name in names:
                 if id(get(name)) in self._ids:
@@ -191,7 +190,3 @@ def _descendants(cls: type) -> Iterator[type]:
     for derived in children:
         yield derived
         yield from _descendants(derived)
-
-
-def _modules() -> list[types.ModuleType]:
-    return [module for module in list(sys.modules.values()) if isinstance(module, types.ModuleType)]

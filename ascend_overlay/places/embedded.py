@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import operator
-import types
-import typing
 from collections.abc import Iterator
 from typing import Any
 
-from ascend_overlay.places import pydantic_models
+from ascend_overlay.places import hints, pydantic_models
 
 
 class _Exchange:
@@ -44,7 +40,7 @@ class Embedded:
             TargetError: pydantic cannot build one of them.
         """
         for owner, name, old in list(_holders(self.original, self._package)):
-            self._done.append(_Exchange(owner, name, old, _substituted(old, self.original, self.new)))
+            self._done.append(_Exchange(owner, name, old, _exchanged(old, self.original, self.new)))
             _put(owner, name, self._done[-1].new)
         return pydantic_models.rebuild_classes(self, [self.original, self.new])
 
@@ -54,7 +50,7 @@ class Embedded:
             if _get(done.owner, done.name) is done.new:
                 _put(done.owner, done.name, done.old)
         for owner, name, now in list(_holders(self.new, self._package)):
-            _put(owner, name, _substituted(now, self.new, self.original))
+            _put(owner, name, _exchanged(now, self.new, self.original))
         pydantic_models.release(self)
 
 
@@ -91,19 +87,8 @@ def _put(holder: Any, name: str, value: Any) -> None:
 
 
 def _mentions(annotation: Any, wanted: type) -> bool:
-    return annotation is wanted or any(_mentions(part, wanted) for part in typing.get_args(annotation))
+    return any(part is wanted for part in hints.parts(annotation))
 
 
-def _substituted(annotation: Any, old: type, new: type) -> Any:
-    if annotation is old:
-        return new
-    parts = typing.get_args(annotation)
-    news = tuple(_substituted(part, old, new) for part in parts)
-    if all(fresh is part for fresh, part in zip(news, parts, strict=True)):
-        return annotation
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return functools.reduce(operator.or_, news)
-    if typing.get_origin(annotation) is typing.Annotated:
-        return typing.Annotated[news]
-    copy_with = getattr(annotation, "copy_with", None)
-    return copy_with(news) if copy_with is not None else typing.get_origin(annotation)[news]
+def _exchanged(annotation: Any, old: type, new: type) -> Any:
+    return hints.exchanged(annotation, lambda part: new if part is old else part)

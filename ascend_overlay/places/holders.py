@@ -6,11 +6,12 @@ import collections
 import functools
 import gc
 import os
-import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from ascend_overlay.places import modules
 
 PLAIN = (dict, list, set, frozenset, tuple, collections.deque, types.CellType, functools.partial)
 _LEVELS = 3
@@ -51,9 +52,7 @@ class Names:
     """
 
     def __init__(self, found: list[Any], own: set[int], classes: list[type]) -> None:
-        self._modules = {
-            id(vars(module)): module for module in list(sys.modules.values()) if isinstance(module, types.ModuleType)
-        }
+        self._modules = {id(vars(module)): module for module in modules.loaded()}
         self._owners: dict[int, list[Any]] = {}
         self._search(found, own, classes)
 

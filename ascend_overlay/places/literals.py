@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import operator
 import sys
 import types
 import typing
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ascend_overlay.places import declared
+from ascend_overlay.places import declared, hints
 
 
 class _Grown:
@@ -50,25 +48,11 @@ def root(literal: Any) -> Any:
     return next((root(base) for base, _, new in list(_grown.made) if new is literal), literal)
 
 
-def mentions(annotation: Any, alias: Any) -> bool:
-    """Tell whether an annotation is `alias` or has it inside."""
-    return annotation is alias or any(mentions(part, alias) for part in typing.get_args(annotation))
-
-
 def substituted(annotation: Any, stem: Any, change: Callable[[Any], Any]) -> Any:
     """Return `annotation` with each Literal of the root `stem` changed."""
-    if declared.is_literal(annotation):
-        return change(annotation) if root(annotation) is stem else annotation
-    parts = typing.get_args(annotation)
-    news = tuple(substituted(part, stem, change) for part in parts)
-    if all(new is part for new, part in zip(news, parts, strict=True)):
-        return annotation
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return functools.reduce(operator.or_, news)
-    if typing.get_origin(annotation) is typing.Annotated:
-        return typing.Annotated[news]
-    copy_with = getattr(annotation, "copy_with", None)
-    return copy_with(news) if copy_with is not None else typing.get_origin(annotation)[news]
+    return hints.exchanged(
+        annotation, lambda part: change(part) if declared.is_literal(part) and root(part) is stem else part
+    )
 
 
 def names_of(alias: Any, package: str) -> list[tuple[types.ModuleType, str]]:
@@ -108,7 +92,8 @@ def declaring(alias: Any, package: str) -> Iterator[tuple[type, str, Any]]:
     for cls in sorted(found.values(), key=lambda step: len(step.__mro__)):
         for name, field in _fields(cls).items():
             annotation = field.type if isinstance(field, dataclasses.Field) else field.annotation
-            if name in (vars(cls).get("__annotations__") or {}) and mentions(annotation, alias):
+            mentioned = any(part is alias for part in hints.parts(annotation))
+            if mentioned and name in (vars(cls).get("__annotations__") or {}):
                 yield cls, name, annotation
 
 

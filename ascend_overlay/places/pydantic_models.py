@@ -10,13 +10,12 @@ from __future__ import annotations
 import dataclasses
 import sys
 import types
-import typing
 import weakref
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ascend_overlay.errors import TargetError
-from ascend_overlay.places import generated
+from ascend_overlay.places import generated, hints
 from ascend_overlay.places.target import MISSING
 
 Member = tuple[type, str]
@@ -213,7 +212,7 @@ def embedding(roots: Iterable[Any], package: str | None = None) -> Iterator[type
     while again:
         again = False
         for cls in candidates:
-            if id(cls) not in found and any(_mentions(annotation, found) for annotation in _annotations(cls)):
+            if id(cls) not in found and _mentions(cls, found):
                 found.add(id(cls))
                 again = True
                 yield cls
@@ -229,12 +228,9 @@ def _compiled_classes(packages: Collection[str]) -> list[type]:
     return list(seen.values())
 
 
-def _annotations(cls: type) -> list[Any]:
-    return [getattr(field, "annotation", None) for field in getattr(cls, "__pydantic_fields__", {}).values()]
-
-
-def _mentions(annotation: Any, found: Collection[int]) -> bool:
-    return id(annotation) in found or any(_mentions(argument, found) for argument in typing.get_args(annotation))
+def _mentions(cls: type, found: Collection[int]) -> bool:
+    fields = getattr(cls, "__pydantic_fields__", {}).values()
+    return any(id(part) in found for field in fields for part in hints.parts(getattr(field, "annotation", None)))
 
 
 def _is_pydantics(name: str) -> bool:

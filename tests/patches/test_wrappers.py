@@ -17,8 +17,7 @@ import pytest
 import wrapper_kit as kit
 from wrapper_kit import Derived, Kit, Noting
 
-from ascend_overlay.patches.names import _Layer
-from ascend_overlay.patches.wrappers import made_by_us, step_aside, stepped_aside, wrapped
+from ascend_overlay.patches.wrappers import Layer, made_by_us, step_aside, stepped_aside, wrapped
 
 PLAIN = ("function", "coroutine", "generator", "async_generator")
 PROXIED = ("cached_function", "callable_object", "partial", "builtin")
@@ -181,7 +180,7 @@ def test_it_steps_aside_for_something_of_another_kind(install: Any) -> None:
 
 def test_a_layer_does_not_install_what_has_stepped_aside() -> None:
     noting = Noting()
-    layer = _Layer(rank=0, whose="a test", wrapper=noting, member=False)
+    layer = Layer(rank=0, whose="a test", wrapper=noting, member=False)
     first = layer.value(kit.function)
     assert layer.value(kit.function) is first
 
