@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("VLLM_DIST_IDENT", str(os.getppid()))
 os.environ.update(HF_HUB_OFFLINE="1", VLLM_CPU_KVCACHE_SPACE="1", VLLM_NO_USAGE_STATS="1", DO_NOT_TRACK="1")
 
 import torch
@@ -26,7 +26,9 @@ def configure(path: str, **arguments: Any) -> VllmConfig:
 
 
 def start(config: VllmConfig, where: str, *, rank: int = 0, world: int = 1, tp: int = 1, pp: int = 1) -> None:
-    """Set up vLLM's process groups; `where` is a file that the ranks meet in."""
+    """Set up vLLM's process groups; `where` is a file that the ranks meet in, of a name that nobody else uses."""
+    # vLLM names shared memory of the machine after it.
+    os.environ["VLLM_DIST_IDENT"] = Path(where).name
     with set_current_vllm_config(config):
         init_distributed_environment(world, rank, f"file://{where}", rank, backend="gloo")
         ensure_model_parallel_initialized(tp, pp)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from model_runs import Run, finish, run, start
@@ -30,7 +31,7 @@ def checkpoint(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def loads(folder: Path, checkpoint: Path) -> Run:
     compressed = make_deepseek_v2(folder / "compressed", q_lora_rank=64)
-    return run("load_deepseek.py", str(checkpoint), str(compressed), str(folder / "meeting"), folder=folder)
+    return run("load_deepseek.py", str(checkpoint), str(compressed), str(folder / f"meeting-{uuid4()}"), folder=folder)
 
 
 def test_both_architectures_get_the_subclasses(loads: Run) -> None:
@@ -146,7 +147,7 @@ def test_disable_brings_vllms_own_class_back(loads: Run) -> None:
 def test_each_rank_accounts_for_its_own_part(
     folder: Path, checkpoint: Path, kind: str, parameters: list[int], notes: list[str], refuses: list[bool]
 ) -> None:
-    meeting = str(folder / f"meeting-{kind}")
+    meeting = str(folder / f"meeting-{uuid4()}")
     ranks = [
         start("load_in_parallel.py", str(checkpoint), meeting, str(rank), kind, folder=folder) for rank in range(2)
     ]

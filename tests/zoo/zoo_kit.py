@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from grid import marks
@@ -123,7 +124,8 @@ class Zoo:
             with socket.socket() as found:
                 found.bind(("127.0.0.1", 0))
                 port = found.getsockname()[1]
-            self._finish([self._start("overlaid", spread, rank=rank, port=port) for rank in (0, 1)])
+            meeting = str(uuid4())
+            self._finish([self._start("overlaid", spread, rank=rank, port=port, meeting=meeting) for rank in (0, 1)])
 
     def result(self, name: str, run: Run, *, rank: int = 0) -> dict[str, Any]:
         """Return what a run reported; where it failed, the test fails with the reason."""
@@ -141,7 +143,7 @@ class Zoo:
         """Return the ledgers of all overlaid processes."""
         return [ledger for folder in sorted(self.folder.glob("overlaid*/ledger")) for ledger in read_folder(folder)]
 
-    def _start(self, name: str, chosen: Sequence[Run], *, rank: int = 0, port: int = 0) -> _Process:
+    def _start(self, name: str, chosen: Sequence[Run], *, rank: int = 0, port: int = 0, meeting: str = "") -> _Process:
         parallel = chosen[0].parallel
         folder = self.folder / _place(name, parallel, rank)
         folder.mkdir(parents=True)
@@ -151,6 +153,7 @@ class Zoo:
             "again": AGAIN,
             "tokens": TOKENS,
             "likeliest": LIKELIEST,
+            "meeting": meeting,
             "runs": [asdict(run) | {"name": run.name, "model": str(self.models[run.family])} for run in chosen],
         }
         (folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")

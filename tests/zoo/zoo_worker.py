@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import sys
 import time
 import traceback
@@ -22,6 +23,8 @@ def main(specification: str) -> None:
     """Run what the JSON file `specification` asks for: see zoo_kit.Zoo."""
     spec = json.loads(Path(specification).read_text(encoding="utf-8"))
     in_process.prepare()
+    if spec["meeting"]:
+        name_shared_memory(spec["meeting"])
     for run in spec["runs"]:
         before = counters()
         started = time.perf_counter()
@@ -34,6 +37,23 @@ def main(specification: str) -> None:
         path.with_suffix(".tmp").write_text(json.dumps(found), encoding="utf-8")
         path.with_suffix(".tmp").rename(path)
         gc.collect()
+
+
+def name_shared_memory(meeting: str) -> None:
+    """Name the shared memory of the ranks after `meeting`, not after their init method alone.
+
+    That is "env://" wherever somebody else starts the ranks (`external_launcher`), so whatever runs, or was killed, on
+    the same machine has that name, too, and vLLM 0.32 finds that its file exists.
+    """
+    from vllm.distributed.device_communicators.cpu_communicator import _CPUSHMDistributed
+
+    of_vllm = _CPUSHMDistributed.make_group_name
+
+    def make_group_name(communicator: Any) -> str:
+        os.environ["VLLM_DIST_IDENT"] = meeting
+        return of_vllm(communicator)
+
+    _CPUSHMDistributed.make_group_name = staticmethod(make_group_name)
 
 
 def generate(spec: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
