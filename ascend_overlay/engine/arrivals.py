@@ -58,13 +58,13 @@ class Arrivals:
 
     def on_complete(self, name: str, module: ModuleType) -> None:
         """A module that a patch changes is there; it need not have executed since what is in force was applied."""
-        again = [item for item in self._to_renew(name, module) if not _has_seen(item, module)]
+        again = [item for item in self._to_renew(name, module) if item.applied and not item.applied.has_seen(module)]
         self._arrived(name, module, again)
 
     def _to_renew(self, name: str, module: ModuleType) -> list[Item]:
         with self._state.lock.held():
             concerned = [item for item in self._state.items() if item.patch.module == name]
-            return [item for item in in_force(concerned) if not _is_met(item, module)]
+            return [item for item in in_force(concerned) if not item.is_kept_by(module)]
 
     def _arrived(self, name: str, module: ModuleType, again: list[Item]) -> None:
         with self._state.lock.held():
@@ -105,18 +105,3 @@ def _is_due(item: Item, now: str | None = None) -> bool:
         return False
     module = item.patch.module
     return not module or module == now or importing.is_complete(module)
-
-
-def _has_seen(item: Item, module: ModuleType) -> bool:
-    """Tell whether the module has not executed since the patch was applied to it."""
-    applied = item.applied
-    return applied is not None and applied.module is module and applied.spec is getattr(module, "__spec__", None)
-
-
-def _is_met(item: Item, module: ModuleType) -> bool:
-    """Tell whether the patch is in place in this very module object."""
-    if item.applied is None or item.applied.module is not module:
-        return False
-    if not item.applied.changed:
-        return _has_seen(item, module)
-    return item.patch.is_kept(module, item.applied)

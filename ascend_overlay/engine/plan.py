@@ -7,10 +7,11 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ascend_overlay import process, versions
-from ascend_overlay.errors import ConfigError, ConflictError, did_you_mean, some_of
+from ascend_overlay.errors import ConfigError, ConflictError, TargetError, did_you_mean, some_of
 from ascend_overlay.ledgers import Entry
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.patches import Applied, Patch
@@ -52,6 +53,21 @@ class Item:
     def done(self) -> list[Applied]:
         """All that it did and that is not taken back."""
         return [*self.earlier, *([self.applied] if self.applied is not None else [])]
+
+    def is_kept_by(self, module: ModuleType) -> bool:
+        """Tell whether what it did is met in `module`, which need not be the one that it was done to."""
+        applied = self.applied
+        if applied is None:
+            return False
+        if not applied.changed and applied.container is None:
+            return applied.has_seen(module)
+        try:
+            kept = self.patch.is_kept(module, applied)
+        except (TargetError, AttributeError):
+            return False
+        if kept:
+            applied.see(module)
+        return kept
 
 
 @dataclass(eq=False, slots=True)

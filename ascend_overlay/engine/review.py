@@ -83,7 +83,14 @@ class Review:
             holds = slot.foreign()
             around = foreign.leads_to(holds, slot.installed)
             displaced = displaced or not around
-            texts.append(self._described(slot, holds, around=around))
+            texts.append(self._described(slot.storage.owner, slot.storage.name, holds, around=around))
+        if (stand_in := item.applied.stand_in) is not None:
+            for member in stand_in.changed(self._patcher.slots):
+                if member.before:
+                    around = member.is_around
+                    displaced = displaced or not around
+                    owner = stand_in.implementation
+                    texts.append(self._described(owner, member.name, member.value, around=around))
         item.foreign = texts
         if displaced:
             item.entry.state, item.ineffective = "displaced", None
@@ -92,15 +99,15 @@ class Review:
         item.entry.state = "applied" if why is None else "without effect"
         item.ineffective = why
 
-    def _described(self, slot: Slot, holds: object, *, around: bool) -> str:
-        return self._first_seen(slot, f"{foreign.described(holds)} {AROUND if around else COVERING} at")
+    def _described(self, owner: object, name: str, holds: object, *, around: bool) -> str:
+        return self._first_seen(owner, name, f"{foreign.described(holds)} {AROUND if around else COVERING} at")
 
     def _described_code(self, slot: Slot, code: CodeType) -> str:
         where = f"({code.co_filename}, line {code.co_firstlineno})"
-        return self._first_seen(slot, f"other code {where}, {OTHER_CODE}")
+        return self._first_seen(slot.storage.owner, slot.storage.name, f"other code {where}, {OTHER_CODE}")
 
-    def _first_seen(self, slot: Slot, text: str) -> str:
-        text = f"{text} {member_name(slot.storage.owner, slot.storage.name)}"
+    def _first_seen(self, owner: object, name: str, text: str) -> str:
+        text = f"{text} {member_name(owner, name)}"
         return self._seen.setdefault(text, f"{text}; {SEEN}{time.strftime('%H:%M:%S')}")
 
     def _report(self) -> None:
@@ -151,7 +158,9 @@ def _is_of_an_earlier_module(item: Item) -> bool:
     name = item.patch.module
     if item.applied is None or not name or item.applied.module is None:
         return False
-    return importing.is_complete(name) and sys.modules[name] is not item.applied.module
+    if not importing.is_complete(name) or sys.modules[name] is item.applied.module:
+        return False
+    return not item.is_kept_by(sys.modules[name])
 
 
 def in_force(items: Iterable[Item]) -> list[Item]:

@@ -11,7 +11,10 @@ from typing import Any, ClassVar
 
 from ascend_overlay.conditions import Condition
 from ascend_overlay.errors import TargetError, did_you_mean
+from ascend_overlay.places.bindings import rebindable
 from ascend_overlay.places.slots import Slot, Slots
+from ascend_overlay.places.stand_ins import StandIn
+from ascend_overlay.places.storages import Item
 from ascend_overlay.places.storeys import Change
 from ascend_overlay.places.target import Place, Target, find, lookup, require, spoken, written
 from ascend_overlay.source.absence import absent
@@ -149,6 +152,8 @@ class Applied:
         notes: what the user should know: what is not covered and why.
         copies: places that hold the new object because of this patch, beyond re-bound names.
         stale: places that keep the old one.
+        container: what was changed in place and has no slot: a list, a set.
+        stand_in: the class that it lends to the program, which may set attributes on it.
     """
 
     slots: Slots
@@ -160,9 +165,22 @@ class Applied:
     notes: list[str] = field(default_factory=list)
     copies: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
+    container: Any = None
+    stand_in: StandIn | None = None
 
     def __post_init__(self) -> None:
-        self.spec = getattr(self.module, "__spec__", None)
+        self.see(self.module)
+
+    def see(self, module: ModuleType | None) -> None:
+        """Note in which module, as it is now, everything that was done is met."""
+        for slot, _ in self.changed:
+            if module is not None and slot.storage.owner is self.module:
+                self.slots.move(slot, module)
+        self.module, self.spec = module, getattr(module, "__spec__", None)
+
+    def has_seen(self, module: ModuleType) -> bool:
+        """Tell whether `module` is that one, and has not executed since."""
+        return module is self.module and self.spec is getattr(module, "__spec__", None)
 
     def change(self, slot: Slot, change: Change, *, shared: bool = True) -> None:
         """Bring `change` into force on `slot`, to be taken back with everything else.
@@ -282,10 +300,31 @@ class Patch:
         return None
 
     def is_kept(self, module: ModuleType, applied: Applied) -> bool:
-        """Tell whether all that was changed is what the target leads to, although its module has executed again."""
-        return bool(applied.changed) and all(
-            slot.storage.owner is module and slot.is_met() for slot, _ in applied.changed
-        )
+        """Tell whether the target still leads to what was changed, although its module has executed again.
+
+        A module may import what it has from one that has not, or take over what it had before.
+
+        Args:
+            module: the module as it is now.
+            applied: what was done.
+
+        Raises:
+            TargetError, AttributeError: the target leads nowhere.
+        """
+        target = Target.parse(self.target)
+        if applied.container is not None:
+            return mapping_at(module, target) is applied.container and self.effect(applied) is None
+        if not applied.changed or not all(slot.is_met() for slot, _ in applied.changed):
+            return False
+        slot = applied.changed[0][0]
+        if isinstance(slot.storage, Item):
+            return mapping_at(module, target) is slot.storage.owner
+        place = find(module, target)
+        if place.owner is slot.storage.owner:
+            return True
+        # Of other constants, there may be one in the whole process.
+        one_of_its_kind = rebindable(place.raw) or (isinstance(place.raw, (tuple, frozenset)) and bool(place.raw))
+        return one_of_its_kind and place.raw is slot.installed
 
     def describe(self) -> str:
         """Return one phrase on what the patch puts in place."""

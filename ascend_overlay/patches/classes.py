@@ -15,6 +15,7 @@ from ascend_overlay.patches.names import Decision, refuse_second
 from ascend_overlay.places import pydantic_models
 from ascend_overlay.places.embedded import Embedded
 from ascend_overlay.places.homes import homes_of
+from ascend_overlay.places.stand_ins import StandIn
 from ascend_overlay.places.storages import Attribute, Item, Storage
 from ascend_overlay.places.target import MISSING, Target
 
@@ -68,6 +69,9 @@ class Subclass(Patch):
             borrowed=True,
             homes=homes_of(implementation, module.__name__),
         )
+        if isinstance(storage, Attribute):
+            stand_in = applied.stand_in = StandIn(original, implementation)
+            applied.undo.append(lambda: stand_in.hand_over(context.slots))
         applied.change(slot, change, shared=place.shared)
         applied.undo.append(lambda: context.stand_ins.pop(id(original), None))
         context.stand_ins[id(original)] = implementation

@@ -69,10 +69,12 @@ class Entry(Patch):
         applied.seam = "entry"
         if isinstance(found, MutableSet):
             self._hash(value)
+            applied.container = found
             applied.undo.append(functools.partial(found.discard, value))
             found.add(value)
         elif isinstance(found, (MutableSequence, collections.deque)):
             self._check_room(found)
+            applied.container = found
             applied.undo.append(containers.ListEntry(found, value, index).take_out)
             found.insert(index, value)
         else:

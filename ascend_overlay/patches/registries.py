@@ -59,11 +59,6 @@ class SetItem(Patch):
         change = Decision(rank=context.rank, whose=context.whose, new=implementation, borrowed=True)
         applied.change(slot, change)
 
-    def is_kept(self, module: ModuleType, applied: Applied) -> bool:
-        # A module may take over the mapping that it had before: vars().setdefault("TABLE", {}).
-        mapping = mapping_at(module, Target.parse(self.target))
-        return all(slot.storage.owner is mapping and slot.is_met() for slot, _ in applied.changed)
-
     def effect(self, applied: Applied) -> str | None:
         return led_elsewhere(self.target, applied)
 

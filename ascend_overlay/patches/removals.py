@@ -49,9 +49,11 @@ class Remove(Patch):
             self._remove_item(module, found, implementation, context, applied)
         elif isinstance(found, MutableSet):
             held = next(entry for entry in found if entry == implementation)
+            applied.container = found
             applied.undo.append(functools.partial(found.add, held))
             found.discard(held)
         elif isinstance(found, (MutableSequence, collections.deque)):
+            applied.container = found
             self._remove_from_list(found, implementation, applied)
         else:
             if place.raw is not found:

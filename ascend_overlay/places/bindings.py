@@ -72,7 +72,12 @@ class Swap:
         What a patch put in the world goes out of it wherever it got to, unless others may have it in its own right; and
         what an implementation holds is its own.
         """
-        return (self.restoring and not self.borrowed) or self.only is not None
+        return (self.restoring and not self.borrowed) or self.only is not None or self.is_lent_class
+
+    @property
+    def is_lent_class(self) -> bool:
+        """Whether a class goes out of the world that a package of its own has: whoever else has it got it on loan."""
+        return self.restoring and self.borrowed and isinstance(self.old, type)
 
 
 def rebindable(value: Any) -> bool:
@@ -293,7 +298,8 @@ class _Sweep:
         variants = dict.fromkeys(swap.only for part in _parts(found) for swap in self.by_id.get(id(part), ()))
         for only in variants:
             parts: list[tuple[Swap, str]] = []
-            fresh = immutable.rebuilt(found, self._new_for(parts, only))
+            stays = found[0] if self._is_saved_place(found) else None
+            fresh = immutable.rebuilt(found, self._new_for(parts, only, stays))
             if not parts:
                 continue
             kept = frozenset[str]().union(*(swap.kept for swap, _ in parts))
@@ -302,10 +308,21 @@ class _Sweep:
                 _Rebuilding(found, fresh, kept=kept, only=only, restoring=restoring, parts=parts)
             )
 
-    def _new_for(self, parts: list[tuple[Swap, str]], only: frozenset[str] | None) -> Callable[[Any, str], Any]:
+    def _is_saved_place(self, found: Any) -> bool:
+        """Tell whether `found` is (owner, name, value) in what pytest's monkeypatch is going to put back.
+
+        It puts the value back where it took it from, whoever stands in for the owner meanwhile.
+        """
+        if type(found) is not tuple or len(found) != 3 or not isinstance(found[0], type):
+            return False
+        return ".MonkeyPatch._setattr[" in self.names.of(found)
+
+    def _new_for(
+        self, parts: list[tuple[Swap, str]], only: frozenset[str] | None, stays: Any
+    ) -> Callable[[Any, str], Any]:
         def new_for(value: Any, suffix: str) -> Any:
             swaps = [swap for swap in self.by_id.get(id(value), ()) if not swap.by_name and swap.only == only]
-            if not swaps:
+            if not swaps or value is stays:
                 return value
             parts.append((swaps[0], suffix))
             return swaps[0].new
@@ -354,7 +371,8 @@ class _Sweep:
             # `forward_hip = forward_cuda` in a class body means another name, not a copy of this one.
             swap.apart.append(f"{where} (an alias under another name, left as it is)")
             return
-        if thoroughly and not swap.is_thorough:
+        own = swap.is_lent_class and within(where, frozenset({swap.old.__module__.partition(".")[0]}))
+        if thoroughly and (own or not swap.is_thorough):
             if not silently and not swap.by_name:
                 _left(swap, where)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextvars
 import functools
 import gc
 import os
@@ -151,7 +152,9 @@ class Names:
         if issubclass(kind, functools._lru_cache_wrapper):
             return f"a functools.lru_cache, {described(found)}"
         if kind.__name__.startswith(("hamt", "Context")):
-            return "a context variable"
+            # Its nodes have variables and values in turn.
+            names = [held.name for held in gc.get_referents(found) if _holds(held, old)]
+            return " and ".join(f"the context variable {name}" for name in names) or "a context variable"
         if isinstance(old, type) and kind is old:
             return f"a live instance of {described(old)}"
         if issubclass(kind, (type, types.FrameType, types.CoroutineType, types.GeneratorType)):
@@ -177,6 +180,10 @@ class Names:
 
     def _is_nameless(self, item: Any) -> bool:
         return isinstance(item, PLAIN) and id(item) not in self._modules
+
+
+def _holds(variable: Any, value: Any) -> bool:
+    return isinstance(variable, contextvars.ContextVar) and variable.get(None) is value
 
 
 _ROOMS = ("engine", "places", "patches", "ledgers", "overlay")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ascend_overlay.places.target import MISSING
@@ -37,12 +37,42 @@ def correct(owner: Any, name: Any, old: Any, new: Any) -> None:
             _put(saved, name, new)
 
 
+def move(owner: Any, to: Any, name: str, own: Any, before: Sequence[Any]) -> None:
+    """Have those who have saved what the class `owner` holds under `name` put it back on the class `to` instead.
+
+    Args:
+        owner: the class that they changed.
+        to: the class that they shall change back.
+        name: the name.
+        own: what `to` itself has under the name; MISSING: nothing.
+        before: what `owner` had, which they shall put back no more: `own` comes back in place of it.
+    """
+    absent = _absent(MISSING)
+    for found in gc.get_referrers(owner):
+        if type(found) is tuple:
+            if len(found) == 3 and found[0] is owner and found[1] == name:
+                lost = found[2] is absent or any(found[2] is value for value in before)
+                _exchange(found, (to, name, found[2] if not lost else absent if own is MISSING else own))
+            continue
+        attributes = found if type(found) is dict else getattr(found, "__dict__", None)
+        if type(attributes) is not dict or attributes.get("target") is not owner or attributes.get("attribute") != name:
+            continue
+        if "temp_original" in attributes:
+            attributes["target"] = to
+            if not attributes.get("is_local") or any(attributes["temp_original"] is value for value in before):
+                attributes.update({"is_local": True} | _original_of_mock(own))
+
+
 def _correct_tuple(found: tuple[Any, ...], owner: Any, name: Any, old: Any, new: Any) -> None:
     if len(found) != 3 or found[0] is not owner or found[2] is not old or found[1] != name:
         return
+    _exchange(found, (owner, name, _absent(old) if new is MISSING else new))
+
+
+def _exchange(found: tuple[Any, ...], new: tuple[Any, ...]) -> None:
     for saved in _lists_with(found):
         index = next(index for index, item in enumerate(saved) if item is found)
-        saved[index] = (owner, name, _absent(old) if new is MISSING else new)
+        saved[index] = new
 
 
 def _lists_with(found: Any) -> Iterator[list[Any]]:
@@ -57,8 +87,9 @@ def _original_of_mock(new: Any) -> dict[str, Any]:
 
 
 def _absent(old: Any) -> Any:
-    """Return what pytest has for what was not there."""
-    return getattr(sys.modules.get("_pytest.monkeypatch"), "notset", old)
+    """Return what pytest has for what was not there: `NOTSET`, in earlier releases `notset`."""
+    module = sys.modules.get("_pytest.monkeypatch")
+    return getattr(module, "NOTSET", getattr(module, "notset", old))
 
 
 def _put(saved: dict[Any, Any], name: Any, new: Any) -> None:

@@ -331,6 +331,13 @@ class Slots:
             slot.storage = Detached(slot.storage.owner, slot.storage.name, [slot.installed])
         self._forget(slot)
 
+    def move(self, slot: Slot, module: types.ModuleType) -> None:
+        """Let `slot` be that of the same name in `module`, which was imported in place of another one."""
+        if isinstance(slot.storage, Attribute):
+            slot.storage = Attribute(module, slot.storage.name)
+            others = {key: other for key, other in self._slots.items() if other is not slot}
+            self._slots = {**others, _key(slot.storage): slot}
+
     def release(self, slot: Slot) -> None:
         """Forget `slot` once nothing is in force on it."""
         if slot.is_free:

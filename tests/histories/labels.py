@@ -68,9 +68,9 @@ class Labels:
             self._containers[path] = id(value)
 
     def _has_unknown(self, value: Any) -> bool:
-        return self.of(value).startswith("unknown") or (
-            isinstance(value, _FROZEN) and any(self._has_unknown(held) for _, held in _held(value, ""))
-        )
+        if isinstance(value, (types.FunctionType, type)) and id(value) not in self._names:
+            return True
+        return isinstance(value, _FROZEN) and any(self._has_unknown(held) for _, held in _held(value, ""))
 
     def _modules_name(self, module: types.ModuleType, name: str) -> None:
         self._names[id(module)] = name

@@ -249,5 +249,5 @@ def _source(sort: str, label: str, way: str) -> str:
         return f"def {label}_maker(previous):\n    {body}\n    return {label}"
     arguments, call = ("self", ".__get__(self)") if sort == "property" else ("*args, **kwargs", "(*args, **kwargs)")
     before = _PREVIOUS.get(way, "").format(label=label)
-    result = f"'{label}(' + {before}{call} + ')'" if before else f"'{label}'"
+    result = f"'{label}(' + str({before}{call}) + ')'" if before else f"'{label}'"
     return f"def {label}_maker(previous):\n    def {label}({arguments}): return {result}\n    return {label}"

@@ -1,0 +1,104 @@
+"""A container that outlives the module it is reached by: one that takes it over, or imports it from elsewhere."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import pytest
+
+import ascend_overlay
+from ascend_overlay import Overlay
+
+MAPPING, LIST, SET = "{'key': 'stock', 'other': 'stock'}", "['key', 'other']", "{'key', 'other'}"
+CALLED = "lambda: 'stock'"
+CLASS = "type('Thing', (), {'__module__': __name__, 'method': lambda self: 'stock'})"
+
+
+def around(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    return ("around", wrapped(*args, **kwargs))
+
+
+LITERALS = {
+    "wrapped function": (CALLED, lambda o: o.wrap("front:TABLE")(around), lambda f: f() == ("around", "stock")),
+    "replaced function": (CALLED, lambda o: o.replace("front:TABLE")(lambda: "ours"), lambda f: f() == "ours"),
+    "wrapped method": (
+        CLASS,
+        lambda o: o.wrap("front:TABLE.method")(around),
+        lambda thing: thing().method() == ("around", "stock"),
+    ),
+    "attribute of a class": (CLASS, lambda o: o.add("front:TABLE.size", 5), lambda thing: thing.size == 5),
+    "constant": ("1", lambda o: o.attribute("front:TABLE", 500), lambda number: number == 500),
+    "item": (MAPPING, lambda o: o.item("front:TABLE", "new", 1), lambda table: table["new"] == 1),
+    "item that is there": (MAPPING, lambda o: o.item("front:TABLE", "key", 1), lambda table: table["key"] == 1),
+    "entry of a list": (LIST, lambda o: o.entry("front:TABLE", "new"), lambda table: table.count("new") == 1),
+    "entry of a set": (SET, lambda o: o.entry("front:TABLE", "new"), lambda table: "new" in table),
+    "entry of a deque": (
+        f"__import__('collections').deque({LIST})",
+        lambda o: o.entry("front:TABLE", "new"),
+        lambda table: table.count("new") == 1,
+    ),
+    "entry of a tuple": ("('key', 'other')", lambda o: o.entry("front:TABLE", "new"), lambda t: t.count("new") == 1),
+    "entry of a frozenset": (
+        f"frozenset({LIST})",
+        lambda o: o.entry("front:TABLE", "new"),
+        lambda table: "new" in table,
+    ),
+    "removal from a mapping": (
+        MAPPING,
+        lambda o: o.remove("front:TABLE", key="key"),
+        lambda table: "key" not in table,
+    ),
+    "removal from a list": (LIST, lambda o: o.remove("front:TABLE", key="key"), lambda table: "key" not in table),
+    "removal from a set": (SET, lambda o: o.remove("front:TABLE", key="key"), lambda table: "key" not in table),
+    "removal from a tuple": (
+        "('key', 'other')",
+        lambda o: o.remove("front:TABLE", key="key"),
+        lambda t: "key" not in t,
+    ),
+}
+FRONTS = {
+    "taken over": "vars().setdefault('TABLE', {literal})",
+    "from elsewhere": "from back import TABLE",
+}
+
+
+def again(way: str) -> Any:
+    """Have the module executed once more, and return what it has then."""
+    if way == "reload":
+        importlib.reload(sys.modules["front"])
+    else:
+        del sys.modules["front"]
+        importlib.import_module("front")
+    return sys.modules["front"].TABLE  # type: ignore[attr-defined]
+
+
+def seen(table: Any) -> Any:
+    """Return what a table has, or what a function or class does."""
+    if callable(table):
+        return table().method() if isinstance(table, type) else table()
+    return list(table.items()) if isinstance(table, dict) else table if isinstance(table, int) else list(table)
+
+
+@pytest.mark.parametrize("way", ["reload", "import anew"])
+@pytest.mark.parametrize("front", FRONTS)
+@pytest.mark.parametrize("kind", LITERALS)
+def test_what_is_in_a_container_stays_in_it_once(offer: Any, site: Any, kind: str, front: str, way: str) -> None:
+    literal, declare, is_so = LITERALS[kind]
+    site.write({"front.py": FRONTS[front].format(literal=literal) + "\n", "back.py": f"TABLE = {literal}\n"})
+    overlay = Overlay("one", reason="a test")
+    declare(overlay)
+    offer(overlay)
+    first = importlib.import_module("front").TABLE
+    stock = seen(first)
+    ascend_overlay.enable()
+    for _ in range(2):
+        assert is_so(again(way))
+        (entry,) = ascend_overlay.ledger()
+        assert entry.state == "applied", entry
+    ascend_overlay.disable()
+    assert seen(sys.modules["front"].TABLE) == stock  # type: ignore[attr-defined]
+    assert seen(again(way)) == stock
+    ascend_overlay.enable()
+    assert is_so(sys.modules["front"].TABLE)  # type: ignore[attr-defined]
