@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
 
-from ascend_overlay.errors import TargetError
+from ascend_overlay.errors import TargetError, some_of
 from ascend_overlay.patches.base import Applied, Context, Patch, check_class, shown
 from ascend_overlay.patches.registries import ByCall
 from ascend_overlay.places.storages import Item
@@ -75,7 +75,7 @@ class AttentionBackend(Patch):
         if not isinstance(member, names):
             raise TargetError(
                 f"attention backend {self.name}: this vLLM takes no new name for an attention backend (0.32 is the "
-                f"first that does); take the place of one that it has: {', '.join(names.__members__)}."
+                f"first that does); take the place of one that it has: {some_of(list(names.__members__), limit=5)}."
             )
         return member
 

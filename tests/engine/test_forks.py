@@ -83,3 +83,33 @@ def test_a_fork_inside_of_enable(offer: Any, lib: Any) -> None:
     offer(overlay)
     ascend_overlay.enable()
     assert codes == [0] and lib.second() == "<stock>"
+
+
+def test_a_fork_while_another_thread_imports_the_library(python: Any) -> None:
+    """The first use of a name of the package imports what is behind it."""
+    done = python.script(
+        """
+        import os, signal, sys, threading, time
+        import ascend_overlay
+
+        class Slow:
+            def find_spec(self, name, path=None, target=None):
+                if name == "ascend_overlay.engine.engine":
+                    begun.set()
+                    time.sleep(1)
+
+        begun = threading.Event()
+        sys.meta_path.insert(0, Slow())
+        thread = threading.Thread(target=lambda: ascend_overlay.ledger())
+        thread.start()
+        assert begun.wait(30)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)
+            ascend_overlay.ledger()
+            os._exit(7)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        thread.join()
+        """
+    )
+    assert done.stdout.strip() == "7", done
