@@ -532,6 +532,7 @@ class Overlay:
         default: Any = MISSING,
         default_factory: Any = MISSING,
         annotation: Any = MISSING,
+        as_is: bool = False,
         vllm: str | None = None,
         when: Condition | None = None,
         reason: str | None = None,
@@ -545,6 +546,7 @@ class Overlay:
             default: its default.
             default_factory: function that makes its default, or "module:function".
             annotation: its type; needed for a new field, which can only be passed by name.
+            as_is: take the default as it is, whatever type the field has.
         """
         self._add(
             Field(
@@ -552,6 +554,7 @@ class Overlay:
                 default=default,
                 default_factory=_lazy(default_factory),
                 annotation=annotation,
+                as_is=as_is,
                 vllm=vllm,
                 when=when,
                 reason=reason,

@@ -7,14 +7,15 @@ import functools
 import linecache
 import re
 import sys
+import typing
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.errors import ConflictError, TargetError, did_you_mean
-from ascend_overlay.patches import wrappers
+from ascend_overlay.patches import values, wrappers
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
-from ascend_overlay.places import declared, fields, generated, keys
+from ascend_overlay.places import declared, fields, generated, hints, keys
 from ascend_overlay.places.storages import Attribute
 from ascend_overlay.places.storeys import Change
 from ascend_overlay.places.target import MISSING, Place, Target, find
@@ -47,6 +48,7 @@ class Field(Patch):
     default: Any = MISSING
     default_factory: Any = MISSING
     annotation: Any = MISSING
+    as_is: bool = False
 
     kind: ClassVar[str] = "field"
 
@@ -81,6 +83,8 @@ class Field(Patch):
         if declared.is_struct(owner):
             raise TargetError(declared.struct_sentence(self.target, owner))
         new = name not in known
+        if default is not MISSING and annotation is MISSING and not new and not self.as_is:
+            self._check_default(owner, known[name], default)
         if new and (place.raw is not MISSING or annotation is MISSING):
             self._refuse_new(place, known)
         applied.seam = f"{declared.kind_of(owner)} field"
@@ -174,6 +178,21 @@ class Field(Patch):
         if factory is not MISSING and not callable(factory):
             raise TargetError(f"the default_factory of {self.target} is {shown(factory)}, which cannot be called.")
 
+    def _check_default(self, owner: type, declaration: Any, default: Any) -> None:
+        """See that a default is of the type of the one that is there, or of the field's own."""
+        there = getattr(declaration, "default", None)
+        if type(there).__name__ == "FieldInfo":
+            there = there.default
+        if there is dataclasses.MISSING or type(there).__name__ == "PydanticUndefinedType":
+            there = None
+        values.refuse_quoted(self.target, default, beside=[there])
+        if (why := values.mismatch(there, default)) is None or _takes(owner, self.target, default):
+            return
+        raise TargetError(
+            f"the field {self.target} cannot have the default {shown(default)}: {why}. If that is right, say "
+            f"as_is=True, or give the field another type with annotation=."
+        )
+
     def _refuse_new(self, place: Place, known: dict[str, Any]) -> None:
         if place.raw is not MISSING:
             raise TargetError(
@@ -198,6 +217,20 @@ class Field(Patch):
                 f"the target {self.target} would be a field without a default, which whoever makes a "
                 f"{owner.__qualname__} today does not pass; give default= or default_factory=."
             )
+
+
+def _takes(owner: type, target: str, default: Any) -> bool:
+    """Tell whether the type of a field speaks of that of `default`; True where it is not to be found out."""
+    try:
+        annotation = typing.get_type_hints(owner)[Target.parse(target).path[-1]]
+    except Exception:  # whatever evaluating somebody's annotations raises
+        return True
+    parts = list(hints.parts(annotation))
+    allowed = [value for part in parts if typing.get_origin(part) is typing.Literal for value in typing.get_args(part)]
+    types = [typing.get_origin(part) or part for part in parts]
+    return default in allowed or any(
+        kind in (typing.Any, object) or (isinstance(kind, type) and isinstance(default, kind)) for kind in types
+    )
 
 
 def taken(change: fields.FieldChange) -> list[tuple[type, str]]:

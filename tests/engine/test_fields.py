@@ -288,7 +288,24 @@ REFUSED = {
     "a default of a key": ("Keys.count", {"default": 5}, "TypedDict, which has no defaults"),
     "a misspelt field": ("Plain.cuont", {"default": 5}, "no field 'cuont'. Did you mean 'count'.*annotation="),
     "a new field without a default": ("Plain.site", {"annotation": int}, "give default= or default_factory="),
-    "a list": ("Plain.count", {"default": []}, "mutable default"),
+    "a list": ("Plain.parts", {"default": []}, "mutable default"),
+    "a text for a number": (
+        "Plain.count",
+        {"default": "two"},
+        "what is there is an int, and this is a str. If.*as_is=True",
+    ),
+    "a text for a number, compiled": (
+        "Compiled.count",
+        {"default": "two"},
+        "what is there is an int, and this is a str",
+    ),
+    "a text for a number of a model": ("Model.count", {"default": "two"}, "what is there is an int, and this is a str"),
+    "a number for a text": (
+        "Plain.name",
+        {"default": 2},
+        "what is there is a str, and this is an int. If.*annotation=",
+    ),
+    "the name of an object": ("Plain.parts", {"default": "declaring.lib:Plain"}, r"write ref\('declaring.lib:Plain'\)"),
     "a class variable": ("Plain.LIMIT", {"default": 5}, "not a field"),
     "a method": ("Struct.method", {"default": 5}, "msgspec"),
     "a class that declares nothing": ("Number.ONE", {"default": 5}, "declares none"),
@@ -306,6 +323,22 @@ def test_refused_with_what_to_do(lib: Any, declare: Any, target: str, options: d
     with pytest.raises(TargetError, match=f"(?s){target}.*{sentence}|{sentence}"):
         ascend_overlay.enable(only=[name], propagate=False)
     assert before.differences() == []
+
+
+TAKEN: dict[str, tuple[str, dict[str, Any]]] = {
+    "as it is": ("Plain.count", {"default": "two", "as_is": True}),
+    "with a type of its own": ("Plain.count", {"default": "two", "annotation": str}),
+    "what its type takes": ("Model.size", {"default": "large"}),
+    "nothing": ("Plain.count", {"default": None}),
+    "another number": ("Plain.count", {"default": 2.5}),
+}
+
+
+@pytest.mark.parametrize(("target", "options"), TAKEN.values(), ids=TAKEN)
+def test_taken_although_it_is_of_another_type(lib: Any, declare: Any, target: str, options: dict[str, Any]) -> None:
+    owner, name = target.split(".")
+    with ascend_overlay.enabled(only=[declare(target, **options).name]):
+        assert getattr(getattr(lib, owner)(), name) == options["default"]
 
 
 def test_two_that_decide_one_field(site: Any, lib: Any, offer: Any, declare: Any) -> None:
