@@ -149,9 +149,10 @@ class Remove(Patch):
 
 
 def _put_back(slot: Slot, change: Decision, found: MutableMapping[Any, Any], key: Any, keys: list[Any]) -> None:
-    """Let the entry stand again where it stood; what was entered since then stays last."""
-    if change not in slot.changes and key in found:
-        return
+    """Let the entry stand again where it stood; what was entered since then stays last.
+
+    An interruption may come between the two: whoever calls again puts the entries in order all the same.
+    """
     slot.remove(change)
     if isinstance(found, dict) and key in found:
         followers = [other for other in keys[keys.index(key) + 1 :] if other in found]
