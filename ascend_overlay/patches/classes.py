@@ -143,7 +143,7 @@ def _rebase_all(original: type, implementation: type, applied: Applied) -> None:
     children: list[type] = original.__subclasses__()
     for derived in children:
         related = issubclass(derived, implementation) or issubclass(implementation, derived)
-        if original in derived.__bases__ and not related:
+        if not related:
             _rebase(derived, original, implementation, applied)
 
 
@@ -214,7 +214,7 @@ def _give_back(original: type, implementation: type, name: str) -> None:
     """Base on `original` again the classes that were derived from it by its name while that led to `implementation`."""
     children: list[type] = implementation.__subclasses__()
     for derived in children:
-        if implementation in derived.__bases__ and not _knows_by_own_name(derived, implementation, original, name):
+        if not _knows_by_own_name(derived, implementation, original, name):
             derived.__bases__ = tuple(original if base is implementation else base for base in derived.__bases__)
 
 
