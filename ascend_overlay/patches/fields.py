@@ -205,7 +205,8 @@ def taken(change: fields.FieldChange) -> list[tuple[type, str]]:
     alias, found = change.owner.__name__, []
     package = change.owner.__module__.partition(".")[0]
     source = rf"{alias}\.{change.name}\b|get_field\({alias},\s*['\"]{change.name}['\"]\)"
-    pattern = re.compile(rf"^    (\w+)\s*:[^=\n]*=\s*(?:{source})", re.MULTILINE)
+    # To the end of the line: what is computed from the default is another value.
+    pattern = re.compile(rf"^    (\w+)\s*:[^=\n]*=\s*(?:{source})[ \t]*(?:#.*)?$", re.MULTILINE)
     for name, module in list(sys.modules.items()):
         knows = isinstance(module, ModuleType) and vars(module).get(alias) is change.owner
         if not knows or name.partition(".")[0] != package or not (file := getattr(module, "__file__", None)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import importlib
 import inspect
@@ -326,6 +327,133 @@ def test_the_ledger_names_what_follows(lib: Any, declare: Any) -> None:
             "declaring.user.Taking.count (took its default)",
         } <= set(entry.copies)
         assert "declaring.lib.Overriding declares count itself" in entry.notes
+
+
+ARGUMENTS = """
+    import argparse
+    from dataclasses import dataclass, field
+    @dataclass
+    class Args:
+        count: int = 1
+        parts: list = field(default_factory=list)
+        hidden: int = 1
+        @staticmethod
+        def add_cli_args(parser):
+            parser.add_argument("--count", type=int, default=1)
+            parser.add_argument("--parts", default=[])
+            return parser
+    @dataclass
+    class More(Args):
+        more: int = 3
+        @staticmethod
+        def add_cli_args(parser):
+            parser = Args.add_cli_args(parser)
+            parser.add_argument("--more", type=int, default=3)
+            return parser
+    @dataclass
+    class Silent(Args):
+        count: int = 7
+    class Other:
+        @staticmethod
+        def add_cli_args(parser): return "no parser"
+    @dataclass
+    class Odd(Other):
+        count: int = 1
+    def three(): return [1, 2, 3]
+"""
+
+
+def flags(cls: Any, *arguments: str) -> dict[str, Any]:
+    return vars(cls.add_cli_args(argparse.ArgumentParser()).parse_args(arguments))
+
+
+def test_the_default_of_a_flag_is_that_of_the_field(site: Any, offer: Any) -> None:
+    site.write({"arguing.py": ARGUMENTS})
+    overlay = Overlay("one", reason="r")
+    overlay.field("arguing:Args.count", default=5)
+    overlay.field("arguing:Args.parts", default_factory="arguing:three")
+    overlay.field("arguing:Args.hidden", default=5)
+    offer(overlay)
+    lib: Any = importlib.import_module("arguing")
+    before = World(lib)
+    with ascend_overlay.enabled():
+        assert flags(lib.Args) == {"count": 5, "parts": [1, 2, 3]}
+        assert flags(lib.More) == {"count": 5, "parts": [1, 2, 3], "more": 3}
+        assert flags(lib.More, "--count", "2")["count"] == 2
+        assert lib.Silent().count == 7
+    assert flags(lib.Args) == {"count": 1, "parts": []} and flags(lib.More)["count"] == 1
+    assert before.differences() == []
+
+
+def test_what_adds_no_flags_to_a_parser_is_called_as_ever(site: Any, offer: Any) -> None:
+    site.write(
+        {
+            "arguing.py": ARGUMENTS.replace(
+                "class Odd(Other):", "class Odd(Other):\n        def add_cli_args(parser): return 'odd'"
+            )
+        }
+    )
+    overlay = Overlay("one", reason="r")
+    overlay.field("arguing:Odd.count", default=5)
+    offer(overlay)
+    with ascend_overlay.enabled():
+        lib: Any = importlib.import_module("arguing")
+        assert lib.Odd.add_cli_args(None) == "odd" and lib.Odd().count == 5
+
+
+@pytest.mark.parametrize(("name", "told"), [("Args", True), ("Odd", True), ("Plain", False)])
+def test_a_new_field_gets_no_flag_and_the_ledger_says_so(site: Any, offer: Any, name: str, told: bool) -> None:
+    site.write({"arguing.py": ARGUMENTS + "    @dataclass\n    class Plain:\n        count: int = 1\n"})
+    overlay = Overlay("one", reason="r")
+    overlay.field(f"arguing:{name}.site", **NEW)
+    offer(overlay)
+    with ascend_overlay.enabled():
+        importlib.import_module("arguing")
+        (entry,) = ascend_overlay.ledger().of("one")
+        note = f"no command-line flag: wrap arguing:{name}.add_cli_args to add one"
+        assert (note in entry.notes) is told
+        assert "add_cli_args" not in " ".join(entry.notes) or told
+
+
+TAKING = """
+    import arguing_stock
+    from arguing_stock import Stock
+    from dataclasses import dataclass, field
+    def get_field(cls, name): return getattr(cls, name)
+    @dataclass
+    class Taking:
+        count: int = Stock.count
+        counts: int = Stock.count * 2
+        asked: int = get_field(Stock, "count")
+        through: int = arguing_stock.Stock.count
+        other: int = Stock.counter
+    class Bare:
+        count: int = Stock.count
+    Also = Taking
+"""
+
+
+def test_only_what_took_the_default_follows(site: Any, offer: Any) -> None:
+    stock = "from dataclasses import dataclass\n@dataclass\nclass Stock:\n    count: int = 1\n    counter: int = 1\n"
+    site.write({"pkg/stock.py": stock, "pkg/taking.py": TAKING.replace("arguing_stock", "pkg.stock")})
+    site.write({"elsewhere.py": TAKING.replace("arguing_stock", "pkg.stock")})
+    overlay = Overlay("one", reason="r")
+    overlay.field("pkg.stock:Stock.count", default=5)
+    offer(overlay)
+    taking, elsewhere = importlib.import_module("pkg.taking"), importlib.import_module("elsewhere")
+    before = World(taking)
+    # Somebody makes a module by hand.
+    made: Any = ModuleType("pkg.made")
+    made.Stock = taking.Stock
+    sys.modules["pkg.made"] = made
+    with ascend_overlay.enabled():
+        found = taking.Taking()
+        assert (found.count, found.asked, found.counts, found.other) == (5, 5, 2, 1)
+        assert elsewhere.Taking().count == 1 and taking.Bare.count == 1
+        (entry,) = ascend_overlay.ledger().of("one")
+        followers = [text for text in entry.copies if "took its default" in text]
+        assert sorted(followers) == [f"pkg.taking.Taking.{name} (took its default)" for name in ("asked", "count")]
+    assert before.differences() == []
 
 
 def test_effect_tells_when_somebody_else_has_set_the_field(lib: Any) -> None:
