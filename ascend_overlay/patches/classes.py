@@ -68,6 +68,7 @@ class Subclass(Patch):
             borrowed=True,
             homes=homes_of(implementation, module.__name__),
         )
+        own: list[type] = type.__subclasses__(implementation)
         applied.change(slot, change, shared=place.shared)
         applied.undo.append(lambda: context.stand_ins.pop(id(original), None))
         context.stand_ins[id(original)] = implementation
@@ -75,7 +76,7 @@ class Subclass(Patch):
         if isinstance(storage, Item):
             _rebase_future(original, implementation, applied)
         else:
-            applied.undo.append(lambda: _give_back(original, implementation, storage.name))
+            applied.undo.append(lambda: _give_back(original, implementation, storage.name, own))
         if pydantic_models.is_compiled(original):
             embedded = Embedded(original, implementation)
             applied.undo.append(embedded.leave)
@@ -210,10 +211,15 @@ def _pin(derived: type, name: str, original: type, applied: Applied) -> None:
     type.__setattr__(derived, name, inherited)
 
 
-def _give_back(original: type, implementation: type, name: str) -> None:
-    """Base on `original` again the classes that were derived from it by its name while that led to `implementation`."""
+def _give_back(original: type, implementation: type, name: str, own: list[type]) -> None:
+    """Base on `original` again the classes that were derived from it by its name while that led to `implementation`.
+
+    Those that were derived from the implementation before, which are `own`, stay what they are.
+    """
     children: list[type] = implementation.__subclasses__()
     for derived in children:
+        if any(derived is each for each in own):
+            continue
         if not _knows_by_own_name(derived, implementation, original, name):
             derived.__bases__ = tuple(original if base is implementation else base for base in derived.__bases__)
 
