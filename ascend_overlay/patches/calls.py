@@ -37,10 +37,6 @@ class Call(Patch):
     def module(self) -> str:
         return self.target.partition(":")[0]
 
-    @property
-    def key(self) -> str:
-        return f"{self.target} call {shown(self.do)}"
-
     def check(self) -> None:
         super().check()
         for function in (self.do, self.undo):

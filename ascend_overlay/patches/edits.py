@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import logging
-import sys
 from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ascend_overlay.errors import ConflictError, SignatureError, TargetError
 from ascend_overlay.patches.base import Applied, Context, Patch, shown
+from ascend_overlay.patches.reach import seen
 from ascend_overlay.places import code as code_module
 from ascend_overlay.places.definitions import innermost
 from ascend_overlay.places.storages import Attribute
@@ -87,10 +87,10 @@ class Edit(Patch):
 
     def effect(self, applied: Applied) -> str | None:
         """Return why the callers of the target do not run the edited code, or None where they do."""
-        module = sys.modules.get(self.module)
-        if module is None:
-            return None
-        place = find(module, Target.parse(self.target))
+        return seen(self.target, self._passed)
+
+    def _passed(self, module: ModuleType, target: Target) -> str | None:
+        place = find(module, target)
         owners = place.owner.__mro__ if isinstance(place.owner, type) else [place.owner]
         functions = [innermost(getattr(owner, "__dict__", {}).get(place.name), place.name) for owner in owners]
         changed = next((each for each in map(_edited.get, map(id, functions)) if each and each.has(self)), None)

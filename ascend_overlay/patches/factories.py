@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 import threading
 from dataclasses import dataclass
 from types import ModuleType
@@ -13,8 +12,9 @@ from typing import Any, ClassVar
 from ascend_overlay.errors import ConflictError, SignatureError, TargetError
 from ascend_overlay.patches import flavours, signatures
 from ascend_overlay.patches.base import Applied, Context, Patch, loaded, shown, what_is
+from ascend_overlay.patches.reach import seen
 from ascend_overlay.places import type_slots
-from ascend_overlay.places.target import Target, find
+from ascend_overlay.places.target import Target, find, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +43,11 @@ class Factory(Patch):
 
     def effect(self, applied: Applied) -> str | None:
         """Return why calls of the class do not go to the function, or None where they do."""
-        module = sys.modules.get(self.module)
-        if module is None:
-            return None
-        found = find(module, Target.parse(self.target)).raw
-        if isinstance(type(found), type) and hasattr(type(found), _WHOSE):
+        return seen(self.target, self._unasked)
+
+    def _unasked(self, module: ModuleType, target: Target) -> str | None:
+        found = require(find(module, target), target).raw
+        if hasattr(type(found), _WHOSE):
             return None
         return f"{self.target} is {shown(found)} now, which is called without the function being asked"
 

@@ -115,9 +115,6 @@ class Field(Patch):
                 return f"{self.target} is no longer the field that the overlay made"
             if isinstance(change, keys.KeyChange) and not keys.in_force(change):
                 return f"{self.target} is no longer the field that the overlay made"
-        for slot, added in applied.changed:
-            if isinstance(added, Regenerated) and slot.storage.get() is not slot.installed:
-                return f"{added.name} of {shown(added.cls)} was set by somebody else"
         return None
 
     def describe(self) -> str:

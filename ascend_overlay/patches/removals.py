@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import enum
 import functools
-import sys
 from collections.abc import Mapping, MutableMapping, MutableSequence, MutableSet
 from dataclasses import dataclass
 from types import ModuleType
@@ -16,6 +15,7 @@ from ascend_overlay.patches import containers
 from ascend_overlay.patches.base import Applied, Context, Patch, loaded, mapping_at, shown
 from ascend_overlay.patches.entries import NOT_GIVEN
 from ascend_overlay.patches.names import Decision, namesakes, refuse_second
+from ascend_overlay.patches.reach import held_at, seen
 from ascend_overlay.places import declared
 from ascend_overlay.places.slots import Slot
 from ascend_overlay.places.target import MISSING, Place, Target, find
@@ -67,14 +67,17 @@ class Remove(Patch):
 
     def effect(self, applied: Applied) -> str | None:
         """Return why the target's users still find what was removed, or None where they do not."""
-        module = sys.modules.get(self.module)
-        if module is None:
-            return None
-        target = Target.parse(self.target)
+        return seen(self.target, self._found_again)
+
+    def _found_again(self, module: ModuleType, target: Target) -> str | None:
         if self.item is NOT_GIVEN:
             place = find(module, target)
             return f"{self.target} is there again: {shown(place.raw)}" if place.own else None
-        present = loaded(self.item) in mapping_at(module, target)
+        found = held_at(module, target)
+        try:
+            present = loaded(self.item) in found
+        except TypeError:
+            return f"{self.target} holds {shown(found)} now, which has no entries"
         return f"{self.target} has the entry {shown(self.item)} again" if present else None
 
     def describe(self) -> str:
