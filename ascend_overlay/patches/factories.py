@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
+import types
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
@@ -122,11 +123,24 @@ class _ClassSignature:
     def __get__(self, cls: Any, metaclass: Any = None) -> inspect.Signature:
         if cls is None:
             raise AttributeError("__signature__")
-        built = cls.__new__ if cls.__new__ is not object.__new__ else cls.__init__
-        signature = signatures.of(built)
+        if cls.__new__ is object.__new__ and cls.__init__ is object.__init__:
+            return inspect.Signature()
+        signature = signatures.of(_built_by(cls))
         if signature is None:
             raise AttributeError("__signature__")
         return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+def _built_by(cls: Any) -> Any:
+    """Return what tells how a class is built: of those written in Python, what is defined nearest to it."""
+    for base in cls.__mro__:
+        for name in ("__new__", "__init__"):
+            if name in vars(base) and not isinstance(built := getattr(cls, name), _WRITTEN_IN_C):
+                return built
+    return None
+
+
+_WRITTEN_IN_C = (types.BuiltinFunctionType, types.WrapperDescriptorType)
 
 
 def _restore(cls: type, metaclass: type, before: type) -> None:
