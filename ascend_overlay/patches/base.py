@@ -118,6 +118,13 @@ def what_is(value: Any) -> str:
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
+def definer(place: Place) -> str:
+    """Return the name of what is inherited at `place`, in the class that has it."""
+    cls = place.owner if isinstance(place.owner, type) else type(place.owner)
+    base = next((base for base in cls.__mro__ if place.name in vars(base)), cls)
+    return f"{base.__module__}:{base.__qualname__}.{place.name}"
+
+
 class Context:
     """What a patch may use while it is applied.
 

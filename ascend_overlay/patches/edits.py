@@ -9,7 +9,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ascend_overlay.errors import ConflictError, SignatureError, TargetError
-from ascend_overlay.patches.base import Applied, Context, Patch, shown
+from ascend_overlay.patches.base import Applied, Context, Patch, definer, shown
 from ascend_overlay.patches.reach import seen
 from ascend_overlay.places import code as code_module
 from ascend_overlay.places.definitions import innermost
@@ -137,7 +137,7 @@ class Edit(Patch):
         if inherited or not place.own:
             raise TargetError(
                 f"{self.target} is inherited, and an edit would change it for every class that inherits it; edit "
-                f"{_definer(place)}, or replace {self.target}."
+                f"{definer(place)}, or replace {self.target}."
             )
         if isinstance(place.raw, type):
             raise TargetError(f"the target {self.target} is a class; name one of its methods.")
@@ -238,12 +238,6 @@ def edited_by(raw: Any, name: str) -> list[str]:
     function = innermost(raw, name)
     changed = code_module.known(function) if function is not None else None
     return list(changed.owners) if changed is not None else []
-
-
-def _definer(place: Place) -> str:
-    cls = place.owner if isinstance(place.owner, type) else type(place.owner)
-    base = next((base for base in cls.__mro__[1:] if place.name in vars(base)), cls)
-    return f"{base.__module__}:{base.__qualname__}.{place.name}"
 
 
 def _overridden(place: Place, function: FunctionType, context: Context) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from ascend_overlay.errors import ConflictError, SignatureError, TargetError
 from ascend_overlay.patches import flavours, replacements, signatures, values, wrappers
 from ascend_overlay.patches.abstract import make_concrete
-from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
+from ascend_overlay.patches.base import Applied, Context, Patch, Ref, definer, loaded, shown
 from ascend_overlay.patches.edits import edited_by
 from ascend_overlay.patches.generated import once, own_generated, reach_captured, wrap_derived
 from ascend_overlay.patches.reach import led_elsewhere
@@ -82,6 +82,7 @@ class Wrap(Patch):
             raise TargetError(
                 f"the target {self.target} is {shown(raw)}, which is not callable; use overlay.attribute to set it."
             )
+        _refuse_bound(self.target, place)
         if replacements.is_subscripted(raw):
             raise TargetError(
                 f"the target {self.target} is a {type(raw).__name__} object, which is called as "
@@ -147,6 +148,7 @@ class Replace(Patch):
             raise TargetError(
                 f"the target {self.target} is a class; overlay.subclass puts a subclass in its place, everywhere."
             )
+        _refuse_bound(self.target, place)
         declared.refuse_uncalled(self.target, place)
         declared.refuse(self.target, place, implementation)
         new = replacements.replacement(self.target, place.owner, place.raw, implementation)
@@ -268,6 +270,18 @@ def refuse_second(slot: Slot, target: str, context: Context) -> None:
     raise ConflictError(
         f"the target {target} is the same thing as {_place_name(slot)}, which {decider.whose} decides already; "
         f"leave one of the two overlays out with exclude=."
+    )
+
+
+def _refuse_bound(target: str, place: Place) -> None:
+    """Raise a TargetError where an object has a method from its class: nothing binds what the object itself has."""
+    binds = hasattr(type(place.raw), "__get__") and not isinstance(place.raw, staticmethod)
+    if place.own or isinstance(place.owner, (type, ModuleType)) or not binds:
+        return
+    raise TargetError(
+        f"the target {target} is something that an object has from its class, and what the object itself has under the "
+        f"name is not given the object; name {definer(place)}, for all objects of the class, or set a function of the "
+        f"object's own with overlay.attribute."
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from ascend_overlay.errors import ConflictError, TargetError, did_you_mean
 from ascend_overlay.patches import containers
-from ascend_overlay.patches.base import Applied, Context, Patch, loaded, mapping_at, shown
+from ascend_overlay.patches.base import Applied, Context, Patch, definer, loaded, mapping_at, shown
 from ascend_overlay.patches.entries import NOT_GIVEN
 from ascend_overlay.patches.names import Decision, namesakes, refuse_second
 from ascend_overlay.patches.reach import held_at, seen
@@ -114,11 +114,10 @@ class Remove(Patch):
             )
 
     def _inherited_from(self, place: Place) -> str:
-        cls = place.owner if isinstance(place.owner, type) else type(place.owner)
-        base = next((base for base in cls.__mro__ if place.name in vars(base)), cls)
-        where = f"{base.__module__}:{base.__qualname__}.{place.name}"
+        where = definer(place)
+        base = where.partition(":")[2].removesuffix(f".{place.name}")
         return (
-            f"the target {self.target} cannot be removed: it is inherited from {base.__qualname__}; remove {where}, or "
+            f"the target {self.target} cannot be removed: it is inherited from {base}; remove {where}, or "
             f"give the class another one with overlay.replace or overlay.attribute."
         )
 
