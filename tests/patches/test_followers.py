@@ -24,6 +24,7 @@ LIB = """
     class Derived(Thing):
         def run(self): return "derived"
     class Hashed:
+        limit = 98765
         def run(self): return "stock"
     @dataclass
     class Row:
@@ -42,7 +43,7 @@ LIB = """
     CONSTANT, SHARED = 12345, [1]
     def function(): return "stock"
 """
-COPIES = "from lib import CONSTANT, EMPTY, FROZEN, SHARED\nOTHER = EMPTY\n"
+COPIES = "from lib import CONSTANT, EMPTY, FROZEN, SHARED, Plain, function\nOTHER, limit = EMPTY, 98765\n"
 OURS = """
     import lib
     class OurConfig(lib.Config):
@@ -80,15 +81,21 @@ def test_what_is_empty_may_be_a_copy_and_is_left_alone(lib: Any, overlay: Overla
     assert not getattr(lib, name)
 
 
-@pytest.mark.parametrize(
-    ("name", "told"), [("CONSTANT", ["copies.CONSTANT"]), ("SHARED", ["copies.SHARED"]), ("function", [])]
-)
-def test_constants_of_the_same_name_are_told(lib: Any, overlay: Overlay, name: str, told: list[str]) -> None:
-    overlay.attribute(f"lib:{name}", 54321 if name == "CONSTANT" else [2] if name == "SHARED" else len)
+CONSTANTS = [
+    ("CONSTANT", 54321, ["copies.CONSTANT"]),
+    ("SHARED", [2], ["copies.SHARED"]),
+    ("function", len, []),
+    ("Hashed.limit", 56789, []),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "told"), CONSTANTS)
+def test_constants_of_the_same_name_are_told(
+    lib: Any, overlay: Overlay, path: str, value: Any, told: list[str]
+) -> None:
+    overlay.attribute(f"lib:{path}", value)
     entry = entered(overlay)
-    assert [text for text in entry.stale if "perhaps a copy" in text] == [
-        f"{each} (a constant of the same name, perhaps a copy)" for each in told
-    ]
+    assert entry.stale == [f"{each} (a constant of the same name, perhaps a copy)" for each in told]
 
 
 def test_a_constructor_that_pydantic_compiled_is_told(lib: Any, overlay: Overlay) -> None:
