@@ -128,8 +128,7 @@ class Field(Patch):
             applied.notes.append(f"pydantic validators rebuilt: {', '.join(rebuilt)}")
         for cls in family:
             if not fields.field_in_force(change, cls):
-                if change.name in getattr(cls, "__dataclass_fields__", {}):
-                    applied.notes.append(f"{cls.__module__}.{cls.__qualname__} declares {change.name} itself")
+                applied.notes.append(f"{cls.__module__}.{cls.__qualname__} declares {change.name} itself")
                 continue
             self._regenerate(cls, new, context, applied)
             if not new and "add_cli_args" in vars(cls):
@@ -183,7 +182,7 @@ class Field(Patch):
         )
 
     def _check_room(self, owner: type, name: str) -> None:
-        if not name.isidentifier() or name.startswith("__"):
+        if name.startswith("__"):
             raise TargetError(f"the target {self.target} cannot be a field: {name!r} is not the name of one.")
         if owner.__dictoffset__ == 0:
             raise TargetError(

@@ -16,7 +16,7 @@ import pytest
 from declared_members import LATER, LIB, USER, World
 
 import ascend_overlay
-from ascend_overlay import Overlay
+from ascend_overlay import Overlay, ref
 from ascend_overlay.errors import ConflictError, TargetError
 from ascend_overlay.patches import Applied, Context
 from ascend_overlay.patches.fields import Field
@@ -454,6 +454,102 @@ def test_only_what_took_the_default_follows(site: Any, offer: Any) -> None:
         followers = [text for text in entry.copies if "took its default" in text]
         assert sorted(followers) == [f"pkg.taking.Taking.{name} (took its default)" for name in ("asked", "count")]
     assert before.differences() == []
+
+
+LEDGER = {
+    "a dataclass": (
+        "Plain.count",
+        {"default": 5},
+        "dataclass field",
+        ["declaring.lib.Overriding declares count itself"],
+        ["declaring.lib.Bare.count (inherited)", "declaring.lib.Derived.count (inherited)"],
+    ),
+    "a new field": (
+        "Plain.site",
+        NEW,
+        "dataclass field",
+        [],
+        [f"declaring.lib.{name}.site (inherited)" for name in ("Bare", "Derived", "Overriding")],
+    ),
+    "a derived class": ("Derived.more", {"default": 5}, "dataclass field", [], []),
+    "a model": (
+        "Model.count",
+        {"default": 5},
+        "pydantic model field",
+        ["declaring.more.Own declares count itself"],
+        ["declaring.lib.ModelDerived.count (inherited)"],
+    ),
+    "a pydantic dataclass": (
+        "Compiled.count",
+        {"default": 5},
+        "pydantic dataclass field",
+        [],
+        ["declaring.lib.CompiledDerived.count (inherited)"],
+    ),
+    "a named tuple": ("Pair.second", {"default": 5}, "named tuple field", [], []),
+    "a key": ("Keys.count", {"annotation": str}, "TypedDict field", [], []),
+}
+
+
+@pytest.mark.parametrize(("target", "said", "seam", "notes", "copies"), LEDGER.values(), ids=LEDGER)
+def test_the_ledger_tells_all_that_follows(
+    site: Any, lib: Any, declare: Any, target: str, said: Any, seam: str, notes: list[str], copies: list[str]
+) -> None:
+    site.write({"declaring/more.py": "from declaring.lib import Model\nclass Own(Model):\n    count: int = 7\n"})
+    more: Any = importlib.import_module("declaring.more")
+    overlay = declare(target, **said)
+    with ascend_overlay.enabled(only=[overlay.name]):
+        (entry,) = ascend_overlay.ledger().of(overlay.name)
+        assert more.Own().count == 7
+    rebuilt = [note for note in entry.notes if "rebuilt" in note]
+    assert (entry.state, entry.seam) == ("applied", seam)
+    assert [note for note in entry.notes if "rebuilt" not in note] == notes
+    assert [text for text in sorted(entry.copies) if "took its default" not in text] == copies
+    assert bool(rebuilt) is ("pydantic" in seam) and rebuilt != ["pydantic validators rebuilt: "]
+
+
+def test_what_took_a_default_and_is_decided_by_another_overlay_keeps_that(lib: Any, offer: Any) -> None:
+    taking, stock = Overlay("taking", reason="r"), Overlay("stock", reason="r")
+    taking.field("declaring.user:Taking.count", default=9)
+    stock.field("declaring.lib:Plain.count", default=5)
+    offer(taking, stock, name="plug")
+    user: Any = sys.modules["declaring.user"]
+    before = World(user)
+    ascend_overlay.enable(only=["taking"])
+    ascend_overlay.enable(only=["stock"])
+    assert (user.Taking().count, lib.Plain().count) == (9, 5)
+    (entry,) = ascend_overlay.ledger().of("stock")
+    assert "declaring.user.Taking.count is decided by overlay 'taking' (plugin 'plug')" in entry.notes
+    assert not any("took its default" in text for text in entry.copies)
+    ascend_overlay.disable()
+    assert before.differences() == []
+
+
+ROOM = [
+    ("Plain.__site", "'__site' is not the name of one"),
+    ("Slotted.site", "Slotted has __slots__, and its objects have no place for another field"),
+    ("Plain.unannotated", r"Plain.unannotated exists already \(1\) and is not a field; use overlay.attribute"),
+    ("Plain.LIMIT", r"Plain.LIMIT exists already \(9\) and is not a field; use overlay.attribute"),
+    ("Bare.site", "Bare is derived from a dataclass without being one; name the class that declares 'site'"),
+]
+
+
+@pytest.mark.parametrize(("target", "why"), ROOM)
+def test_where_there_is_no_room_for_a_field(lib: Any, target: str, why: str) -> None:
+    before, slots = World(lib), Slots()
+    with pytest.raises(TargetError, match=why):
+        applied(slots, lib, Field(target=f"declaring.lib:{target}", **NEW))
+    assert before.differences() == []
+
+
+def test_a_factory_is_asked_for_each_object_and_may_be_no_name(lib: Any, declare: Any) -> None:
+    with ascend_overlay.enabled(only=[declare("Plain.site", annotation=list, default_factory=list).name]):
+        assert lib.Plain().site == [] and lib.Plain().site is not lib.Plain().site
+    for options in ({"default_factory": 5}, {"default_factory": ref("declaring.lib:Plain.LIMIT")}):
+        with pytest.raises(
+            TargetError, match=r"the default_factory of declaring.lib:Plain.parts is [59], which cannot"
+        ):
+            ascend_overlay.enable(only=[declare("Plain.parts", **options).name], propagate=False)
 
 
 def test_effect_tells_when_somebody_else_has_set_the_field(lib: Any) -> None:

@@ -420,3 +420,46 @@ def test_two_overlays_with_one_provider_are_a_conflict(overlay: Overlay, offer: 
         each.kernel("rms_norm", "ours:rms_norm", provider="mine")
     with pytest.raises(ConflictError, match=r"vllm.ir.ops.rms_norm provider mine"):
         ascend_overlay.enable()
+
+
+# --- what somebody else registers -------------------------------------------------------------------------------------
+
+
+def model_of_theirs() -> tuple[Any, Any]:
+    registry = importlib.import_module(MODEL_REGISTRY).ModelRegistry
+    registry.register_model("New", "theirs:Model")
+    return registry.models, "New"
+
+
+def backend_of_theirs() -> tuple[Any, Any]:
+    registry = importlib.import_module(BACKEND_REGISTRY)
+    registry.register_backend(registry.AttentionBackendEnum.FLASH, "theirs.Backend")
+    return registry._ATTN_OVERRIDES, registry.AttentionBackendEnum.FLASH
+
+
+def method_of_theirs() -> tuple[Any, Any]:
+    methods = importlib.import_module(METHODS)
+    methods.register_quantization_config("new")(type("Theirs", (methods.QuantizationConfig,), {}))
+    return methods._CUSTOMIZED_METHOD_TO_QUANT_CONFIG, "new"
+
+
+REGISTERED = {
+    "model": (lambda o: o.model("New", "ours:Model"), model_of_theirs),
+    "backend": (lambda o: o.attention_backend("FLASH", "ours:Backend"), backend_of_theirs),
+    "quantization": (lambda o: o.quantization("new", "ours:Config"), method_of_theirs),
+}
+
+
+@pytest.mark.parametrize("kind", REGISTERED)
+def test_what_somebody_registers_in_its_place_stays(overlay: Overlay, kind: str) -> None:
+    declare, register = REGISTERED[kind]
+    declare(overlay)
+    for module in (MODEL_REGISTRY, BACKEND_REGISTRY, METHODS):
+        importlib.import_module(module)
+    ascend_overlay.enable(foreign="accept")
+    registry, name = register()
+    theirs = registry[name]
+    (entry,) = ascend_overlay.ledger()
+    assert entry.state == "displaced"
+    ascend_overlay.disable()
+    assert registry[name] is theirs
