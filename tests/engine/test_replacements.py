@@ -41,6 +41,10 @@ LIB = """
     def dispatched(x): return ("stock", x)
     def compiled(x): return ("stock", x)
     compiled.aot_compile = lambda: None
+    import asyncio.coroutines, inspect
+    def marked(x): return later(x)
+    if hasattr(asyncio.coroutines, "_is_coroutine"): marked._is_coroutine = asyncio.coroutines._is_coroutine
+    else: inspect.markcoroutinefunction(marked)
     class Kernel:
         def __getitem__(self, grid): return lambda x: ("stock", x)
         def __call__(self, x): raise TypeError("no grid")
@@ -184,6 +188,7 @@ FITTING = [
     ("later", "meet"),
     ("later", "called_later"),
     ("says_later", "later"),
+    ("marked", "later"),
     ("decorated", "later"),
     ("each", "each"),
     ("each", "says_each"),
@@ -221,6 +226,7 @@ UNFIT = [
     ("each_later", "plain", "async for.*async def with a yield"),
     ("each_later", "each", "it is a generator"),
     ("each_later", "later", "it is an async function"),
+    ("marked", "each", "the original is an async function, .* and it is a generator; write it with async def, or"),
     ("managed", "each", "decorate it as the original is"),
     ("Thing.later", "method", "it is a plain function"),
     ("Thing.method", "method_later", "it is an async function"),
