@@ -548,3 +548,33 @@ def test_the_nearest_neighbours_are_named(overlay: Overlay, site: Any, where: di
     overlay.entry("lib:MIXED", "x", **where)
     with pytest.raises(TargetError, match=f"(?m)the target lib:MIXED {why}"):
         load()
+
+
+TWO_DECIDE = [
+    (
+        lambda o: o.wrap("lib:function")(print),
+        r"lib:function is wrapped by overlay 'two' \(.*\), so it cannot be removed; le",
+    ),
+    (
+        lambda o: o.replace("copier:function")(lambda: 1),
+        "the same thing as copier:function, which overlay 'two' .* decides already",
+    ),
+    (
+        lambda o: o.edit("lib:function", find="pass", put="return 1"),
+        "in the place of lib:function, which overlay 'two' .*edits",
+    ),
+]
+
+
+@pytest.mark.parametrize(("declare", "why"), TWO_DECIDE)
+def test_what_another_overlay_has_changed_cannot_be_removed(
+    overlay: Overlay, offer: Any, declare: Any, why: str
+) -> None:
+    other = Overlay("two", reason="a test")
+    offer(other)
+    declare(other)
+    overlay.remove("lib:function")
+    importlib.import_module("copier")
+    ascend_overlay.enable(only=["two"])
+    with pytest.raises(ConflictError, match=f"(?s){why}"):
+        ascend_overlay.enable(only=["one"])
