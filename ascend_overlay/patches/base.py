@@ -209,6 +209,11 @@ class Applied:
             self.slots.release(slot)
 
 
+CLASSES = 0
+MEMBERS = 1
+REGISTRATIONS = 2
+
+
 @dataclass(frozen=True, kw_only=True)
 class Patch:
     """One change to one target.
@@ -228,8 +233,8 @@ class Patch:
     kind: ClassVar[str]
     decides: ClassVar[bool] = True
     """Whether the patch alone decides its target, so that a second one conflicts."""
-    phase: ClassVar[int] = 1
-    """Order among patches of one module: classes (0) before their members (1) before registrations (2)."""
+    phase: ClassVar[int] = MEMBERS
+    """Order among patches of one module: CLASSES before their MEMBERS before REGISTRATIONS."""
     once: ClassVar[bool] = False
     """It is taken back before it is applied to a module that has executed again."""
 

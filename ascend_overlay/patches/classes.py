@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.errors import ConflictError, TargetError
-from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown, what_is
+from ascend_overlay.patches.base import CLASSES, Applied, Context, Patch, Ref, loaded, shown, what_is
 from ascend_overlay.patches.names import Decision, refuse_second
 from ascend_overlay.places import pydantic_models
 from ascend_overlay.places.embedded import Embedded
@@ -37,7 +37,7 @@ class Subclass(Patch):
     implementation: Any
 
     kind: ClassVar[str] = "subclass"
-    phase: ClassVar[int] = 0
+    phase: ClassVar[int] = CLASSES
 
     def load(self) -> Any:
         implementation = loaded(self.implementation)

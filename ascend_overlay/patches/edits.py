@@ -45,7 +45,6 @@ class Edit(Patch):
     decides: ClassVar[bool] = False
 
     def check(self) -> None:
-        super().check()
         self._snippet("put", self.put)
         if not self._snippet("find", self.find).statements:
             raise TargetError(f"the edit of {self.target} finds nothing: `find` has no statement in it.")

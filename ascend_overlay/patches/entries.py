@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from ascend_overlay.errors import ConfigError, TargetError, did_you_mean
 from ascend_overlay.patches import containers, literals, values
-from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, mapping_at, shown
+from ascend_overlay.patches.base import REGISTRATIONS, Applied, Context, Patch, Ref, loaded, mapping_at, shown
 from ascend_overlay.patches.reach import held_at, seen
 from ascend_overlay.places import declared
 from ascend_overlay.places.target import MISSING, Place, Target
@@ -34,7 +34,7 @@ class Entry(Patch):
     as_is: bool = False
 
     kind: ClassVar[str] = "entry"
-    phase: ClassVar[int] = 2
+    phase: ClassVar[int] = REGISTRATIONS
 
     @property
     def key(self) -> str:

@@ -243,6 +243,8 @@ def test_a_subclass_that_is_made_later_of_the_subclass_stays_one(overlay: Overla
         pass
 
     assert Both.__bases__ == (ours.OurNorm, layers.Norm)
+    (entry,) = ascend_overlay.ledger()
+    assert not [text for text in (*entry.copies, *entry.stale) if "Both" in text]
 
 
 @pytest.mark.parametrize("arguments", [{}, {"mark": "given"}])

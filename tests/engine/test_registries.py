@@ -278,3 +278,14 @@ def test_alias_that_others_have_touched_is_taken_back(overlay: Overlay, layers: 
     assert vars(pkg).get("layers") == theirs.get(somebody)
     assert sys.modules["pkg.new.layers"].part is sys.modules["pkg.new.layers.part"]
     assert all("Alias" not in type(finder).__name__ for finder in sys.meta_path)
+
+
+@pytest.mark.parametrize("sure", [False, True])
+def test_text_where_an_object_was_meant_is_said_before_the_import(overlay: Overlay, sure: bool) -> None:
+    overlay.add("lib:NEW", "ours:VALUE", as_is=sure)
+    if sure:
+        assert load(early=False).NEW == "ours:VALUE"
+        return
+    with pytest.raises(TargetError, match=r"write ref\('ours:VALUE'\)"):
+        ascend_overlay.enable()
+    assert "lib" not in sys.modules

@@ -463,3 +463,29 @@ def test_what_somebody_registers_in_its_place_stays(overlay: Overlay, kind: str)
     assert entry.state == "displaced"
     ascend_overlay.disable()
     assert registry[name] is theirs
+
+
+ENTRIES = {
+    "model": (lambda o: o.model("New", "ours:Model"), (f"{MODEL_REGISTRY}:ModelRegistry.models", "New")),
+    "quantization": (
+        lambda o: o.quantization("new", "ours:Config"),
+        (f"{METHODS}:_CUSTOMIZED_METHOD_TO_QUANT_CONFIG", "new"),
+    ),
+}
+
+
+@pytest.mark.parametrize("order", [("one", "two"), ("two", "one")])
+@pytest.mark.parametrize("kind", ENTRIES)
+def test_an_entry_of_the_registry_itself_decides_the_same(
+    overlay: Overlay, offer: Any, kind: str, order: tuple[str, str]
+) -> None:
+    declare, place = ENTRIES[kind]
+    declare(overlay)
+    other = Overlay("two", reason="a test")
+    other.item(*place, ascend_overlay.ref("ours:Model"))
+    offer(other)
+    for module in (MODEL_REGISTRY, METHODS):
+        importlib.import_module(module)
+    ascend_overlay.enable(only=[order[0]])
+    with pytest.raises(ConflictError, match=f"same thing as the entry .*, which overlay '{order[0]}' .* decides al"):
+        ascend_overlay.enable(only=[order[1]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import inspect
 from collections.abc import Callable
@@ -344,3 +345,48 @@ def test_two_names_of_one_thing_are_a_conflict_that_names_both(site: Any, offer:
         ):
             ascend_overlay.enable(two)
         ascend_overlay.disable()
+
+
+HELD = """
+    import functools
+    def run(): return "stock"
+    class Thing:
+        def method(self): return "stock"
+        @staticmethod
+        def static(): return "stock"
+        @classmethod
+        def of_class(cls): return "stock"
+    def keep(function):
+        def kept(): return function()
+        return kept
+"""
+HOLDERS: dict[str, Callable[[Any], Any]] = {
+    "run": lambda lib: lib.run,
+    "Thing.method": lambda lib: functools.partial(lib.Thing.method, lib.Thing()),
+    "Thing.static": lambda lib: lib.Thing.static,
+    "Thing.of_class": lambda lib: lib.Thing.of_class,
+}
+
+
+@pytest.mark.parametrize(("path", "take"), HOLDERS.items(), ids=HOLDERS)
+def test_who_keeps_a_replacement_meets_the_wrapper_that_comes_later(
+    site: Any, offer: Any, path: str, take: Callable[[Any], Any]
+) -> None:
+    site.write({"held.py": HELD, "ours.py": "def run(): return 'ours'\ndef method(self): return 'ours'\n"})
+    lib: Any = importlib.import_module("held")
+    one, two = Overlay("one", reason="a test"), Overlay("two", reason="a test")
+    one.replace(f"held:{path}", f"ours:{'method' if path in ('Thing.method', 'Thing.of_class') else 'run'}")
+    two.wrap(f"held:{path}")(lambda wrapped, instance, args, kwargs: f"<{wrapped()}>")
+    offer(one, two)
+    ascend_overlay.enable(only=["one"])
+    held = lib.keep(take(lib))
+    assert held() == "ours"
+    ascend_overlay.enable(only=["two"])
+    assert held() == take(lib)() == "<ours>"
+    ascend_overlay.disable(only=["two"])
+    assert held() == take(lib)() == "ours"
+    ascend_overlay.enable(only=["two"])
+    ascend_overlay.disable(only=["one"])
+    assert held() == take(lib)() == "<stock>"
+    ascend_overlay.disable()
+    assert held() == take(lib)() == "stock"
