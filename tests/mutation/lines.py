@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ PLACE = "MUTATION_LINES"
 MANY = "MUTATION_MANY"
 """The variable that says how many cases of a table of tests are recorded, and tried later."""
 
+_MOST = 4
 _HIT = "_entered_by_a_test_"
 _SIMPLE = (ast.Expr, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return, ast.Raise, ast.Pass, ast.Delete, ast.Assert)
 
@@ -40,34 +41,44 @@ class Lines:
     def __init__(self, recorded: Mapping[str, Any]) -> None:
         self.seconds: dict[str, float] = {test: entry["seconds"] for test, entry in recorded.items()}
         self._by_block: dict[str, list[str]] = defaultdict(list)
+        self._blocks_in: dict[tuple[str, str], int] = Counter()
         for test, entry in recorded.items():
             for block in entry["blocks"]:
                 self._by_block[block].append(test)
+                self._blocks_in[test, block.partition(":")[0]] += 1
 
     @classmethod
     def read(cls, path: Path) -> Lines:
         """Read what the plugin has written."""
         return cls(json.loads(path.read_text(encoding="utf-8")))
 
-    def tests_of(self, file: str, source: str, line: int) -> Sequence[str]:
-        """Return who comes by a line, one test of each function first, and the fast ones before the slow ones.
+    def tests_of(self, file: str, source: str, line: int, finders: Mapping[str, int]) -> Sequence[str]:
+        """Return who comes by a line, those first that are about the file, are fast, and have found faults before.
 
-        A line that runs when its module is imported is come by by all that enter the module.
+        Many tests come by some lines, and not all can be run. A test is about a file the more of it it enters; of a
+        table of cases, each further one counts for less. A line that runs when its module is imported is come by by all
+        that enter the module.
+
+        Args:
+            file: the file, below the root of the checkout.
+            source: what it says.
+            line: the number of the line.
+            finders: how many faults a function has found.
         """
         blocks = {line: block for _, _, block, lines in _blocks(file, ast.parse(source)) for line in lines}
-        if line in blocks:
-            return self._ordered(self._by_block[blocks[line]])
-        inside = {test for block in set(blocks.values()) for test in self._by_block[block]}
-        return self._ordered(sorted(inside))
-
-    def _ordered(self, tests: Sequence[str]) -> list[str]:
-        count: dict[str, int] = defaultdict(int)
-        keys = {}
-        for test in sorted(tests, key=self.seconds.__getitem__):
+        named = {blocks[line]} if line in blocks else set(blocks.values())
+        worth = {
+            test: self._blocks_in[test, file]
+            * min(1 + finders.get(test.partition("[")[0], 0), _MOST)
+            / (0.2 + self.seconds[test])
+            for test in {test for block in named for test in self._by_block[block]}
+        }
+        cases: dict[str, int] = Counter()
+        for test in sorted(worth, key=lambda test: (-worth[test], test)):
             function = test.partition("[")[0]
-            keys[test] = (count[function], self.seconds[test])
-            count[function] += 1
-        return sorted(keys, key=keys.__getitem__)
+            cases[function] += 1
+            worth[test] /= cases[function]
+        return sorted(worth, key=lambda test: (-worth[test], test))
 
 
 def marked(file: str, source: str) -> str:

@@ -139,18 +139,13 @@ class Trial:
         return by or (self._failed(self._last, 900.0) if self._last else None)
 
     def _near(self, mutant: Mutant, source: str) -> list[str]:
-        """Return the tests that come by, as many as can be run in the time that is given.
-
-        Those that have found other faults before are asked first.
-        """
-        chosen, seconds = [], 0.0
-        tests = self._lines.tests_of(mutant.file, source, mutant.line)
-        for test in sorted(tests, key=lambda test: -self._finders[test.partition("[")[0]]):
-            seconds += self._lines.seconds[test]
-            if chosen and seconds > self._within:
-                break
-            if test not in self._failing:
-                chosen.append(test)
+        """Return the tests that come by, as many as can be run in the time that is given."""
+        chosen, left = [], self._within
+        for test in self._lines.tests_of(mutant.file, source, mutant.line, self._finders):
+            if test in self._failing or (chosen and self._lines.seconds[test] > left):
+                continue
+            chosen.append(test)
+            left -= self._lines.seconds[test]
         return chosen
 
     def _failed(self, tests: Sequence[str], patience: float) -> str | None:
