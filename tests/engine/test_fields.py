@@ -224,6 +224,23 @@ def test_a_class_that_comes_later_may_be_changed_itself(lib: Any, offer: Any) ->
         later.LaterTaking(site=6)
 
 
+@pytest.mark.parametrize("first", ["default", "site"])
+def test_a_class_that_comes_later_is_given_back_in_any_order(lib: Any, offer: Any, first: str) -> None:
+    default, site = Overlay("default", reason="r"), Overlay("site", reason="r")
+    default.field("declaring.lib:Plain.count", default=5)
+    site.field("declaring.later:LaterTaking.site", **NEW)
+    offer(default, site)
+    ascend_overlay.enable()
+    later: Any = importlib.import_module("declaring.later")
+    assert (later.LaterTaking().count, later.LaterTaking().site) == (5, 5)
+    ascend_overlay.disable(only=[first])
+    assert later.LaterTaking().count == (1 if first == "default" else 5)
+    assert hasattr(later.LaterTaking(), "site") is (first == "default")
+    ascend_overlay.disable()
+    assert later.LaterTaking().count == later.LaterTaking.count == 1
+    assert str(inspect.signature(later.LaterTaking)) == "(count: int = 1) -> None"
+
+
 def test_models_that_come_later_follow_and_go_back(lib: Any, declare: Any) -> None:
     with ascend_overlay.enabled(only=[declare("Model.count", default=5).name, declare("Model.site", **NEW).name]):
         later: Any = importlib.import_module("declaring.later")

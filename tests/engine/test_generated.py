@@ -266,3 +266,13 @@ def test_what_is_not_declared_is_as_it_was(lib: Any, offer: Any, declare: Any, l
     with ascend_overlay.enabled(only=["undeclared"]):
         assert look(lib) == value
     assert before.differences() == []
+
+
+def test_dataclasses_of_no_kin_do_not_meet_the_wrapper(site: Any, family: Any, wrap: Any) -> None:
+    stranger = "from dataclasses import dataclass\n@dataclass\nclass Stranger:\n    count: int = 1\n"
+    site.write({"declaring/before.py": stranger, "declaring/meanwhile.py": stranger})
+    met, before = wrap("family:Base.__init__"), importlib.import_module("declaring.before")
+    with ascend_overlay.enabled(only=["wrapping"]):
+        meanwhile = importlib.import_module("declaring.meanwhile")
+        assert before.Stranger().count == meanwhile.Stranger().count == 1 and met == []
+        assert not hasattr(meanwhile.Stranger.__init__, "__wrapped__")
