@@ -46,7 +46,7 @@ class Decision(Change):
     def make_anew(self) -> None:
         function = function_of(self.new)
         if not self.borrowed and isinstance(function, types.FunctionType):
-            self.new = dressed_like(self.new, twin(function)) if function is not self.new else twin(function)
+            self.new = dressed_like(self.new, twin(function))
 
 
 @dataclass(frozen=True, kw_only=True)
