@@ -163,7 +163,9 @@ class Replace(Patch):
             applied.notes.append(f"with a cache, as the original: {function.cache_parameters()}")
         _note_hash(place, applied)
         homes = homes_of(implementation, module.__name__) | parts_of(new)
-        change = Decision(rank=context.rank, whose=context.whose, new=new, homes=homes)
+        # What is no plain function is put in place as it is, and its own module goes on to have it.
+        borrowed = function_of(new) is function_of(implementation)
+        change = Decision(rank=context.rank, whose=context.whose, new=new, borrowed=borrowed, homes=homes)
         applied.change(slot, change, shared=place.shared)
         make_concrete(place, applied)
         if declared.is_captured(place):

@@ -390,3 +390,46 @@ def test_who_keeps_a_replacement_meets_the_wrapper_that_comes_later(
     assert held() == take(lib)() == "<stock>"
     ascend_overlay.disable()
     assert held() == take(lib)() == "stock"
+
+
+BORROWED = [
+    ("attribute", "run"),
+    ("attribute", "called"),
+    ("replace", "cached"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), BORROWED)
+def test_what_is_put_in_place_as_it_is_stays_what_it_was_to_its_own_module(
+    site: Any, offer: Any, kind: str, name: str
+) -> None:
+    text = """
+        import functools
+        def run(): return "ours"
+        class Called:
+            def __call__(self): return "ours"
+        called = Called()
+        @functools.lru_cache
+        def cached(): return "ours"
+        ALL = [run, called, cached]
+    """
+    site.write({"held.py": HELD, "ours.py": text, "copier.py": "from held import run\nfrom held import run as again\n"})
+    lib: Any = importlib.import_module("held")
+    copier: Any = importlib.import_module("copier")
+    ours: Any = importlib.import_module("ours")
+    one, two = Overlay("one", reason="a test"), Overlay("two", reason="a test")
+    getattr(one, kind)("held:run", ascend_overlay.ref(f"ours:{name}") if kind == "attribute" else f"ours:{name}")
+    two.wrap("held:run")(lambda wrapped, instance, args, kwargs: f"<{wrapped()}>")
+    offer(one, two)
+    place = ["run", "called", "cached"].index(name)
+    for _ in range(2):
+        ascend_overlay.enable(only=["one"])
+        assert lib.run is getattr(ours, name) is ours.ALL[place] and ours.run() == "ours"
+        assert lib.run() == copier.run() == "ours" and (kind == "attribute" or copier.again() == "ours")
+        ascend_overlay.enable(only=["two"])
+        assert lib.run() == copier.run() == "<ours>"
+        ascend_overlay.disable(only=["two"])
+        assert lib.run is getattr(ours, name) and lib.run() == "ours"
+        ascend_overlay.disable()
+        assert lib.run() == copier.run() == copier.again() == "stock"
+        assert getattr(ours, name)() == ours.ALL[place]() == "ours"
