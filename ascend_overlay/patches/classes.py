@@ -56,7 +56,6 @@ class Subclass(Patch):
         slot = context.slots.at(storage)
         refuse_second(slot, self.target, context)
         if isinstance(storage, Item) and slot.original is not MISSING:
-            context.slots.release(slot)
             raise ConflictError(
                 f"the target {self.target} has been replaced already, in vLLM's layer registry and by nobody known to "
                 f"ascend_overlay: {shown(slot.original)}. Leave that registration or this overlay out."

@@ -260,7 +260,6 @@ def refuse_second(slot: Slot, target: str, context: Context) -> None:
     Equal targets are found out before anything is applied; this is for two names of one thing.
     """
     if editors := edited_by(slot.original, slot.storage.name):
-        context.slots.release(slot)
         raise ConflictError(
             f"{context.whose} puts something else in the place of {target}, which {' and '.join(editors)} edits; leave "
             f"one of the two overlays out with exclude=."
@@ -268,7 +267,6 @@ def refuse_second(slot: Slot, target: str, context: Context) -> None:
     decider = slot.decider
     if decider is None:
         return
-    context.slots.release(slot)
     raise ConflictError(
         f"the target {target} is the same thing as {_place_name(slot)}, which {decider.whose} decides already; "
         f"leave one of the two overlays out with exclude=."

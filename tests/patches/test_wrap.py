@@ -190,6 +190,7 @@ WAYS: dict[str, tuple[str, Callable[[Any], Any], Any]] = {
     "class method": ("Derived.of_class", lambda lib: lib.Derived().of_class(1), ("Derived", 1)),
     "property": ("Derived.value", lambda lib: lib.Derived().value, ("base", 1)),
     "builtin": ("Derived.given", lambda lib: lib.Derived().given("abc"), 3),
+    "builtin of the class": ("Derived.given", lambda lib: lib.Derived.given("abc"), 3),
     "method of a builtin": ("Table.get", lambda lib: lib.Table(a=1).get("a"), 1),
     "special method of a builtin": ("Table.__getitem__", lambda lib: lib.Table(a=1)["a"], 1),
     "class method of a builtin": ("Table.fromkeys", lambda lib: lib.Table.fromkeys("a", 1), {"a": 1}),
