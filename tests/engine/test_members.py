@@ -185,3 +185,11 @@ def test_the_ledger_names_the_validators_that_were_rebuilt(lib: Any, declare: An
         (entry,) = ascend_overlay.ledger().of("one_more")
     expected = ["pydantic validators rebuilt: declaring.lib.Holder"] if told else []
     assert (entry.notes, entry.seam, entry.detail) == (expected, "enumeration", f"member = {value!r}")
+
+
+def test_a_table_that_was_compiled_before_stays(lib: Any, declare: Any) -> None:
+    msgspec.json.Decoder(list[lib.Number])
+    assert "__msgspec_cache__" in vars(lib.Number)
+    with ascend_overlay.enabled(only=[declare("Number.THREE", 3).name]):
+        assert "__msgspec_cache__" in vars(lib.Number)
+    assert "__msgspec_cache__" in vars(lib.Number)

@@ -434,3 +434,16 @@ def test_what_is_put_in_place_as_it_is_stays_what_it_was_to_its_own_module(
         ascend_overlay.disable()
         assert lib.run() == copier.run() == copier.again() == "stock"
         assert getattr(ours, name)() == ours.ALL[place]() == "ours"
+
+
+def test_two_names_of_one_attribute_are_a_conflict(site: Any, offer: Any) -> None:
+    site.write({"lib.py": LIBRARY + "    limit = 1\n", "user.py": "import lib as again\n"})
+    importlib.import_module("user")
+    one, two = Overlay("one", reason="a test"), Overlay("two", reason="a test")
+    one.attribute("lib:limit", 2)
+    two.attribute("user:again.limit", 3)
+    ascend_overlay.enable(one)
+    with pytest.raises(ConflictError, match=r"user:again\.limit is the same thing as lib:limit, which overlay 'one' "):
+        ascend_overlay.enable(two)
+    ascend_overlay.disable()
+    assert importlib.import_module("lib").limit == 1
