@@ -78,8 +78,8 @@ class _AliasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         alias = module.__name__
         real = importlib.import_module(self._real(alias))
         parent, _, child = alias.rpartition(".")
-        if parent in sys.modules:
-            self._in_parent[alias] = vars(sys.modules[parent]).get(child, MISSING)
+        holder = sys.modules.get(parent)
+        self._in_parent[alias] = MISSING if holder is None else vars(holder).get(child, MISSING)
         sys.modules[alias] = real
         if alias == self._alias:
             sys.meta_path.remove(self)

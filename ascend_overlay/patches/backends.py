@@ -9,7 +9,8 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.errors import TargetError, some_of
-from ascend_overlay.patches.base import Applied, Context, Patch, check_class, shown
+from ascend_overlay.patches.base import REGISTRATIONS, Applied, Context, Patch, check_class, shown
+from ascend_overlay.patches.names import refuse_second
 from ascend_overlay.patches.registries import ByCall
 from ascend_overlay.places.storages import Item
 from ascend_overlay.places.target import MISSING, Target
@@ -29,7 +30,7 @@ class AttentionBackend(Patch):
     implementation: str
 
     kind: ClassVar[str] = "attention backend"
-    phase: ClassVar[int] = 2
+    phase: ClassVar[int] = REGISTRATIONS
 
     @property
     def module(self) -> str:
@@ -58,6 +59,7 @@ class AttentionBackend(Patch):
             name, read = self.name, functools.partial(self._new_member, names)
         else:
             slot = context.slots.at(Item(module._ATTN_OVERRIDES, known))
+            refuse_second(slot, self.key, context)
             name, read = known, functools.partial(module._ATTN_OVERRIDES.get, known)
             if slot.original is not MISSING:
                 applied.notes.append(f"in place of {shown(slot.original)}")

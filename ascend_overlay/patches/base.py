@@ -121,6 +121,13 @@ def what_is(value: Any) -> str:
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
+def definer(place: Place) -> str:
+    """Return the name of what is inherited at `place`, in the class that has it."""
+    cls = place.owner if isinstance(place.owner, type) else type(place.owner)
+    base = next((base for base in cls.__mro__ if place.name in vars(base)), cls)
+    return f"{base.__module__}:{base.__qualname__}.{place.name}"
+
+
 class Context:
     """What a patch may use while it is applied.
 
@@ -220,6 +227,11 @@ class Applied:
             self.slots.release(slot)
 
 
+CLASSES = 0
+MEMBERS = 1
+REGISTRATIONS = 2
+
+
 @dataclass(frozen=True, kw_only=True)
 class Patch:
     """One change to one target.
@@ -239,8 +251,8 @@ class Patch:
     kind: ClassVar[str]
     decides: ClassVar[bool] = True
     """Whether the patch alone decides its target, so that a second one conflicts."""
-    phase: ClassVar[int] = 1
-    """Order among patches of one module: classes (0) before their members (1) before registrations (2)."""
+    phase: ClassVar[int] = MEMBERS
+    """Order among patches of one module: CLASSES before their MEMBERS before REGISTRATIONS."""
     once: ClassVar[bool] = False
     """It is taken back before it is applied to a module that has executed again."""
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from ascend_overlay.errors import OverlayError, SignatureError, TargetError
 from ascend_overlay.patches import flavours, signatures
-from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
+from ascend_overlay.patches.base import REGISTRATIONS, Applied, Context, Patch, Ref, loaded, shown
 from ascend_overlay.places.target import Place, Target, find, require
 
 logger = logging.getLogger("ascend_overlay")
@@ -31,15 +31,11 @@ class Call(Patch):
     kind: ClassVar[str] = "call"
     once: ClassVar[bool] = True
     decides: ClassVar[bool] = False
-    phase: ClassVar[int] = 2
+    phase: ClassVar[int] = REGISTRATIONS
 
     @property
     def module(self) -> str:
         return self.target.partition(":")[0]
-
-    @property
-    def key(self) -> str:
-        return f"{self.target} call {shown(self.do)}"
 
     def check(self) -> None:
         super().check()

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.errors import ConflictError, TargetError
-from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown, what_is
+from ascend_overlay.patches.base import CLASSES, Applied, Context, Patch, Ref, loaded, shown, what_is
 from ascend_overlay.patches.names import Decision, refuse_second
 from ascend_overlay.places import pydantic_models
 from ascend_overlay.places.embedded import Embedded
@@ -38,7 +38,7 @@ class Subclass(Patch):
     implementation: Any
 
     kind: ClassVar[str] = "subclass"
-    phase: ClassVar[int] = 0
+    phase: ClassVar[int] = CLASSES
 
     def load(self) -> Any:
         implementation = loaded(self.implementation)
@@ -57,7 +57,6 @@ class Subclass(Patch):
         slot = context.slots.at(storage)
         refuse_second(slot, self.target, context)
         if isinstance(storage, Item) and slot.original is not MISSING:
-            context.slots.release(slot)
             raise ConflictError(
                 f"the target {self.target} has been replaced already, in vLLM's layer registry and by nobody known to "
                 f"ascend_overlay: {shown(slot.original)}. Leave that registration or this overlay out."
@@ -72,6 +71,7 @@ class Subclass(Patch):
         if isinstance(storage, Attribute):
             stand_in = applied.stand_in = StandIn(original, implementation)
             applied.undo.append(lambda: stand_in.hand_over(context.slots))
+        own: list[type] = type.__subclasses__(implementation)
         applied.change(slot, change, shared=place.shared)
         applied.undo.append(lambda: context.stand_ins.pop(id(original), None))
         context.stand_ins[id(original)] = implementation
@@ -79,7 +79,7 @@ class Subclass(Patch):
         if isinstance(storage, Item):
             _rebase_future(original, implementation, applied)
         else:
-            applied.undo.append(lambda: _give_back(original, implementation, storage.name))
+            applied.undo.append(lambda: _give_back(original, implementation, storage.name, own))
         if pydantic_models.is_compiled(original):
             embedded = Embedded(original, implementation)
             applied.undo.append(embedded.leave)
@@ -147,7 +147,7 @@ def _rebase_all(original: type, implementation: type, applied: Applied) -> None:
     children: list[type] = original.__subclasses__()
     for derived in children:
         related = issubclass(derived, implementation) or issubclass(implementation, derived)
-        if original in derived.__bases__ and not related:
+        if not related:
             _rebase(derived, original, implementation, applied)
 
 
@@ -214,11 +214,16 @@ def _pin(derived: type, name: str, original: type, applied: Applied) -> None:
     type.__setattr__(derived, name, inherited)
 
 
-def _give_back(original: type, implementation: type, name: str) -> None:
-    """Base on `original` again the classes that were derived from it by its name while that led to `implementation`."""
+def _give_back(original: type, implementation: type, name: str, own: list[type]) -> None:
+    """Base on `original` again the classes that were derived from it by its name while that led to `implementation`.
+
+    Those that were derived from the implementation before, which are `own`, stay what they are.
+    """
     children: list[type] = implementation.__subclasses__()
     for derived in children:
-        if implementation in derived.__bases__ and not _knows_by_own_name(derived, implementation, original, name):
+        if any(derived is each for each in own):
+            continue
+        if not _knows_by_own_name(derived, implementation, original, name):
             derived.__bases__ = tuple(original if base is implementation else base for base in derived.__bases__)
 
 

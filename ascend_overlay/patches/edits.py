@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import logging
-import sys
 from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ascend_overlay.errors import ConflictError, SignatureError, TargetError
-from ascend_overlay.patches.base import Applied, Context, Patch, shown
+from ascend_overlay.patches.base import Applied, Context, Patch, definer, shown
+from ascend_overlay.patches.reach import seen
 from ascend_overlay.places import code as code_module
 from ascend_overlay.places.definitions import innermost
 from ascend_overlay.places.storages import Attribute
@@ -45,7 +45,6 @@ class Edit(Patch):
     decides: ClassVar[bool] = False
 
     def check(self) -> None:
-        super().check()
         self._snippet("put", self.put)
         if not self._snippet("find", self.find).statements:
             raise TargetError(f"the edit of {self.target} finds nothing: `find` has no statement in it.")
@@ -87,10 +86,10 @@ class Edit(Patch):
 
     def effect(self, applied: Applied) -> str | None:
         """Return why the callers of the target do not run the edited code, or None where they do."""
-        module = sys.modules.get(self.module)
-        if module is None:
-            return None
-        place = find(module, Target.parse(self.target))
+        return seen(self.target, self._passed)
+
+    def _passed(self, module: ModuleType, target: Target) -> str | None:
+        place = find(module, target)
         owners = place.owner.__mro__ if isinstance(place.owner, type) else [place.owner]
         functions = [innermost(getattr(owner, "__dict__", {}).get(place.name), place.name) for owner in owners]
         changed = next((each for each in map(_edited.get, map(id, functions)) if each and each.has(self)), None)
@@ -137,7 +136,7 @@ class Edit(Patch):
         if inherited or not place.own:
             raise TargetError(
                 f"{self.target} is inherited, and an edit would change it for every class that inherits it; edit "
-                f"{_definer(place)}, or replace {self.target}."
+                f"{definer(place)}, or replace {self.target}."
             )
         if isinstance(place.raw, type):
             raise TargetError(f"the target {self.target} is a class; name one of its methods.")
@@ -238,12 +237,6 @@ def edited_by(raw: Any, name: str) -> list[str]:
     function = innermost(raw, name)
     changed = code_module.known(function) if function is not None else None
     return list(changed.owners) if changed is not None else []
-
-
-def _definer(place: Place) -> str:
-    cls = place.owner if isinstance(place.owner, type) else type(place.owner)
-    base = next((base for base in cls.__mro__[1:] if place.name in vars(base)), cls)
-    return f"{base.__module__}:{base.__qualname__}.{place.name}"
 
 
 def _overridden(place: Place, function: FunctionType, context: Context) -> str | None:

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 
 from ascend_overlay.errors import ConfigError, TargetError, did_you_mean
 from ascend_overlay.patches import containers, literals, values
-from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, mapping_at, shown
+from ascend_overlay.patches.base import REGISTRATIONS, Applied, Context, Patch, Ref, loaded, mapping_at, shown
+from ascend_overlay.patches.reach import held_at, seen
 from ascend_overlay.places import declared
 from ascend_overlay.places.target import MISSING, Place, Target
 
@@ -33,7 +34,7 @@ class Entry(Patch):
     as_is: bool = False
 
     kind: ClassVar[str] = "entry"
-    phase: ClassVar[int] = 2
+    phase: ClassVar[int] = REGISTRATIONS
 
     @property
     def key(self) -> str:
@@ -94,21 +95,30 @@ class Entry(Patch):
 
     def effect(self, applied: Applied) -> str | None:
         """Return why the target's users do not find the entry, or None where they do."""
+        value = self._value_now()
+        if value is MISSING:
+            return None
         if applied.seam == literals.SEAM:
-            return literals.effect(applied, self.value)
-        value = self.value
-        if isinstance(value, Ref):
-            target = Target.parse(value.text)
-            value = sys.modules.get(target.module)
-            for name in target.path:
-                value = getattr(value, name, MISSING)
-        module = sys.modules.get(self.module)
-        found = mapping_at(module, Target.parse(self.target)) if module is not None else ()
+            return literals.effect(applied, value)
+        return seen(self.target, functools.partial(self._missed, value))
+
+    def _missed(self, value: Any, module: ModuleType, target: Target) -> str | None:
+        found = held_at(module, target)
         try:
-            present = value is MISSING or value in found
+            present = value in found
         except TypeError:
             return f"{self.target} holds {shown(found)} now, which has no entries"
-        return None if present else f"{self.target} does not have the entry {shown(value)} any more"
+        return None if present else f"{self.target} does not have the entry {shown(self.value)} any more"
+
+    def _value_now(self) -> Any:
+        """Return the value, with nothing imported for it; MISSING where its name leads nowhere any more."""
+        if not isinstance(self.value, Ref):
+            return self.value
+        target = Target.parse(self.value.text)
+        value: Any = sys.modules.get(target.module)
+        for name in target.path:
+            value = getattr(value, name, MISSING)
+        return value
 
     def describe(self) -> str:
         where = ""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 import threading
+import types
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 from ascend_overlay.errors import ConflictError, SignatureError, TargetError
 from ascend_overlay.patches import flavours, signatures
 from ascend_overlay.patches.base import Applied, Context, Patch, loaded, shown, what_is
+from ascend_overlay.patches.reach import seen
 from ascend_overlay.places import type_slots
-from ascend_overlay.places.target import Target, find
+from ascend_overlay.places.target import Target, find, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +44,11 @@ class Factory(Patch):
 
     def effect(self, applied: Applied) -> str | None:
         """Return why calls of the class do not go to the function, or None where they do."""
-        module = sys.modules.get(self.module)
-        if module is None:
-            return None
-        found = find(module, Target.parse(self.target)).raw
-        if isinstance(type(found), type) and hasattr(type(found), _WHOSE):
+        return seen(self.target, self._unasked)
+
+    def _unasked(self, module: ModuleType, target: Target) -> str | None:
+        found = require(find(module, target), target).raw
+        if hasattr(type(found), _WHOSE):
             return None
         return f"{self.target} is {shown(found)} now, which is called without the function being asked"
 
@@ -122,11 +123,24 @@ class _ClassSignature:
     def __get__(self, cls: Any, metaclass: Any = None) -> inspect.Signature:
         if cls is None:
             raise AttributeError("__signature__")
-        built = cls.__new__ if cls.__new__ is not object.__new__ else cls.__init__
-        signature = signatures.of(built)
+        if cls.__new__ is object.__new__ and cls.__init__ is object.__init__:
+            return inspect.Signature()
+        signature = signatures.of(_built_by(cls))
         if signature is None:
             raise AttributeError("__signature__")
         return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+def _built_by(cls: Any) -> Any:
+    """Return what tells how a class is built: of those written in Python, what is defined nearest to it."""
+    for base in cls.__mro__:
+        for name in ("__new__", "__init__"):
+            if name in vars(base) and not isinstance(built := getattr(cls, name), _WRITTEN_IN_C):
+                return built
+    return None
+
+
+_WRITTEN_IN_C = (types.BuiltinFunctionType, types.WrapperDescriptorType)
 
 
 def _restore(cls: type, metaclass: type, before: type) -> None:

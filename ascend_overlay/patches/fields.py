@@ -119,9 +119,6 @@ class Field(Patch):
                 return f"{self.target} is no longer the field that the overlay made"
             if isinstance(change, keys.KeyChange) and not keys.in_force(change):
                 return f"{self.target} is no longer the field that the overlay made"
-        for slot, added in applied.changed:
-            if isinstance(added, Regenerated) and slot.storage.get() is not slot.installed:
-                return f"{added.name} of {shown(added.cls)} was set by somebody else"
         return None
 
     def describe(self) -> str:
@@ -135,8 +132,7 @@ class Field(Patch):
             applied.notes.append(f"pydantic validators rebuilt: {', '.join(rebuilt)}")
         for cls in family:
             if not fields.field_in_force(change, cls):
-                if change.name in getattr(cls, "__dataclass_fields__", {}):
-                    applied.notes.append(f"{cls.__module__}.{cls.__qualname__} declares {change.name} itself")
+                applied.notes.append(f"{cls.__module__}.{cls.__qualname__} declares {change.name} itself")
                 continue
             self._regenerate(cls, new, context, applied)
             if not new and "add_cli_args" in vars(cls):
@@ -180,7 +176,7 @@ class Field(Patch):
 
     def _check_default(self, owner: type, declaration: Any, default: Any) -> None:
         """See that a default is of the type of the one that is there, or of the field's own."""
-        there = getattr(declaration, "default", None)
+        there: Any = getattr(declaration, "default", None)
         if type(there).__name__ == "FieldInfo":
             there = there.default
         if there is dataclasses.MISSING or type(there).__name__ == "PydanticUndefinedType":
@@ -205,7 +201,7 @@ class Field(Patch):
         )
 
     def _check_room(self, owner: type, name: str) -> None:
-        if not name.isidentifier() or name.startswith("__"):
+        if name.startswith("__"):
             raise TargetError(f"the target {self.target} cannot be a field: {name!r} is not the name of one.")
         if owner.__dictoffset__ == 0:
             raise TargetError(
@@ -238,7 +234,8 @@ def taken(change: fields.FieldChange) -> list[tuple[type, str]]:
     alias, found = change.owner.__name__, []
     package = change.owner.__module__.partition(".")[0]
     source = rf"{alias}\.{change.name}\b|get_field\({alias},\s*['\"]{change.name}['\"]\)"
-    pattern = re.compile(rf"^    (\w+)\s*:[^=\n]*=\s*(?:{source})", re.MULTILINE)
+    # To the end of the line: what is computed from the default is another value.
+    pattern = re.compile(rf"^    (\w+)\s*:[^=\n]*=\s*(?:{source})[ \t]*(?:#.*)?$", re.MULTILINE)
     for name, module in list(sys.modules.items()):
         knows = isinstance(module, ModuleType) and vars(module).get(alias) is change.owner
         if not knows or name.partition(".")[0] != package or not (file := getattr(module, "__file__", None)):

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.errors import ConflictError, SignatureError, TargetError, did_you_mean
-from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, mapping_at, shown
+from ascend_overlay.patches.base import REGISTRATIONS, Applied, Context, Patch, Ref, loaded, mapping_at, shown
 from ascend_overlay.patches.names import Wrap
 from ascend_overlay.patches.registries import ByCall
 from ascend_overlay.places.storages import Item
@@ -31,7 +31,7 @@ class Kernel(Patch):
     inplace: bool = False
 
     kind: ClassVar[str] = "kernel"
-    phase: ClassVar[int] = 2
+    phase: ClassVar[int] = REGISTRATIONS
 
     @property
     def module(self) -> str:

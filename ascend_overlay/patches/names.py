@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from ascend_overlay.errors import ConflictError, SignatureError, TargetError
 from ascend_overlay.patches import flavours, replacements, signatures, values, wrappers
 from ascend_overlay.patches.abstract import make_concrete
-from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
+from ascend_overlay.patches.base import Applied, Context, Patch, Ref, definer, loaded, shown
 from ascend_overlay.patches.edits import edited_by
 from ascend_overlay.patches.generated import once, own_generated, reach_captured, wrap_derived
 from ascend_overlay.patches.reach import led_elsewhere
@@ -46,7 +46,7 @@ class Decision(Change):
     def make_anew(self) -> None:
         function = function_of(self.new)
         if not self.borrowed and isinstance(function, types.FunctionType):
-            self.new = dressed_like(self.new, twin(function)) if function is not self.new else twin(function)
+            self.new = dressed_like(self.new, twin(function))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +82,7 @@ class Wrap(Patch):
             raise TargetError(
                 f"the target {self.target} is {shown(raw)}, which is not callable; use overlay.attribute to set it."
             )
+        _refuse_bound(self.target, place)
         if replacements.is_subscripted(raw):
             raise TargetError(
                 f"the target {self.target} is a {type(raw).__name__} object, which is called as "
@@ -147,6 +148,7 @@ class Replace(Patch):
             raise TargetError(
                 f"the target {self.target} is a class; overlay.subclass puts a subclass in its place, everywhere."
             )
+        _refuse_bound(self.target, place)
         declared.refuse_uncalled(self.target, place)
         declared.refuse(self.target, place, implementation)
         new = replacements.replacement(self.target, place.owner, place.raw, implementation)
@@ -161,7 +163,9 @@ class Replace(Patch):
             applied.notes.append(f"with a cache, as the original: {function.cache_parameters()}")
         _note_hash(place, applied)
         homes = homes_of(implementation, module.__name__) | parts_of(new)
-        change = Decision(rank=context.rank, whose=context.whose, new=new, homes=homes)
+        # What is no plain function is put in place as it is, and its own module goes on to have it.
+        borrowed = function_of(new) is function_of(implementation)
+        change = Decision(rank=context.rank, whose=context.whose, new=new, borrowed=borrowed, homes=homes)
         applied.change(slot, change, shared=place.shared)
         make_concrete(place, applied)
         if declared.is_captured(place):
@@ -256,7 +260,6 @@ def refuse_second(slot: Slot, target: str, context: Context) -> None:
     Equal targets are found out before anything is applied; this is for two names of one thing.
     """
     if editors := edited_by(slot.original, slot.storage.name):
-        context.slots.release(slot)
         raise ConflictError(
             f"{context.whose} puts something else in the place of {target}, which {' and '.join(editors)} edits; leave "
             f"one of the two overlays out with exclude=."
@@ -264,10 +267,21 @@ def refuse_second(slot: Slot, target: str, context: Context) -> None:
     decider = slot.decider
     if decider is None:
         return
-    context.slots.release(slot)
     raise ConflictError(
         f"the target {target} is the same thing as {_place_name(slot)}, which {decider.whose} decides already; "
         f"leave one of the two overlays out with exclude=."
+    )
+
+
+def _refuse_bound(target: str, place: Place) -> None:
+    """Raise a TargetError where an object has a method from its class: nothing binds what the object itself has."""
+    binds = hasattr(type(place.raw), "__get__") and not isinstance(place.raw, staticmethod)
+    if place.own or isinstance(place.owner, (type, ModuleType)) or not binds:
+        return
+    raise TargetError(
+        f"the target {target} is something that an object has from its class, and what the object itself has under the "
+        f"name is not given the object; name {definer(place)}, for all objects of the class, or set a function of the "
+        f"object's own with overlay.attribute."
     )
 
 

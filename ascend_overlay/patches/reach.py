@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from ascend_overlay.errors import TargetError
 from ascend_overlay.patches.base import Applied, mapping_at, shown
 from ascend_overlay.places.slots import Slot
 from ascend_overlay.places.storages import Attribute, Item
-from ascend_overlay.places.target import Target, find
+from ascend_overlay.places.target import Target, find, require
+
+
+def seen(text: str, look: Callable[[ModuleType, Target], str | None]) -> str | None:
+    """Return what `look` says of the target `text` in its module; nobody misses a patch of a module that is not loaded.
+
+    Somebody may have taken away what leads to the target, which is said as well.
+    """
+    target = Target.parse(text)
+    module = sys.modules.get(target.module)
+    if module is None:
+        return None
+    try:
+        return look(module, target)
+    except (TargetError, AttributeError) as error:
+        return _nowhere(text, error)
+
+
+def held_at(module: ModuleType, target: Target) -> Any:
+    """Return the mapping, list or set that is at `target`.
+
+    Raises:
+        TargetError: nothing is there.
+    """
+    require(find(module, target), target)
+    return mapping_at(module, target)
 
 
 def led_elsewhere(text: str, applied: Applied) -> str | None:
@@ -22,14 +50,18 @@ def led_elsewhere(text: str, applied: Applied) -> str | None:
     slot, target = applied.changed[0][0], Target.parse(text)
     try:
         if isinstance(slot.storage, Item):
-            return _past(text, mapping_at(applied.module, target), slot)
+            return _past(text, held_at(applied.module, target), slot)
         place = find(applied.module, target)
     except (TargetError, AttributeError) as error:
-        return f"{text} leads nowhere any more: {error}"
+        return _nowhere(text, error)
     if not isinstance(slot.storage, Attribute) or place.raw is slot.installed:
         return None
     # Of a class and what is derived from it, the one that the patch is on may be either.
     return None if _are_related(place.owner, slot.storage.owner) else _past(text, place.owner, slot)
+
+
+def _nowhere(text: str, error: Exception) -> str:
+    return f"{text} leads nowhere any more: {error}"
 
 
 def _are_related(one: Any, other: Any) -> bool:

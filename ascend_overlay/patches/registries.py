@@ -11,7 +11,17 @@ from typing import Any, ClassVar
 
 from ascend_overlay.errors import TargetError
 from ascend_overlay.patches import containers, values
-from ascend_overlay.patches.base import Applied, Context, Patch, Ref, check_class, loaded, mapping_at, shown
+from ascend_overlay.patches.base import (
+    REGISTRATIONS,
+    Applied,
+    Context,
+    Patch,
+    Ref,
+    check_class,
+    loaded,
+    mapping_at,
+    shown,
+)
 from ascend_overlay.patches.names import Decision, refuse_second
 from ascend_overlay.patches.reach import led_elsewhere
 from ascend_overlay.places.storages import Item
@@ -31,7 +41,7 @@ class SetItem(Patch):
     as_is: bool = False
 
     kind: ClassVar[str] = "item"
-    phase: ClassVar[int] = 2
+    phase: ClassVar[int] = REGISTRATIONS
 
     @property
     def key(self) -> str:
@@ -95,7 +105,7 @@ class Model(Patch):
     implementation: str
 
     kind: ClassVar[str] = "model"
-    phase: ClassVar[int] = 2
+    phase: ClassVar[int] = REGISTRATIONS
 
     @property
     def module(self) -> str:
@@ -114,6 +124,7 @@ class Model(Patch):
     def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
         registry = mapping_at(module, Target.parse(MODEL_REGISTRY))
         slot = context.slots.at(Item(registry.models, self.architecture))
+        refuse_second(slot, self.key, context)
         applied.seam = "ModelRegistry"
         if slot.original is not MISSING:
             applied.notes.append(f"in place of {_model_name(slot.original)}")
@@ -139,7 +150,7 @@ class Quantization(Patch):
     implementation: Ref | type
 
     kind: ClassVar[str] = "quantization"
-    phase: ClassVar[int] = 2
+    phase: ClassVar[int] = REGISTRATIONS
 
     @property
     def module(self) -> str:
@@ -163,6 +174,7 @@ class Quantization(Patch):
             if self.method not in names:
                 applied.undo.append(functools.partial(_discard, names, self.method))
         slot = context.slots.at(Item(module._CUSTOMIZED_METHOD_TO_QUANT_CONFIG, self.method))
+        refuse_second(slot, self.key, context)
         change = ByCall(
             rank=context.rank,
             whose=context.whose,

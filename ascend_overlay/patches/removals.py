@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import enum
 import functools
-import sys
 from collections.abc import Mapping, MutableMapping, MutableSequence, MutableSet
 from dataclasses import dataclass
 from types import ModuleType
@@ -13,9 +12,10 @@ from typing import Any, ClassVar
 
 from ascend_overlay.errors import ConflictError, TargetError, did_you_mean
 from ascend_overlay.patches import containers
-from ascend_overlay.patches.base import Applied, Context, Patch, loaded, mapping_at, shown
+from ascend_overlay.patches.base import Applied, Context, Patch, definer, loaded, mapping_at, shown
 from ascend_overlay.patches.entries import NOT_GIVEN
 from ascend_overlay.patches.names import Decision, namesakes, refuse_second
+from ascend_overlay.patches.reach import held_at, seen
 from ascend_overlay.places import declared
 from ascend_overlay.places.slots import Slot
 from ascend_overlay.places.target import MISSING, Place, Target, find
@@ -69,14 +69,17 @@ class Remove(Patch):
 
     def effect(self, applied: Applied) -> str | None:
         """Return why the target's users still find what was removed, or None where they do not."""
-        module = sys.modules.get(self.module)
-        if module is None:
-            return None
-        target = Target.parse(self.target)
+        return seen(self.target, self._found_again)
+
+    def _found_again(self, module: ModuleType, target: Target) -> str | None:
         if self.item is NOT_GIVEN:
             place = find(module, target)
             return f"{self.target} is there again: {shown(place.raw)}" if place.own else None
-        present = loaded(self.item) in mapping_at(module, target)
+        found = held_at(module, target)
+        try:
+            present = loaded(self.item) in found
+        except TypeError:
+            return f"{self.target} holds {shown(found)} now, which has no entries"
         return f"{self.target} has the entry {shown(self.item)} again" if present else None
 
     def describe(self) -> str:
@@ -113,11 +116,10 @@ class Remove(Patch):
             )
 
     def _inherited_from(self, place: Place) -> str:
-        cls = place.owner if isinstance(place.owner, type) else type(place.owner)
-        base = next((base for base in cls.__mro__ if place.name in vars(base)), cls)
-        where = f"{base.__module__}:{base.__qualname__}.{place.name}"
+        where = definer(place)
+        base = where.partition(":")[2].removesuffix(f".{place.name}")
         return (
-            f"the target {self.target} cannot be removed: it is inherited from {base.__qualname__}; remove {where}, or "
+            f"the target {self.target} cannot be removed: it is inherited from {base}; remove {where}, or "
             f"give the class another one with overlay.replace or overlay.attribute."
         )
 
@@ -151,9 +153,10 @@ class Remove(Patch):
 
 
 def _put_back(slot: Slot, change: Decision, found: MutableMapping[Any, Any], key: Any, keys: list[Any]) -> None:
-    """Let the entry stand again where it stood; what was entered since then stays last."""
-    if change not in slot.changes and key in found:
-        return
+    """Let the entry stand again where it stood; what was entered since then stays last.
+
+    An interruption may come between the two: whoever calls again puts the entries in order all the same.
+    """
     slot.remove(change)
     if isinstance(found, dict) and key in found:
         followers = [other for other in keys[keys.index(key) + 1 :] if other in found]

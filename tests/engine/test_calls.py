@@ -12,6 +12,8 @@ import pytest
 import ascend_overlay
 from ascend_overlay import Overlay, ref
 from ascend_overlay.errors import ConfigError, OverlayError, TargetError
+from ascend_overlay.patches import Applied, Call, Context
+from ascend_overlay.places.slots import Slots
 
 OURS = """
     done = []
@@ -166,3 +168,40 @@ def test_a_call_is_not_done_again_because_somebody_waits_for_its_module(overlay:
     importlib.import_module("late")
     assert [entry.state for entry in ascend_overlay.ledger()] == ["applied", "applied"]
     assert importlib.import_module("ours").done == ["do"]
+
+
+def test_functions_that_tell_no_signature_are_called_with_nothing(overlay: Overlay, caplog: Any) -> None:
+    table: dict[str, int] = {}
+    overlay.call("lib", do=table.update, undo=table.update)
+    load()
+    ascend_overlay.disable()
+    assert table == {} and caplog.text == ""
+
+
+@pytest.mark.parametrize("undo", ["ours:undo", "ours:undo_plain"])
+def test_an_undo_runs_once_however_often_it_is_asked(undo: str) -> None:
+    lib, ours = importlib.import_module("lib"), importlib.import_module("ours")
+    slots = Slots()
+    applied = Applied(slots)
+    patch = Call(target="lib", do=ref("ours:do"), undo=ref(undo))
+    patch.apply(lib, patch.load(), Context(slots, 0, "a test", {}), applied)
+    (step,) = applied.undo
+    step()
+    step()
+    assert len(ours.done) == 2
+
+
+@pytest.mark.parametrize(("do", "undo", "named"), [(1, "ours:undo", "1"), ("ours:do", "text", "'text'")])
+def test_what_cannot_be_called_is_said_before_the_import(do: Any, undo: str, named: str) -> None:
+    patch = Call(target="lib", do=ref(do) if isinstance(do, str) else do, undo=ref(undo) if ":" in undo else undo)
+    with pytest.raises(TargetError, match=f"the call for lib is {named}, which cannot be called"):
+        patch.check()
+
+
+def test_an_error_of_the_engine_is_raised_as_it_is(overlay: Overlay) -> None:
+    def do() -> None:
+        raise ConfigError("as it is")
+
+    overlay.call("lib", do=do, irreversible=True)
+    with pytest.raises(ConfigError, match=r"as it is$"):
+        load()

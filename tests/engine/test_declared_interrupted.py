@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import os
-import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import pytest
 from declared_members import LIB, USER, World
+from interrupting import Interruption
 
-import ascend_overlay
 from ascend_overlay.patches import Applied, Context, Patch
 from ascend_overlay.patches.entries import Entry
 from ascend_overlay.patches.fields import Field
@@ -21,23 +18,19 @@ from ascend_overlay.patches.names import Wrap
 from ascend_overlay.places import fields, keys, pydantic_models
 from ascend_overlay.places.slots import Slots
 
-_ROOT = os.path.dirname(ascend_overlay.__file__)
-_TRACED = {
-    os.path.join(_ROOT, name)
-    for name in (
-        "patches/fields.py",
-        "patches/generated.py",
-        "patches/literals.py",
-        "patches/members.py",
-        "places/declared.py",
-        "places/enumerations.py",
-        "places/fields.py",
-        "places/generated.py",
-        "places/keys.py",
-        "places/literals.py",
-        "places/pydantic_models.py",
-    )
-}
+_TRACED = (
+    "patches/fields.py",
+    "patches/generated.py",
+    "patches/literals.py",
+    "patches/members.py",
+    "places/declared.py",
+    "places/enumerations.py",
+    "places/fields.py",
+    "places/generated.py",
+    "places/keys.py",
+    "places/literals.py",
+    "places/pydantic_models.py",
+)
 
 
 def _wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
@@ -59,36 +52,6 @@ PATCHES: dict[str, Callable[[], Patch]] = {
 }
 
 
-class Interruption:
-    """Raises KeyboardInterrupt at one line of the traced files, the n-th that is executed; None: notes the lines."""
-
-    def __init__(self, at: int | None) -> None:
-        self._at = at
-        self.lines: list[str] = []
-
-    def __enter__(self) -> Interruption:
-        sys.settrace(self._trace)
-        return self
-
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> bool:
-        sys.settrace(None)
-        return kind is KeyboardInterrupt
-
-    def firsts(self) -> list[int]:
-        """Return when each line was executed first."""
-        return sorted({line: at for at, line in reversed(list(enumerate(self.lines)))}.values())
-
-    def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
-        return self._line if frame.f_code.co_filename in _TRACED else None
-
-    def _line(self, frame: FrameType, event: str, argument: object) -> Any:
-        if event == "line":
-            self.lines.append(f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}")
-            if len(self.lines) - 1 == self._at:
-                raise KeyboardInterrupt
-        return self._line
-
-
 @pytest.mark.parametrize("interrupted", ["applying", "taking back"])
 @pytest.mark.parametrize("make", PATCHES.values(), ids=PATCHES)
 def test_an_interruption_at_any_line(site: Any, make: Callable[[], Patch], interrupted: str) -> None:
@@ -103,7 +66,7 @@ def test_an_interruption_at_any_line(site: Any, make: Callable[[], Patch], inter
         done, context = Applied(slots), Context(slots, 0, "a test", {})
         if interrupted == "taking back":
             make().apply(lib, make().load(), context, done)
-        with Interruption(at) as interruption:
+        with Interruption(at, _TRACED) as interruption:
             if interrupted == "applying":
                 make().apply(lib, make().load(), context, done)
             else:

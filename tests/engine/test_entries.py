@@ -19,7 +19,7 @@ LIB = """
     SET = {"a", "b"}
     TUPLE = tuple("abc")
     FROZEN = frozenset("ab")
-    DEQUE = collections.deque("abc")
+    DEQUE = collections.deque(["a", "b", "c"])
     FULL = collections.deque("abc", maxlen=3)
     EMPTY = ()
     TABLE = {"a": 1, "b": 2, "c": 3}
@@ -398,3 +398,183 @@ def test_described() -> None:
     ]
     with pytest.raises(ConfigError):
         overlay.call("lib", do=print)
+
+
+def reverse(names: list[str]) -> None:
+    names.reverse()
+
+
+GOES_BACK = [
+    ("c", lambda names: names.clear(), ["c"]),
+    ("b", lambda names: names.remove("a"), ["c", "b"]),
+    ("a", lambda names: names.insert(0, "first"), ["a", "first", "b", "c"]),
+    ("b", lambda names: names.insert(1, "a"), ["a", "b", "a", "c"]),
+    ("b", lambda names: names.insert(0, "a"), ["a", "b", "a", "c"]),
+    ("b", lambda names: names.append("a"), ["a", "b", "c", "a"]),
+    ("b", lambda names: names.append("b"), ["a", "c", "b"]),
+    ("c", lambda names: names.extend(["x", "y"]), ["a", "b", "c", "x", "y"]),
+    ("b", reverse, ["c", "a", "b"]),
+]
+
+
+@pytest.mark.parametrize("path", ["NAMES", "DEQUE"])
+@pytest.mark.parametrize(("key", "somebody", "expected"), GOES_BACK)
+def test_what_was_removed_goes_behind_what_it_stood_behind(
+    overlay: Overlay, path: str, key: str, somebody: Any, expected: list[str]
+) -> None:
+    overlay.remove(f"lib:{path}", key=key)
+    container = getattr(load(), path)
+    somebody(container)
+    ascend_overlay.disable()
+    assert list(container) == expected
+
+
+COMES_OUT = [
+    ("x", {"position": 1}, reverse, ["c", "b", "a"]),
+    ("x", {}, lambda names: names.remove("x"), ["a", "b", "c"]),
+    ("x", {}, lambda names: names.insert(0, names[-1]), ["x", "a", "b", "c"]),
+    ("x", {"position": 0}, lambda names: names.append(names[0]), ["a", "b", "c", "x"]),
+    ("x", {"after": "a"}, lambda names: names.clear(), []),
+]
+
+
+@pytest.mark.parametrize("path", ["NAMES", "DEQUE"])
+@pytest.mark.parametrize(("value", "where", "somebody", "expected"), COMES_OUT)
+def test_what_was_entered_comes_out_where_it_is(
+    overlay: Overlay, path: str, value: str, where: dict[str, Any], somebody: Any, expected: list[str]
+) -> None:
+    overlay.entry(f"lib:{path}", value, **where)
+    container = getattr(load(), path)
+    somebody(container)
+    ascend_overlay.disable()
+    assert list(container) == expected
+
+
+REORDERED = [
+    ("b", lambda table: None, ["a", "b", "c"]),
+    ("a", lambda table: table.update(x=1), ["a", "b", "c", "x"]),
+    ("c", lambda table: table.update(x=1), ["a", "b", "c", "x"]),
+    ("b", lambda table: table.update(b=9), ["a", "b", "c"]),
+    ("b", lambda table: table.clear(), ["b"]),
+]
+
+
+@pytest.mark.parametrize("path", ["TABLE", "ORDERED"])
+@pytest.mark.parametrize(("key", "somebody", "expected"), REORDERED)
+def test_what_was_removed_from_a_mapping_goes_back_to_its_place(
+    overlay: Overlay, path: str, key: str, somebody: Any, expected: list[str]
+) -> None:
+    overlay.remove(f"lib:{path}", key=key)
+    table = getattr(load(), path)
+    somebody(table)
+    ascend_overlay.disable(force=True)
+    assert list(table) == expected
+
+
+def test_an_entry_of_a_mapping_that_is_no_dict_goes_back(overlay: Overlay, site: Any) -> None:
+    site.write({"mapped.py": "import os\nfrom collections import UserDict\nTABLE = UserDict(a=1, b=2)\n"})
+    overlay.remove("mapped:TABLE", key="a")
+    mapped: Any = importlib.import_module("mapped")
+    ascend_overlay.enable()
+    assert dict(mapped.TABLE) == {"b": 2}
+    ascend_overlay.disable()
+    assert dict(mapped.TABLE) == {"a": 1, "b": 2}
+
+
+SIDES = [
+    ("DEQUE", 0, ["x", "a", "b", "c"]),
+    ("DEQUE", -1, ["a", "b", "x", "c"]),
+    ("NAMES", 3, ["a", "b", "c", "x"]),
+    ("NAMES", -3, ["x", "a", "b", "c"]),
+    ("TUPLE", -1, ["a", "b", "x", "c"]),
+    ("TUPLE", 99, ["a", "b", "c", "x"]),
+]
+
+
+@pytest.mark.parametrize(("path", "position", "expected"), SIDES)
+def test_a_position_is_that_of_insert(overlay: Overlay, path: str, position: int, expected: list[str]) -> None:
+    overlay.entry(f"lib:{path}", "x", position=position)
+    assert list(getattr(load(), path)) == expected
+
+
+TWO_PLACES = [{"before": "a", "after": "b"}, {"before": "a", "position": 1}, {"after": "a", "position": 0}]
+
+
+@pytest.mark.parametrize("where", TWO_PLACES)
+def test_an_entry_has_one_place(overlay: Overlay, where: dict[str, Any]) -> None:
+    overlay.entry("lib:NAMES", "x", **where)
+    with pytest.raises(ConfigError, match="the entry for lib:NAMES has one place: give before=, after= or position="):
+        ascend_overlay.enable()
+    assert "lib" not in sys.modules
+
+
+@pytest.mark.parametrize(("path", "key"), [("NAMES", "b"), ("SET", "b"), ("TUPLE", "b"), ("TABLE", "b")])
+def test_entries_that_are_named_are_those_of_the_object(overlay: Overlay, site: Any, path: str, key: str) -> None:
+    site.write({"naming.py": f"KEY = {key!r}\n"})
+    overlay.remove(f"lib:{path}", key=ref("naming:KEY"))
+    lib = load()
+    assert key not in getattr(lib, path) and ascend_overlay.ledger().entries[0].detail == "removed: naming:KEY"
+    ascend_overlay.disable()
+    assert key in getattr(lib, path)
+
+
+KNOWN = [
+    ("NAMES", "zzz", r"has no entry 'zzz' that could be removed\.$"),
+    ("TABLE", "aa", r"has no entry 'aa' that could be removed\. Did you mean 'a'\?$"),
+    ("NAMES", 5, r"has no entry 5 that could be removed\.$"),
+    ("MIXED", "nme", r"has no entry 'nme' that could be removed\. Did you mean 'name'\?$"),
+    ("MIXED", 2, r"has no entry 2 that could be removed\.$"),
+]
+
+
+@pytest.mark.parametrize(("path", "key", "why"), KNOWN)
+def test_the_nearest_entries_are_named(overlay: Overlay, site: Any, path: str, key: Any, why: str) -> None:
+    site.write({"lib.py": LIB + "    MIXED = [1, 'name', None]\n"})
+    overlay.remove(f"lib:{path}", key=key)
+    with pytest.raises(TargetError, match=f"(?m)the target lib:{path} {why}"):
+        load()
+
+
+NEIGHBOURS = [
+    ({"before": "nme"}, r"has no entry 'nme' to put 'x' beside\. Did you mean 'name'\?$"),
+    ({"after": 7}, r"has no entry 7 to put 'x' beside\.$"),
+    ({"after": "zzz"}, r"has no entry 'zzz' to put 'x' beside\.$"),
+]
+
+
+@pytest.mark.parametrize(("where", "why"), NEIGHBOURS)
+def test_the_nearest_neighbours_are_named(overlay: Overlay, site: Any, where: dict[str, Any], why: str) -> None:
+    site.write({"lib.py": LIB + "    MIXED = [1, 'name', None]\n"})
+    overlay.entry("lib:MIXED", "x", **where)
+    with pytest.raises(TargetError, match=f"(?m)the target lib:MIXED {why}"):
+        load()
+
+
+TWO_DECIDE = [
+    (
+        lambda o: o.wrap("lib:function")(print),
+        r"lib:function is wrapped by overlay 'two' \(.*\), so it cannot be removed; le",
+    ),
+    (
+        lambda o: o.replace("copier:function")(lambda: 1),
+        "the same thing as copier:function, which overlay 'two' .* decides already",
+    ),
+    (
+        lambda o: o.edit("lib:function", find="pass", put="return 1"),
+        "in the place of lib:function, which overlay 'two' .*edits",
+    ),
+]
+
+
+@pytest.mark.parametrize(("declare", "why"), TWO_DECIDE)
+def test_what_another_overlay_has_changed_cannot_be_removed(
+    overlay: Overlay, offer: Any, declare: Any, why: str
+) -> None:
+    other = Overlay("two", reason="a test")
+    offer(other)
+    declare(other)
+    overlay.remove("lib:function")
+    importlib.import_module("copier")
+    ascend_overlay.enable(only=["two"])
+    with pytest.raises(ConflictError, match=f"(?s){why}"):
+        ascend_overlay.enable(only=["one"])

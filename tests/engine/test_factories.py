@@ -245,3 +245,70 @@ def test_a_class_that_somebody_put_in_its_place_is_told(overlay: Overlay, engine
     (item,) = engine._state.items()
     assert "lib:Layer is lib:Plain now" in str(item.patch.effect(item.applied))  # type: ignore[attr-defined]
     lib.Layer = stock
+
+
+def told(cls: Any) -> str:
+    """Return what inspect tells of the signature, or that it does not."""
+    try:
+        return str(inspect.signature(cls))
+    except (TypeError, ValueError):
+        return "nothing"
+
+
+SIGNATURES = {
+    "nothing": "class Built: pass",
+    "init": "class Built:\n    def __init__(self, a): pass",
+    "new": "class Built:\n    def __new__(cls, a, b): return object.__new__(cls)",
+    "both": "class Built:\n    def __new__(cls, a, *b): ...\n    def __init__(self, c): pass",
+    "init of a builtin": "class Built(dict):\n    def __init__(self, a): pass",
+    "new of a builtin": "class Built(int):\n    def __new__(cls, a): return int.__new__(cls)",
+    "init nearer than new": "class A:\n    def __new__(cls, *a): ...\nclass Built(A):\n    def __init__(self, c): pass",
+    "new nearer than init": "class A:\n    def __init__(self, c): pass\nclass Built(A):\n    def __new__(cls, *a): ...",
+}
+
+
+@pytest.mark.parametrize("text", SIGNATURES.values(), ids=SIGNATURES)
+def test_signatures_are_told_as_before(overlay: Overlay, site: Any, text: str) -> None:
+    site.write({"building.py": f"{text}\nclass Derived(Built): pass\n"})
+    building = importlib.import_module("building")
+    overlay.factory("building:Built")(lambda *args, **kwargs: "built")
+    stock = told(building.Built), told(building.Derived)
+    assert "nothing" not in stock
+    load()
+    assert building.Built(1, 2) == "built" and (told(building.Built), told(building.Derived)) == stock
+
+
+def test_what_tells_no_signature_has_none(overlay: Overlay, site: Any) -> None:
+    site.write({"building.py": "class Built(dict): pass\n"})
+    cls: Any = importlib.import_module("building").Built
+    overlay.factory("building:Built")(lambda *args, **kwargs: "built")
+    load()
+    assert not hasattr(cls, "__signature__") and not hasattr(type(cls), "__signature__")
+
+
+def test_the_metaclass_is_seen_by_nobody(overlay: Overlay) -> None:
+    overlay.factory("lib:Layer", "ours:runner")
+    overlay.factory("lib:New", "ours:sized")
+    lib = importlib.import_module("lib")
+    before = [(inspect.signature(cls), type(cls).__name__, type(cls).__module__) for cls in (lib.Layer, lib.New)]
+    load()
+    assert before == [
+        (inspect.signature(cls), type(cls).__name__, type(cls).__module__) for cls in (lib.Layer, lib.New)
+    ]
+    assert type(lib.Layer).__doc__ == type.__doc__
+
+
+def test_a_function_that_fails_is_asked_again(overlay: Overlay) -> None:
+    asked = []
+
+    @overlay.factory("lib:Layer")
+    def build(size: int, *, bias: bool = True) -> object:
+        asked.append(size)
+        if size == 0:
+            raise KeyError("no size")
+        return sys.modules["lib"].Layer(size + 1)
+
+    lib = load()
+    with pytest.raises(KeyError):
+        lib.Layer(0)
+    assert lib.Layer(1).size == 2 and asked == [0, 1]

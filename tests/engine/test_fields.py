@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import importlib
 import inspect
@@ -15,7 +16,7 @@ import pytest
 from declared_members import LATER, LIB, USER, World
 
 import ascend_overlay
-from ascend_overlay import Overlay
+from ascend_overlay import Overlay, ref
 from ascend_overlay.errors import ConflictError, TargetError
 from ascend_overlay.patches import Applied, Context
 from ascend_overlay.patches.fields import Field
@@ -223,6 +224,23 @@ def test_a_class_that_comes_later_may_be_changed_itself(lib: Any, offer: Any) ->
         later.LaterTaking(site=6)
 
 
+@pytest.mark.parametrize("first", ["default", "site"])
+def test_a_class_that_comes_later_is_given_back_in_any_order(lib: Any, offer: Any, first: str) -> None:
+    default, site = Overlay("default", reason="r"), Overlay("site", reason="r")
+    default.field("declaring.lib:Plain.count", default=5)
+    site.field("declaring.later:LaterTaking.site", **NEW)
+    offer(default, site)
+    ascend_overlay.enable()
+    later: Any = importlib.import_module("declaring.later")
+    assert (later.LaterTaking().count, later.LaterTaking().site) == (5, 5)
+    ascend_overlay.disable(only=[first])
+    assert later.LaterTaking().count == (1 if first == "default" else 5)
+    assert hasattr(later.LaterTaking(), "site") is (first == "default")
+    ascend_overlay.disable()
+    assert later.LaterTaking().count == later.LaterTaking.count == 1
+    assert str(inspect.signature(later.LaterTaking)) == "(count: int = 1) -> None"
+
+
 def test_models_that_come_later_follow_and_go_back(lib: Any, declare: Any) -> None:
     with ascend_overlay.enabled(only=[declare("Model.count", default=5).name, declare("Model.site", **NEW).name]):
         later: Any = importlib.import_module("declaring.later")
@@ -359,6 +377,229 @@ def test_the_ledger_names_what_follows(lib: Any, declare: Any) -> None:
             "declaring.user.Taking.count (took its default)",
         } <= set(entry.copies)
         assert "declaring.lib.Overriding declares count itself" in entry.notes
+
+
+ARGUMENTS = """
+    import argparse
+    from dataclasses import dataclass, field
+    @dataclass
+    class Args:
+        count: int = 1
+        parts: list = field(default_factory=list)
+        hidden: int = 1
+        @staticmethod
+        def add_cli_args(parser):
+            parser.add_argument("--count", type=int, default=1)
+            parser.add_argument("--parts", default=[])
+            return parser
+    @dataclass
+    class More(Args):
+        more: int = 3
+        @staticmethod
+        def add_cli_args(parser):
+            parser = Args.add_cli_args(parser)
+            parser.add_argument("--more", type=int, default=3)
+            return parser
+    @dataclass
+    class Silent(Args):
+        count: int = 7
+    class Other:
+        @staticmethod
+        def add_cli_args(parser): return "no parser"
+    @dataclass
+    class Odd(Other):
+        count: int = 1
+    def three(): return [1, 2, 3]
+"""
+
+
+def flags(cls: Any, *arguments: str) -> dict[str, Any]:
+    return vars(cls.add_cli_args(argparse.ArgumentParser()).parse_args(arguments))
+
+
+def test_the_default_of_a_flag_is_that_of_the_field(site: Any, offer: Any) -> None:
+    site.write({"arguing.py": ARGUMENTS})
+    overlay = Overlay("one", reason="r")
+    overlay.field("arguing:Args.count", default=5)
+    overlay.field("arguing:Args.parts", default_factory="arguing:three")
+    overlay.field("arguing:Args.hidden", default=5)
+    offer(overlay)
+    lib: Any = importlib.import_module("arguing")
+    before = World(lib)
+    with ascend_overlay.enabled():
+        assert flags(lib.Args) == {"count": 5, "parts": [1, 2, 3]}
+        assert flags(lib.More) == {"count": 5, "parts": [1, 2, 3], "more": 3}
+        assert flags(lib.More, "--count", "2")["count"] == 2
+        assert lib.Silent().count == 7
+    assert flags(lib.Args) == {"count": 1, "parts": []} and flags(lib.More)["count"] == 1
+    assert before.differences() == []
+
+
+def test_what_adds_no_flags_to_a_parser_is_called_as_ever(site: Any, offer: Any) -> None:
+    site.write(
+        {
+            "arguing.py": ARGUMENTS.replace(
+                "class Odd(Other):", "class Odd(Other):\n        def add_cli_args(parser): return 'odd'"
+            )
+        }
+    )
+    overlay = Overlay("one", reason="r")
+    overlay.field("arguing:Odd.count", default=5)
+    offer(overlay)
+    with ascend_overlay.enabled():
+        lib: Any = importlib.import_module("arguing")
+        assert lib.Odd.add_cli_args(None) == "odd" and lib.Odd().count == 5
+
+
+@pytest.mark.parametrize(("name", "told"), [("Args", True), ("Odd", True), ("Plain", False)])
+def test_a_new_field_gets_no_flag_and_the_ledger_says_so(site: Any, offer: Any, name: str, told: bool) -> None:
+    site.write({"arguing.py": ARGUMENTS + "    @dataclass\n    class Plain:\n        count: int = 1\n"})
+    overlay = Overlay("one", reason="r")
+    overlay.field(f"arguing:{name}.site", **NEW)
+    offer(overlay)
+    with ascend_overlay.enabled():
+        importlib.import_module("arguing")
+        (entry,) = ascend_overlay.ledger().of("one")
+        note = f"no command-line flag: wrap arguing:{name}.add_cli_args to add one"
+        assert (note in entry.notes) is told
+        assert "add_cli_args" not in " ".join(entry.notes) or told
+
+
+TAKING = """
+    import arguing_stock
+    from arguing_stock import Stock
+    from dataclasses import dataclass, field
+    def get_field(cls, name): return getattr(cls, name)
+    @dataclass
+    class Taking:
+        count: int = Stock.count
+        counts: int = Stock.count * 2
+        asked: int = get_field(Stock, "count")
+        through: int = arguing_stock.Stock.count
+        other: int = Stock.counter
+    class Bare:
+        count: int = Stock.count
+    Also = Taking
+"""
+
+
+def test_only_what_took_the_default_follows(site: Any, offer: Any) -> None:
+    stock = "from dataclasses import dataclass\n@dataclass\nclass Stock:\n    count: int = 1\n    counter: int = 1\n"
+    site.write({"pkg/stock.py": stock, "pkg/taking.py": TAKING.replace("arguing_stock", "pkg.stock")})
+    site.write({"elsewhere.py": TAKING.replace("arguing_stock", "pkg.stock")})
+    overlay = Overlay("one", reason="r")
+    overlay.field("pkg.stock:Stock.count", default=5)
+    offer(overlay)
+    taking, elsewhere = importlib.import_module("pkg.taking"), importlib.import_module("elsewhere")
+    before = World(taking)
+    # Somebody makes a module by hand.
+    made: Any = ModuleType("pkg.made")
+    made.Stock = taking.Stock
+    sys.modules["pkg.made"] = made
+    with ascend_overlay.enabled():
+        found = taking.Taking()
+        assert (found.count, found.asked, found.counts, found.other) == (5, 5, 2, 1)
+        assert elsewhere.Taking().count == 1 and taking.Bare.count == 1
+        (entry,) = ascend_overlay.ledger().of("one")
+        followers = [text for text in entry.copies if "took its default" in text]
+        assert sorted(followers) == [f"pkg.taking.Taking.{name} (took its default)" for name in ("asked", "count")]
+    assert before.differences() == []
+
+
+LEDGER = {
+    "a dataclass": (
+        "Plain.count",
+        {"default": 5},
+        "dataclass field",
+        ["declaring.lib.Overriding declares count itself"],
+        ["declaring.lib.Bare.count (inherited)", "declaring.lib.Derived.count (inherited)"],
+    ),
+    "a new field": (
+        "Plain.site",
+        NEW,
+        "dataclass field",
+        [],
+        [f"declaring.lib.{name}.site (inherited)" for name in ("Bare", "Derived", "Overriding")],
+    ),
+    "a derived class": ("Derived.more", {"default": 5}, "dataclass field", [], []),
+    "a model": (
+        "Model.count",
+        {"default": 5},
+        "pydantic model field",
+        ["declaring.more.Own declares count itself"],
+        ["declaring.lib.ModelDerived.count (inherited)"],
+    ),
+    "a pydantic dataclass": (
+        "Compiled.count",
+        {"default": 5},
+        "pydantic dataclass field",
+        [],
+        ["declaring.lib.CompiledDerived.count (inherited)"],
+    ),
+    "a named tuple": ("Pair.second", {"default": 5}, "named tuple field", [], []),
+    "a key": ("Keys.count", {"annotation": str}, "TypedDict field", [], []),
+}
+
+
+@pytest.mark.parametrize(("target", "said", "seam", "notes", "copies"), LEDGER.values(), ids=LEDGER)
+def test_the_ledger_tells_all_that_follows(
+    site: Any, lib: Any, declare: Any, target: str, said: Any, seam: str, notes: list[str], copies: list[str]
+) -> None:
+    site.write({"declaring/more.py": "from declaring.lib import Model\nclass Own(Model):\n    count: int = 7\n"})
+    more: Any = importlib.import_module("declaring.more")
+    overlay = declare(target, **said)
+    with ascend_overlay.enabled(only=[overlay.name]):
+        (entry,) = ascend_overlay.ledger().of(overlay.name)
+        assert more.Own().count == 7
+    rebuilt = [note for note in entry.notes if "rebuilt" in note]
+    assert (entry.state, entry.seam) == ("applied", seam)
+    assert [note for note in entry.notes if "rebuilt" not in note] == notes
+    assert [text for text in sorted(entry.copies) if "took its default" not in text] == copies
+    assert bool(rebuilt) is ("pydantic" in seam) and rebuilt != ["pydantic validators rebuilt: "]
+
+
+def test_what_took_a_default_and_is_decided_by_another_overlay_keeps_that(lib: Any, offer: Any) -> None:
+    taking, stock = Overlay("taking", reason="r"), Overlay("stock", reason="r")
+    taking.field("declaring.user:Taking.count", default=9)
+    stock.field("declaring.lib:Plain.count", default=5)
+    offer(taking, stock, name="plug")
+    user: Any = sys.modules["declaring.user"]
+    before = World(user)
+    ascend_overlay.enable(only=["taking"])
+    ascend_overlay.enable(only=["stock"])
+    assert (user.Taking().count, lib.Plain().count) == (9, 5)
+    (entry,) = ascend_overlay.ledger().of("stock")
+    assert "declaring.user.Taking.count is decided by overlay 'taking' (plugin 'plug')" in entry.notes
+    assert not any("took its default" in text for text in entry.copies)
+    ascend_overlay.disable()
+    assert before.differences() == []
+
+
+ROOM = [
+    ("Plain.__site", "'__site' is not the name of one"),
+    ("Slotted.site", "Slotted has __slots__, and its objects have no place for another field"),
+    ("Plain.unannotated", r"Plain.unannotated exists already \(1\) and is not a field; use overlay.attribute"),
+    ("Plain.LIMIT", r"Plain.LIMIT exists already \(9\) and is not a field; use overlay.attribute"),
+    ("Bare.site", "Bare is derived from a dataclass without being one; name the class that declares 'site'"),
+]
+
+
+@pytest.mark.parametrize(("target", "why"), ROOM)
+def test_where_there_is_no_room_for_a_field(lib: Any, target: str, why: str) -> None:
+    before, slots = World(lib), Slots()
+    with pytest.raises(TargetError, match=why):
+        applied(slots, lib, Field(target=f"declaring.lib:{target}", **NEW))
+    assert before.differences() == []
+
+
+def test_a_factory_is_asked_for_each_object_and_may_be_no_name(lib: Any, declare: Any) -> None:
+    with ascend_overlay.enabled(only=[declare("Plain.site", annotation=list, default_factory=list).name]):
+        assert lib.Plain().site == [] and lib.Plain().site is not lib.Plain().site
+    for options in ({"default_factory": 5}, {"default_factory": ref("declaring.lib:Plain.LIMIT")}):
+        with pytest.raises(
+            TargetError, match=r"the default_factory of declaring.lib:Plain.parts is [59], which cannot"
+        ):
+            ascend_overlay.enable(only=[declare("Plain.parts", **options).name], propagate=False)
 
 
 def test_effect_tells_when_somebody_else_has_set_the_field(lib: Any) -> None:

@@ -266,3 +266,31 @@ def test_what_is_not_declared_is_as_it_was(lib: Any, offer: Any, declare: Any, l
     with ascend_overlay.enabled(only=["undeclared"]):
         assert look(lib) == value
     assert before.differences() == []
+
+
+def test_dataclasses_of_no_kin_do_not_meet_the_wrapper(site: Any, family: Any, wrap: Any) -> None:
+    stranger = "from dataclasses import dataclass\n@dataclass\nclass Stranger:\n    count: int = 1\n"
+    site.write({"declaring/before.py": stranger, "declaring/meanwhile.py": stranger})
+    met, before = wrap("family:Base.__init__"), importlib.import_module("declaring.before")
+    with ascend_overlay.enabled(only=["wrapping"]):
+        meanwhile = importlib.import_module("declaring.meanwhile")
+        assert before.Stranger().count == meanwhile.Stranger().count == 1 and met == []
+        assert not hasattr(meanwhile.Stranger.__init__, "__wrapped__")
+
+
+def test_what_a_later_class_writes_itself_is_called_as_it_is(site: Any, family: Any, offer: Any) -> None:
+    written = "def __init__(self, more):\n        super().__init__(count=more)\n        self.more = more\n"
+    imports = "from dataclasses import dataclass\nfrom declaring.family import Base\n"
+    site.write({"declaring/meanwhile.py": f"{imports}@dataclass\nclass Later(Base):\n    {written}"})
+    overlay, met = Overlay("wrapping", reason="r"), []
+
+    @overlay.wrap("declaring.family:Base.__init__")
+    def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        met.append((type(instance).__name__, args, kwargs))
+        return wrapped(*args, **kwargs)
+
+    offer(overlay)
+    with ascend_overlay.enabled(only=["wrapping"]):
+        later = importlib.import_module("declaring.meanwhile").Later
+        assert later(3).more == 3 and not hasattr(later.__init__, "__wrapped__")
+    assert met == [("Later", (), {"count": 3})]

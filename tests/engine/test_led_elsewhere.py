@@ -233,3 +233,14 @@ def test_a_literal_that_is_made_of_another_is_named(site: Any, offer: Any) -> No
     ascend_overlay.enable()
     (entry,) = ascend_overlay.ledger()
     assert [text.split(" ")[0] for text in entry.stale] == ["words.all.More"]
+
+
+@pytest.mark.parametrize("kind", ["wrap", "replace", "attribute"])
+def test_another_owner_that_has_what_was_put_in_place_is_no_other(lib: ModuleType, offer: Any, kind: str) -> None:
+    offer(declare(kind))
+    ascend_overlay.enable(foreign="accept")
+    stock = lib.Thing
+    lib.Thing = type("Thing", (), {name: vars(stock)[name] for name in ("run", "size")})
+    (entry,) = ascend_overlay.ledger()
+    assert entry.state == "applied", entry
+    lib.Thing = stock

@@ -129,3 +129,36 @@ def applied(slots: Slots, lib: Any, value: Any) -> Applied:
     patch, result = Entry(target="declaring.lib:Size", value=value), Applied(slots)
     patch.apply(lib, patch.load(), Context(slots, 0, "a test", {}), result)
     return result
+
+
+def test_the_ledger_names_what_follows_and_what_was_rebuilt(site: Any, lib: Any, declare: Any, offer: Any) -> None:
+    site.write({"plainly/lib.py": "from typing import Literal\nSize = Literal['one']\n"})
+    importlib.import_module("plainly.lib")
+    other = Overlay("other", reason="r")
+    other.entry("plainly.lib:Size", "two")
+    offer(other)
+    with ascend_overlay.enabled(only=[declare("Size", "huge").name, "other"]):
+        (entry,), (plain,) = ascend_overlay.ledger().of("one_more"), ascend_overlay.ledger().of("other")
+    annotations = {"declaring.lib.Compiled.size (annotation)", "declaring.lib.Model.size (annotation)"}
+    assert {"declaring.user.Size", "declaring.user.Measure"} | annotations <= set(entry.copies)
+    (note,) = [note for note in entry.notes if note.startswith("pydantic validators rebuilt: ")]
+    assert "declaring.lib.Model" in note
+    assert plain.copies == plain.stale == [] and "rebuilt" not in " ".join(plain.notes)
+
+
+@pytest.mark.parametrize(
+    ("value", "there"), [(True, False), (1, True), ("1", False), (b"1", False), (2, False)], ids=repr
+)
+def test_values_that_are_equal_are_of_one_type(site: Any, offer: Any, value: Any, there: bool) -> None:
+    site.write({"typed.py": "from typing import Literal\nNumbers = Literal[1, 'a']\n"})
+    typed: Any = importlib.import_module("typed")
+    overlay = Overlay("one", reason="r")
+    overlay.entry("typed:Numbers", value)
+    offer(overlay)
+    if there:
+        with pytest.raises(TargetError, match="has the value 1 already"):
+            ascend_overlay.enable()
+        return
+    with ascend_overlay.enabled():
+        assert [(type(each), each) for each in get_args(typed.Numbers)][-1] == (type(value), value)
+    assert get_args(typed.Numbers) == (1, "a")

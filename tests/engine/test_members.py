@@ -153,3 +153,43 @@ def applied(slots: Slots, lib: Any, target: str, value: Any) -> Applied:
     patch, result = Member(target=f"declaring.lib:{target}", value=value), Applied(slots)
     patch.apply(lib, patch.load(), Context(slots, 0, "a test", {}), result)
     return result
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_decoder_that_is_made_meanwhile_leaves_no_table_behind(lib: Any, declare: Any, again: bool) -> None:
+    overlay = declare("Word.NO", "no")
+    for _ in range(2 if again else 1):
+        with ascend_overlay.enabled(only=[overlay.name]):
+            assert msgspec.json.Decoder(list[lib.Word]).decode(b'["no"]') == [lib.Word.NO]
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.json.Decoder(list[lib.Word]).decode(b'["no"]')
+    with ascend_overlay.enabled(only=[overlay.name]):
+        assert lib.Word("no") is lib.Word.NO
+    assert msgspec.json.Decoder(list[lib.Word]).decode(b'["yes"]') == [lib.Word.YES]
+
+
+def test_what_is_equal_and_of_another_type_is_no_member(lib: Any, declare: Any) -> None:
+    with ascend_overlay.enabled(only=[declare("Number.NEW", 3).name]):
+        assert lib.Number._missing_(3) is lib.Number.NEW
+        assert lib.Number._missing_(3.0) is None and lib.Number._missing_(4) is None
+        assert lib.Number(3.0) is lib.Number.NEW  # as Python has it for those that it knows
+
+
+REBUILT = {"Number.NEW": (3, True), "Word.NEW": ("no", False)}
+
+
+@pytest.mark.parametrize("target", REBUILT)
+def test_the_ledger_names_the_validators_that_were_rebuilt(lib: Any, declare: Any, target: str) -> None:
+    value, told = REBUILT[target]
+    with ascend_overlay.enabled(only=[declare(target, value).name]):
+        (entry,) = ascend_overlay.ledger().of("one_more")
+    expected = ["pydantic validators rebuilt: declaring.lib.Holder"] if told else []
+    assert (entry.notes, entry.seam, entry.detail) == (expected, "enumeration", f"member = {value!r}")
+
+
+def test_a_table_that_was_compiled_before_stays(lib: Any, declare: Any) -> None:
+    msgspec.json.Decoder(list[lib.Number])
+    assert "__msgspec_cache__" in vars(lib.Number)
+    with ascend_overlay.enabled(only=[declare("Number.THREE", 3).name]):
+        assert "__msgspec_cache__" in vars(lib.Number)
+    assert "__msgspec_cache__" in vars(lib.Number)

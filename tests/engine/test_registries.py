@@ -209,3 +209,83 @@ def test_alias_of_a_module_that_exists_or_to_one_that_does_not(overlay: Overlay,
         ascend_overlay.enable(only=["two"])
     with pytest.raises(OverlayError, match="without blanks"):
         other.module_alias("pkg.layers ", "pkg.new.layers")
+
+
+def test_alias_of_what_somebody_has_put_into_sys_modules(overlay: Overlay, layers: None, monkeypatch: Any) -> None:
+    made = type(sys)("made")
+    monkeypatch.setitem(sys.modules, "made", made)
+    overlay.module_alias("made", "pkg.new.layers")
+    with pytest.raises(TargetError, match=r"made exists, so it cannot be an alias of pkg.new.layers"):
+        ascend_overlay.enable()
+    assert sys.modules["made"] is made
+
+
+def test_alias_that_is_in_no_package(overlay: Overlay, layers: None) -> None:
+    overlay.module_alias("layers", "pkg.new.layers")
+    ascend_overlay.enable()
+    assert importlib.import_module("layers.part") is importlib.import_module("pkg.new.layers.part")
+    ascend_overlay.disable()
+    assert [name for name in sys.modules if name.startswith("layers")] == []
+
+
+def test_use_of_an_alias_is_noted_once(overlay: Overlay, layers: None) -> None:
+    overlay.module_alias("pkg.layers", "pkg.new.layers")
+    ascend_overlay.enable()
+    importlib.import_module("pkg.layers.other.deep")
+    importlib.import_module("pkg.layers.part")
+    (entry,) = ascend_overlay.ledger()
+    assert entry.notes == ["used: something imported pkg.layers, which is now pkg.new.layers"]
+    assert entry.detail == "is pkg.new.layers"
+
+
+def test_alias_that_was_never_used_leaves_no_finder(overlay: Overlay, layers: None) -> None:
+    overlay.module_alias("pkg.layers", "pkg.new.layers")
+    before = list(sys.meta_path)
+    ascend_overlay.enable()
+    assert sys.meta_path[-1] not in before
+    with pytest.raises(ModuleNotFoundError, match=r"pkg\.layerss"):
+        importlib.import_module("pkg.layerss")
+    ascend_overlay.disable()
+    assert sys.meta_path == before
+
+
+def nobody() -> None:
+    """Leave everything as it is."""
+
+
+def takes_the_finder_out() -> None:
+    sys.meta_path[:] = [finder for finder in sys.meta_path if "Alias" not in type(finder).__name__]
+
+
+def takes_the_package_out() -> None:
+    del sys.modules["pkg"]
+
+
+def puts_another_in_the_package() -> None:
+    sys.modules["pkg"].layers = "theirs"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("somebody", [nobody, takes_the_finder_out, takes_the_package_out, puts_another_in_the_package])
+def test_alias_that_others_have_touched_is_taken_back(overlay: Overlay, layers: None, somebody: Any) -> None:
+    overlay.module_alias("pkg.layers", "pkg.new.layers")
+    ascend_overlay.enable()
+    importlib.import_module("pkg.layers.part")
+    pkg, real = sys.modules["pkg"], sys.modules["pkg.new.layers"]
+    somebody()
+    ascend_overlay.disable()
+    assert [name for name in sys.modules if name.startswith("pkg.layers")] == []
+    theirs = {takes_the_package_out: real, puts_another_in_the_package: "theirs"}
+    assert vars(pkg).get("layers") == theirs.get(somebody)
+    assert sys.modules["pkg.new.layers"].part is sys.modules["pkg.new.layers.part"]
+    assert all("Alias" not in type(finder).__name__ for finder in sys.meta_path)
+
+
+@pytest.mark.parametrize("sure", [False, True])
+def test_text_where_an_object_was_meant_is_said_before_the_import(overlay: Overlay, sure: bool) -> None:
+    overlay.add("lib:NEW", "ours:VALUE", as_is=sure)
+    if sure:
+        assert load(early=False).NEW == "ours:VALUE"
+        return
+    with pytest.raises(TargetError, match=r"write ref\('ours:VALUE'\)"):
+        ascend_overlay.enable()
+    assert "lib" not in sys.modules

@@ -41,6 +41,10 @@ LIB = """
     def dispatched(x): return ("stock", x)
     def compiled(x): return ("stock", x)
     compiled.aot_compile = lambda: None
+    import asyncio.coroutines, inspect
+    def marked(x): return later(x)
+    if hasattr(asyncio.coroutines, "_is_coroutine"): marked._is_coroutine = asyncio.coroutines._is_coroutine
+    else: inspect.markcoroutinefunction(marked)
     class Kernel:
         def __getitem__(self, grid): return lambda x: ("stock", x)
         def __call__(self, x): raise TypeError("no grid")
@@ -184,6 +188,7 @@ FITTING = [
     ("later", "meet"),
     ("later", "called_later"),
     ("says_later", "later"),
+    ("marked", "later"),
     ("decorated", "later"),
     ("each", "each"),
     ("each", "says_each"),
@@ -221,6 +226,7 @@ UNFIT = [
     ("each_later", "plain", "async for.*async def with a yield"),
     ("each_later", "each", "it is a generator"),
     ("each_later", "later", "it is an async function"),
+    ("marked", "each", "the original is an async function, .* and it is a generator; write it with async def, or"),
     ("managed", "each", "decorate it as the original is"),
     ("Thing.later", "method", "it is a plain function"),
     ("Thing.method", "method_later", "it is an async function"),
@@ -543,3 +549,174 @@ def test_text_where_an_object_was_meant(
 def test_partials_and_instances_are_functions_of_modules() -> None:
     """What the tables above take for granted of the Python that they run on."""
     assert not hasattr(type(functools.partial(len)), "__get__") or sys.version_info >= (3, 14)
+
+
+# --- constructors, and what else Python treats in its own way ---------------------------------------------------------
+
+BUILDING = """
+    class Empty: pass
+    class OnlyNew:
+        def __new__(cls, x): return object.__new__(cls)
+    class Generic:
+        def __class_getitem__(cls, item): return ("stock", cls.__name__, item)
+    class Derived(Generic): pass
+    class Called:
+        def __call__(self, x): return ("stock", x)
+        def register(self): ...
+    called = Called()
+    class Part:
+        def __get__(self, instance, owner=None): return lambda x: ("stock", x)
+    class Whole:
+        part = Part()
+    def registered(x): return ("stock", x)
+    registered.register = None
+"""
+
+
+@pytest.fixture
+def building(site: Any) -> Any:
+    site.write({"building.py": BUILDING})
+    return importlib.import_module("building")
+
+
+def test_a_constructor_where_there_is_none(overlay: Overlay, building: Any) -> None:
+    overlay.replace("building:Empty.__init__")(lambda self, x, *, y=2: vars(self).update(x=x, y=y))
+    with ascend_overlay.enabled():
+        assert vars(building.Empty(1)) == {"x": 1, "y": 2}
+    assert vars(building.Empty()) == {}
+    with pytest.raises(TypeError):
+        building.Empty(1)
+
+
+@pytest.mark.parametrize(
+    ("ours", "why"), [(lambda self, x: None, None), (lambda self: None, "no positional argument 'x'")]
+)
+def test_a_constructor_takes_what_new_takes(overlay: Overlay, building: Any, ours: Any, why: str | None) -> None:
+    overlay.replace("building:OnlyNew.__init__")(ours)
+    if why is None:
+        ascend_overlay.enable()
+        assert type(building.OnlyNew(1)) is building.OnlyNew
+        return
+    with pytest.raises(SignatureError, match=why):
+        ascend_overlay.enable()
+
+
+@pytest.mark.parametrize("kind", ["replace", "attribute"])
+def test_what_python_makes_a_class_method_is_one(overlay: Overlay, building: Any, kind: str) -> None:
+    getattr(overlay, kind)("building:Generic.__class_getitem__", lambda cls, item: ("ours", cls.__name__, item))
+    with ascend_overlay.enabled():
+        assert building.Generic[int] == ("ours", "Generic", int) and building.Derived[int] == ("ours", "Derived", int)
+    assert building.Derived[int] == ("stock", "Derived", int)
+
+
+def test_what_python_makes_a_class_method_is_one_when_it_is_added(overlay: Overlay, building: Any) -> None:
+    seen: list[str] = []
+    overlay.add("building:Empty.__class_getitem__", lambda cls, item: (cls.__name__, item))
+    overlay.attribute("building:Empty.__init_subclass__", lambda cls, **options: seen.append(cls.__name__))
+    overlay.attribute("building:Empty.__new__", lambda cls: object.__new__(cls))
+    with ascend_overlay.enabled():
+        assert building.Empty[int] == ("Empty", int)
+        made = type("Made", (building.Empty,), {})
+        assert seen == ["Made"] and type(made()) is made and type(building.Empty()) is building.Empty
+    assert not hasattr(building.Empty, "__class_getitem__") and type(building.Empty()) is building.Empty
+
+
+LACKING = [
+    ("lib:dispatched", "ours:plain", r"the original has register\(\), dispatch\(\), which callers may use"),
+    ("building:registered", "ours:plain", r"the original has register\(\), which callers may use; give it the same\."),
+    ("lib:dispatched", "ours:registered", r"the original has dispatch\(\), which callers may use"),
+    ("lib:dispatched", "ours:dispatched", None),
+    ("building:called", "ours:called", None),
+    ("building:called", "ours:plain", None),
+]
+
+
+@pytest.mark.parametrize(("target", "ours", "why"), LACKING)
+def test_what_callers_may_use_beside_calling(
+    overlay: Overlay, site: Any, building: Any, target: str, ours: str, why: str | None
+) -> None:
+    site.write({"ours.py": OURS + "    def registered(x): return ('ours', x)\n    registered.register = None\n"})
+    overlay.replace(target, ours)
+    if why is not None:
+        with pytest.raises(SignatureError, match=why):
+            load()
+        return
+    load()
+    module, _, name = target.partition(":")
+    assert getattr(sys.modules[module], name)(1) == ("ours", 1)
+
+
+NAMED = [
+    ("lib:plain", "ours:method", "plain", "plain", "lib"),
+    ("lib:Thing.method", "ours:method", "method", "Thing.method", "lib"),
+    ("lib:Thing.static", "ours:plain", "static", "Thing.static", "lib"),
+    ("lib:Thing.make", "ours:make", "make", "Thing.make", "lib"),
+]
+
+
+@pytest.mark.parametrize(("target", "ours", "name", "qualified", "module"), NAMED)
+def test_a_replacement_goes_by_the_name_of_the_target(
+    overlay: Overlay, site: Any, target: str, ours: str, name: str, qualified: str, module: str
+) -> None:
+    site.write({"ours.py": OURS.replace("def method(self, x)", "def method(self, x=0)")})
+    site.write({"lib.py": LIB.replace("def plain(x)", "def plain(self)")})
+    overlay.replace(target, ours)
+    lib = load()
+    found: Any = lib
+    for part in qualified.split("."):
+        found = getattr(found, part)
+    assert (found.__name__, found.__qualname__, found.__module__) == (name, qualified, module)
+    assert importlib.import_module("ours").plain.__module__ == "ours"
+
+
+def test_a_property_may_bring_its_own_text(overlay: Overlay, site: Any) -> None:
+    text = (
+        "    class Told:\n        @property\n        def value(self):\n            'Ours.'\n            return 'ours'\n"
+    )
+    site.write({"ours.py": OURS + text})
+    overlay.replace("lib:Thing.value", "ours:Told.value")
+    assert load().Thing.value.__doc__ == "Ours."
+
+
+def test_what_is_not_called_is_an_attribute(overlay: Overlay, building: Any) -> None:
+    overlay.replace("lib:calls", "ours:plain")
+    with pytest.raises(
+        TargetError, match=r"the target lib:calls is \[\], which is not callable; use overlay.attribute"
+    ):
+        load()
+
+
+def test_a_method_from_a_class_that_is_still_being_made(overlay: Overlay) -> None:
+    lib: Any = importlib.import_module("lib")
+
+    class Mixin:
+        def method(self, x: Any) -> Any:
+            return "ours", super().method(x)  # type: ignore[misc]
+
+        overlay.replace("lib:Thing.method", method)
+        ascend_overlay.enable()
+        found = lib.Thing().method(1)
+
+    assert Mixin.found == ("ours", ("base", 1))
+
+
+OWN_SUPER = "    def super(): return None\n    def own_super(self, x): return ('ours', super())\n"
+USES = """
+    def names_super(self, x): return ("ours", super.__name__)
+    def given_super(self, x): return ("ours", super(type(self), self).method(x))
+    def calls_other(self, x): print, super; return ("ours", list())
+"""
+
+
+@pytest.mark.parametrize("name", ["names_super", "calls_other", "given_super"])
+def test_only_a_bare_call_of_super_needs_a_class(overlay: Overlay, site: Any, name: str) -> None:
+    site.write({"more.py": USES})
+    overlay.replace("lib:Thing.method", f"more:{name}")
+    answers = {"names_super": "super", "calls_other": [], "given_super": ("base", 1)}
+    assert load().Thing().method(1) == ("ours", answers[name])
+
+
+def test_a_function_called_super_is_any_function(overlay: Overlay, site: Any) -> None:
+    site.write({"more.py": OWN_SUPER})
+    overlay.replace("lib:Thing.method", "more:own_super")
+    assert load().Thing().method(1) == ("ours", None)

@@ -313,3 +313,55 @@ def test_implementation_of_the_same_name(offer: Any, site: Any) -> None:
     assert lib.Thing is theirs
     ascend_overlay.disable()
     assert lib.Thing is stock and sys.modules["same"].Thing is theirs
+
+
+FANS = {
+    "ours": OURS + "    class Fan(Ours): pass\n",
+    "by its own name": "from ours import Ours\nclass Fan(Ours): pass\n",
+    "by its own name, beside the target": "from ours import Ours\nfrom lib import Thing\nclass Fan(Ours): pass\n",
+    "by another name, beside the target": "from ours import Ours as X\nfrom lib import Thing\nclass Fan(X): pass\n",
+    "by the module": "import ours\nclass Fan(ours.Ours): pass\n",
+}
+
+
+@pytest.mark.parametrize("fan", FANS.values(), ids=FANS)
+def test_what_was_derived_from_the_subclass_before_stays_so(overlay: Overlay, site: Any, fan: str) -> None:
+    name = "ours" if "class Ours" in fan else "fan"
+    site.write({f"{name}.py": fan})
+    fans, ours = importlib.import_module(name), importlib.import_module("ours")
+    for _ in range(2):
+        with ascend_overlay.enabled():
+            assert fans.Fan.__bases__ == (ours.Ours,) and fans.Fan().run() == "ours over stock"
+        assert fans.Fan.__bases__ == (ours.Ours,) and fans.Fan().run() == "ours over stock"
+
+
+LATER = [
+    ("from ours import Ours\nclass Fan(Ours): pass\n", "Ours"),
+    ("import lib\nfrom ours import Ours\nclass Fan(Ours): pass\n", "Ours"),
+    ("from lib import Thing\nclass Fan(Thing): pass\n", "Thing"),
+    ("import lib\nclass Fan(lib.Thing): pass\n", "Thing"),
+    ("import lib\nclass Other: pass\nclass Fan(Other, lib.Thing): pass\n", "Thing"),
+]
+
+
+@pytest.mark.parametrize(("fan", "base"), LATER)
+def test_what_is_derived_meanwhile_is_based_on_what_it_named(overlay: Overlay, site: Any, fan: str, base: str) -> None:
+    site.write({"fan.py": fan})
+    ascend_overlay.enable()
+    fans = importlib.import_module("fan")
+    assert fans.Fan().run() == "ours over stock"
+    ascend_overlay.disable()
+    assert fans.Fan.__bases__[-1].__name__ == base
+    assert fans.Fan().run() == ("stock" if base == "Thing" else "ours over stock")
+
+
+def test_what_the_module_of_the_subclass_derives_later_is_of_the_subclass(overlay: Overlay, site: Any) -> None:
+    later = "    def derive():\n        class Fan(Ours): pass\n        return Fan\n"
+    site.write(
+        {"ours.py": OURS.replace("from lib import Thing", "import lib").replace("(Thing)", "(lib.Thing)") + later}
+    )
+    ascend_overlay.enable()
+    importlib.import_module("lib")
+    fan = importlib.import_module("ours").derive()
+    ascend_overlay.disable()
+    assert fan.__bases__ == (importlib.import_module("ours").Ours,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import inspect
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 
 import ascend_overlay
 from ascend_overlay import Overlay
+from ascend_overlay.errors import ConflictError, TargetError
 from ascend_overlay.patches import shells
 
 LIBRARY = """
@@ -160,3 +162,288 @@ def test_a_wrapper_has_one_link_to_what_it_wraps(site: Any, offer: Any) -> None:
     ascend_overlay.enable()
     link = shells.link_of(lib.run)
     assert link is not None and link.inner is stock and link.wrapper is adding
+
+
+INHERITED = """
+    import functools
+    class Base:
+        def plain(self, x): return ("base", x)
+        @property
+        def value(self): return ("base", self.held)
+        @value.setter
+        def value(self, given): self.held = given
+        held = 1
+        @staticmethod
+        def static(x): return ("base", x)
+        @classmethod
+        def of_class(cls, x): return (cls.__name__, x)
+        given = len
+    class Derived(Base): pass
+    class Table(dict): pass
+    class Deeper(Table): pass
+    class Text(str): pass
+    HOLDER = Derived()
+"""
+WAYS: dict[str, tuple[str, Callable[[Any], Any], Any]] = {
+    "method": ("Derived.plain", lambda lib: lib.Derived().plain(1), ("base", 1)),
+    "static method": ("Derived.static", lambda lib: lib.Derived.static(1), ("base", 1)),
+    "class method": ("Derived.of_class", lambda lib: lib.Derived().of_class(1), ("Derived", 1)),
+    "property": ("Derived.value", lambda lib: lib.Derived().value, ("base", 1)),
+    "builtin": ("Derived.given", lambda lib: lib.Derived().given("abc"), 3),
+    "builtin of the class": ("Derived.given", lambda lib: lib.Derived.given("abc"), 3),
+    "method of a builtin": ("Table.get", lambda lib: lib.Table(a=1).get("a"), 1),
+    "special method of a builtin": ("Table.__getitem__", lambda lib: lib.Table(a=1)["a"], 1),
+    "class method of a builtin": ("Table.fromkeys", lambda lib: lib.Table.fromkeys("a", 1), {"a": 1}),
+    "class method of a builtin, derived": (
+        "Table.fromkeys",
+        lambda lib: type(lib.Deeper.fromkeys("a")).__name__,
+        "Deeper",
+    ),
+    "static method of a builtin": ("Text.maketrans", lambda lib: lib.Text.maketrans({"a": "b"}), {97: "b"}),
+    "static method of an object": ("HOLDER.static", lambda lib: lib.HOLDER.static(1), ("base", 1)),
+    "builtin of an object": ("HOLDER.given", lambda lib: lib.HOLDER.given("abc"), 3),
+}
+
+
+def noting(met: list[str]) -> Callable[..., Any]:
+    def note(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        met.append("met")
+        return wrapped(*args, **kwargs)
+
+    return note
+
+
+@pytest.mark.parametrize(("path", "use", "expected"), WAYS.values(), ids=WAYS)
+def test_what_is_inherited_is_wrapped_where_it_was_named(
+    site: Any, offer: Any, path: str, use: Callable[[Any], Any], expected: Any
+) -> None:
+    site.write({"lib.py": INHERITED})
+    lib: Any = importlib.import_module("lib")
+    owner, _, name = path.partition(".")
+    met: list[str] = []
+    overlay = Overlay("one", reason="a test")
+    overlay.wrap(f"lib:{path}")(noting(met))
+    offer(overlay)
+    for _ in range(2):
+        ascend_overlay.enable()
+        assert use(lib) == expected and met == ["met"]
+        assert name in vars(getattr(lib, owner))
+        assert lib.Base().plain(2) == ("base", 2) and lib.Base().value == ("base", 1) and met == ["met"]
+        ascend_overlay.disable()
+        assert use(lib) == expected and met == ["met"]
+        assert name not in vars(getattr(lib, owner))
+        met.clear()
+
+
+def test_what_is_inherited_follows_a_patch_of_the_base(site: Any, offer: Any) -> None:
+    site.write({"lib.py": INHERITED})
+    lib: Any = importlib.import_module("lib")
+    met: list[str] = []
+    one, two = Overlay("one", reason="a test"), Overlay("two", reason="a test")
+    for name in ("plain", "static", "of_class", "value"):
+        one.wrap(f"lib:Derived.{name}")(noting(met))
+    two.replace("lib:Base.plain")(lambda self, x: ("ours", x))
+    two.replace("lib:Base.static")(lambda x: ("ours", x))
+    two.replace("lib:Base.of_class")(lambda cls, x: ("ours", cls.__name__, x))
+    two.replace("lib:Base.value")(lambda self: ("ours", self.held))
+    offer(one, two)
+    ascend_overlay.enable(only=["one"])
+    ascend_overlay.enable(only=["two"])
+    made = lib.Derived()
+    assert (made.plain(1), made.static(1), made.of_class(1)) == (("ours", 1), ("ours", 1), ("ours", "Derived", 1))
+    made.value = 5
+    assert made.value == ("ours", 5) and len(met) == 4
+
+
+def test_a_property_that_is_inherited_keeps_its_other_accessors_and_its_text(site: Any, offer: Any) -> None:
+    text = "class Base:\n    @property\n    def value(self):\n        'Stock.'\n        return 1\n"
+    text += "    @value.setter\n    def value(self, given): self.given = given\n"
+    text += "    @value.deleter\n    def value(self): self.given = 'gone'\nclass Derived(Base): pass\n"
+    site.write({"lib.py": text})
+    lib: Any = importlib.import_module("lib")
+    overlay = Overlay("one", reason="a test")
+    overlay.wrap("lib:Derived.value")(lambda wrapped, instance, args, kwargs: wrapped() + 1)
+    offer(overlay)
+    ascend_overlay.enable()
+    made = lib.Derived()
+    made.value = 5
+    assert (made.value, made.given, lib.Derived.value.__doc__) == (2, 5, "Stock.")
+    del made.value
+    assert made.given == "gone"
+
+
+STEPS: dict[str, Callable[[Any], Any]] = {
+    "run": lambda lib: lib.run,
+    "Base.plain": lambda lib: lib.Base.plain,
+    "Base.coroutine": lambda lib: lib.Base.coroutine,
+    "Base.generator": lambda lib: lib.Base.generator,
+    "Base.static": lambda lib: lib.Base.static,
+    "Base.of_class": lambda lib: lib.Base.of_class.__func__,
+    "Base.value": lambda lib: lib.Base.value.fget,
+    "Base.once": lambda lib: lib.Base.once.func,
+}
+
+
+@pytest.mark.parametrize(("path", "look"), STEPS.items(), ids=STEPS)
+def test_what_is_wrapped_is_one_step_away(site: Any, offer: Any, path: str, look: Callable[[Any], Any]) -> None:
+    more = "        @property\n        def value(self): return 1\n"
+    more += "        @functools.cached_property\n        def once(self): return 1\n"
+    site.write({"lib.py": LIBRARY.replace("    class Derived", f"{more}\n    class Derived", 1)})
+    lib = importlib.import_module("lib")
+    stock = look(lib)
+    overlay = Overlay("one", reason="a test")
+    overlay.wrap(f"lib:{path}")(adding)
+    offer(overlay)
+    ascend_overlay.enable()
+    assert look(lib) is not stock and look(lib).__wrapped__ is stock
+
+
+@pytest.mark.parametrize("kind", ["wrap", "replace"])
+@pytest.mark.parametrize(
+    ("name", "definer"),
+    [("plain", "Base.plain"), ("of_class", "Base.of_class"), ("value", "Base.value"), ("own", "Derived.own")],
+)
+def test_a_method_of_an_object_is_that_of_its_class(site: Any, offer: Any, kind: str, name: str, definer: str) -> None:
+    own = "    class Derived(Base):\n        def own(self): return 'own'\n"
+    site.write(
+        {"lib.py": INHERITED.replace("    class Derived(Base): pass\n", own), "ours.py": "def around(*args): ...\n"}
+    )
+    importlib.import_module("lib")
+    overlay = Overlay("one", reason="a test")
+    getattr(overlay, kind)(f"lib:HOLDER.{name}", "ours:around")
+    offer(overlay)
+    with pytest.raises(
+        TargetError, match=rf"lib:HOLDER.{name} is something that an object has .*; name lib:{definer}, for"
+    ):
+        ascend_overlay.enable()
+
+
+def test_a_function_of_the_objects_own_is_wrapped(site: Any, offer: Any) -> None:
+    site.write({"lib.py": INHERITED + "    HOLDER.own = lambda x: ('own', x)\n"})
+    lib: Any = importlib.import_module("lib")
+    met: list[str] = []
+    overlay = Overlay("one", reason="a test")
+    overlay.wrap("lib:HOLDER.own")(noting(met))
+    offer(overlay)
+    with ascend_overlay.enabled():
+        assert lib.HOLDER.own(1) == ("own", 1) and met == ["met"]
+    assert lib.HOLDER.own(1) == ("own", 1) and met == ["met"]
+
+
+def test_two_names_of_one_thing_are_a_conflict_that_names_both(site: Any, offer: Any) -> None:
+    site.write(
+        {"lib.py": LIBRARY, "user.py": "from lib import Base as Copy\nimport lib as again\nfrom lib import run\n"}
+    )
+    importlib.import_module("user")
+    places = [("lib:Base.plain", "user:Copy.plain", "lib:Base.plain"), ("lib:run", "user:again.run", "lib:run")]
+    for first, second, place in places:
+        one, two = Overlay("one", reason="a test"), Overlay("two", reason="a test")
+        one.replace(first)(lambda *args, **kwargs: "one")
+        two.replace(second)(lambda *args, **kwargs: "two")
+        ascend_overlay.enable(one)
+        with pytest.raises(
+            ConflictError, match=f"{second} is the same thing as {place}, which overlay 'one' .* decides al"
+        ):
+            ascend_overlay.enable(two)
+        ascend_overlay.disable()
+
+
+HELD = """
+    import functools
+    def run(): return "stock"
+    class Thing:
+        def method(self): return "stock"
+        @staticmethod
+        def static(): return "stock"
+        @classmethod
+        def of_class(cls): return "stock"
+    def keep(function):
+        def kept(): return function()
+        return kept
+"""
+HOLDERS: dict[str, Callable[[Any], Any]] = {
+    "run": lambda lib: lib.run,
+    "Thing.method": lambda lib: functools.partial(lib.Thing.method, lib.Thing()),
+    "Thing.static": lambda lib: lib.Thing.static,
+    "Thing.of_class": lambda lib: lib.Thing.of_class,
+}
+
+
+@pytest.mark.parametrize(("path", "take"), HOLDERS.items(), ids=HOLDERS)
+def test_who_keeps_a_replacement_meets_the_wrapper_that_comes_later(
+    site: Any, offer: Any, path: str, take: Callable[[Any], Any]
+) -> None:
+    site.write({"held.py": HELD, "ours.py": "def run(): return 'ours'\ndef method(self): return 'ours'\n"})
+    lib: Any = importlib.import_module("held")
+    one, two = Overlay("one", reason="a test"), Overlay("two", reason="a test")
+    one.replace(f"held:{path}", f"ours:{'method' if path in ('Thing.method', 'Thing.of_class') else 'run'}")
+    two.wrap(f"held:{path}")(lambda wrapped, instance, args, kwargs: f"<{wrapped()}>")
+    offer(one, two)
+    ascend_overlay.enable(only=["one"])
+    held = lib.keep(take(lib))
+    assert held() == "ours"
+    ascend_overlay.enable(only=["two"])
+    assert held() == take(lib)() == "<ours>"
+    ascend_overlay.disable(only=["two"])
+    assert held() == take(lib)() == "ours"
+    ascend_overlay.enable(only=["two"])
+    ascend_overlay.disable(only=["one"])
+    assert held() == take(lib)() == "<stock>"
+    ascend_overlay.disable()
+    assert held() == take(lib)() == "stock"
+
+
+BORROWED = [
+    ("attribute", "run"),
+    ("attribute", "called"),
+    ("replace", "cached"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), BORROWED)
+def test_what_is_put_in_place_as_it_is_stays_what_it_was_to_its_own_module(
+    site: Any, offer: Any, kind: str, name: str
+) -> None:
+    text = """
+        import functools
+        def run(): return "ours"
+        class Called:
+            def __call__(self): return "ours"
+        called = Called()
+        @functools.lru_cache
+        def cached(): return "ours"
+        ALL = [run, called, cached]
+    """
+    site.write({"held.py": HELD, "ours.py": text, "copier.py": "from held import run\nfrom held import run as again\n"})
+    lib: Any = importlib.import_module("held")
+    copier: Any = importlib.import_module("copier")
+    ours: Any = importlib.import_module("ours")
+    one, two = Overlay("one", reason="a test"), Overlay("two", reason="a test")
+    getattr(one, kind)("held:run", ascend_overlay.ref(f"ours:{name}") if kind == "attribute" else f"ours:{name}")
+    two.wrap("held:run")(lambda wrapped, instance, args, kwargs: f"<{wrapped()}>")
+    offer(one, two)
+    place = ["run", "called", "cached"].index(name)
+    for _ in range(2):
+        ascend_overlay.enable(only=["one"])
+        assert lib.run is getattr(ours, name) is ours.ALL[place] and ours.run() == "ours"
+        assert lib.run() == copier.run() == "ours" and (kind == "attribute" or copier.again() == "ours")
+        ascend_overlay.enable(only=["two"])
+        assert lib.run() == copier.run() == "<ours>"
+        ascend_overlay.disable(only=["two"])
+        assert lib.run is getattr(ours, name) and lib.run() == "ours"
+        ascend_overlay.disable()
+        assert lib.run() == copier.run() == copier.again() == "stock"
+        assert getattr(ours, name)() == ours.ALL[place]() == "ours"
+
+
+def test_two_names_of_one_attribute_are_a_conflict(site: Any, offer: Any) -> None:
+    site.write({"lib.py": LIBRARY + "    limit = 1\n", "user.py": "import lib as again\n"})
+    importlib.import_module("user")
+    one, two = Overlay("one", reason="a test"), Overlay("two", reason="a test")
+    one.attribute("lib:limit", 2)
+    two.attribute("user:again.limit", 3)
+    ascend_overlay.enable(one)
+    with pytest.raises(ConflictError, match=r"user:again\.limit is the same thing as lib:limit, which overlay 'one' "):
+        ascend_overlay.enable(two)
+    ascend_overlay.disable()
+    assert importlib.import_module("lib").limit == 1
