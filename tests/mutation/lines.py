@@ -2,13 +2,12 @@
 
 The sources are marked: each block of statements tells that it is entered. That costs little and changes nothing for
 what looks at frames and references, as a trace function would. The rest is a pytest plugin, which notes what each test
-enters, and leaves that in a file.
+enters, in this process or in others that it starts, and leaves that in a file.
 """
 
 from __future__ import annotations
 
 import ast
-import builtins
 import hashlib
 import json
 import os
@@ -20,11 +19,16 @@ from typing import Any
 
 import pytest
 
+from . import entered
+
 PLACE = "MUTATION_LINES"
 """The variable that names the file to be written."""
 
 FEW = "MUTATION_FEW"
-"""The variable that says how many cases of a table of tests are recorded, and tried later."""
+"""The variable that says how many cases of a table of tests are recorded in any case, and tried later."""
+
+_LONG = 3.0
+"""Seconds of a table of tests after which no more than those are recorded."""
 
 _HIT = "_entered_by_a_test_"
 _SIMPLE = (ast.Expr, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return, ast.Raise, ast.Pass, ast.Delete, ast.Assert)
@@ -50,7 +54,7 @@ class Lines:
         return cls(json.loads(path.read_text(encoding="utf-8")))
 
     def tests_of(self, file: str, source: str, line: int) -> Sequence[str]:
-        """Return who comes by a line, one test of each function first, and the fast ones before the slow ones.
+        """Return who comes by a line, the fast ones before the slow ones, and few cases of a table before the others.
 
         A line that runs when its module is imported is come by by all that enter the module.
         """
@@ -62,11 +66,11 @@ class Lines:
 
     def _ordered(self, tests: Sequence[str]) -> list[str]:
         count: dict[str, int] = defaultdict(int)
-        keys = {}
+        keys: dict[str, float] = {}
         for test in sorted(tests, key=self.seconds.__getitem__):
             function = test.partition("[")[0]
-            keys[test] = (count[function], self.seconds[test])
             count[function] += 1
+            keys[test] = count[function] * self.seconds[test]
         return sorted(keys, key=keys.__getitem__)
 
 
@@ -81,7 +85,7 @@ def marked(file: str, source: str) -> str:
         rest = lines[at][len(indent.encode()) :]
         lines[at] = f"{indent}{_HIT}({block!r}){'; ' if simple else chr(10) + indent}{rest}"
     future = next(i for i, line in enumerate(lines) if line.startswith("from __future__"))
-    lines[future] += f"import builtins as _b_; {_HIT} = getattr(_b_, {_HIT!r}, id)\n"
+    lines[future] += f"try: from tests.mutation.entered import note as {_HIT}\nexcept ImportError: {_HIT} = id\n"
     return "".join(lines)
 
 
@@ -116,40 +120,47 @@ def _blocks_in(file: str, node: ast.AST) -> Iterator[tuple[ast.stmt, bool, str, 
 class _Recorder:
     def __init__(self) -> None:
         self.tests: dict[str, Any] = {}
+        self._few = int(os.environ[FEW])
+        self._tables: dict[str, list[float]] = defaultdict(list)
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Keep a few cases of each table, chosen by their names."""
+        """Have the cases of each table run in an order that says nothing of their kinds."""
         tables: dict[str, list[pytest.Item]] = defaultdict(list)
         for item in items:
-            tables[item.nodeid.partition("[")[0]].append(item)
-        few = int(os.environ[FEW])
-        kept = {id(item) for table in tables.values() for item in sorted(table, key=_shuffled)[:few]}
-        items[:] = [item for item in items if id(item) in kept]
+            tables[_table(item)].append(item)
+        items[:] = [item for table in tables.values() for item in sorted(table, key=_shuffled)]
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
-        _entered.clear()
-        started = time.perf_counter()
-        try:
-            return (yield)
-        finally:
-            self.tests[item.nodeid] = {"seconds": time.perf_counter() - started, "blocks": sorted(_entered)}
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+        """Pass over a case of a table that has taken long."""
+        seconds = self._tables[_table(item)]
+        return True if len(seconds) >= self._few and sum(seconds) > _LONG else None
+
+    def pytest_runtest_logstart(self) -> None:
+        entered.of_others()
+        entered.blocks.clear()
+        self._started = time.perf_counter()
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        seconds = time.perf_counter() - self._started
+        self._tables[nodeid.partition("[")[0]].append(seconds)
+        self.tests[nodeid] = {"seconds": seconds, "blocks": sorted(entered.blocks | entered.of_others())}
 
     def pytest_sessionfinish(self) -> None:
         Path(os.environ[PLACE]).write_text(json.dumps(self.tests), encoding="utf-8")
+        Path(f"{os.environ[PLACE]}.others").unlink(missing_ok=True)
+
+
+def _table(item: pytest.Item) -> str:
+    return item.nodeid.partition("[")[0]
 
 
 def _shuffled(item: pytest.Item) -> str:
     return hashlib.sha256(item.nodeid.encode()).hexdigest()
 
 
-_entered: set[str] = set()
-if PLACE in os.environ:
-    # Before any marked module is imported.
-    setattr(builtins, _HIT, _entered.add)
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Begin to record, where a run of the mutation tester asks for it."""
     if PLACE in os.environ:
+        entered.begin(f"{os.environ[PLACE]}.others")
         config.pluginmanager.register(_Recorder(), "recorder of lines")
