@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import ascend_overlay
-from ascend_overlay import Overlay, settings
+from ascend_overlay import Overlay, ref, settings
 from ascend_overlay.errors import ConfigError, OverlayError, TargetError
 
 
@@ -109,6 +109,29 @@ def test_without_strictness_the_failure_is_a_warning_and_the_rest_goes_on(offer:
         ascend_overlay.enable(strict=False)
     assert (run("first"), run("second")) == ("stock", "<stock>")
     assert states("one") == ["reverted", "failed"] and states("two") == ["applied"]
+
+
+def test_without_strictness_what_came_after_the_failure_is_not_applied(offer: Any) -> None:
+    importlib.import_module("second")
+    offer(overlay_of("one", "first:missing", "first:run", "second:run"), overlay_of("two", "second:run"))
+    with pytest.warns(RuntimeWarning, match=r"overlay 'one'.*first:missing does not exist"):
+        ascend_overlay.enable(strict=False)
+    assert (run("first"), run("second")) == ("stock", "<stock>")
+    assert states("one") == ["failed", "reverted", "reverted"] and states("two") == ["applied"]
+
+
+def test_a_place_that_gives_way_to_what_another_patch_changes(offer: Any, site: Any) -> None:
+    site.write({"conf.py": "def stock(): return 'hook'\nHOOK = stock\n", "user.py": "from conf import HOOK\n"})
+    conf, user, first = (importlib.import_module(name) for name in ("conf", "user", "first"))
+    stock, run_of_first = conf.HOOK, first.run
+    overlay = overlay_of("one", "first:run")
+    overlay.attribute("conf:HOOK", ref("first:run"))
+    offer(overlay)
+    for _ in range(2):
+        ascend_overlay.enable()
+        assert first.run() == "<stock>" and conf.HOOK() == user.HOOK() and user.HOOK is conf.HOOK is not stock
+        ascend_overlay.disable()
+        assert conf.HOOK is user.HOOK is stock and first.run is run_of_first
 
 
 def test_without_strictness_an_import_goes_through(offer: Any) -> None:
