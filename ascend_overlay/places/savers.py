@@ -58,7 +58,9 @@ def _original_of_mock(new: Any) -> dict[str, Any]:
 
 def _absent(old: Any) -> Any:
     """Return what pytest has for what was not there."""
-    return getattr(sys.modules.get("_pytest.monkeypatch"), "notset", old)
+    module = sys.modules.get("_pytest.monkeypatch")
+    # pytest has renamed it.
+    return getattr(module, "NOTSET", getattr(module, "notset", old))
 
 
 def _put(saved: dict[Any, Any], name: Any, new: Any) -> None:
