@@ -22,11 +22,6 @@ def ours() -> None: ...
 def theirs() -> None: ...
 
 
-class Thing:
-    run = ours
-
-
-Case = tuple[Callable[[], Any], str]
 OWNERS: dict[str, Callable[[], Any]] = {
     "a module": lambda: types.ModuleType("lib"),
     "a class": lambda: type("Thing", (), {}),
