@@ -86,7 +86,9 @@ def is_shared(namespace: Any, name: str) -> bool:
         return True
     inside = getattr(namespace[name], "__func__", None)
     # A variable and the descriptor hold it.
-    return bool(_weak_holders(namespace[name])) or (inside is not None and sys.getrefcount(inside) > _UNSHARED + 1)
+    return bool(weakref.getweakrefcount(namespace[name])) or (
+        inside is not None and sys.getrefcount(inside) > _UNSHARED + 1
+    )
 
 
 def rebind_everywhere(swaps: Sequence[Swap], records: Sequence[Any] = ()) -> None:
@@ -281,7 +283,7 @@ class _Sweep:
             # What is registered with a dispatcher is the function inside a descriptor, which has a swap of its own.
             if id(swap.old) in unseen and not isinstance(swap.old, (staticmethod, classmethod)):
                 _left(swap, "somebody outside of Python's reach, such as PyTorch's dispatcher of operators")
-            if weak := _weak_holders(swap.old):
+            if weak := weakref.getweakrefcount(swap.old):
                 _left(swap, f"{weak} weak reference{'s' if weak > 1 else ''}")
 
     def _rebuild(self, found: Any) -> None:
@@ -438,13 +440,6 @@ def _is_home(swap: Swap, key: str | None, where: str) -> bool:
     if key is None:
         return where.startswith(f"{module}.")
     return key == own_name and own_name != swap.name
-
-
-def _weak_holders(value: Any) -> int:
-    try:
-        return weakref.getweakrefcount(value)
-    except TypeError:
-        return 0
 
 
 def _is_schema(found: dict[Any, Any]) -> bool:

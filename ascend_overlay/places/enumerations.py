@@ -116,7 +116,7 @@ def in_force(member: Any) -> bool:
 
 def _combines(found: Any, member: Any) -> bool:
     """Tell whether `found` is a combination of flags, made on demand, that has `member` in it."""
-    if not isinstance(found, enum.Flag) or found is member:
+    if not isinstance(found, enum.Flag):
         return False
     listed = any(found is other for other in type(found)._member_map_.values())
     return not listed and bool(found._value_ & member._value_)
