@@ -117,6 +117,32 @@ def test_nothing_is_searched_where_all_holders_are_known(
     assert set(counts) == {0}
 
 
+HIDDEN = {
+    "a key": "X = {run: 1}\n",
+    "a closure": "def make(f): return lambda: f()\nX = make(run)\n",
+    "an object": "class K:\n    def __init__(self): self.f = run\nX = K()\n",
+    "a partial": "import functools\nX = functools.partial(run)\n",
+    "a list": "X = [run]\n",
+    "a default": "def f(f=run): ...\n",
+    "a class": "class K:\n    f = staticmethod(run)\n",
+}
+
+
+@pytest.mark.parametrize("case", HIDDEN)
+def test_who_is_not_known_is_found_however_it_holds_it(site: Any, offer: Any, case: str, searches: list[Any]) -> None:
+    site.write({"lib.py": LIB, "user.py": f"from lib import run\n{HIDDEN[case]}"})
+    user = importlib.import_module("user")
+    one = Overlay("one", reason="a test")
+    PATCHES["a function"](one)
+    offer(one)
+    ascend_overlay.enable()
+    (entry,) = ascend_overlay.ledger()
+    # Beside the module, one more.
+    assert searches and user.run is sys.modules["lib"].run and len({*entry.copies, *entry.notes}) == 2
+    ascend_overlay.disable()
+    assert user.run is sys.modules["lib"].run and user.run() == "stock"
+
+
 def test_it_is_searched_where_somebody_is_not_known(site: Any, offer: Any, searches: list[Any]) -> None:
     site.write({"lib.py": LIB, "user.py": "from lib import run\nTABLE = {run: 1}\n"})
     importlib.import_module("user")
