@@ -120,12 +120,15 @@ def test_without_strictness_what_came_after_the_failure_is_not_applied(offer: An
     assert states("one") == ["failed", "reverted", "reverted"] and states("two") == ["applied"]
 
 
-def test_a_place_that_gives_way_to_what_another_patch_changes(offer: Any, site: Any) -> None:
+@pytest.mark.parametrize("hook_first", [True, False])
+def test_a_place_that_gives_way_to_what_another_patch_changes(offer: Any, site: Any, hook_first: bool) -> None:
     site.write({"conf.py": "def stock(): return 'hook'\nHOOK = stock\n", "user.py": "from conf import HOOK\n"})
     conf, user, first = (importlib.import_module(name) for name in ("conf", "user", "first"))
     stock, run_of_first = conf.HOOK, first.run
-    overlay = overlay_of("one", "first:run")
+    overlay = overlay_of("one", *([] if hook_first else ["first:run"]))
     overlay.attribute("conf:HOOK", ref("first:run"))
+    if hook_first:
+        overlay.wrap("first:run")(around)
     offer(overlay)
     for _ in range(2):
         ascend_overlay.enable()
