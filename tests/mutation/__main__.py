@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import functools
 import random
 import sys
 import tempfile
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     total = len(chosen)
     if options.count is not None:
         chosen = random.Random(options.seed).sample(chosen, min(options.count, total))
-    chosen = [mutant for mutant in chosen if compiles(mutant, (ROOT / mutant.file).read_text(encoding="utf-8"))]
+    chosen = [mutant for mutant in chosen if compiles(mutant, _source(mutant.file))]
     chosen = chosen[options.after :]
     if options.list:
         for mutant in chosen:
@@ -78,10 +79,16 @@ def _chosen(only: Sequence[str]) -> list[Mutant]:
         mutant
         for file in files
         if not wanted or any(file == name for name, _, _ in wanted)
-        for mutant in mutants(file, (ROOT / file).read_text(encoding="utf-8"))
+        for mutant in mutants(file, _source(file))
         if not wanted or any(file == name and line in ("", str(mutant.line)) for name, _, line in wanted)
     ]
     return [mutant for mutant in found if _key(mutant) not in none]
+
+
+@functools.cache
+def _source(file: str) -> str:
+    """Return what a file said when it was read first: somebody may go on to change it."""
+    return (ROOT / file).read_text(encoding="utf-8")
 
 
 def _equivalent() -> set[str]:
@@ -91,7 +98,7 @@ def _equivalent() -> set[str]:
 
 
 def _key(mutant: Mutant) -> str:
-    line = (ROOT / mutant.file).read_text(encoding="utf-8").splitlines()[mutant.line - 1]
+    line = _source(mutant.file).splitlines()[mutant.line - 1]
     return f"{mutant.file.removeprefix('ascend_overlay/')}: {line.strip()}: {mutant.what}"
 
 
@@ -100,7 +107,7 @@ def _name(mutant: Mutant) -> str:
 
 
 def _difference(mutant: Mutant) -> str:
-    source = (ROOT / mutant.file).read_text(encoding="utf-8")
+    source = _source(mutant.file)
     lines = difflib.unified_diff(
         source.splitlines(), mutant.applied(source).splitlines(), mutant.file, mutant.file, lineterm="", n=1
     )

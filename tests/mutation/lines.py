@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,10 @@ from . import entered
 PLACE = "MUTATION_LINES"
 """The variable that names the file to be written."""
 
-FEW = "MUTATION_FEW"
-"""The variable that says how many cases of a table of tests are recorded in any case, and tried later."""
+MANY = "MUTATION_MANY"
+"""The variable that says how many cases of a table of tests are recorded, and tried later."""
 
-_LONG = 3.0
-"""Seconds of a table of tests after which no more than those are recorded."""
-
+_MOST = 4
 _HIT = "_entered_by_a_test_"
 _SIMPLE = (ast.Expr, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return, ast.Raise, ast.Pass, ast.Delete, ast.Assert)
 
@@ -44,34 +42,44 @@ class Lines:
     def __init__(self, recorded: Mapping[str, Any]) -> None:
         self.seconds: dict[str, float] = {test: entry["seconds"] for test, entry in recorded.items()}
         self._by_block: dict[str, list[str]] = defaultdict(list)
+        self._blocks_in: dict[tuple[str, str], int] = Counter()
         for test, entry in recorded.items():
             for block in entry["blocks"]:
                 self._by_block[block].append(test)
+                self._blocks_in[test, block.partition(":")[0]] += 1
 
     @classmethod
     def read(cls, path: Path) -> Lines:
         """Read what the plugin has written."""
         return cls(json.loads(path.read_text(encoding="utf-8")))
 
-    def tests_of(self, file: str, source: str, line: int) -> Sequence[str]:
-        """Return who comes by a line, the fast ones before the slow ones, and few cases of a table before the others.
+    def tests_of(self, file: str, source: str, line: int, finders: Mapping[str, int]) -> Sequence[str]:
+        """Return who comes by a line, those first that are about the file, are fast, and have found faults before.
 
-        A line that runs when its module is imported is come by by all that enter the module.
+        Many tests come by some lines, and not all can be run. A test is about a file the more of it it enters; of a
+        table of cases, each further one counts for less. A line that runs when its module is imported is come by by all
+        that enter the module.
+
+        Args:
+            file: the file, below the root of the checkout.
+            source: what it says.
+            line: the number of the line.
+            finders: how many faults a function has found.
         """
         blocks = {line: block for _, _, block, lines in _blocks(file, ast.parse(source)) for line in lines}
-        if line in blocks:
-            return self._ordered(self._by_block[blocks[line]])
-        inside = {test for block in set(blocks.values()) for test in self._by_block[block]}
-        return self._ordered(sorted(inside))
-
-    def _ordered(self, tests: Sequence[str]) -> list[str]:
-        count: dict[str, int] = defaultdict(int)
-        keys: dict[str, float] = {}
-        for test in sorted(tests, key=self.seconds.__getitem__):
+        named = {blocks[line]} if line in blocks else set(blocks.values())
+        worth = {
+            test: self._blocks_in[test, file]
+            * min(1 + finders.get(test.partition("[")[0], 0), _MOST)
+            / (0.2 + self.seconds[test])
+            for test in {test for block in named for test in self._by_block[block]}
+        }
+        cases: dict[str, int] = Counter()
+        for test in sorted(worth, key=lambda test: (-worth[test], test)):
             function = test.partition("[")[0]
-            count[function] += 1
-            keys[test] = count[function] * self.seconds[test]
-        return sorted(keys, key=keys.__getitem__)
+            cases[function] += 1
+            worth[test] /= cases[function]
+        return sorted(worth, key=lambda test: (-worth[test], test))
 
 
 def marked(file: str, source: str) -> str:
@@ -90,13 +98,27 @@ def marked(file: str, source: str) -> str:
 
 
 def _blocks(file: str, tree: ast.AST) -> Iterator[tuple[ast.stmt, bool, str, range]]:
-    """Yield the blocks in functions, the outer before the inner ones: first statement, its kind, name, lines."""
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            yield from _blocks_in(file, node)
+    """Yield the blocks in functions, the outer before the inner ones: first statement, its kind, name, lines.
+
+    The name tells the function and the line in it, so that it stays where something else in the file is changed.
+    """
+    for name, function in _functions(tree):
+        for first, body in _blocks_in(function):
+            named = f"{file}:{name}+{first.lineno - function.lineno}"
+            yield first, isinstance(first, _SIMPLE), named, range(first.lineno, (body[-1].end_lineno or 0) + 1)
 
 
-def _blocks_in(file: str, node: ast.AST) -> Iterator[tuple[ast.stmt, bool, str, range]]:
+def _functions(node: ast.AST, within: str = "") -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    for child in ast.iter_child_nodes(node):
+        name = within
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            name = f"{within}.{child.name}".lstrip(".")
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield name, child
+        yield from _functions(child, name)
+
+
+def _blocks_in(node: ast.AST) -> Iterator[tuple[ast.stmt, list[ast.stmt]]]:
     for name in ("body", "orelse", "finalbody"):
         body = getattr(node, name, None)
         if not isinstance(body, list) or isinstance(node, ast.ClassDef):
@@ -104,63 +126,59 @@ def _blocks_in(file: str, node: ast.AST) -> Iterator[tuple[ast.stmt, bool, str, 
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node) is not None:
             body = body[1:]
         if not body or (name == "orelse" and isinstance(node, ast.If) and isinstance(body[0], ast.If)):
-            yield from (found for child in body for found in _blocks_in(file, child))
+            yield from (found for child in body for found in _blocks_in(child))
             continue
         if isinstance(body[0], (ast.Nonlocal, ast.Global)):
             body = body[1:]
-        first = body[0]
-        yield first, isinstance(first, _SIMPLE), f"{file}:{first.lineno}", range(first.lineno, body[-1].end_lineno + 1)
+        yield body[0], body
         for child in body:
             if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                yield from _blocks_in(file, child)
+                yield from _blocks_in(child)
     for handler in getattr(node, "handlers", ()):
-        yield from _blocks_in(file, handler)
+        yield from _blocks_in(handler)
 
 
 class _Recorder:
     def __init__(self) -> None:
-        self.tests: dict[str, Any] = {}
-        self._few = int(os.environ[FEW])
-        self._tables: dict[str, list[float]] = defaultdict(list)
+        self.place = Path(os.environ[PLACE])
+        self.tests: dict[str, Any] = json.loads(self.place.read_text(encoding="utf-8")) if self.place.exists() else {}
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Have the cases of each table run in an order that says nothing of their kinds."""
+        """Keep so many cases of each table, chosen by their names, and of these what is not recorded yet."""
         tables: dict[str, list[pytest.Item]] = defaultdict(list)
         for item in items:
-            tables[_table(item)].append(item)
-        items[:] = [item for table in tables.values() for item in sorted(table, key=_shuffled)]
+            tables[item.nodeid.partition("[")[0]].append(item)
+        many = int(os.environ[MANY])
+        kept = {id(item) for table in tables.values() for item in sorted(table, key=_shuffled)[:many]}
+        items[:] = [item for item in items if id(item) in kept and item.nodeid not in self.tests]
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
-        """Pass over a case of a table that has taken long."""
-        seconds = self._tables[_table(item)]
-        return True if len(seconds) >= self._few and sum(seconds) > _LONG else None
-
-    def pytest_runtest_logstart(self) -> None:
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         entered.of_others()
         entered.blocks.clear()
-        self._started = time.perf_counter()
-
-    def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        seconds = time.perf_counter() - self._started
-        self._tables[nodeid.partition("[")[0]].append(seconds)
-        self.tests[nodeid] = {"seconds": seconds, "blocks": sorted(entered.blocks | entered.of_others())}
+        started = time.perf_counter()
+        try:
+            return (yield)
+        finally:
+            seconds, blocks = time.perf_counter() - started, entered.blocks | entered.of_others()
+            self.tests[item.nodeid] = {"seconds": seconds, "blocks": sorted(blocks)}
 
     def pytest_sessionfinish(self) -> None:
-        Path(os.environ[PLACE]).write_text(json.dumps(self.tests), encoding="utf-8")
-        Path(f"{os.environ[PLACE]}.others").unlink(missing_ok=True)
-
-
-def _table(item: pytest.Item) -> str:
-    return item.nodeid.partition("[")[0]
+        self.place.write_text(json.dumps(self.tests), encoding="utf-8")
+        _others(self.place).unlink(missing_ok=True)
 
 
 def _shuffled(item: pytest.Item) -> str:
     return hashlib.sha256(item.nodeid.encode()).hexdigest()
 
 
+def _others(place: Path) -> Path:
+    """Return where other processes note what they enter."""
+    return place.with_suffix(".others")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Begin to record, where a run of the mutation tester asks for it."""
     if PLACE in os.environ:
-        entered.begin(f"{os.environ[PLACE]}.others")
+        entered.begin(str(_others(Path(os.environ[PLACE]))))
         config.pluginmanager.register(_Recorder(), "recorder of lines")

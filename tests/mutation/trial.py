@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .lines import FEW, PLACE, Lines, marked
+from .lines import MANY, PLACE, Lines, marked
 from .mutants import Mutant
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,10 @@ LAST = (
 )
 """Tests that try much by chance or for long; they are tried where the others have found nothing."""
 
-_FEW = 5
+_MANY = 60
+"""Cases of one table of tests that are recorded; tables of more of them try one thing in all combinations."""
+
+_NONE_RUN = 5
 _MARKS = "not vllm and not e2e and not grid"
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.egg-info")
 _PRELOADED = ("pytest", "hypothesis", "pydantic", "msgspec", "wrapt", "concurrent.futures", "email", "asyncio")
@@ -82,16 +85,17 @@ class Trial:
         """Run the tests without a fault, to see who comes by which line; return those that fail, which are left out.
 
         Args:
-            recorded: where to keep what was seen, for other runs; what is there already is taken.
+            recorded: where to keep what was seen, for other runs; of what is there already, nothing is run again.
         """
         place = recorded or self.folder / "lines.json"
-        if not place.exists():
-            self._record(place)
+        failing = place.with_suffix(".failing")
+        before = failing.read_text(encoding="utf-8").splitlines() if failing.exists() else []
+        self._failing = [*before, *self._record(place)]
+        failing.write_text("\n".join(self._failing), encoding="utf-8")
         self._lines = Lines.read(place)
-        self._failing = place.with_suffix(".failing").read_text(encoding="utf-8").splitlines()
         return self._failing
 
-    def _record(self, place: Path) -> None:
+    def _record(self, place: Path) -> list[str]:
         sources = {
             path: path.read_text(encoding="utf-8") for room in ROOMS for path in (self.folder / room).glob("*.py")
         }
@@ -99,29 +103,29 @@ class Trial:
             if "from __future__" in source:
                 name = path.relative_to(self.folder).as_posix()
                 path.write_text(marked(name, source), encoding="utf-8")
-        # Those that are tried last take longer than may be spent on one fault.
-        arguments = ["-p", "tests.mutation.lines", *self._tests, *(f"--ignore={path}" for path in LAST)]
-        code, said = self._run(arguments, 3600.0, {PLACE: str(place), FEW: str(_FEW)})
+        apart = [f"--ignore={test}" for test in LAST if test not in self._tests]
+        code, said = self._run(
+            ["-p", "tests.mutation.lines", *apart, *self._tests], 3600.0, {PLACE: str(place), MANY: str(_MANY)}
+        )
         for path, source in sources.items():
             path.write_text(source, encoding="utf-8")
-        if code not in (0, 1):
+        if code not in (0, 1, _NONE_RUN):
             raise SystemExit(f"the tests cannot be run without a fault:\n{said[-3000:]}")
         failing = _failing(said)
-        if failing:
-            failing = _failing(self._run(failing, 600.0)[1])
-        place.with_suffix(".failing").write_text("\n".join(failing), encoding="utf-8")
+        return _failing(self._run(failing, 600.0)[1]) if failing else []
 
     def of(self, mutant: Mutant) -> Outcome:
         """Run the tests that come by the line of a fault, up to the first that fails."""
         started = time.perf_counter()
         path = self.folder / mutant.file
         source, times = path.read_text(encoding="utf-8"), path.stat()
+        near = self._near(mutant, source)
         path.write_text(mutant.applied(source), encoding="utf-8")
         # Python takes a file of the same length, written in the same second, for the one that it has compiled.
         self._count += 1
         os.utime(path, (self._count, self._count))
         try:
-            by = self._found_by(mutant)
+            by = self._found_by(near)
         finally:
             path.write_text(source, encoding="utf-8")
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
@@ -129,25 +133,18 @@ class Trial:
             self._finders[by.partition("[")[0]] += 1
         return Outcome(by is not None, by or "", time.perf_counter() - started)
 
-    def _found_by(self, mutant: Mutant) -> str | None:
-        near = self._near(mutant)
+    def _found_by(self, near: Sequence[str]) -> str | None:
         by = self._failed(near, 20.0 + 2 * sum(map(self._lines.seconds.__getitem__, near))) if near else None
         return by or (self._failed(self._last, 900.0) if self._last else None)
 
-    def _near(self, mutant: Mutant) -> list[str]:
-        """Return the tests that come by, as many as can be run in the time that is given.
-
-        Those that have found other faults before are asked first.
-        """
-        chosen, seconds = [], 0.0
-        source = (ROOT / mutant.file).read_text(encoding="utf-8")
-        tests = self._lines.tests_of(mutant.file, source, mutant.line)
-        for test in sorted(tests, key=lambda test: -self._finders[test.partition("[")[0]]):
-            seconds += self._lines.seconds[test]
-            if chosen and seconds > self._within:
-                break
-            if test not in self._failing:
-                chosen.append(test)
+    def _near(self, mutant: Mutant, source: str) -> list[str]:
+        """Return the tests that come by, as many as can be run in the time that is given."""
+        chosen, left = [], self._within
+        for test in self._lines.tests_of(mutant.file, source, mutant.line, self._finders):
+            if test in self._failing or (chosen and self._lines.seconds[test] > left):
+                continue
+            chosen.append(test)
+            left -= self._lines.seconds[test]
         return chosen
 
     def _failed(self, tests: Sequence[str], patience: float) -> str | None:
