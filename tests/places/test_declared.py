@@ -31,6 +31,11 @@ class Plain:
 class Bare(Plain): ...
 
 
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    count: int = 1
+
+
 @compiled
 class Compiled:
     count: int = 1
@@ -168,6 +173,8 @@ Wrapped.__init__ = around(around(Wrapped.__init__))  # type: ignore[method-assig
 # class, name -> @dataclass wrote it, and nobody has put a wrapper around it
 WRITTEN: list[tuple[Any, str, bool, bool]] = [
     *((Plain, name, True, True) for name in ("__init__", "__repr__", "__eq__", "__hash__", "__lt__", "__ge__")),
+    (Frozen, "__init__", True, True),
+    (Frozen, "__setattr__", False, False),
     (Plain, "method", False, False),
     (Plain, "count", False, False),
     (Plain, "__module__", False, False),
@@ -189,6 +196,7 @@ def test_what_dataclass_wrote(cls: Any, name: str, written: bool, bare: bool) ->
 
 def test_what_is_no_class_has_nothing_written() -> None:
     assert not declared.is_generated(Plain(), "__init__", Plain.__init__)
+    assert not declared.is_generated(Bare, "__init__", Plain.__init__)
     assert not declared.is_generated(Plain, "__init__", 1)
 
 

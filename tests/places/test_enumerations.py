@@ -219,6 +219,14 @@ def test_equal_values_of_another_type_are_another_member() -> None:
     enumerations.refuse("lib:E.X", classes()["Plain"], "NEW", True)
 
 
+@pytest.mark.parametrize("bit", [1, 2, 4, 1 << 40])
+def test_any_bit_that_is_free_is_one_of_a_flag(bit: int) -> None:
+    class Free(enum.Flag):
+        OTHER = 8
+
+    enumerations.refuse("lib:E.X", Free, "NEW", bit)
+
+
 def test_what_the_enumeration_itself_refuses() -> None:
     with pytest.raises(TargetError, match=r"Planet makes no member NEW of 5: TypeError: .*radius"):
         enumerations.made(classes()["Planet"], "NEW", 5)
