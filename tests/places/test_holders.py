@@ -148,6 +148,21 @@ def test_what_a_holder_is_called(modules: Any, name: str, case: str) -> None:
     assert swap.notes == [] == swap.apart
 
 
+class Slotted:
+    __slots__ = ("empty", "value")
+
+
+@pytest.mark.parametrize("stranger", [None, 5, Slotted()], ids=["None", "a number", "an object"])
+def test_what_is_no_module_among_the_modules(modules: Any, monkeypatch: pytest.MonkeyPatch, stranger: Any) -> None:
+    modules.write({"held.py": "from lib import run\n"})
+    held: Any = importlib.import_module("held")
+    lib: Any = sys.modules["lib"]
+    monkeypatch.setitem(sys.modules, "no_module_at_all", stranger)
+    swap = Swap(lib.run, lambda x=0: "ours", "run", lib)
+    rebind_everywhere([swap])
+    assert swap.copies == ["held.run"] and held.run() == "ours"
+
+
 def test_what_many_objects_are_held_by() -> None:
     """Up to a hundred, Python's own search is the faster one; beyond, both find the same."""
 
@@ -159,10 +174,6 @@ def test_what_many_objects_are_held_by() -> None:
         found = holders.referrers(objects)
         assert any(item is listed for item in found), many
         assert not any(item is objects for item in found) or many <= 100
-
-
-class Slotted:
-    __slots__ = ("empty", "value")
 
 
 class Both(Slotted):
