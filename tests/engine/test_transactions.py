@@ -342,6 +342,41 @@ def test_the_ledger_finishes_what_was_interrupted(
     assert engine._state.begun is None and engine._state.leaving is None
 
 
+NEXT: dict[str, tuple[Callable[[], None], tuple[str, str]]] = {
+    "enable another": (lambda: ascend_overlay.enable(only=["two"]), ("stock", "<stock>")),
+    "disable another": (lambda: ascend_overlay.disable(only=["two"]), ("stock", "stock")),
+    "disable all": (ascend_overlay.disable, ("stock", "stock")),
+}
+
+
+@pytest.mark.parametrize("then", NEXT)
+@pytest.mark.parametrize("call", ["enable", "disable"])
+def test_the_next_call_finishes_what_was_interrupted(
+    offer: Any, engine: Any, monkeypatch: pytest.MonkeyPatch, call: str, then: str
+) -> None:
+    for name in ("first", "third"):
+        importlib.import_module(name)
+    offer(overlay_of("one", "first:run"), overlay_of("two", "third:run"))
+    if call == "disable":
+        ascend_overlay.enable(only=["one"])
+    write, interruptions = engine.journal.write, [KeyboardInterrupt] * (2 if call == "enable" else 1)
+
+    def interrupted() -> None:
+        if interruptions:
+            raise interruptions.pop()
+        write()
+
+    monkeypatch.setattr(engine.journal, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(ascend_overlay, call)(only=["one"])
+    assert engine._state.begun or engine._state.leaving
+    follow, expected = NEXT[then]
+    follow()
+    assert (run("first"), run("third")) == expected
+    assert engine._state.begun is None and engine._state.leaving is None
+    assert states("one") == ["reverted"]
+
+
 STUBBORN = """
     FROZEN = False
     class Table(dict):
