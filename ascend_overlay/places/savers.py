@@ -57,9 +57,8 @@ def _original_of_mock(new: Any) -> dict[str, Any]:
 
 
 def _absent(old: Any) -> Any:
-    """Return what pytest has for what was not there."""
+    """Return what pytest has for what was not there: `NOTSET`, in earlier releases `notset`."""
     module = sys.modules.get("_pytest.monkeypatch")
-    # pytest has renamed it.
     return getattr(module, "NOTSET", getattr(module, "notset", old))
 
 
