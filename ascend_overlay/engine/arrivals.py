@@ -69,7 +69,7 @@ class Arrivals:
     def _arrived(self, name: str, module: ModuleType, again: list[Item]) -> None:
         with self._state.lock.held():
             concerned = [item for item in self._state.items() if name in item.modules]
-            due = [item for item in concerned if item.entry.state == "pending" and _is_due(item, now=name)]
+            due = [item for item in concerned if _is_due(item, now=name)]
         if not due and not again:
             return
         try:

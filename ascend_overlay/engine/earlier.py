@@ -18,6 +18,8 @@ from ascend_overlay.source.statements import dotted
 
 _DEPTH = 8
 _HARMLESS = ("functools", "contextlib")
+_WRAPT = ("wrapt", "_wrappers")
+"""wrapt, and what its part in C says of itself."""
 _USUAL = {"builtins", "dataclasses", "enum", *_HARMLESS}
 """Packages whose decorators leave the methods that a class body defines as they are."""
 
@@ -73,7 +75,7 @@ def _package_of(value: Any) -> str:
             return str(value.__globals__.get("__name__", "")).partition(".")[0]
         if issubclass(kind, type):
             return str(value.__module__).partition(".")[0]
-        if any(step.__module__.partition(".")[0] == "wrapt" for step in kind.__mro__):
+        if any(step.__module__.partition(".")[0] in _WRAPT for step in kind.__mro__):
             value = getattr(value, "_self_wrapper", None)
         elif issubclass(kind, functools.partial):
             value = value.func

@@ -134,12 +134,13 @@ class Engine:
         Raises:
             OverlayError: not so.
         """
+        folder = self.journal.folder
         self._complaints.use(settings)
         try:
             self._prepare_ledger(settings)
-            self.journal.folder = None
             self._select(settings)
         finally:
+            self.journal.folder = folder
             self._complaints.use(None)
 
     def _enable(self, begun: Enabling, settings: Settings, propagate: bool, given: Sequence[Overlay]) -> list[str]:

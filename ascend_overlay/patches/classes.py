@@ -69,7 +69,7 @@ class Subclass(Patch):
             homes=homes_of(implementation, module.__name__),
         )
         if isinstance(storage, Attribute):
-            stand_in = applied.stand_in = StandIn(original, implementation)
+            stand_in = applied.stand_in = StandIn(original, implementation, storage)
             applied.undo.append(lambda: stand_in.hand_over(context.slots))
         own: list[type] = type.__subclasses__(implementation)
         applied.change(slot, change, shared=place.shared)

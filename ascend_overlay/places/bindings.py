@@ -38,6 +38,7 @@ class Swap:
         owner: the target's owner; its own attribute `name` is not a copy.
         by_name: only holders that call it `name` are copies: an attribute was set, the object itself was not replaced.
         borrowed: `old` exists in its own right, elsewhere, under its own name.
+        lent: `old` is borrowed, and yet whoever has it outside of its package got it from the target.
         restoring: `new` is what was there first; `old` goes.
         shared: somebody beside the target may hold `old`.
         kept: modules, or names in them, that keep `old`, because the implementation uses it there.
@@ -55,6 +56,7 @@ class Swap:
     owner: Any = None
     by_name: bool = False
     borrowed: bool = False
+    lent: bool = False
     restoring: bool = False
     shared: bool = True
     kept: frozenset[str] = frozenset()
@@ -72,12 +74,7 @@ class Swap:
         What a patch put in the world goes out of it wherever it got to, unless others may have it in its own right; and
         what an implementation holds is its own.
         """
-        return (self.restoring and not self.borrowed) or self.only is not None or self.is_lent_class
-
-    @property
-    def is_lent_class(self) -> bool:
-        """Whether a class goes out of the world that a package of its own has: whoever else has it got it on loan."""
-        return self.restoring and self.borrowed and isinstance(self.old, type)
+        return (self.restoring and not self.borrowed) or self.only is not None or self.lent
 
 
 def rebindable(value: Any) -> bool:
@@ -91,7 +88,9 @@ def is_shared(namespace: Any, name: str) -> bool:
         return True
     inside = getattr(namespace[name], "__func__", None)
     # A variable and the descriptor hold it.
-    return bool(_weak_holders(namespace[name])) or (inside is not None and sys.getrefcount(inside) > _UNSHARED + 1)
+    return bool(weakref.getweakrefcount(namespace[name])) or (
+        inside is not None and sys.getrefcount(inside) > _UNSHARED + 1
+    )
 
 
 def rebind_everywhere(swaps: Sequence[Swap], records: Sequence[Any] = ()) -> None:
@@ -286,7 +285,7 @@ class _Sweep:
             # What is registered with a dispatcher is the function inside a descriptor, which has a swap of its own.
             if id(swap.old) in unseen and not isinstance(swap.old, (staticmethod, classmethod)):
                 _left(swap, "somebody outside of Python's reach, such as PyTorch's dispatcher of operators")
-            if weak := _weak_holders(swap.old):
+            if weak := weakref.getweakrefcount(swap.old):
                 _left(swap, f"{weak} weak reference{'s' if weak > 1 else ''}")
 
     def _rebuild(self, found: Any) -> None:
@@ -371,7 +370,7 @@ class _Sweep:
             # `forward_hip = forward_cuda` in a class body means another name, not a copy of this one.
             swap.apart.append(f"{where} (an alias under another name, left as it is)")
             return
-        own = swap.is_lent_class and within(where, frozenset({swap.old.__module__.partition(".")[0]}))
+        own = swap.lent and within(where, frozenset({swap.old.__module__.partition(".")[0]}))
         if thoroughly and (own or not swap.is_thorough):
             if not silently and not swap.by_name:
                 _left(swap, where)
@@ -456,13 +455,6 @@ def _is_home(swap: Swap, key: str | None, where: str) -> bool:
     if key is None:
         return where.startswith(f"{module}.")
     return key == own_name and own_name != swap.name
-
-
-def _weak_holders(value: Any) -> int:
-    try:
-        return weakref.getweakrefcount(value)
-    except TypeError:
-        return 0
 
 
 def _is_schema(found: dict[Any, Any]) -> bool:

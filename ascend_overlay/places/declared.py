@@ -135,8 +135,6 @@ def kind_of(owner: type) -> str:
         return "msgspec.Struct"
     if "__pydantic_validator__" in vars(owner):
         return "pydantic dataclass" if dataclasses.is_dataclass(owner) else "pydantic model"
-    if is_model(owner):
-        return "pydantic model"
     if is_typed_dict(owner):
         return "TypedDict"
     return "named tuple" if is_named_tuple(owner) else "dataclass"

@@ -116,7 +116,7 @@ def in_force(member: Any) -> bool:
 
 def _combines(found: Any, member: Any) -> bool:
     """Tell whether `found` is a combination of flags, made on demand, that has `member` in it."""
-    if not isinstance(found, enum.Flag) or found is member:
+    if not isinstance(found, enum.Flag):
         return False
     listed = any(found is other for other in type(found)._member_map_.values())
     return not listed and bool(found._value_ & member._value_)
@@ -135,6 +135,9 @@ def _masks(owner: Any) -> None:
     for name, mask in computed.items():
         if name in vars(owner) and vars(owner)[name] != mask:
             type.__setattr__(owner, name, mask)
-    for found in list(owner._value2member_map_.values()):
+    for value, found in list(owner._value2member_map_.items()):
         if getattr(found, "_inverted_", None) is not None:
             found._inverted_ = None
+        if value != found._value_:
+            # An IntFlag that was inverted is known by its negative value, too, which means other flags now.
+            del owner._value2member_map_[value]

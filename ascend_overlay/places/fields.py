@@ -265,15 +265,17 @@ def _wanted(cls: type, active: Iterable[FieldChange]) -> dict[str, Any]:
     stock = _stock_fields(cls, place)
     fields, annotations, wanted = dict(stock), dict(_annotations(cls)), {}
     for change in active:
-        if not issubclass(cls, change.owner):
+        own = cls is change.owner
+        if not issubclass(cls, change.owner) or not (own or _inherits(cls, change, fields)):
             continue
-        if cls is change.owner or _inherits(cls, change, fields):
-            fields[change.name] = change.made(fields.get(change.name, MISSING))
-        if cls is change.owner:
+        fields[change.name] = change.made(fields.get(change.name, MISSING))
+        if own:
             annotations[change.name] = _type_of(fields[change.name])
-            if place == "__dataclass_fields__" and change.has_default and not _has_slot(cls, change.name):
-                # The attribute of a field with a factory is absent.
-                wanted[change.name] = change.default
+        # What a change of this class has put there gives way to a later one of a base.
+        there = (own or change.name in wanted) and not _has_slot(cls, change.name)
+        if there and change.has_default and place == "__dataclass_fields__":
+            # The attribute of a field with a factory is absent.
+            wanted[change.name] = change.default
     if not _same(fields, stock):
         wanted[place] = vars(cls)[place] if _same(fields, vars(cls)[place]) else fields
     if annotations != _annotations(cls):

@@ -43,9 +43,7 @@ def outside() -> list[FrameType]:
     """
     threads = dict(tops())
     frames: list[FrameType] = []
-    caller = sys._getframe(1)
-    threads[threading.get_ident()] = caller.f_back  # type: ignore[assignment]
-    del caller
+    threads[threading.get_ident()] = sys._getframe(1).f_back  # type: ignore[assignment]
     for top in threads.values():
         frame: FrameType | None = top
         while frame is not None:

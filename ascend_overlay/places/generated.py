@@ -11,6 +11,8 @@ from typing import Any
 
 from ascend_overlay.places.declared import GENERATED, is_generated
 
+_DEPTH = 5
+"""Frames between pydantic's call of @dataclass and what is called here."""
 _PARAMETERS = ("init", "repr", "eq", "order", "unsafe_hash", "frozen")
 
 
@@ -108,7 +110,7 @@ def _processed(*args: Any, **kwargs: Any) -> Any:
 def _for_pydantic() -> bool:
     """Tell whether pydantic is calling @dataclass: it goes on to compile the class."""
     frame = sys._getframe(1)
-    for _ in range(5):
+    for _ in range(_DEPTH):
         if frame is None:
             return False
         if frame.f_globals.get("__name__", "").startswith("pydantic"):

@@ -16,6 +16,7 @@ from ascend_overlay.places.bindings import Swap, rebind_everywhere
 from ascend_overlay.places.foreign import leads_to
 from ascend_overlay.places.functions import function_of
 from ascend_overlay.places.slots import Slots
+from ascend_overlay.places.storages import Attribute
 from ascend_overlay.places.target import MISSING
 from ascend_overlay.places.type_slots import storage
 
@@ -46,10 +47,11 @@ class StandIn:
     Args:
         original: the class.
         implementation: the subclass that stands in for it.
+        place: where the one is in place of the other.
     """
 
-    def __init__(self, original: type, implementation: type) -> None:
-        self.original, self.implementation = original, implementation
+    def __init__(self, original: type, implementation: type, place: Attribute) -> None:
+        self.original, self.implementation, self.place = original, implementation, place
         self._was = dict(vars(implementation))
 
     def changed(self, slots: Slots) -> Iterator[Member]:
@@ -66,7 +68,8 @@ class StandIn:
 
     def hand_over(self, slots: Slots) -> None:
         """Give the original what was set on the stand-in by hand, and the stand-in what it had."""
-        for member in list(self.changed(slots)):
+        members = list(self.changed(slots))
+        for member in members:
             beneath = inspect.getattr_static(self.original, member.name, MISSING)
             own = vars(self.original).get(member.name, MISSING)
             savers.move(self.implementation, self.original, member.name, own, member.before)
@@ -74,6 +77,11 @@ class StandIn:
                 rebind_everywhere(list(self._swaps(member, beneath)))
             _put(self.original, member.name, member.value)
             _put(self.implementation, member.name, next(iter(member.before), MISSING))
+        if members:
+            # Who changes a class keeps it, in a closure or an object, to change it back.
+            name, owner = self.place.name, self.place.owner
+            lent = Swap(self.implementation, self.original, name, owner, borrowed=True, lent=True, restoring=True)
+            rebind_everywhere([lent])
 
     def _before(self, name: str, slots: Slots) -> tuple[Any, ...]:
         place = storage(self.implementation, name)

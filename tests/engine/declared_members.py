@@ -36,6 +36,10 @@ LIB = """
     class Bare(Plain):
         pass
 
+    @dataclass
+    class Unannotated(Plain):
+        pass
+
     @dataclass(slots=True)
     class Slotted:
         count: int = 1

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 import ascend_overlay
-from ascend_overlay import Overlay
+from ascend_overlay import Overlay, ref
 from ascend_overlay.places import holders
 
 LIB = """
+    import enum, functools
     class Base:
         def inherited(self): return "stock"
     class Thing(Base):
@@ -28,7 +29,20 @@ LIB = """
     class Derived(Thing): pass
     class Further(Derived): pass
     def run(x=1): return "stock"
-    def default(function, x=(1, 2), *, y={"a": 1}): return "stock"
+    def default(function, x=(1, 2), *, y={"a": 1}):
+        return function
+    def circular(): return "stock"
+    circular.step = functools.partial(print)
+    circular.step.__setstate__((functools.partial(circular.step), (), {}, {}))
+    class Number(enum.Enum):
+        ONE = 1
+    def hook(x=1): return "stock"
+    HOOK = hook
+"""
+OURS = """
+    from lib import Thing
+    class Ours(Thing): pass
+    def make(*args): return Thing
 """
 
 
@@ -48,6 +62,12 @@ PATCHES: dict[str, Callable[[Overlay], Any]] = {
     "an inherited method": lambda o: o.wrap("lib:Thing.inherited")(around),
     "two members": lambda o: [o.wrap(f"lib:Thing.{name}")(around) for name in ("method", "other")],
     "a class": lambda o: o.subclass("lib:Thing", "ours:Ours"),
+    "an edited function": lambda o: o.edit("lib:default", find="return function", put="return (function, x)"),
+    "a function with a circle": lambda o: o.wrap("lib:circular")(around),
+    "an enumeration": lambda o: o.member("lib:Number.TWO", 2),
+    "a factory": lambda o: o.factory("lib:Thing", "ours:make"),
+    "an attribute": lambda o: o.attribute("lib:HOOK", ref("ours:make")),
+    "a new member": lambda o: o.add("lib:Thing.new", lambda self: 1),
 }
 KNOWN = {
     "nobody": "",
@@ -74,7 +94,7 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_nothing_is_searched_where_all_holders_are_known(
     site: Any, offer: Any, searches: list[Any], case: str, held: str
 ) -> None:
-    site.write({"lib.py": LIB, "user.py": KNOWN[held], "ours.py": "from lib import Thing\nclass Ours(Thing): pass\n"})
+    site.write({"lib.py": LIB, "user.py": KNOWN[held], "ours.py": OURS})
     for name in ("lib", "user"):
         importlib.import_module(name)
     one, two = Overlay("one", reason="a test"), Overlay("two", reason="a test")
@@ -95,6 +115,32 @@ def test_nothing_is_searched_where_all_holders_are_known(
         # The patch of a member moves from one class to another.
         del counts[2]
     assert set(counts) == {0}
+
+
+HIDDEN = {
+    "a key": "X = {run: 1}\n",
+    "a closure": "def make(f): return lambda: f()\nX = make(run)\n",
+    "an object": "class K:\n    def __init__(self): self.f = run\nX = K()\n",
+    "a partial": "import functools\nX = functools.partial(run)\n",
+    "a list": "X = [run]\n",
+    "a default": "def f(f=run): ...\n",
+    "a class": "class K:\n    f = staticmethod(run)\n",
+}
+
+
+@pytest.mark.parametrize("case", HIDDEN)
+def test_who_is_not_known_is_found_however_it_holds_it(site: Any, offer: Any, case: str, searches: list[Any]) -> None:
+    site.write({"lib.py": LIB, "user.py": f"from lib import run\n{HIDDEN[case]}"})
+    user = importlib.import_module("user")
+    one = Overlay("one", reason="a test")
+    PATCHES["a function"](one)
+    offer(one)
+    ascend_overlay.enable()
+    (entry,) = ascend_overlay.ledger()
+    # Beside the module, one more.
+    assert searches and user.run is sys.modules["lib"].run and len({*entry.copies, *entry.notes}) == 2
+    ascend_overlay.disable()
+    assert user.run is sys.modules["lib"].run and user.run() == "stock"
 
 
 def test_it_is_searched_where_somebody_is_not_known(site: Any, offer: Any, searches: list[Any]) -> None:

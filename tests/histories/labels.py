@@ -68,7 +68,7 @@ class Labels:
             self._containers[path] = id(value)
 
     def _has_unknown(self, value: Any) -> bool:
-        if isinstance(value, (types.FunctionType, type)) and id(value) not in self._names:
+        if self.of(value).startswith("unknown") or (isinstance(value, type) and id(value) not in self._names):
             return True
         return isinstance(value, _FROZEN) and any(self._has_unknown(held) for _, held in _held(value, ""))
 

@@ -221,10 +221,12 @@ def test_two_overlays_of_one_name(site: Any) -> None:
     site.write({"twin_plugin.py": GOOD.format(name="good")})
     site.distribution("a-dist", "1", {"one": "good_plugin"})
     site.distribution("b-dist", "2", {"two": "twin_plugin"})
-    with pytest.raises(PluginError) as raised:
-        ascend_overlay.enable()
-    for part in ("plugin 'one' of a-dist 1", "plugin 'two' of b-dist 2", "an overlay named 'good'", "rename one"):
-        assert part in str(raised.value)
+    # The next enable() says it again.
+    for _ in range(2):
+        with pytest.raises(PluginError) as raised:
+            ascend_overlay.enable()
+        for part in ("plugin 'one' of a-dist 1", "plugin 'two' of b-dist 2", "an overlay named 'good'", "rename one"):
+            assert part in str(raised.value)
 
 
 def test_plugin_by_module_name(site: Any) -> None:

@@ -2,13 +2,12 @@
 
 The sources are marked: each block of statements tells that it is entered. That costs little and changes nothing for
 what looks at frames and references, as a trace function would. The rest is a pytest plugin, which notes what each test
-enters, and leaves that in a file.
+enters, in this process or in others that it starts, and leaves that in a file.
 """
 
 from __future__ import annotations
 
 import ast
-import builtins
 import hashlib
 import json
 import os
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from . import entered
 
 PLACE = "MUTATION_LINES"
 """The variable that names the file to be written."""
@@ -92,7 +93,7 @@ def marked(file: str, source: str) -> str:
         rest = lines[at][len(indent.encode()) :]
         lines[at] = f"{indent}{_HIT}({block!r}){'; ' if simple else chr(10) + indent}{rest}"
     future = next(i for i, line in enumerate(lines) if line.startswith("from __future__"))
-    lines[future] += f"import builtins as _b_; {_HIT} = getattr(_b_, {_HIT!r}, id)\n"
+    lines[future] += f"try: from tests.mutation.entered import note as {_HIT}\nexcept ImportError: {_HIT} = id\n"
     return "".join(lines)
 
 
@@ -153,28 +154,31 @@ class _Recorder:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
-        _entered.clear()
+        entered.of_others()
+        entered.blocks.clear()
         started = time.perf_counter()
         try:
             return (yield)
         finally:
-            self.tests[item.nodeid] = {"seconds": time.perf_counter() - started, "blocks": sorted(_entered)}
+            seconds, blocks = time.perf_counter() - started, entered.blocks | entered.of_others()
+            self.tests[item.nodeid] = {"seconds": seconds, "blocks": sorted(blocks)}
 
     def pytest_sessionfinish(self) -> None:
         self.place.write_text(json.dumps(self.tests), encoding="utf-8")
+        _others(self.place).unlink(missing_ok=True)
 
 
 def _shuffled(item: pytest.Item) -> str:
     return hashlib.sha256(item.nodeid.encode()).hexdigest()
 
 
-_entered: set[str] = set()
-if PLACE in os.environ:
-    # Before any marked module is imported.
-    setattr(builtins, _HIT, _entered.add)
+def _others(place: Path) -> Path:
+    """Return where other processes note what they enter."""
+    return place.with_suffix(".others")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Begin to record, where a run of the mutation tester asks for it."""
     if PLACE in os.environ:
+        entered.begin(str(_others(Path(os.environ[PLACE]))))
         config.pluginmanager.register(_Recorder(), "recorder of lines")

@@ -18,17 +18,16 @@ from .mutants import Mutant
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("ascend_overlay/places", "ascend_overlay/patches", "ascend_overlay/engine")
-GROUPS = ("tests/places", "tests/engine", "tests/patches")
-"""The tests that look at places/, patches/ and engine/ in their own process."""
+GROUPS = ("tests/places", "tests/engine", "tests/patches", "tests/hooks")
+"""The tests that look at places/, patches/ and engine/."""
 
 LAST = (
-    "tests/hooks",
     "tests/engine/test_process_roles.py",
     "tests/engine/test_random_sequences.py",
     "tests/engine/test_interruptions.py",
     "tests/histories",
 )
-"""Tests that look in processes of their own; they are tried where the others have found nothing."""
+"""Tests that try much by chance or for long; they are tried where the others have found nothing."""
 
 _MANY = 60
 """Cases of one table of tests that are recorded; tables of more of them try one thing in all combinations."""

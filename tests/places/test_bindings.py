@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import sys
 from typing import Any
@@ -88,7 +89,7 @@ LEFT = {
     "function in the closure holders.closure.<locals>.inner",
     "a bound method of a live builtins.int",
     "a live holders.Pair",
-    "a context variable",
+    "the context variable VARIABLE",
     "a live itertools.repeat",
     "holders.STUBBORN[0] (ValueError: no)",
 }
@@ -174,6 +175,84 @@ def test_what_was_lent_stays_where_it_has_its_own_name(site: Any) -> None:
     assert third.HOOK is third.also is instead
     for name in ("lending", "third"):
         del sys.modules[name]
+
+
+def test_each_name_has_the_object_that_is_meant_for_it(site: Any) -> None:
+    site.write({"lib.py": "def run(): ...\nagain = run\n", "third.py": "from lib import run, again\nother = run\n"})
+    lib, third = importlib.import_module("lib"), importlib.import_module("third")
+    first, second = made(), made()
+    swaps = [Swap(lib.run, second, "again", lib, by_name=True), Swap(lib.run, first, "run", lib)]
+    rebind_everywhere(swaps)
+    assert (third.run, third.again, third.other) == (first, second, first)
+    assert [set(swap.copies) for swap in swaps] == [{"third.again"}, {"third.run", "third.other"}]
+    assert lib.run is lib.again is swaps[0].old
+    for name in ("lib", "third"):
+        del sys.modules[name]
+
+
+def test_an_implementation_may_be_meant_to_have_another(world: Any) -> None:
+    (lib, holders), ours, theirs = world, made(), made()
+    only = frozenset({"holders.TABLE", "holders.closure"})
+    stock = lib.run
+    swaps = [Swap(stock, theirs, "run", lib), Swap(stock, ours, "run", lib, only=only)]
+    rebind_everywhere(swaps)
+    assert holders.TABLE["run"] is holders.TABLE["nested"]["deep"] is ours
+    assert holders.LIST[1][0] is holders.run is holders.TUPLE[0] is theirs
+    assert holders.CLOSURE() is ours and holders.LIVE.function is stock
+    reached = {"holders.TABLE['run']", "holders.TABLE['nested']['deep']"}
+    assert set(swaps[1].copies) == reached | {"function in the closure holders.closure.<locals>.inner"}
+    assert set(swaps[0].copies) == REBOUND - reached and swaps[1].left == []
+
+
+def running(lib: Any, **options: Any) -> Swap:
+    """Re-bind while a function that runs has the object in a variable."""
+    kept = lib.run
+    swap = Swap(kept, made(), "run", lib, **options)
+    rebind_everywhere([swap])
+    return swap
+
+
+RUNNING: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "a copy": ({}, [f"{__name__}.running, which runs right now, keeps the original in a variable"]),
+    "by name": ({"by_name": True}, []),
+    "only": ({"only": frozenset({"elsewhere"})}, []),
+    "going back": ({"restoring": True}, []),
+}
+
+
+@pytest.mark.parametrize("case", RUNNING)
+def test_what_a_running_function_keeps_is_told(world: Any, case: str) -> None:
+    options, notes = RUNNING[case]
+    assert running(world[0], **options).notes == notes
+
+
+HIDDEN = "somebody outside of Python's reach, such as PyTorch's dispatcher of operators"
+UNSEEN: dict[str, tuple[str, dict[str, Any], bool]] = {
+    "a function": ("run", {}, True),
+    "a class": ("Thing", {}, False),
+    "a descriptor": ("static", {}, False),
+    "by name": ("run", {"by_name": True}, False),
+    "only": ("run", {"only": frozenset({"elsewhere"})}, False),
+    "going back": ("run", {"restoring": True}, True),
+}
+
+
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("case", UNSEEN)
+def test_who_holds_it_out_of_reach_is_told(site: Any, case: str, held: bool) -> None:
+    site.write({"lib.py": "def run(): ...\nclass Thing: ...\nstatic = staticmethod(lambda: 1)\n"})
+    (name, options, told), lib = UNSEEN[case], importlib.import_module("lib")
+    stock = vars(lib)[name]
+    if held:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(stock))
+    new: Any = type("Ours", (), {}) if name == "Thing" else made()
+    swap = Swap(stock, new, name, lib, **options)
+    del stock
+    rebind_everywhere([swap])
+    assert swap.left == ([HIDDEN] if held and told else [])
+    if held:
+        ctypes.pythonapi.Py_DecRef(ctypes.py_object(swap.old))
+    del sys.modules["lib"]
 
 
 def test_rebindable() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import runpy
 import sys
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
@@ -143,3 +145,88 @@ def test_who_is_called_may_look_for_the_others(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(importing, "_unfinished", [("sys", looking), ("importlib", looking), ("no such", looking)])
     importing.sweep()
     assert calls == [("sys", sys), ("importlib", importlib)] and importing._unfinished == []
+
+
+RUN = """
+    import runpy_watched_calls
+    def greet(): ...
+    {test}
+        runpy_watched_calls.append((__name__, len(runpy_watched_calls.calls)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("test", "met"),
+    [('if __name__ == "__main__":', 1), ("if '__main__' == __name__:", 1), ("if __name__:", 0)],
+)
+def test_a_module_that_runs_as_the_program_is_told_before_its_work(
+    site: Any, monkeypatch: pytest.MonkeyPatch, test: str, met: int
+) -> None:
+    here = ModuleType("runpy_watched_calls")
+    seen: list[Any] = []
+    here.calls, here.append = calls, seen.append  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "runpy_watched_calls", here)
+    site.write({"tool.py": RUN.format(test=test), "lib.py": RUN.format(test=test)})
+    monkeypatch.setattr(importing, "_run", {})
+    importing.watch("tool", callback)
+    importing.watch("tool", second)
+    names = runpy.run_module("tool", run_name="__main__", alter_sys=True)
+    assert seen == [("__main__", 2 * met)]
+    assert [name for name, _ in calls] == ["tool", "second tool"] * met
+    if met:
+        assert importing.loaded("tool") is calls[0][1] is importing._run["tool"]
+        assert calls[0][1].__name__ == "__main__" and names["greet"] is not None
+    else:
+        assert importing.loaded("tool") is None
+    for each in (callback, second):
+        importing.unwatch("tool", each)
+    calls.clear()
+    runpy.run_module("lib", run_name="__main__", alter_sys=True)
+    assert calls == []
+
+
+def test_who_asks_for_the_code_gets_it_as_it_is(site: Any) -> None:
+    site.write({"tool.py": 'if __name__ == "__main__":\n    1 / 0\n'})
+    importing.watch("tool", callback)
+    spec = importlib.util.find_spec("tool")
+    assert spec is not None and isinstance(spec.loader, importing._Loader)
+    loader: Any = spec.loader
+    assert loader.get_code("tool") == loader._loader.get_code("tool") and loader.get_filename("tool") == spec.origin
+    importing.unwatch("tool", callback)
+
+
+def test_what_was_loaded() -> None:
+    assert importing.loaded("sys") is sys and importing.loaded("no_such_module_anywhere") is None
+
+
+class Finder:
+    """Finds nothing, and notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        self.asked.append(name)
+        # As some do: it asks all others in its turn.
+        return importlib.util.find_spec(name) if name == "lib" and len(self.asked) == 1 else None
+
+
+@pytest.mark.parametrize("kind", ["one that asks all others", "one that is none of today's"])
+def test_other_finders(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    finder = Finder()
+    asks = kind == "one that asks all others"
+    with monkeypatch.context() as changed:
+        changed.setattr(sys, "meta_path", [finder if asks else object(), *sys.meta_path])
+        importing.watch("lib", callback)
+        lib = importlib.import_module("lib")
+        importing.unwatch("lib", callback)
+    assert calls == [("lib", lib)] and finder.asked == ["lib", "lib"] * asks
+    assert importing._names_looked_for() == set()
+
+
+def test_a_finder_that_finds_nothing_is_not_the_end() -> None:
+    importing.watch("no_such_module_anywhere", callback)
+    with pytest.raises(ModuleNotFoundError, match="no_such_module_anywhere"):
+        importlib.import_module("no_such_module_anywhere")
+    importing.unwatch("no_such_module_anywhere", callback)
+    assert calls == [] and importing._names_looked_for() == set()

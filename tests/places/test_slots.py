@@ -370,3 +370,168 @@ def test_a_change_that_was_interrupted_is_taken_back(monkeypatch: pytest.MonkeyP
             slot.remove(known["a"])
         slot.remove(known["a"])
     assert module.run is stock
+
+
+@dataclass(eq=False, kw_only=True)
+class Calling(Change):
+    """Puts something in its place by itself, and is interrupted in the middle of that."""
+
+    slot: Slot
+    decides: bool = True
+
+    def value(self, inner: Any) -> Any:
+        self.slot.storage.put(theirs)
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_what_a_change_put_there_by_itself_goes_with_it(slot: Slot, busy: bool) -> None:
+    change = Calling(rank=1, whose="c", slot=slot, busy=busy)
+    with pytest.raises(KeyboardInterrupt):
+        slot.add(change)
+    slot.remove(change)
+    # What is there may have been put there by anybody, where the change says nothing of itself.
+    assert slot.storage.get() is (stock if busy else theirs) and slot.changes == []
+
+
+@dataclass(eq=False, kw_only=True)
+class Stepping(Change):
+    """Steps aside where it is asked to, and comes to another value then."""
+
+    willing: bool = True
+    number: int = 0
+
+    def __post_init__(self) -> None:
+        self.asked: list[tuple[Any, Any]] = []
+
+    def value(self, inner: Any) -> Any:
+        return made[self, self.number, inner]
+
+    def step_aside(self, value: Any, inner: Any) -> bool:
+        self.asked.append((value, inner))
+        return self.willing
+
+    def make_anew(self) -> None:
+        self.number += 1
+
+
+class Made(dict[Any, Any]):
+    """What a change comes to, always the same for the same."""
+
+    def __missing__(self, key: Any) -> Any:
+        value = self[key] = Value(f"s{key[1]}", key[2])
+        return value
+
+
+made = Made()
+
+
+def stray_of(slot: Slot, value: Any) -> Any:
+    return next(stray for stray in slot.strays if stray.value is value)
+
+
+def test_a_value_that_somebody_keeps_steps_aside(slot: Slot) -> None:
+    change, around = Stepping(rank=1, whose="s"), changes()["b"]
+    slot.add(change)
+    ours = slot.installed
+    assert not slot.put_aside(stray_of(slot, ours)), "it is in place"
+    assert not slot.put_aside(stray_of(slot, stock)), "no change has made it"
+    slot.remove(change)
+    stray = stray_of(slot, ours)
+    assert slot.put_aside(stray) and change.asked == [(ours, stock)] and change.number == 0
+    assert slot.put_aside(stray) and change.asked == [(ours, stock)], "it has done so"
+    slot.add(around)
+    assert change.asked[1:] == [(ours, slot.installed)], "it follows what is in place"
+
+
+def test_a_value_that_is_a_part_of_what_is_in_place_steps_aside_for_another(slot: Slot) -> None:
+    change, around = Stepping(rank=1, whose="s"), changes()["b"]
+    slot.add(change)
+    inner = slot.installed
+    slot.add(around)
+    assert slot.put_aside(stray_of(slot, inner))
+    assert change.number == 1 and slot.installed() == "b(s1(stock))" and slot.is_met()
+    assert change.asked[-1] == (inner, slot.installed)
+
+
+def test_a_change_that_does_not_step_aside(slot: Slot) -> None:
+    change = Stepping(rank=1, whose="s", willing=False)
+    slot.add(change)
+    ours = slot.installed
+    slot.remove(change)
+    assert not slot.put_aside(stray_of(slot, ours)) and not slot.put_aside(stray_of(slot, ours))
+    assert change.asked == [(ours, stock)] * 2
+    assert not Change(rank=1, whose="c").step_aside(ours, stock)
+
+
+def swaps(slot: Slot) -> set[tuple[Any, Any, Any]]:
+    return {(swap.old, swap.new, swap.only) for swap in slot.swaps()}
+
+
+def test_what_holders_are_to_have_instead() -> None:
+    module: Any = types.ModuleType("lib")
+    module.run = stock
+    slot, known = Slot(Attribute(module, "run")), changes() | {"a": Stepping(rank=1, whose="s")}
+    homes = known["b"].homes = frozenset({"ours"})
+    slot.add(known["a"])
+    inner = slot.installed
+    assert swaps(slot) == {(stock, inner, None)}
+    slot.swept()
+    assert swaps(slot) == set()
+    slot.add(known["b"])
+    outer = slot.installed
+    # The implementation of the outer one goes on with what that is around.
+    assert swaps(slot) == {(inner, outer, None), (stock, outer, None), (outer, inner, homes), (stock, inner, homes)}
+    assert {swap.kept for swap in slot.swaps() if swap.only is None} == {homes}
+    assert not any(swap.restoring or swap.borrowed or swap.by_name for swap in slot.swaps())
+    slot.remove(known["b"])
+    slot.remove(known["a"])
+    back = slot.swaps()
+    assert {(swap.old, swap.new, swap.only) for swap in back} == {(inner, stock, None), (outer, stock, None)}
+    assert all(swap.restoring and swap.owner is module and swap.name == "run" for swap in back)
+    entry = Slot(Item({"run": stock}, "run"))
+    entry.add(changes()["a"])
+    assert entry.swaps() == []
+
+
+def test_what_is_lent_is_said_to_be() -> None:
+    module: Any = types.ModuleType("lib")
+    module.run = stock
+    slot = Slot(Attribute(module, "run"))
+    change = Decides(rank=1, whose="d", mark="d", by_name=True, borrowed=True, homes=frozenset({"ours"}))
+    slot.add(change, shared=False)
+    lent = slot.installed
+    (swap,) = [swap for swap in slot.swaps() if swap.only is None]
+    assert (swap.old, swap.new, swap.by_name, swap.borrowed, swap.shared) == (stock, lent, True, False, False)
+    slot.remove(change)
+    (swap,) = slot.swaps()
+    assert (swap.old, swap.new, swap.borrowed, swap.restoring) == (lent, stock, True, True)
+
+
+def test_what_is_in_a_static_method_is_held_too() -> None:
+    class Thing:
+        run = staticmethod(stock)
+
+    @dataclass(eq=False, kw_only=True)
+    class Static(Decides):
+        def value(self, inner: Any) -> Any:
+            return both[0]
+
+    both = [staticmethod(theirs), classmethod(theirs)]
+    slot, change = Slot(Attribute(Thing, "run")), Static(rank=1, whose="s")
+    before = vars(Thing)["run"]
+    slot.add(change)
+    assert swaps(slot) == {(before, both[0], None), (stock, theirs, None)}
+    slot.remove(change)
+    slot.swept()
+    both.reverse()
+    slot.add(change)
+    assert swaps(slot) == {(before, both[0], None)}, "of another kind"
+
+
+def test_constants_are_nobody_elses() -> None:
+    module: Any = types.ModuleType("lib")
+    module.size = 1
+    slot = Slot(Attribute(module, "size"))
+    slot.add(changes()["d"])
+    assert slot.swaps() == []

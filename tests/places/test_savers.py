@@ -1,0 +1,125 @@
+"""What others have saved of a place, to put it back later: what is not to come back is put right there."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from ascend_overlay.places import savers
+from ascend_overlay.places.target import MISSING
+
+
+def stock() -> None: ...
+
+
+def ours() -> None: ...
+
+
+def theirs() -> None: ...
+
+
+OWNERS: dict[str, Callable[[], Any]] = {
+    "a module": lambda: types.ModuleType("lib"),
+    "a class": lambda: type("Thing", (), {}),
+    "an object": lambda: type("Thing", (), {})(),
+}
+
+
+def there(owner: Any) -> Any:
+    """Return what is in the place."""
+    return (owner if isinstance(owner, dict) else vars(owner)).get("run", MISSING)
+
+
+def by_mock(owner: Any) -> Callable[[], Any]:
+    if isinstance(owner, dict):
+        patcher: Any = mock.patch.dict(owner, {"run": theirs, "other": theirs})
+    else:
+        patcher = mock.patch.object(owner, "run", theirs)
+    patcher.start()
+    return patcher.stop  # type: ignore[no-any-return]
+
+
+def by_pytest(owner: Any) -> Callable[[], Any]:
+    monkeypatch = pytest.MonkeyPatch()
+    if isinstance(owner, dict):
+        monkeypatch.setitem(owner, "other", theirs)
+        monkeypatch.setitem(owner, "run", theirs)
+        monkeypatch.setitem(owner, "third", theirs)
+    else:
+        monkeypatch.setattr(owner, "other", theirs, raising=False)
+        monkeypatch.setattr(owner, "run", theirs)
+        monkeypatch.setattr(owner, "third", theirs, raising=False)
+    return monkeypatch.undo
+
+
+WAYS = [by_mock, by_pytest]
+KINDS = {**OWNERS, "a mapping": dict}
+
+
+def held(kind: str, name: str = "run") -> Any:
+    """Return an owner with `ours` in its place."""
+    owner = KINDS[kind]()
+    if isinstance(owner, dict):
+        owner[name] = ours
+    else:
+        setattr(owner, name, ours)
+    return owner
+
+
+@pytest.mark.parametrize("new", [stock, MISSING], ids=["another", "nothing"])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_saved_is_put_right(kind: str, way: Any, new: Any) -> None:
+    owner = held(kind)
+    undo = way(owner)
+    savers.correct(owner, "run", ours, new)
+    assert there(owner) is theirs
+    undo()
+    assert there(owner) is new
+    assert "other" not in (owner if isinstance(owner, dict) else vars(owner))
+
+
+# what is said to have been saved, which is not so
+OTHERS: dict[str, Callable[[Any], tuple[Any, str, Any]]] = {
+    "of another owner": lambda owner: (held("an object"), "run", ours),
+    "by another name": lambda owner: (owner, "other", ours),
+    "another value": lambda owner: (owner, "run", stock),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_else_was_saved_stays(kind: str, way: Any, case: str) -> None:
+    owner = held(kind)
+    undo = way(owner)
+    savers.correct(*OTHERS[case](owner), stock)
+    undo()
+    assert there(owner) is ours
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_that_saved_it_one_after_the_other(kind: str, way: Any) -> None:
+    owner = held(kind)
+    first = way(owner)
+    second = way(owner)
+    savers.correct(owner, "run", ours, stock)
+    second()
+    assert there(owner) is theirs
+    first()
+    assert there(owner) is stock
+
+
+def test_tuples_and_dicts_of_the_same_look_are_left_alone() -> None:
+    owner = held("an object")
+    longer, loose = [(owner, "run", ours, 1)], (owner, "run", ours)
+    looks: list[Any] = [{"temp_original": ours, "target": owner}, {"in_dict": owner, "_original": [("run", ours)]}]
+    before = [dict(look) for look in looks]
+    savers.correct(owner, "run", ours, stock)
+    assert longer == [(owner, "run", ours, 1)] and loose == (owner, "run", ours)
+    assert looks == before
