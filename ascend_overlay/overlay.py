@@ -7,33 +7,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
-from ascend_overlay import versions
+from ascend_overlay import patches, versions
 from ascend_overlay.conditions import Condition
 from ascend_overlay.errors import ConfigError
-from ascend_overlay.patches import (
-    AddAttribute,
-    AttentionBackend,
-    Call,
-    Edit,
-    Entry,
-    Factory,
-    Field,
-    Member,
-    Model,
-    ModuleAlias,
-    Patch,
-    Quantization,
-    Ref,
-    Remove,
-    Replace,
-    SetAttribute,
-    SetItem,
-    Subclass,
-    Wrap,
-    naming,
-)
-from ascend_overlay.patches.entries import NOT_GIVEN
-from ascend_overlay.patches.kernels import kernel_patches
+from ascend_overlay.patches import Patch, Ref, naming
+from ascend_overlay.patches.base import NOT_GIVEN
 from ascend_overlay.places.target import MISSING, Target
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -162,7 +140,7 @@ class Overlay:
         checked = naming.target_of("wrap", target)
 
         def add(function: Any) -> None:
-            self._add(Wrap(target=checked, wrapper=function, vllm=vllm, when=when, reason=reason))
+            self._add(patches.Wrap(target=checked, wrapper=function, vllm=vllm, when=when, reason=reason))
 
         return _declare(add, wrapper)
 
@@ -201,7 +179,7 @@ class Overlay:
         checked = naming.target_of("replace", target)
 
         def add(function: Any) -> None:
-            self._add(Replace(target=checked, replacement=function, vllm=vllm, when=when, reason=reason))
+            self._add(patches.Replace(target=checked, replacement=function, vllm=vllm, when=when, reason=reason))
 
         return _declare(add, replacement)
 
@@ -230,7 +208,7 @@ class Overlay:
         for name, text in (("find", find), ("put", put)):
             if not isinstance(text, str):
                 raise ConfigError(f"overlay {self.name!r} edits {target} with {name}={text!r}; pass source text.")
-        self._add(Edit(target=_checked(target), find=find, put=put, vllm=vllm, when=when, reason=reason))
+        self._add(patches.Edit(target=_checked(target), find=find, put=put, vllm=vllm, when=when, reason=reason))
 
     def subclass(
         self,
@@ -243,7 +221,7 @@ class Overlay:
     ) -> None:
         """Use the subclass `implementation` wherever the class `target` was used, subclasses of it included."""
         self._add(
-            Subclass(
+            patches.Subclass(
                 target=_checked(target),
                 implementation=naming.class_of(implementation, f"what stands in for {target}"),
                 vllm=vllm,
@@ -265,7 +243,7 @@ class Overlay:
         naming.word(architecture, "the name of a model architecture")
         implementation = naming.named(implementation, f"the model class of {architecture}")
         self._add(
-            Model(
+            patches.Model(
                 target=architecture,
                 architecture=architecture,
                 implementation=implementation,
@@ -297,7 +275,7 @@ class Overlay:
             inplace: the implementation reuses the memory of its activation arguments.
         """
         naming.word(operator, "the name of an operator of vllm.ir")
-        for patch in kernel_patches(
+        for patch in patches.kernel_patches(
             operator,
             _lazy(implementation),
             provider=provider,
@@ -321,7 +299,7 @@ class Overlay:
         """Register the QuantizationConfig subclass `implementation` under the name of `--quantization`."""
         naming.word(method, "the name of a quantization method")
         self._add(
-            Quantization(
+            patches.Quantization(
                 target=method,
                 method=method,
                 implementation=naming.class_of(implementation, f"the configuration of {method}"),
@@ -344,7 +322,9 @@ class Overlay:
         naming.word(name, "the name of an attention backend")
         implementation = naming.named(implementation, f"the attention backend {name}")
         self._add(
-            AttentionBackend(target=name, name=name, implementation=implementation, vllm=vllm, when=when, reason=reason)
+            patches.AttentionBackend(
+                target=name, name=name, implementation=implementation, vllm=vllm, when=when, reason=reason
+            )
         )
 
     def module_alias(
@@ -359,7 +339,7 @@ class Overlay:
         """Serve ``import alias``, a module that this vLLM does not have, with `module`."""
         for name in (alias, module):
             naming.module(name)
-        self._add(ModuleAlias(target=alias, implementation=module, vllm=vllm, when=when, reason=reason))
+        self._add(patches.ModuleAlias(target=alias, implementation=module, vllm=vllm, when=when, reason=reason))
 
     def attribute(
         self,
@@ -372,7 +352,9 @@ class Overlay:
         reason: str | None = None,
     ) -> None:
         """Set an attribute that exists, to a value of the type that it has; as_is=True: to any."""
-        self._add(SetAttribute(target=_checked(target), value=value, as_is=as_is, vllm=vllm, when=when, reason=reason))
+        self._add(
+            patches.SetAttribute(target=_checked(target), value=value, as_is=as_is, vllm=vllm, when=when, reason=reason)
+        )
 
     def add(
         self,
@@ -385,7 +367,9 @@ class Overlay:
         reason: str | None = None,
     ) -> None:
         """Add an attribute that does not exist; as_is=True: even the text "module:Name" as a text."""
-        self._add(AddAttribute(target=_checked(target), value=value, as_is=as_is, vllm=vllm, when=when, reason=reason))
+        self._add(
+            patches.AddAttribute(target=_checked(target), value=value, as_is=as_is, vllm=vllm, when=when, reason=reason)
+        )
 
     def item(
         self,
@@ -400,7 +384,9 @@ class Overlay:
     ) -> None:
         """Set the entry `key` of the mapping `target`; as_is=True: even to the text "module:Name"."""
         self._add(
-            SetItem(target=_checked(target), item=key, value=value, as_is=as_is, vllm=vllm, when=when, reason=reason)
+            patches.SetItem(
+                target=_checked(target), item=key, value=value, as_is=as_is, vllm=vllm, when=when, reason=reason
+            )
         )
 
     def entry(
@@ -428,7 +414,7 @@ class Overlay:
             position: its index; without any of the three it goes last.
             as_is: the text "module:Name" is meant as a text.
         """
-        patch = Entry(
+        patch = patches.Entry(
             target=_checked(target),
             value=value,
             before=before,
@@ -451,7 +437,7 @@ class Overlay:
         reason: str | None = None,
     ) -> None:
         """Remove the attribute `target`, or its entry `key` where it is a mapping, list, set, tuple or the like."""
-        self._add(Remove(target=_checked(target), item=key, vllm=vllm, when=when, reason=reason))
+        self._add(patches.Remove(target=_checked(target), item=key, vllm=vllm, when=when, reason=reason))
 
     @overload
     def factory(
@@ -489,7 +475,7 @@ class Overlay:
         checked = naming.target_of("factory", target)
 
         def add(function: Any) -> None:
-            self._add(Factory(target=checked, implementation=function, vllm=vllm, when=when, reason=reason))
+            self._add(patches.Factory(target=checked, implementation=function, vllm=vllm, when=when, reason=reason))
 
         return _declare(add, implementation)
 
@@ -514,7 +500,7 @@ class Overlay:
         """
         naming.see_call(target, undo, irreversible=irreversible)
         self._add(
-            Call(
+            patches.Call(
                 target=target,
                 do=_lazy(do),
                 undo=_lazy(undo),
@@ -549,7 +535,7 @@ class Overlay:
             as_is: take the default as it is, whatever type the field has.
         """
         self._add(
-            Field(
+            patches.Field(
                 target=_checked(target),
                 default=default,
                 default_factory=_lazy(default_factory),
@@ -571,7 +557,7 @@ class Overlay:
         reason: str | None = None,
     ) -> None:
         """Add a member to an enumeration: "package.module:Enumeration.NAME"."""
-        self._add(Member(target=_checked(target), value=value, vllm=vllm, when=when, reason=reason))
+        self._add(patches.Member(target=_checked(target), value=value, vllm=vllm, when=when, reason=reason))
 
     def _add(self, patch: Patch) -> None:
         whose = f"overlay {self.name!r}, patch of {patch.target}"

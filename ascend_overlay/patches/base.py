@@ -20,6 +20,8 @@ from ascend_overlay.places.target import Place, Target, find, lookup, require, s
 from ascend_overlay.source.absence import absent
 from ascend_overlay.source.modules import locate
 
+NOT_GIVEN: Any = type("NotGiven", (), {"__repr__": lambda self: "<not given>"})()
+
 
 @dataclass(frozen=True)
 class Ref:

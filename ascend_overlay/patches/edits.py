@@ -232,13 +232,6 @@ class _Edited:
 _edited: dict[int, _Edited] = {}
 
 
-def edited_by(raw: Any, name: str) -> list[str]:
-    """Return the overlays, in words, that have edited the function behind `raw`."""
-    function = innermost(raw, name)
-    changed = code_module.known(function) if function is not None else None
-    return list(changed.owners) if changed is not None else []
-
-
 def _overridden(place: Place, function: FunctionType, context: Context) -> str | None:
     stand_in = context.stand_ins.get(id(place.owner))
     if stand_in is None or innermost(lookup(stand_in, place.name)[0], place.name) is function:

@@ -12,12 +12,20 @@ from typing import Any, ClassVar
 
 from ascend_overlay.errors import ConfigError, TargetError, did_you_mean
 from ascend_overlay.patches import containers, literals, values
-from ascend_overlay.patches.base import REGISTRATIONS, Applied, Context, Patch, Ref, loaded, mapping_at, shown
+from ascend_overlay.patches.base import (
+    NOT_GIVEN,
+    REGISTRATIONS,
+    Applied,
+    Context,
+    Patch,
+    Ref,
+    loaded,
+    mapping_at,
+    shown,
+)
 from ascend_overlay.patches.reach import held_at, seen
 from ascend_overlay.places import declared
 from ascend_overlay.places.target import MISSING, Place, Target
-
-NOT_GIVEN: Any = type("NotGiven", (), {"__repr__": lambda self: "<not given>"})()
 
 
 @dataclass(frozen=True, kw_only=True)

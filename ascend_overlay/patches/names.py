@@ -12,11 +12,11 @@ from ascend_overlay.errors import ConflictError, SignatureError, TargetError
 from ascend_overlay.patches import flavours, replacements, signatures, values, wrappers
 from ascend_overlay.patches.abstract import make_concrete
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, definer, loaded, shown
-from ascend_overlay.patches.edits import edited_by
 from ascend_overlay.patches.generated import once, own_generated, reach_captured, wrap_derived
 from ascend_overlay.patches.reach import led_elsewhere
 from ascend_overlay.places import declared, modules
 from ascend_overlay.places.bindings import rebindable
+from ascend_overlay.places.definitions import edited_by
 from ascend_overlay.places.functions import Redirection, dressed_like, function_of, twin
 from ascend_overlay.places.homes import homes_of, parts_of
 from ascend_overlay.places.slots import Slot

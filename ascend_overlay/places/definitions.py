@@ -63,3 +63,10 @@ def _content(cell: Any) -> Any:
         return cell.cell_contents
     except ValueError:
         return None
+
+
+def edited_by(raw: Any, name: str) -> list[str]:
+    """Return the overlays, in words, that have edited the function behind `raw`."""
+    function = innermost(raw, name)
+    changed = code.known(function) if function is not None else None
+    return list(changed.owners) if changed is not None else []
