@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ascend_overlay.places import savers
-from ascend_overlay.places.bindings import Swap, rebind_everywhere
+from ascend_overlay.places.bindings import Swap, rebind_everywhere, unfrozen
 from ascend_overlay.places.foreign import leads_to
 from ascend_overlay.places.functions import function_of
 from ascend_overlay.places.slots import Slots
@@ -69,19 +69,25 @@ class StandIn:
     def hand_over(self, slots: Slots) -> None:
         """Give the original what was set on the stand-in by hand, and the stand-in what it had."""
         members = list(self.changed(slots))
-        for member in members:
-            beneath = inspect.getattr_static(self.original, member.name, MISSING)
-            own = vars(self.original).get(member.name, MISSING)
-            savers.move(self.implementation, self.original, member.name, own, member.before)
-            if beneath is not MISSING:
-                rebind_everywhere(list(self._swaps(member, beneath)))
-            _put(self.original, member.name, member.value)
-            _put(self.implementation, member.name, next(iter(member.before), MISSING))
-        if members:
-            # Who changes a class keeps it, in a closure or an object, to change it back.
-            name, owner = self.place.name, self.place.owner
-            lent = Swap(self.implementation, self.original, name, owner, borrowed=True, lent=True, restoring=True)
-            rebind_everywhere([lent])
+        if not members:
+            return
+        # Who changes a class keeps it, in a closure or an object, to change it back.
+        name, owner = self.place.name, self.place.owner
+        lent = Swap(self.implementation, self.original, name, owner, borrowed=True, lent=True, restoring=True)
+        rebind_everywhere([lent])
+        with unfrozen():
+            for member in members:
+                self._hand_over(member)
+
+    def _hand_over(self, member: Member) -> None:
+        beneath = inspect.getattr_static(self.original, member.name, MISSING)
+        own = vars(self.original).get(member.name, MISSING)
+        savers.move(self.implementation, self.original, member.name, own, member.before)
+        if beneath is not MISSING:
+            rebind_everywhere(list(self._swaps(member, beneath)))
+        _put(self.original, member.name, member.value)
+        # Last: as long as it is not as it was, an interrupted call is done again.
+        _put(self.implementation, member.name, next(iter(member.before), MISSING))
 
     def _before(self, name: str, slots: Slots) -> tuple[Any, ...]:
         place = storage(self.implementation, name)
