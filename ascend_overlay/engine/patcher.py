@@ -22,6 +22,7 @@ from ascend_overlay.places import frames, importing, pydantic_models
 from ascend_overlay.places.functions import function_of
 from ascend_overlay.places.slots import Slot, Slots
 from ascend_overlay.places.storages import Attribute
+from ascend_overlay.places.target import MISSING
 
 
 class Patcher:
@@ -160,7 +161,8 @@ class Patcher:
                 if item.applied is None:
                     continue
                 for slot, _ in item.applied.changed:
-                    if not slot.is_met():
+                    # Of what was removed, nothing is left in an earlier module that would tell it from the new one.
+                    if not slot.is_met() or slot.installed is MISSING:
                         self.slots.detach(slot)
                 item.earlier.append(item.applied)
                 item.applied = None

@@ -59,8 +59,8 @@ class Item:
         applied = self.applied
         if applied is None:
             return False
-        if not applied.changed and applied.container is None:
-            return applied.has_seen(module)
+        if not applied.changed and applied.container is None and applied.has_seen(module):
+            return True
         try:
             kept = self.patch.is_kept(module, applied)
         except (TargetError, AttributeError):

@@ -328,7 +328,10 @@ class Patch:
         target = Target.parse(self.target)
         if applied.container is not None:
             return mapping_at(module, target) is applied.container and self.effect(applied) is None
-        if not applied.changed or not all(slot.is_met() for slot, _ in applied.changed):
+        if not applied.changed:
+            # Its users meet it, as far as the kind looks for that.
+            return not self.once and type(self).effect is not Patch.effect and self.effect(applied) is None
+        if not all(slot.is_met() for slot, _ in applied.changed):
             return False
         slot = applied.changed[0][0]
         if isinstance(slot.storage, Item):

@@ -7,6 +7,7 @@ import functools
 import linecache
 import re
 import sys
+import types
 import typing
 from dataclasses import dataclass
 from types import ModuleType
@@ -15,7 +16,8 @@ from typing import Any, ClassVar
 from ascend_overlay.errors import ConflictError, TargetError, did_you_mean
 from ascend_overlay.patches import values, wrappers
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
-from ascend_overlay.places import declared, fields, generated, hints, keys
+from ascend_overlay.patches.reach import seen
+from ascend_overlay.places import declared, fields, generated, keys
 from ascend_overlay.places.storages import Attribute
 from ascend_overlay.places.storeys import Change
 from ascend_overlay.places.target import MISSING, Place, Target, find
@@ -113,12 +115,19 @@ class Field(Patch):
 
     def effect(self, applied: Applied) -> str | None:
         """Return why the users of the class do not meet the field, or None."""
-        for step in applied.undo:
-            change = step.args[0] if isinstance(step, functools.partial) and step.args else None
-            if isinstance(change, fields.FieldChange) and not fields.field_in_force(change, change.owner):
+        return seen(self.target, functools.partial(self._unmet, applied))
+
+    def _unmet(self, applied: Applied, module: ModuleType, target: Target) -> str | None:
+        changes = [step.args[0] for step in applied.undo if isinstance(step, functools.partial) and step.args]
+        changes = [change for change in changes if isinstance(change, (fields.FieldChange, keys.KeyChange))]
+        for change in changes:
+            met = keys.in_force(change) if isinstance(change, keys.KeyChange) else _in_force(change)
+            if not met:
                 return f"{self.target} is no longer the field that the overlay made"
-            if isinstance(change, keys.KeyChange) and not keys.in_force(change):
-                return f"{self.target} is no longer the field that the overlay made"
+        owner = find(module, target).owner
+        # What it leads to may be derived from the class that was changed.
+        if changes and not (isinstance(owner, type) and changes[0].owner in owner.__mro__):
+            return f"{self.target} leads to another {shown(owner)} than the one that the overlay changed"
         return None
 
     def describe(self) -> str:
@@ -221,12 +230,19 @@ def _takes(owner: type, target: str, default: Any) -> bool:
         annotation = typing.get_type_hints(owner)[Target.parse(target).path[-1]]
     except Exception:  # whatever evaluating somebody's annotations raises
         return True
-    parts = list(hints.parts(annotation))
+    if typing.get_origin(annotation) is typing.Annotated:
+        annotation = typing.get_args(annotation)[0]
+    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    parts = typing.get_args(annotation) if is_union else (annotation,)
     allowed = [value for part in parts if typing.get_origin(part) is typing.Literal for value in typing.get_args(part)]
-    types = [typing.get_origin(part) or part for part in parts]
+    kinds = [typing.get_origin(part) or part for part in parts]
     return default in allowed or any(
-        kind in (typing.Any, object) or (isinstance(kind, type) and isinstance(default, kind)) for kind in types
+        kind in (typing.Any, object) or (isinstance(kind, type) and isinstance(default, kind)) for kind in kinds
     )
+
+
+def _in_force(change: fields.FieldChange) -> bool:
+    return fields.field_in_force(change, change.owner)
 
 
 def taken(change: fields.FieldChange) -> list[tuple[type, str]]:

@@ -182,6 +182,20 @@ class Slot:
                     found.extend(self._swaps_of(stray, given.value, only=given.change.homes))
         return found
 
+    def stand_on(self, value: Any) -> None:
+        """Have `value` be what was there first: what was there goes on elsewhere."""
+        storey = self.storeys[0]
+        before = storey.ground
+        if storey.base is before:
+            storey.base = value
+        storey.inners = [
+            Given(given.change, value if given.value is before else given.value) for given in storey.inners
+        ]
+        self.strays = [stray for stray in self.strays if stray.value is not before]
+        storey.ground = value
+        if not storey.changes:
+            storey.installed = value
+
     def take_back(self) -> bool:
         """Put in place what was there first where something of ours has come back; tell if it had.
 

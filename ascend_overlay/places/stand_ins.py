@@ -6,16 +6,18 @@ in force when the stand-in goes.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Iterator
+import types
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ascend_overlay.places import savers
+from ascend_overlay.places import immutable, savers
 from ascend_overlay.places.bindings import Swap, rebind_everywhere, unfrozen
 from ascend_overlay.places.foreign import leads_to
 from ascend_overlay.places.functions import function_of
-from ascend_overlay.places.slots import Slots
+from ascend_overlay.places.slots import Slot, Slots
 from ascend_overlay.places.storages import Attribute
 from ascend_overlay.places.target import MISSING
 from ascend_overlay.places.type_slots import storage
@@ -29,11 +31,13 @@ class Member:
         name: its name.
         value: what is there; MISSING: they removed it.
         before: what was there, the latest first; empty: the stand-in had no such member of its own.
+        under: the slot of a patch that went around it later.
     """
 
     name: str
     value: Any
     before: tuple[Any, ...]
+    under: Slot | None = None
 
     @property
     def is_around(self) -> bool:
@@ -55,15 +59,21 @@ class StandIn:
         self._was = dict(vars(implementation))
 
     def changed(self, slots: Slots) -> Iterator[Member]:
-        """Yield the members that somebody has changed since.
+        """Yield the members that somebody has changed since; of one name, what other patches go around comes first.
 
         Args:
             slots: the places that patches change, which may be members of the stand-in, too.
         """
         now = dict(vars(self.implementation))
         for name in dict.fromkeys([*self._was, *now]):
-            before, value = self._before(name, slots), now.get(name, MISSING)
-            if value is not (before[0] if before else MISSING) and self._is_by_hand(name, value):
+            was, value = self._was.get(name, MISSING), now.get(name, MISSING)
+            before = () if was is MISSING else (was,)
+            place = storage(self.implementation, name)
+            if slots.has(place) and (slot := slots.at(place)).changes:
+                if slot.original is not was and self._is_by_hand(name, slot.original, before):
+                    yield Member(name, slot.original, before, under=slot)
+                before, was = (slot.installed, *before), slot.installed
+            if value is not was and self._is_by_hand(name, value, before):
                 yield Member(name, value, before)
 
     def hand_over(self, slots: Slots) -> None:
@@ -71,36 +81,72 @@ class StandIn:
         members = list(self.changed(slots))
         if not members:
             return
-        # Who changes a class keeps it, in a closure or an object, to change it back.
-        name, owner = self.place.name, self.place.owner
-        lent = Swap(self.implementation, self.original, name, owner, borrowed=True, lent=True, restoring=True)
-        rebind_everywhere([lent])
+        # What was removed from the stand-in alone comes back to it, and the original never had it.
+        given = [member for member in members if member.value is not MISSING or self._own(member) is not MISSING]
         with unfrozen():
+            for member in given:
+                savers.move(self.implementation, self.original, member.name, self._own(member), member.before)
+            # Who changes a class keeps it, in a closure or an object, to change it back.
+            name, owner = self.place.name, self.place.owner
+            lent = Swap(self.implementation, self.original, name, owner, borrowed=True, lent=True, restoring=True)
+            rebind_everywhere([lent])
+            for member in given:
+                self._give(member)
+            # Last: as long as it is not as it was, an interrupted call is done again.
             for member in members:
-                self._hand_over(member)
+                was = next(iter(member.before), MISSING)
+                if member.under is not None:
+                    member.under.stand_on(was)
+                else:
+                    _put(self.implementation, member.name, was)
 
-    def _hand_over(self, member: Member) -> None:
-        beneath = inspect.getattr_static(self.original, member.name, MISSING)
-        own = vars(self.original).get(member.name, MISSING)
-        savers.move(self.implementation, self.original, member.name, own, member.before)
+    def _own(self, member: Member) -> Any:
+        return vars(self.original).get(member.name, MISSING)
+
+    def _give(self, member: Member) -> None:
+        beneath, value = inspect.getattr_static(self.original, member.name, MISSING), member.value
         if beneath is not MISSING:
-            rebind_everywhere(list(self._swaps(member, beneath)))
-        _put(self.original, member.name, member.value)
-        # Last: as long as it is not as it was, an interrupted call is done again.
-        _put(self.implementation, member.name, next(iter(member.before), MISSING))
+            swaps = list(self._swaps(member, beneath))
+            value = self._leading(value, swaps)
+            rebind_everywhere(swaps)
+        _put(self.original, member.name, value)
 
-    def _before(self, name: str, slots: Slots) -> tuple[Any, ...]:
-        place = storage(self.implementation, name)
-        installed = [slots.at(place).installed] if slots.has(place) else []
-        return tuple(value for value in (*installed, self._was.get(name, MISSING)) if value is not MISSING)
+    def _leading(self, value: Any, swaps: Sequence[Swap]) -> Any:
+        """Have a function, proxy or descriptor call what it shall, though it goes by the name of what it goes around.
 
-    def _is_by_hand(self, name: str, value: Any) -> bool:
+        Returns:
+            `value`, or what is made of it where it cannot be changed.
+        """
+        for swap in swaps:
+            for function in _functions(value):
+                for cell in function.__closure__ or ():
+                    content = _content(cell)
+                    if content is swap.old:
+                        cell.cell_contents = swap.new
+                    elif type(content) is types.MethodType and content.__func__ is swap.old:
+                        bound = content.__self__
+                        to = self.original if bound is self.implementation else bound
+                        cell.cell_contents = types.MethodType(swap.new, to)
+            for holder in (value, *_functions(value)):
+                if getattr(holder, "__wrapped__", None) is swap.old:
+                    with contextlib.suppress(AttributeError):
+                        holder.__wrapped__ = swap.new
+        if not immutable.is_rebuildable(value):
+            return value
+        new = {id(swap.old): swap.new for swap in swaps}
+        return immutable.rebuilt(value, lambda part, _: new.get(id(part), part))
+
+    def _is_by_hand(self, name: str, value: Any, before: Sequence[Any]) -> bool:
         """Tell a program's change from what Python, pydantic and the implementation's own code do to a class."""
+        there = inspect.getattr_static(self.original, name, MISSING) is not MISSING
+        functions = [part for part in _functions(value) if not any(part is old for old in _functions(*before))]
+        if any(part.__globals__.get("__name__") != self.implementation.__module__ for part in functions):
+            return True
         special = name.startswith("__") and name.endswith("__")
-        function = function_of(value)
-        if value is not MISSING and (callable(function) or hasattr(type(function), "__get__")):
-            return bool(getattr(function, "__module__", None) != self.implementation.__module__)
-        return not special and inspect.getattr_static(self.original, name, MISSING) is not MISSING
+        if functions or special:
+            return False
+        # What is no function does not say who wrote it.
+        return there or name not in self._was
 
     def _swaps(self, member: Member, beneath: Any) -> Iterator[Swap]:
         for old in member.before:
@@ -109,6 +155,22 @@ class StandIn:
             for held, instead in pairs.values():
                 kept = frozenset({self.implementation.__module__})
                 yield Swap(held, instead, member.name, self.implementation, restoring=True, kept=kept)
+
+
+def _functions(*values: Any) -> list[types.FunctionType]:
+    """Return the Python functions that members of a class consist of."""
+    parts: list[Any] = []
+    for value in values:
+        parts += [value.fget, value.fset, value.fdel] if type(value) is property else [function_of(value)]
+    # Not isinstance(): a proxy says that it is of the class of what it wraps.
+    return [part for part in parts if type(part) is types.FunctionType]
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
 
 
 def _put(owner: type, name: str, value: Any) -> None:

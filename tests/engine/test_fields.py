@@ -574,14 +574,14 @@ LEDGER = {
         {"default": 5},
         "dataclass field",
         ["declaring.lib.Overriding declares count itself"],
-        ["declaring.lib.Bare.count (inherited)", "declaring.lib.Derived.count (inherited)"],
+        [f"declaring.lib.{name}.count (inherited)" for name in ("Bare", "Derived", "Unannotated")],
     ),
     "a new field": (
         "Plain.site",
         NEW,
         "dataclass field",
         [],
-        [f"declaring.lib.{name}.site (inherited)" for name in ("Bare", "Derived", "Overriding")],
+        [f"declaring.lib.{name}.site (inherited)" for name in ("Bare", "Derived", "Overriding", "Unannotated")],
     ),
     "a derived class": ("Derived.more", {"default": 5}, "dataclass field", [], []),
     "a model": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import wrapt
 
 import ascend_overlay
 from ascend_overlay import Overlay
@@ -135,6 +137,76 @@ def test_what_ours_notes_in_its_own_class_is_no_change_by_hand(lib: Any) -> None
     ascend_overlay.disable()
     assert not hasattr(lib.Queue, "hits")
     assert importlib.import_module("ours").Ours.hits == 1
+
+
+def test_what_takes_over_the_names_of_ours_is_theirs_all_the_same(lib: Any) -> None:
+    ascend_overlay.enable()
+    before = lib.Queue.peek
+
+    @functools.wraps(before)
+    def theirs(self: Any) -> str:
+        return f"theirs over {before(self)}"
+
+    lib.Queue.peek = theirs
+    lib.Queue.size = lib.Queue.size.setter(lambda self, value: None)
+    wrapt.wrap_function_wrapper(lib, "Queue.named", lambda wrapped, instance, args, kwargs: f"theirs over {wrapped()}")
+    assert {"peek", "size", "named"} <= {name for name in FRESH.values() for name in [name[0]] if name in str(entry())}
+    ascend_overlay.disable()
+    lib.Queue().size = 5
+    assert use(lib)["peek"] == "theirs over stock"
+    assert use(lib)["named"].startswith("theirs over")  # type: ignore[attr-defined]
+    assert not {"theirs"} & {
+        getattr(value, "__name__", "") for value in vars(importlib.import_module("ours").Ours).values()
+    }
+
+
+def test_what_marks_a_class_as_patched_by_hand_goes_with_the_patch(lib: Any) -> None:
+    ascend_overlay.enable()
+    lib.Queue.patched_by_us, lib.Queue.other = True, lambda self: "theirs"
+    ascend_overlay.disable()
+    assert lib.Queue.patched_by_us and use(lib)["other"] == "theirs"
+    assert "patched_by_us" not in vars(importlib.import_module("ours").Ours)
+
+
+@pytest.mark.parametrize("name", ["peek", "other"])
+@pytest.mark.parametrize("last", [["one"], ["two"], ["one", "two"], None])
+def test_another_overlay_that_comes_later_goes_around_theirs(
+    lib: Any, offer: Any, name: str, last: list[str] | None
+) -> None:
+    second = Overlay("two", reason="a test")
+    second.wrap(f"lib:Queue.{name}")(lambda wrapped, instance, args, kwargs: f"wrapped {wrapped(*args, **kwargs)}")
+    offer(second)
+    ascend_overlay.enable(only=["one"])
+    setattr(lib.Queue, name, lambda self: "theirs")
+    ascend_overlay.enable(only=["one", "two"])
+    assert use(lib)[name] == "wrapped theirs"
+    if name == "peek":
+        (first,) = ascend_overlay.ledger().of("one")
+        assert first.state == "displaced" and "ours.Ours.peek" in str(first)
+    ascend_overlay.disable(only=last)
+    assert str(use(lib)[name]).endswith("theirs")
+    ascend_overlay.disable()
+    assert use(lib)[name] == "theirs"
+    ours: Any = importlib.import_module("ours").Ours
+    assert vars(lib.Queue)[name] not in vars(ours).values()
+
+
+def test_an_inherited_member_that_monkeypatch_removes_comes_back(site: Any, offer: Any) -> None:
+    text = FILES["lib.py"].replace("class Queue:", "class Base:").replace("class Derived(Queue)", "class Queue(Base)")
+    site.write({"lib.py": text, "ours.py": FILES["ours.py"]})
+    overlay = Overlay("one", reason="a test")
+    overlay.subclass("lib:Queue", "ours:Ours")
+    offer(overlay)
+    lib: Any = importlib.import_module("lib")
+    ascend_overlay.enable()
+    patcher = pytest.MonkeyPatch()
+    patcher.delattr(lib.Queue, "peek")
+    assert lib.Queue().peek() == "stock"
+    ascend_overlay.disable()
+    patcher.undo()
+    assert lib.Queue().peek() == "stock" and "peek" not in vars(lib.Queue)
+    ascend_overlay.enable()
+    assert lib.Queue().peek() == "ours over stock"
 
 
 def by_hand(owner: Any, name: str) -> Callable[[], object]:

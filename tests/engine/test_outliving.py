@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -102,3 +103,79 @@ def test_what_is_in_a_container_stays_in_it_once(offer: Any, site: Any, kind: st
     assert seen(again(way)) == stock
     ascend_overlay.enable()
     assert is_so(sys.modules["front"].TABLE)  # type: ignore[attr-defined]
+
+
+BACK = """
+    import pydantic
+    def run():
+        word = "stock"
+        return word
+    class Thing:
+        def method(self): return "stock"
+    class Model(pydantic.BaseModel):
+        size: int = 1
+    spare = "stock"
+"""
+EXCHANGED = "import back as _back\nvars().update({k: v for k, v in vars(_back).items() if not k.startswith('_')})\n"
+MADE: dict[str, tuple[Callable[[Overlay], object], Callable[[Any], object], object, object]] = {
+    "edit": (
+        lambda o: o.edit("front:run", find='word = "stock"', put='word = "edited"'),
+        lambda front: front.run(),
+        "edited",
+        "stock",
+    ),
+    "edit of a method": (
+        lambda o: o.edit("front:Thing.method", find='return "stock"', put='return "edited"'),
+        lambda front: front.Thing().method(),
+        "edited",
+        "stock",
+    ),
+    "factory": (
+        lambda o: o.factory("front:Thing")(lambda: "made"),
+        lambda front: front.Thing() if isinstance(front.Thing(), str) else "stock",
+        "made",
+        "stock",
+    ),
+    "field of a model": (lambda o: o.field("front:Model.size", default=5), lambda front: front.Model().size, 5, 1),
+    "removal of a name": (
+        lambda o: o.remove("front:spare"),
+        lambda front: vars(front).get("spare", "removed"),
+        "removed",
+        "stock",
+    ),
+}
+ORDERS = {
+    "reload of the front": ["reload front"],
+    "import of the front": ["import front"],
+    "reload of both": ["reload back", "reload front"],
+    "import of both": ["import back", "import front"],
+    "one after the other": ["import front", "reload back", "import front", "reload front"],
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("front", ["from back import *", "vars().update"])
+@pytest.mark.parametrize("kind", MADE)
+def test_what_is_imported_from_elsewhere_is_patched_once(
+    offer: Any, site: Any, kind: str, front: str, order: str
+) -> None:
+    declare, use, patched, stock = MADE[kind]
+    site.write({"front.py": f"{front}\n" if front.startswith("from") else EXCHANGED, "back.py": BACK})
+    overlay = Overlay("one", reason="a test")
+    declare(overlay)
+    offer(overlay)
+    importlib.import_module("front")
+    ascend_overlay.enable()
+    assert use(sys.modules["front"]) == patched
+    for step in ORDERS[order]:
+        way, _, name = step.partition(" ")
+        if way == "reload":
+            importlib.reload(sys.modules[name])
+        else:
+            del sys.modules[name]
+            importlib.import_module(name)
+        (entry,) = ascend_overlay.ledger()
+        assert (entry.state == "applied") == (use(sys.modules["front"]) == patched), (step, entry)
+    assert use(sys.modules["front"]) == patched
+    ascend_overlay.disable()
+    assert use(sys.modules["front"]) == stock
