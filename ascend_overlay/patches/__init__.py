@@ -5,9 +5,9 @@ A kind is imported when an overlay first uses it: every process that enables ove
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
+from ascend_overlay import lazily
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, ref
 
 if TYPE_CHECKING:
@@ -78,8 +78,4 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+    return lazily.load(__name__, _HOMES, name)

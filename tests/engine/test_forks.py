@@ -85,28 +85,38 @@ def test_a_fork_inside_of_enable(offer: Any, lib: Any) -> None:
     assert codes == [0] and lib.second() == "<stock>"
 
 
-def test_a_fork_while_another_thread_imports_the_library(python: Any) -> None:
-    """The first use of a name of the package imports what is behind it."""
+FIRST_USES = {
+    "ascend_overlay.engine.engine": "ascend_overlay.ledger()",
+    "ascend_overlay.patches.names": "ascend_overlay.Overlay('one', reason='a test').attribute('json:name', 1)",
+}
+
+
+@pytest.mark.parametrize("slow", FIRST_USES)
+def test_a_fork_while_another_thread_imports_the_library(python: Any, slow: str) -> None:
+    """The first use of a name of the package, or of a kind of patch, imports what is behind it."""
     done = python.script(
-        """
+        f"""
         import os, signal, sys, threading, time
         import ascend_overlay
 
         class Slow:
             def find_spec(self, name, path=None, target=None):
-                if name == "ascend_overlay.engine.engine":
+                if name == "{slow}":
                     begun.set()
                     time.sleep(1)
 
+        def use():
+            {FIRST_USES[slow]}
+
         begun = threading.Event()
         sys.meta_path.insert(0, Slow())
-        thread = threading.Thread(target=lambda: ascend_overlay.ledger())
+        thread = threading.Thread(target=use)
         thread.start()
         assert begun.wait(30)
         child = os.fork()
         if child == 0:
             signal.alarm(30)
-            ascend_overlay.ledger()
+            use()
             os._exit(7)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         thread.join()
