@@ -22,7 +22,6 @@ from ascend_overlay.places import frames, importing, pydantic_models
 from ascend_overlay.places.functions import function_of
 from ascend_overlay.places.slots import Slot, Slots
 from ascend_overlay.places.storages import Attribute
-from ascend_overlay.places.target import MISSING
 
 
 class Patcher:
@@ -161,8 +160,7 @@ class Patcher:
                 if item.applied is None:
                     continue
                 for slot, _ in item.applied.changed:
-                    # Of what was removed, nothing is left in an earlier module that would tell it from the new one.
-                    if not slot.is_met() or slot.installed is MISSING:
+                    if not slot.is_met():
                         self.slots.detach(slot)
                 item.earlier.append(item.applied)
                 item.applied = None

@@ -121,8 +121,8 @@ class Field(Patch):
         changes = [step.args[0] for step in applied.undo if isinstance(step, functools.partial) and step.args]
         changes = [change for change in changes if isinstance(change, (fields.FieldChange, keys.KeyChange))]
         for change in changes:
-            met = keys.in_force(change) if isinstance(change, keys.KeyChange) else _in_force(change)
-            if not met:
+            is_key = isinstance(change, keys.KeyChange)
+            if not (keys.in_force(change) if is_key else fields.field_in_force(change, change.owner)):
                 return f"{self.target} is no longer the field that the overlay made"
         owner = find(module, target).owner
         # What it leads to may be derived from the class that was changed.
@@ -239,10 +239,6 @@ def _takes(owner: type, target: str, default: Any) -> bool:
     return default in allowed or any(
         kind in (typing.Any, object) or (isinstance(kind, type) and isinstance(default, kind)) for kind in kinds
     )
-
-
-def _in_force(change: fields.FieldChange) -> bool:
-    return fields.field_in_force(change, change.owner)
 
 
 def taken(change: fields.FieldChange) -> list[tuple[type, str]]:

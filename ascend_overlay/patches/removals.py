@@ -97,7 +97,8 @@ class Remove(Patch):
             )
         if isinstance(place.owner, ModuleType):
             applied.stale.extend(f"{name} (a copy of what was removed)" for name in namesakes(place))
-        applied.change(slot, Decision(rank=context.rank, whose=context.whose, new=MISSING))
+        # What else leads to the object is not what is removed.
+        applied.change(slot, Decision(rank=context.rank, whose=context.whose, new=MISSING, by_name=True))
 
     def _refuse_declared(self, place: Place) -> None:
         if not isinstance(place.owner, type):

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, cast
 
 from ascend_overlay.patches import signatures
+from ascend_overlay.places.functions import content_of
 
 _NOTHING: Any = object()
 _KINDS = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
@@ -76,10 +77,7 @@ def link_of(function: object) -> Link | None:
     closure = function.__closure__ if isinstance(function, types.FunctionType) else None
     if closure is None or len(closure) != 1:
         return None
-    try:
-        content = closure[0].cell_contents
-    except ValueError:
-        return None
+    content = content_of(closure[0])
     return content if type(content) is Link else None
 
 

@@ -24,7 +24,9 @@ from ascend_overlay.places.accounts import Accounts
 
 _DEPTH = 5
 """How deep a copy can be inside immutable containers: a tuple in a tuple, and so on."""
-_SHARED_CONSTANTS = (type(None), bool, int, float, complex, str, bytes, tuple, frozenset)
+CONSTANTS = (type(None), bool, int, float, complex, str, bytes)
+"""What has no identity: there may be one object of a value in the whole process, which everybody holds."""
+_SHARED_CONSTANTS = (*CONSTANTS, tuple, frozenset)
 
 
 @dataclass(eq=False, slots=True)

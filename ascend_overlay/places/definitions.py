@@ -7,6 +7,7 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from ascend_overlay.places import code
+from ascend_overlay.places.functions import content_of
 
 _COMPILERS = {"numba", "triton"}
 """Packages whose decorators compile a function: what its code is afterwards is nobody's business."""
@@ -52,17 +53,10 @@ def _inside(raw: Any, name: str) -> Any:
 def _in_closure(function: FunctionType, name: str) -> FunctionType | None:
     found = [
         value
-        for value in map(_content, function.__closure__ or ())
+        for value in map(content_of, function.__closure__ or ())
         if isinstance(value, FunctionType) and name.endswith(value.__code__.co_name)
     ]
     return found[0] if len(found) == 1 else None
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return None
 
 
 def edited_by(raw: Any, name: str) -> list[str]:

@@ -7,7 +7,8 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-from ascend_overlay.places.functions import function_of
+from ascend_overlay.places.bindings import CONSTANTS
+from ascend_overlay.places.functions import content_of, function_of
 from ascend_overlay.places.slots import Slot
 from ascend_overlay.places.storages import Attribute
 from ascend_overlay.places.target import MISSING
@@ -50,6 +51,9 @@ def is_native(slot: Slot, value: Any) -> bool:
 
 def leads_to(value: Any, target: Any) -> bool:
     """Tell whether `value` holds `target`, as a wrapper holds what it wraps: in a closure, a global, a part."""
+    if isinstance(target, CONSTANTS):
+        # Whoever holds one, None above all, need not have it from there.
+        return value is target
     seen: set[int] = set()
     level = [value]
     for _ in range(_DEPTH):
@@ -89,11 +93,7 @@ def _held(value: Any) -> Iterator[Any]:
 
 
 def _held_by_function(function: types.FunctionType) -> Iterator[Any]:
-    for cell in function.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:
-            continue
+    yield from map(content_of, function.__closure__ or ())
     yield from function.__defaults__ or ()
     yield from (function.__kwdefaults__ or {}).values()
     yield from vars(function).values()

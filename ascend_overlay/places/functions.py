@@ -50,6 +50,14 @@ def function_of(raw: Any) -> Any:
     return raw
 
 
+def content_of(cell: types.CellType) -> Any:
+    """Return what a variable of a closure holds; None where it has not been given anything yet."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
 def dressed_like(raw: Any, function: Any) -> Any:
     """Return a plain function as the kind of descriptor that `raw` is; a descriptor is returned as it is."""
     if isinstance(function, (staticmethod, classmethod, property, functools.cached_property)):

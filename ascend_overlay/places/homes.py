@@ -6,6 +6,8 @@ import types
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ascend_overlay.places.functions import content_of
+
 
 def homes_of(implementation: Any, target_module: str) -> frozenset[str]:
     """Return the module of an implementation, or names in it, as "module" or "module.name".
@@ -66,11 +68,7 @@ def _functions(value: Any, depth: int = 2) -> Iterator[types.FunctionType]:
     if isinstance(value, types.FunctionType):
         yield value
         for cell in value.__closure__ or ():
-            try:
-                content = cell.cell_contents
-            except ValueError:
-                continue
-            if isinstance(content, types.FunctionType):
+            if isinstance(content := content_of(cell), types.FunctionType):
                 yield from _functions(content, depth)
     elif depth:
         for part in _parts(value):

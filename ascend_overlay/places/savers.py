@@ -23,17 +23,15 @@ def correct(owner: Any, name: Any, old: Any, new: Any) -> None:
         old: what they saved.
         new: what is to be there; MISSING: nothing.
     """
-    for found in gc.get_referrers(owner):
-        if type(found) is tuple:
-            _correct_tuple(found, owner, name, old, new)
+    for found in _held_with(owner):
+        if isinstance(found, tuple):
+            if found[1] == name and found[2] is old:
+                _exchange(found, (owner, name, _absent(old) if new is MISSING else new))
             continue
-        attributes = found if type(found) is dict else getattr(found, "__dict__", None)
-        if type(attributes) is not dict:
-            continue
-        if attributes.get("temp_original") is old and attributes.get("attribute") == name:
-            attributes.update(_original_of_mock(new))
-        saved = attributes.get("_original")
-        if attributes.get("in_dict") is owner and type(saved) is dict and saved.get(name, MISSING) is old:
+        if found.get("temp_original") is old and found.get("attribute") == name:
+            found.update(_original_of_mock(new))
+        saved = found.get("_original")
+        if found.get("in_dict") is owner and type(saved) is dict and saved.get(name, MISSING) is old:
             _put(saved, name, new)
 
 
@@ -48,25 +46,27 @@ def move(owner: Any, to: Any, name: str, own: Any, before: Sequence[Any]) -> Non
         before: what `owner` had, which they shall put back no more: `own` comes back in place of it.
     """
     absent = _absent(MISSING)
-    for found in gc.get_referrers(owner):
-        if type(found) is tuple:
-            if len(found) == 3 and found[0] is owner and found[1] == name:
+    for found in _held_with(owner):
+        if isinstance(found, tuple):
+            if found[1] == name:
                 lost = found[2] is absent or any(found[2] is value for value in before)
                 _exchange(found, (to, name, found[2] if not lost else absent if own is MISSING else own))
+        elif found.get("target") is owner and found.get("attribute") == name and "temp_original" in found:
+            found["target"] = to
+            if not found.get("is_local") or any(found["temp_original"] is value for value in before):
+                found.update({"is_local": True} | _original_of_mock(own))
+
+
+def _held_with(owner: Any) -> Iterator[tuple[Any, ...] | dict[Any, Any]]:
+    """Yield what may be a record of what `owner` had: monkeypatch's (owner, name, value), the attributes of a mock."""
+    for found in gc.get_referrers(owner):
+        if type(found) is tuple:
+            if len(found) == 3 and found[0] is owner:
+                yield found
             continue
         attributes = found if type(found) is dict else getattr(found, "__dict__", None)
-        if type(attributes) is not dict or attributes.get("target") is not owner or attributes.get("attribute") != name:
-            continue
-        if "temp_original" in attributes:
-            attributes["target"] = to
-            if not attributes.get("is_local") or any(attributes["temp_original"] is value for value in before):
-                attributes.update({"is_local": True} | _original_of_mock(own))
-
-
-def _correct_tuple(found: tuple[Any, ...], owner: Any, name: Any, old: Any, new: Any) -> None:
-    if len(found) != 3 or found[0] is not owner or found[2] is not old or found[1] != name:
-        return
-    _exchange(found, (owner, name, _absent(old) if new is MISSING else new))
+        if type(attributes) is dict:
+            yield attributes
 
 
 def _exchange(found: tuple[Any, ...], new: tuple[Any, ...]) -> None:

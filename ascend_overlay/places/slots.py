@@ -18,7 +18,7 @@ from typing import Any
 from ascend_overlay.places import savers
 from ascend_overlay.places.bindings import Swap, rebindable
 from ascend_overlay.places.functions import Redirection, dressed_like, function_of
-from ascend_overlay.places.storages import Attribute, Detached, Item, Storage
+from ascend_overlay.places.storages import Attribute, Detached, Item, Storage, fill
 from ascend_overlay.places.storeys import Change, Given, Storey, Stray
 from ascend_overlay.places.target import MISSING
 
@@ -204,7 +204,7 @@ class Slot:
         holds = self.storage.get()
         if self.changes or holds is self.original or not any(holds is made for made in self.made):
             return False
-        self._put(self.original)
+        fill(self.storage, self.original)
         return True
 
     def swept(self) -> None:
@@ -238,7 +238,7 @@ class Slot:
             if inners and not any(value is made for made in self.made):
                 self.made.append(value)
             if storey is self.storeys[-1] and self._is_ours(self.storage.get()):
-                self._put(value)
+                fill(self.storage, value)
             else:
                 savers.correct(self.storage.owner, self._key, storey.installed, value)
         storey.installed, storey.inners = value, inners
@@ -256,12 +256,6 @@ class Slot:
     @property
     def _key(self) -> Any:
         return self.storage.key if isinstance(self.storage, Item) else self.storage.name
-
-    def _put(self, value: Any) -> None:
-        if value is not MISSING:
-            self.storage.put(value)
-        elif self.storage.get() is not MISSING:
-            self.storage.delete()
 
     def _note(self, storey: Storey, value: Any, changes: tuple[Change, ...] = (), *, shared: bool = True) -> None:
         for stray in self.strays:

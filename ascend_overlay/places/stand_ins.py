@@ -16,9 +16,9 @@ from typing import Any
 from ascend_overlay.places import immutable, savers
 from ascend_overlay.places.bindings import Swap, rebind_everywhere, unfrozen
 from ascend_overlay.places.foreign import leads_to
-from ascend_overlay.places.functions import function_of
+from ascend_overlay.places.functions import content_of, function_of
 from ascend_overlay.places.slots import Slot, Slots
-from ascend_overlay.places.storages import Attribute
+from ascend_overlay.places.storages import Attribute, fill
 from ascend_overlay.places.target import MISSING
 from ascend_overlay.places.type_slots import storage
 
@@ -98,7 +98,7 @@ class StandIn:
                 if member.under is not None:
                     member.under.stand_on(was)
                 else:
-                    _put(self.implementation, member.name, was)
+                    fill(storage(self.implementation, member.name), was)
 
     def _own(self, member: Member) -> Any:
         return vars(self.original).get(member.name, MISSING)
@@ -109,7 +109,7 @@ class StandIn:
             swaps = list(self._swaps(member, beneath))
             value = self._leading(value, swaps)
             rebind_everywhere(swaps)
-        _put(self.original, member.name, value)
+        fill(storage(self.original, member.name), value)
 
     def _leading(self, value: Any, swaps: Sequence[Swap]) -> Any:
         """Have a function, proxy or descriptor call what it shall, though it goes by the name of what it goes around.
@@ -120,7 +120,7 @@ class StandIn:
         for swap in swaps:
             for function in _functions(value):
                 for cell in function.__closure__ or ():
-                    content = _content(cell)
+                    content = content_of(cell)
                     if content is swap.old:
                         cell.cell_contents = swap.new
                     elif type(content) is types.MethodType and content.__func__ is swap.old:
@@ -164,18 +164,3 @@ def _functions(*values: Any) -> list[types.FunctionType]:
         parts += [value.fget, value.fset, value.fdel] if type(value) is property else [function_of(value)]
     # Not isinstance(): a proxy says that it is of the class of what it wraps.
     return [part for part in parts if type(part) is types.FunctionType]
-
-
-def _content(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return None
-
-
-def _put(owner: type, name: str, value: Any) -> None:
-    place = storage(owner, name)
-    if value is not MISSING:
-        place.put(value)
-    elif place.get() is not MISSING:
-        place.delete()

@@ -24,6 +24,14 @@ class Storage(Protocol):
     def get(self) -> Any: ...
 
 
+def fill(storage: Storage, value: Any) -> None:
+    """Have a storage hold `value`; MISSING: nothing."""
+    if value is not MISSING:
+        storage.put(value)
+    elif storage.get() is not MISSING:
+        storage.delete()
+
+
 @dataclass(frozen=True)
 class Attribute:
     """An attribute of a module, class or object."""

@@ -179,3 +179,21 @@ def test_what_is_imported_from_elsewhere_is_patched_once(
     assert use(sys.modules["front"]) == patched
     ascend_overlay.disable()
     assert use(sys.modules["front"]) == stock
+
+
+def test_two_names_of_one_object_are_removed_and_come_back(offer: Any, site: Any) -> None:
+    site.write({"front.py": "from back import spare\n", "back.py": "def spare(): return 'stock'\n"})
+    names = {"one": "front", "two": "back"}
+    for name, module in names.items():
+        overlay = Overlay(name, reason="a test")
+        overlay.remove(f"{module}:spare")
+        offer(overlay)
+    front, back = importlib.import_module("front"), importlib.import_module("back")
+    stock = back.spare
+    ascend_overlay.enable()
+    assert not hasattr(front, "spare") and not hasattr(back, "spare")
+    assert [entry.state for entry in ascend_overlay.ledger()] == ["applied", "applied"]
+    ascend_overlay.disable(only=["one"])
+    assert front.spare is stock and not hasattr(back, "spare")
+    ascend_overlay.disable()
+    assert front.spare is back.spare is stock

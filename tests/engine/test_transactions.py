@@ -317,6 +317,19 @@ def test_after_disable_the_automatic_ways_in_stay_out(offer: Any, monkeypatch: p
     assert run("first") == "<stock>"
 
 
+def interrupt_writing(engine: Any, monkeypatch: pytest.MonkeyPatch, count: int) -> list[type[KeyboardInterrupt]]:
+    """Have so many attempts to write the ledger interrupted; return those that are still to come."""
+    write, interruptions = engine.journal.write, [KeyboardInterrupt] * count
+
+    def interrupted() -> None:
+        if interruptions:
+            raise interruptions.pop()
+        write()
+
+    monkeypatch.setattr(engine.journal, "write", interrupted)
+    return interruptions
+
+
 @pytest.mark.parametrize("call", ["enable", "disable"])
 def test_the_ledger_finishes_what_was_interrupted(
     offer: Any, engine: Any, monkeypatch: pytest.MonkeyPatch, call: str
@@ -325,15 +338,7 @@ def test_the_ledger_finishes_what_was_interrupted(
     offer(overlay_of("one", "first:run"))
     if call == "disable":
         ascend_overlay.enable()
-    write = engine.journal.write
-    interruptions = [KeyboardInterrupt] * (2 if call == "enable" else 1)
-
-    def interrupted() -> None:
-        if interruptions:
-            raise interruptions.pop()
-        write()
-
-    monkeypatch.setattr(engine.journal, "write", interrupted)
+    interruptions = interrupt_writing(engine, monkeypatch, 2 if call == "enable" else 1)
     with pytest.raises(KeyboardInterrupt):
         getattr(ascend_overlay, call)()
     assert not interruptions and (engine._state.begun or engine._state.leaving)
@@ -359,14 +364,7 @@ def test_the_next_call_finishes_what_was_interrupted(
     offer(overlay_of("one", "first:run"), overlay_of("two", "third:run"))
     if call == "disable":
         ascend_overlay.enable(only=["one"])
-    write, interruptions = engine.journal.write, [KeyboardInterrupt] * (2 if call == "enable" else 1)
-
-    def interrupted() -> None:
-        if interruptions:
-            raise interruptions.pop()
-        write()
-
-    monkeypatch.setattr(engine.journal, "write", interrupted)
+    interrupt_writing(engine, monkeypatch, 2 if call == "enable" else 1)
     with pytest.raises(KeyboardInterrupt):
         getattr(ascend_overlay, call)(only=["one"])
     assert engine._state.begun or engine._state.leaving

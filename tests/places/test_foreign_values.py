@@ -193,3 +193,12 @@ def test_native() -> None:
     assert not is_native(slot(module, "run"), disguised)
     native.run.__module__ = "elsewhere"
     assert not is_native(slot(module, "run"), native.run)
+
+
+@pytest.mark.parametrize("constant", [None, True, 1, 1.5, "text", b"bytes"], ids=repr)
+@pytest.mark.parametrize("case", [case for case in LEADING if case != "itself"])
+def test_nothing_leads_to_a_constant_but_itself(case: str, constant: Any) -> None:
+    """Whoever holds one need not have it from the place."""
+    assert not leads_to(LEADING[case](constant), constant)
+    assert leads_to(constant, constant)
+    assert not leads_to(Thing(), constant)
