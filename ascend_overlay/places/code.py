@@ -63,6 +63,7 @@ class Body:
         if self.twin is None:
             self.twin = twin
         self.function.__code__ = code
+        self._forget_others()
 
     def call_back(self) -> None:
         """Have the function run its content itself again, unless somebody else has changed it since."""

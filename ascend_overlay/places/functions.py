@@ -107,12 +107,15 @@ class Redirection:
         self._body = code_module.body(function)
         self._kwdefaults = function.__kwdefaults__
         self._signature = vars(function).get("__signature__")
-        self._code = _handing_on(function.__code__)
+        self._code = function.__code__
+        self._target: Callable[..., Any] | None = None
 
     def lead_to(self, target: Callable[..., Any]) -> None:
         """Have the function call `target`."""
         if vars(self.function).get("__signature__") is None:
             self.function.__signature__ = _signature(self.stand_in)  # type: ignore[attr-defined]
+        if target is not self._target:
+            self._code, self._target = _handing_on(self._body.original, _parameters(self.function, target)), target
         # First what the code will need, then the code: a call in another thread finds both or neither.
         self.function.__kwdefaults__ = {**(self._kwdefaults or {}), _TO: target}
         self._body.send_on(self._code, self.stand_in)
@@ -139,9 +142,39 @@ def _signature(function: types.FunctionType) -> inspect.Signature | None:
         return None
 
 
-def _handing_on(code: types.CodeType) -> types.CodeType:
+def _parameters(function: types.FunctionType, target: Callable[..., Any]) -> tuple[str, str]:
+    """Return the parameters for the function that calls `target`, and the arguments that it hands on.
+
+    Those of `target` one by one, where it has nothing but plain ones with the defaults that `function` has: that saves
+    packing them into a tuple and a dict, and unpacking.
+    """
+    packed = f"*args, {_TO}, **kwargs", "*args, **kwargs"
+    if not isinstance(target, types.FunctionType):
+        return packed
+    code = target.__code__
+    names = list(code.co_varnames[: code.co_argcount])
+    defaults = (function.__defaults__ or (), target.__defaults__ or ())
+    if (
+        code.co_kwonlyargcount
+        or code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
+        or len(defaults[0]) != len(defaults[1])
+        or any(theirs is not ours for theirs, ours in zip(*defaults, strict=True))
+        or {*names} & {*function.__code__.co_freevars}
+    ):
+        return packed
+    given = ", ".join(names)
+    first = len(names) - len(defaults[1])
+    # Which default a parameter has is what the function says; that it has one is what the compiler wants to know.
+    declared = [name if index < first else f"{name}=0" for index, name in enumerate(names)]
+    if code.co_posonlyargcount:
+        declared.insert(code.co_posonlyargcount, "/")
+    return ", ".join([*declared, "*", _TO]), given
+
+
+def _handing_on(code: types.CodeType, parameters: tuple[str, str]) -> types.CodeType:
     """Return code for a function of the same kind, with as many free variables, that calls what `_TO` holds."""
-    call = f"{_TO}(*args, **kwargs)"
+    declared, given = parameters
+    call = f"{_TO}({given})"
     prefix, body = "", f"return {call}"
     if code.co_flags & inspect.CO_ASYNC_GENERATOR:
         prefix, body = "async ", _DELEGATION.format(call=call)
@@ -152,10 +185,7 @@ def _handing_on(code: types.CodeType) -> types.CodeType:
     free = code.co_freevars
     kept = f"        if 0: {', '.join(free)}\n" if free else ""
     body = textwrap.indent(body, " " * 8)
-    source = (
-        f"def make({', '.join(free)}):\n    {prefix}def hand_on(*args, {_TO}, **kwargs):\n{kept}{body}\n"
-        f"    return hand_on\n"
-    )
+    source = f"def make({', '.join(free)}):\n    {prefix}def hand_on({declared}):\n{kept}{body}\n    return hand_on\n"
     scope: dict[str, Any] = {}
     exec(compile(source, __file__, "exec"), scope)
     made: types.CodeType = scope["make"](*free).__code__

@@ -204,3 +204,43 @@ def test_content_that_somebody_else_changed_stays() -> None:
     body.call_back()
     assert function.__code__ is getter.__code__
     code.release(body)
+
+
+SIGNATURES = ["", "x", "x, /", "x, /, y", "x=1", "x=9", "x=1, y=2", "x, y=2", "*, k", "x, *, k=3", "*args", "free"]
+CALLS: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+    *((args, {}) for args in [(), (5,), (5, 6), (5, 6, 7)]),
+    *((args, {name: 8}) for args in [(), (5,)] for name in ["x", "y", "k", "free"]),
+]
+
+
+def outcome(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    try:
+        return function(*args, **kwargs)
+    except TypeError:
+        return TypeError
+
+
+@pytest.mark.parametrize("free", [False, True])
+@pytest.mark.parametrize("theirs", SIGNATURES)
+@pytest.mark.parametrize("ours", SIGNATURES)
+def test_a_call_means_what_it_means_to_the_target(free: bool, theirs: str, ours: str) -> None:
+    scope: dict[str, Any] = {}
+    body = "free" if free else "0"
+    exec(
+        f"def outer(free=0):\n    def function({theirs}): return {body}\n    return function\n"
+        f"function = outer()\ndef target({ours}): return locals()\n",
+        scope,
+    )
+    function, target = scope["function"], scope["target"]
+    before = function.__code__, function.__defaults__, function.__kwdefaults__
+    redirection = Redirection(function)
+    redirection.lead_to(target)
+    for args, kwargs in CALLS:
+        assert outcome(function, args, kwargs) == outcome(target, args, kwargs), (args, kwargs)
+    redirection.lead_to(other)
+    assert outcome(function, (5, 6), {"z": 8}) == ("other", (5, 6), {"z": 8})
+    redirection.lead_to(target)
+    redirection.lead_to(target)
+    assert outcome(function, (5,), {}) == outcome(target, (5,), {})
+    redirection.undo()
+    assert (function.__code__, function.__defaults__, function.__kwdefaults__) == before
