@@ -59,6 +59,8 @@ def move(owner: Any, to: Any, name: str, own: Any, before: Sequence[Any]) -> Non
 
 def _held_with(owner: Any) -> Iterator[tuple[Any, ...] | dict[Any, Any]]:
     """Yield what may be a record of what `owner` had: monkeypatch's (owner, name, value), the attributes of a mock."""
+    if not sys.modules.keys() & {"unittest.mock", "_pytest.monkeypatch"}:
+        return
     for found in gc.get_referrers(owner):
         if type(found) is tuple:
             if len(found) == 3 and found[0] is owner:

@@ -237,9 +237,11 @@ class Slot:
             self._note(storey, value, tuple(given.change for given in inners), shared=shared)
             if inners and not any(value is made for made in self.made):
                 self.made.append(value)
-            if storey is self.storeys[-1] and self._is_ours(self.storage.get()):
+            free = storey is self.storeys[-1] and self._is_ours(self.storage.get())
+            if free:
                 fill(self.storage, value)
-            else:
+            # Of a mapping, whoever has saved one item has saved them all.
+            if not free or isinstance(self.storage, Item):
                 savers.correct(self.storage.owner, self._key, storey.installed, value)
         storey.installed, storey.inners = value, inners
         for given in storey.aside:

@@ -97,7 +97,7 @@ def same_world(history: History, entries: Sequence[Any], now: Sight, stock: Sigh
     for probe in history.probes():
         expression = probe.held + probe.use
         usual, outcome = stock.outcomes[expression], now.outcomes[expression]
-        if outcome == usual or stock.kin[expression] == ["None"]:
+        if outcome == usual or stock.kin[expression] == ["None"] or outcome in history.program.constants:
             continue
         # A class that was given away cannot step aside.
         if not any(word in text for word in probe.words for text in stale):

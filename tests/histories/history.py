@@ -289,4 +289,5 @@ class History:
 
     def out_of_reach(self) -> tuple[str, ...]:
         """Return the names of what holds something for good."""
-        return ("_kept.", *(holder for holder, kind, _, _ in self.program.copies if kind in OUT_OF_REACH))
+        copies = (holder for holder, kind, _, _ in self.program.copies if kind in OUT_OF_REACH)
+        return ("_kept.", *self.program.kept, *copies)

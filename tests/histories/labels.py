@@ -83,7 +83,10 @@ class Labels:
             name = self._names.get(id(value))
             # An object may have come where one was that has gone.
             if name is None or self._qualified[id(value)] != value.__qualname__:
-                foreign = not isinstance(value, type) and value.__module__ != "history_program"
+                # A wrapper of ours around what the program made says that it is of the program's module.
+                code = getattr(value, "__code__", None)
+                ours = code is not None and not code.co_filename.startswith("<")
+                foreign = not isinstance(value, type) and (ours or value.__module__ != "history_program")
                 return f"unknown {value.__qualname__}" if foreign else f"{value.__module__}.{value.__qualname__}"
             changed = self._codes[id(value)] != id(getattr(value, "__code__", None))
             return f"{name} with other code" if changed else name

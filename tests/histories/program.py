@@ -85,6 +85,9 @@ class Program:
         module: a module in sys.modules that stands for the program itself.
         open: what it has changed and may put back: number -> how to do so.
         copies: the copies that it made: (holder, kind, expression for what is held, what was copied).
+        kept: where something of ours may be for good: methods of implementations, read from a class that was one,
+            and a constant that it had saved and has put back when its own was not there any more.
+        constants: these constants.
     """
 
     def __init__(self, scene: Scene, labels: Labels) -> None:
@@ -94,6 +97,8 @@ class Program:
         sys.modules["history_program"] = self.module
         self.open: dict[str, Callable[[], object]] = {}
         self.copies: list[tuple[str, str, str, str]] = []
+        self.kept: list[str] = []
+        self.constants: set[str] = set()
 
     def names(self) -> dict[str, Any]:
         """Return the modules of the scene that are loaded, by their short names, and the program's own."""
@@ -136,7 +141,13 @@ class Program:
         new = self._made(where, owner, label, way if before is not _NOTHING else "fresh")
         setattr(self.module, f"{label}_saved", before)
         _write(where, owner, new)
-        self.open[number] = lambda: _write(where, owner, self.module.__dict__.pop(f"{label}_saved"))
+        self.open[number] = lambda: self._put_back(where, owner, new, self.module.__dict__.pop(f"{label}_saved"))
+
+    def _put_back(self, where: Place, owner: Any, new: Any, saved: Any) -> None:
+        if isinstance(saved, str) and saved in self.scene.overlays and _read(where, owner) is not new:
+            self.kept.append(f"[{where.name!r}]" if where.sort == "item" else f".{where.name}")
+            self.constants.add(saved)
+        _write(where, owner, saved)
 
     def do_remove(self, place: str) -> None:
         """Remove an entry of a mapping."""
@@ -193,6 +204,8 @@ class Program:
         space = vars(self.module)
         if way == "global":
             space[f"{label}_previous"] = previous
+            if getattr(previous, "__module__", "").endswith("_implementations"):
+                self.kept.append(f"{label}_previous")
         if way == "attribute":
             exec(f"class Keeper: pass\n{label}_kept = Keeper()", space)
             setattr(space[f"{label}_kept"], f"{label}_previous", previous)
