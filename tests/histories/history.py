@@ -131,10 +131,16 @@ class History:
             if not (self.scene.faulty & {*names, *self.enabled} or self.touched or self.remade):
                 self._fault("enable raises", str(error))
             return
-        self.uncertain = False
+        self._is_certain()
         self.enabled |= set(names)
         if not self.touched:
             self._enabled_for_certain(names)
+
+    def _is_certain(self) -> None:
+        """What was interrupted has taken effect or not; now the ledger knows."""
+        if self.uncertain:
+            self.enabled &= {entry.overlay for entry in ascend_overlay.ledger() if entry.state not in OVER}
+        self.uncertain = False
 
     def do_disable(self, *names: str) -> None:
         """Disable overlays, or all."""
@@ -147,7 +153,7 @@ class History:
             if not self.uncertain and self.enabled.intersection(names):
                 self._fault("disable raises", str(error))
             return
-        self.uncertain = False
+        self._is_certain()
         self.enabled -= set(names) if names else self.enabled
         for entry in ascend_overlay.ledger():
             if entry.overlay in (names or self.scene.overlays) and entry.state not in OVER:
@@ -187,6 +193,8 @@ class History:
                 module = entry.target.partition(":")[0]
                 waits = module in self.scene.modules.values() and module not in sys.modules
                 right = "pending" if waits else "applied"
+                if waits and self.labels.generations[module] and entry.state == "applied":
+                    continue  # it was applied to the module that was forgotten, whose users meet it
                 if entry.state != right and not (self.remade and name in ("sub_node",)):
                     self._fault(
                         "ledger after enable", f"{name}: {entry.target} is {entry.state}, not {right}: {entry.reason}"
