@@ -83,10 +83,12 @@ def _asked_for(
                 f"enable() was given {overlay!r}; it takes Overlay objects and names of overlays, and everything else "
                 f"by its name: enable(only=[...], strict=...)."
             )
-    if not overlays:
-        return only, []
     if isinstance(only, str):
         raise ConfigError(f"only={only!r} is a string; pass a list of names, only=[{only!r}].")
+    if only is not None and not (only := tuple(only)) and not overlays:
+        raise ConfigError("only= names no overlay, so nothing would be enabled; without only=, all that fit are.")
+    if not overlays:
+        return only, []
     names = [overlay if isinstance(overlay, str) else overlay.name for overlay in overlays]
     return [*names, *(only or ())], [overlay for overlay in overlays if isinstance(overlay, Overlay)]
 

@@ -75,7 +75,7 @@ class ActivationError(OverlayError):
 
 def did_you_mean(name: str, known: Iterable[str], *, limit: int = 3) -> str:
     """Return " Did you mean ...?" with the nearest of `known`, or an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=limit, cutoff=0.6)
+    close = difflib.get_close_matches(name, [other for other in known if other != name], n=limit, cutoff=0.6)
     if not close:
         return ""
     return f" Did you mean {' or '.join(repr(match) for match in close)}?"

@@ -35,7 +35,7 @@ def put_there_before(slot: Slot) -> str | None:
     owner, name = slot.storage.owner, slot.storage.name
     module, path = _place(owner, name)
     package = _package_of(slot.original)
-    if not module or not package or package == module.partition(".")[0]:
+    if not module or package in ("", "typing", module.partition(".")[0]):
         return None
     if isinstance(owner, type) and any(base.__module__.partition(".")[0] == package for base in owner.__mro__):
         # A base class can change what its derived classes define.

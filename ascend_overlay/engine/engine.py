@@ -24,7 +24,7 @@ from ascend_overlay.engine.plugins import Plugins
 from ascend_overlay.engine.propagation import Propagation
 from ascend_overlay.engine.review import Review
 from ascend_overlay.engine.state import Disabling, Enabling, State
-from ascend_overlay.errors import ActivationError, ConfigError, OverlayError, VersionError
+from ascend_overlay.errors import ActivationError, ConfigError, OverlayError, PluginError, VersionError
 from ascend_overlay.ledgers import Ledger, LedgerFolder
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.places import importing, live
@@ -154,7 +154,9 @@ class Engine:
         try:
             self._complaints.use(settings)
             self._prepare_ledger(joined)
-            for overlay in given:
+            for index, overlay in enumerate(given):
+                if any(other is not overlay and other.name == overlay.name for other in given[:index]):
+                    raise PluginError(f"enable() was given two overlays named {overlay.name!r}; rename one.")
                 self._catalogue.give(overlay, enabled=overlay.name in self._state.units)
             begun.names = self._select(settings)
             self._refuse_grown()

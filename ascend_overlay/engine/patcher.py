@@ -127,6 +127,10 @@ class Patcher:
                     self.covered.extend(slot for slot, _ in applied.changed if slot.foreign() is not None)
                     applied.forget()
                 item.entry.state, item.entry.reason = state, reason
+                if lost := "; ".join(text for applied in item.done for text in applied.lost):
+                    logger.error("overlay %r (%s), %s: %s", item.unit.name, item.unit.origin, item.entry.target, lost)
+                    # What is to be applied again is, all the same.
+                    item.entry.state, item.entry.reason = ("failed", lost) if state != "pending" else (state, reason)
                 item.applied, item.earlier = None, []
             self.slots.release_free()
             for item in items:
@@ -172,7 +176,8 @@ class Patcher:
         """Take the whole overlay back, note it, and raise or warn."""
         unit = item.unit
         found = versions.installed("vllm")
-        described = type(error)(f"overlay {unit.name!r} ({unit.origin}) does not apply to vLLM {found}: {error}")
+        where = f" to vLLM {found}" if found is not None else ""
+        described = type(error)(f"overlay {unit.name!r} ({unit.origin}) does not apply{where}: {error}")
         described.__cause__ = error.__cause__
         self.revert_quietly(unit.items, "reverted", f"taken back: {item.entry.target} failed")
         item.entry.state, item.entry.reason = "failed", str(error)

@@ -56,6 +56,7 @@ class Item:
 
     def is_kept_by(self, module: ModuleType) -> bool:
         """Tell whether what it did is met in `module`, which need not be the one that it was done to."""
+        self._return_to(module)
         applied = self.applied
         if applied is None:
             return False
@@ -68,6 +69,16 @@ class Item:
         if kept:
             applied.see(module)
         return kept
+
+    def _return_to(self, module: ModuleType) -> None:
+        """Take up again what was done to `module`, where that is back after another had its place in sys.modules."""
+        before = next((applied for applied in self.earlier if applied.has_seen(module)), None)
+        if before is None or self.applied is None or self.applied.module is module:
+            return
+        self.earlier = [applied for applied in self.earlier if applied is not before] + [self.applied]
+        self.applied = before
+        self.entry.seam, self.entry.notes = before.seam, before.notes
+        self.entry.copies, self.entry.stale = before.copies, before.stale
 
 
 @dataclass(eq=False, slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
-from types import CodeType
+from collections.abc import Iterable, Iterator
+from types import CodeType, FunctionType, ModuleType
 
 from ascend_overlay.engine.complaints import Complaints
 from ascend_overlay.engine.journal import as_it_is, logger
@@ -16,6 +16,7 @@ from ascend_overlay.errors import ForeignError
 from ascend_overlay.ledgers.entries import AROUND, COVERING, IN_FORCE, OTHER_CODE, SEEN
 from ascend_overlay.places import foreign, importing
 from ascend_overlay.places.bindings import rebindable
+from ascend_overlay.places.functions import function_of
 from ascend_overlay.places.holders import member_name
 from ascend_overlay.places.slots import Slot
 from ascend_overlay.places.storages import Attribute
@@ -91,6 +92,12 @@ class Review:
                     displaced = displaced or not around
                     owner = stand_in.implementation
                     texts.append(self._described(owner, member.name, member.value, around=around))
+        texts.extend(self._changed_copies(item))
+        module, name = item.applied.module, item.patch.module
+        if module is not None and (there := sys.modules.get(name, module)) is not module and _is_made_by_hand(there):
+            displaced = True
+            text = f"a module that was made by hand stands in place of {name} in sys.modules"
+            texts.append(self._seen.setdefault(text, f"{text}; {SEEN}{time.strftime('%H:%M:%S')}"))
         item.foreign = texts
         if displaced:
             item.entry.state, item.ineffective = "displaced", None
@@ -98,6 +105,17 @@ class Review:
         why = item.patch.effect(item.applied)
         item.entry.state = "applied" if why is None else "without effect"
         item.ineffective = why
+
+    def _changed_copies(self, item: Item) -> Iterator[str]:
+        """Yield what somebody else has put where a module held a copy, a function or class, of what this patch made."""
+        assert item.applied is not None
+        made = [ours for slot, _ in item.applied.changed for ours in (slot.installed, function_of(slot.installed))]
+        for text in item.entry.copies:
+            module, _, name = text.rpartition(".")
+            holds = vars(sys.modules[module]).get(name) if module in sys.modules else None
+            if not isinstance(holds, (FunctionType, type)) or any(foreign.leads_to(holds, ours) for ours in made):
+                continue
+            yield self._first_seen(sys.modules[module], name, f"{foreign.described(holds)} {COVERING} at the copy")
 
     def _described(self, owner: object, name: str, holds: object, *, around: bool) -> str:
         return self._first_seen(owner, name, f"{foreign.described(holds)} {AROUND if around else COVERING} at")
@@ -158,9 +176,15 @@ def _is_of_an_earlier_module(item: Item) -> bool:
     name = item.patch.module
     if item.applied is None or not name or item.applied.module is None:
         return False
-    if not importing.is_complete(name) or sys.modules[name] is item.applied.module:
+    if not importing.is_complete(name):
         return False
-    return not item.is_kept_by(sys.modules[name])
+    there = sys.modules[name]
+    return there is not item.applied.module and not _is_made_by_hand(there) and not item.is_kept_by(there)
+
+
+def _is_made_by_hand(module: ModuleType) -> bool:
+    """Tell whether no import made `module`: a stub, which a test puts into sys.modules for a while."""
+    return getattr(module, "__spec__", None) is None and module is not sys.modules.get("__main__")
 
 
 def in_force(items: Iterable[Item]) -> list[Item]:

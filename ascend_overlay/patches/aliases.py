@@ -47,6 +47,13 @@ class ModuleAlias(Patch):
         applied.undo.append(finder.remove)
         sys.meta_path.append(finder)
 
+    def effect(self, applied: Applied) -> str | None:
+        """Return why who imports the alias does not get the module, or None; an alias nobody imported yet is met."""
+        there, real = sys.modules.get(self.target), sys.modules.get(self.implementation)
+        if there is None or there is real:
+            return None
+        return f"sys.modules has another module under {self.target}"
+
     def describe(self) -> str:
         return f"is {self.implementation}"
 

@@ -161,6 +161,7 @@ class Applied:
         notes: what the user should know: what is not covered and why.
         copies: places that hold the new object because of this patch, beyond re-bound names.
         stale: places that keep the old one.
+        lost: what could not be taken back and is not tried again, and why.
         container: what was changed in place and has no slot: a list, a set.
         stand_in: the class that it lends to the program, which may set attributes on it.
     """
@@ -174,6 +175,7 @@ class Applied:
     notes: list[str] = field(default_factory=list)
     copies: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
     container: Any = None
     stand_in: StandIn | None = None
 

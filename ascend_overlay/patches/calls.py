@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -13,8 +12,6 @@ from ascend_overlay.errors import OverlayError, SignatureError, TargetError
 from ascend_overlay.patches import flavours, signatures
 from ascend_overlay.patches.base import REGISTRATIONS, Applied, Context, Patch, Ref, loaded, shown
 from ascend_overlay.places.target import Place, Target, find, require
-
-logger = logging.getLogger("ascend_overlay")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +60,7 @@ class Call(Patch):
         if undo is None:
             applied.notes.append("cannot be taken back: the overlay says that it is irreversible")
         else:
-            applied.undo.append(lambda: self._take_back(undo, results, takes_result=takes_result))
+            applied.undo.append(lambda: self._take_back(undo, results, applied, takes_result=takes_result))
         try:
             # The result, and with it the knowledge that there is something to undo, is kept before any Python runs.
             results.extend(itertools.starmap(do, [()]))
@@ -83,20 +80,18 @@ class Call(Patch):
             return f"called: {shown(self.do)}, which cannot be taken back"
         return f"called: {shown(self.do)}, taken back by {shown(self.undo)}"
 
-    def _take_back(self, undo: Callable[..., object], results: list[Any], *, takes_result: bool) -> None:
+    def _take_back(
+        self, undo: Callable[..., object], results: list[Any], applied: Applied, *, takes_result: bool
+    ) -> None:
         if not results:
             return
         try:
             undo(*results) if takes_result else undo()
         except Exception as error:
             # The rest of the overlay must be taken back all the same.
-            logger.error(
-                "the undo %s of the call %s for %s failed, and what was done may still be in force: %s: %s",
-                shown(self.undo),
-                shown(self.do),
-                self.target,
-                type(error).__name__,
-                error,
+            applied.lost.append(
+                f"the undo {shown(self.undo)} of the call {shown(self.do)} failed, and what was done may still be in "
+                f"force: {type(error).__name__}: {error}"
             )
         results.clear()
 

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.patches.base import Applied, Context, Patch, loaded, shown
+from ascend_overlay.patches.reach import seen
 from ascend_overlay.places import enumerations, pydantic_models
 from ascend_overlay.places.storages import Attribute
 from ascend_overlay.places.storeys import Change
@@ -71,10 +72,16 @@ class Member(Patch):
 
     def effect(self, applied: Applied) -> str | None:
         """Return why the users of the enumeration do not meet the member, or None."""
+        return seen(self.target, functools.partial(self._unmet, applied))
+
+    def _unmet(self, applied: Applied, module: ModuleType, target: Target) -> str | None:
         members = [change.member for _, change in applied.changed if isinstance(change, _Missing)]
-        if not members or all(map(enumerations.in_force, members)):
-            return None
-        return f"{self.target} is no longer the member that was added"
+        if not all(map(enumerations.in_force, members)):
+            return f"{self.target} is no longer the member that was added"
+        owner = find(module, target).owner
+        if members and owner is not type(members[0]):
+            return f"{self.target} leads to another {shown(owner)} than the one that the overlay changed"
+        return None
 
     def describe(self) -> str:
         return f"member = {shown(self.value)}"

@@ -25,7 +25,8 @@ def described(value: Any) -> str:
     name = getattr(function, "__qualname__", None)
     if not isinstance(name, str):
         text = repr(value)
-        return f"{text if len(text) <= 60 else text[:57] + '...'}, a {type(value).__qualname__}"
+        kind = type(value).__qualname__
+        return f"{text if len(text) <= 60 else text[:57] + '...'}, {'an' if kind[0] in 'aeiou' else 'a'} {kind}"
     own = getattr(function, "__code__", code)
     where = f" ({own.co_filename}, line {own.co_firstlineno})" if isinstance(own, types.CodeType) else ""
     return f"{getattr(function, '__module__', '?')}.{name}{where}"

@@ -58,6 +58,10 @@ def _misspelling(text: str) -> str:
     """Return " ..." about what keeps `text` from being a target, where that is plain."""
     if any(char.isspace() for char in text):
         return " There is a blank in it."
+    if text.count(":") > 1:
+        module, _, name = text.partition(":")
+        dotted = name.replace(":", ".")
+        return f" Did you mean {f'{module}:{dotted}'!r}? There is one colon, behind the module."
     module, _, name = text.replace(":", ".").rpartition(".")
     if module and all(part.isidentifier() for part in [*module.split("."), name]):
         return f" Did you mean {f'{module}:{name}'!r}? The colon stands behind the module."
@@ -163,6 +167,14 @@ def _no_such_name(target: Target, owner: Any, index: int) -> TargetError:
     else:
         lazy = ""
     known = [known for known in dir(owner) if not known.startswith("__")]
+    if lazy and (key := _mapping_with(owner, name)) is not None:
+        mapping = f"{target.module}:{key}"
+        lazy = f" {mapping} has the key {name!r}: that is overlay.item({mapping!r}, {name!r}, ...)."
     if isinstance(owner, Mapping) and name in owner:
         lazy = f" It is a mapping with the key {name!r}: name the mapping, and give the key as an argument."
     return TargetError(f"the target {target} does not exist: {what} has no {name!r}.{did_you_mean(name, known)}{lazy}")
+
+
+def _mapping_with(module: ModuleType, key: str) -> str | None:
+    """Return the name of a mapping of `module` that has `key`: what makes names on demand often has one."""
+    return next((name for name, value in vars(module).items() if type(value) is dict and key in value), None)

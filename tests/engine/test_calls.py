@@ -108,7 +108,22 @@ def test_an_undo_that_fails_stops_no_other(overlay: Overlay, caplog: pytest.LogC
         importlib.import_module("ours").done == ["do", "more", ("optional", None), "undo fails"]
     )
     assert importlib.import_module("lib").NAME == 1
-    assert "the undo ours:undo_fails of the call ours:do for lib failed" in caplog.text and "KeyError" in caplog.text
+    lost = "the undo ours:undo_fails of the call ours:do failed, and what was done may still be in force"
+    lost += ": KeyError: 'gone'"
+    assert f"overlay 'one' (plugin 'plugin1'), lib: {lost}" in caplog.text
+    states = {entry.reason: entry.state for entry in ascend_overlay.ledger()}
+    assert states[lost] == "failed" and sorted(states.values()) == ["failed", "reverted"]
+    caplog.clear()
+    ascend_overlay.disable()
+    assert caplog.text == ""
+
+
+def test_an_undo_that_fails_on_the_way_to_another_module_hinders_nothing(overlay: Overlay) -> None:
+    overlay.call("lib", do="ours:do", undo="ours:undo_fails")
+    load()
+    importlib.reload(importlib.import_module("lib"))
+    assert importlib.import_module("ours").done == ["do", "undo fails", "do"]
+    assert [entry.state for entry in ascend_overlay.ledger()] == ["applied"]
 
 
 def test_what_cannot_be_taken_back_is_told(overlay: Overlay) -> None:

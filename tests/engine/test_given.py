@@ -124,3 +124,14 @@ def test_children_are_told_of_the_others(offer: Any, names: tuple[str, ...], tol
     assert os.environ.get("ASCEND_OVERLAY") == (None if told is None else told)
     noted = [overlay for overlay, text in ascend_overlay.ledger().notes if "handed to enable() as an object" in text]
     assert noted == ["one"]
+
+
+def test_two_of_one_name_and_an_empty_choice_are_refused() -> None:
+    one, two = around("one"), around("one", "[]")
+    with pytest.raises(PluginError, match="two overlays named 'one'; rename one"):
+        ascend_overlay.enable(one, two)
+    with pytest.raises(ConfigError, match="only= names no overlay"):
+        ascend_overlay.enable(only=[])
+    assert list(ascend_overlay.ledger()) == []
+    ascend_overlay.enable(one, one, only=())
+    assert run() == "<stock>"

@@ -62,7 +62,7 @@ def test_read(text: str, parts: Any) -> None:
 
 WRONG = [
     ("a.b.c", "Did you mean 'a.b:c'? The colon stands behind the module."),
-    ("a.b:c:d", "Did you mean 'a.b.c:d'? The colon stands behind the module."),
+    ("a.b:c:d", "Did you mean 'a.b:c.d'? There is one colon, behind the module."),
     ("a b:c", "There is a blank in it."),
     ("a:b ", "There is a blank in it."),
     ("a", "write it as 'package.module:Qualified.name'."),

@@ -41,7 +41,7 @@ DESCRIBED = [
     (vars(Thing)["static"], f"{__name__}.Thing.static ({HERE}, line {Thing.static.__code__.co_firstlineno})"),
     (Thing, f"{__name__}.Thing"),
     (len, "builtins.len"),
-    (42, "42, a int"),
+    (42, "42, an int"),
     (Long(), f"{'x' * 57}..., a Long"),
 ]
 
