@@ -1,8 +1,8 @@
 """A process learns of the software NPU: a finder that waits for torch and torch_npu.
 
 Before either is imported, the runtime must be in the process: torch imports torch_npu at its own end, and torch_npu
-needs CANN's libraries. After torch_npu the kernels go behind its operators. Runs at the start of every Python process, so
-nothing is imported before it is needed.
+needs CANN's libraries. After torch_npu the kernels go behind its operators. Runs at the start of every Python process,
+so nothing is imported before it is needed.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The native parts, built with the local compiler on first use: the runtime in place of CANN's libraries, the kernels."""
+"""The native parts, built by the local compiler on first use: the runtime in place of CANN's libraries, the kernels."""
 
 from __future__ import annotations
 
