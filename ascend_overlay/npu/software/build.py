@@ -22,6 +22,9 @@ _NATIVE = Path(__file__).parent / "native"
 _RUNTIME_SOURCES = ("*.c", "runtime.h")
 _KERNELS_SOURCES = ("*.cpp", "*.h")
 _RUNTIME = "software_npu"
+TOOLS = {"g++": "g++", "gcc": "gcc", "readelf": "binutils"}
+"""What builds the native parts, and the packages that bring it."""
+
 _NAMES_OF_CANN = ("ascendcl", "hccl", "acl_op_compiler", "ge_runner", "graph", "acl_tdt_channel", "opapi")
 _PATIENCE = 1200
 """Seconds for one run of the compiler."""
@@ -96,7 +99,7 @@ def _genuine() -> TorchNpu:
 
 
 def _see_tools() -> None:
-    for tool, whose in (("g++", "g++"), ("gcc", "gcc"), ("readelf", "binutils")):
+    for tool, whose in TOOLS.items():
         if shutil.which(tool) is None:
             raise ConfigError(
                 f"the software NPU is built on first use, and {tool} is not there to do it. Install {whose} (on "

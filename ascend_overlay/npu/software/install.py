@@ -22,7 +22,7 @@ _KEPT_OF_NPU = {
     *("get_npu_format", "npu_change_data_ptr", "_npu_format_cast.aclnn"),
     *("_npu_fused_infer_attention_score_infer_output", "_npu_fused_infer_attention_score_v2_infer_output"),
 }
-_COPIES = {"copy_", "_copy_from"}
+_COPIES = {"copy_", "_copy_from", "_to_copy"}
 
 _native: Native | None = None
 _lock = threading.Lock()

@@ -59,6 +59,7 @@ const char* software_npu_install_parts(const char* names) {
 const char* software_npu_install_copies() {
   return guarded([] {
     auto& lib = library("aten", c10::DispatchKey::PrivateUse1);
+    lib.impl("_to_copy", torch::CppFunction::makeFromBoxedFunction<&by_composition>());
     lib.impl("copy_", &copy_);
     lib.impl("_copy_from", &copy_from);
   });

@@ -49,8 +49,17 @@ inline void by_parts(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::AutogradCPU), stack);
 }
 
+// Operators that PyTorch makes of others for every device, where torch_npu has a kernel of its own: those others are asked.
+inline void by_composition(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  // The kernel for CPU is the one for all devices; it is given the tensors as they are.
+  op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack);
+}
+
 inline void count_copy(const Tensor& to, const Tensor& from, bool waited_for) {
-  if (!Counts::all().on || (on_npu(to) && on_npu(from))) return;
+  if (!Counts::all().on) return;
+  if (on_npu(to) && on_npu(from)) {
+    return Counts::all().add(std::string("aten::copy_\t") + c10::toString(to.scalar_type()) + "," + c10::toString(from.scalar_type()));
+  }
   std::string way = on_npu(to) ? "to the device" : "to the host";
   Counts::all().add("copy " + way + "\t" + (waited_for ? "waited for" : "not waited for"));
 }
