@@ -82,15 +82,19 @@ def vllm_plugin() -> None:
 def arm_asked_for() -> None:
     """Arm what the environment asks for: the overlays, a software NPU, or both."""
     arm_software_npu()
-    if os.environ.get("ASCEND_OVERLAY", "").lower() not in ("", "0", "false", "no", "off"):
+    if _asks("ASCEND_OVERLAY"):
         arm()
+
+
+def _asks(variable: "str") -> bool:
+    return os.environ.get(variable, "").lower() not in ("", "0", "false", "no", "off")
 
 
 def arm_software_npu() -> None:
     """Have a software NPU in this process where the environment asks for one (ASCEND_OVERLAY_NPU=software)."""
-    from ascend_overlay.npu.software import arrival
+    if _asks("ASCEND_OVERLAY_NPU"):
+        from ascend_overlay.npu.software import arrival
 
-    if arrival.requested():
         arrival.arm()
 
 

@@ -52,8 +52,11 @@ def test_a_wrong_variable_stops_the_import_of_torch(python: Any) -> None:
 
 def test_nothing_for_nothing(python: Any) -> None:
     code = "import sys; from ascend_overlay.hooks.activation import torch_backend as way; before = list(sys.meta_path)"
-    done = python("-c", f"{code}; way(); print(sys.meta_path == before, 'torch' in sys.modules)")
-    assert done.stdout == "True False\n"
+    done = python(
+        "-c",
+        f"{code}; way(); print(sys.meta_path == before, 'torch' in sys.modules, 'ascend_overlay.npu' in sys.modules)",
+    )
+    assert done.stdout == "True False False\n"
 
 
 def test_report(software: Software, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ needs CANN's libraries. After torch_npu the kernels go behind its operators. Run
 so nothing is imported before it is needed.
 """
 
-import os
 import sys
 
 TYPE_CHECKING = False
@@ -13,14 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
-
-_VARIABLE = "ASCEND_OVERLAY_NPU"
-_OFF = ("", "0", "no", "off", "false")
-
-
-def requested() -> bool:
-    """Tell whether the environment asks for a software NPU."""
-    return os.environ.get(_VARIABLE, "").lower() not in _OFF
 
 
 def arm() -> None:
