@@ -59,6 +59,25 @@ def test_nothing_for_nothing(python: Any) -> None:
     assert done.stdout == "True False False\n"
 
 
+def test_memory_that_is_mapped(software: Software) -> None:
+    code = """
+import torch
+kept = [torch.ones(4 << 20, dtype=torch.uint8, device="npu") for _ in range(8)]
+used = torch.npu.mem_get_info()[0]
+try:
+    torch.empty(40 << 20, dtype=torch.uint8, device="npu")
+except torch.OutOfMemoryError:
+    expandable = torch.npu.memory_snapshot()[0]["is_expandable"]
+    kept.clear()
+    torch.npu.empty_cache()
+    rest = torch.zeros(40 << 20, dtype=torch.uint8, device="npu").sum().item()
+    print(expandable, used >> 20, rest)
+"""
+    env = {"PYTORCH_NPU_ALLOC_CONF": "expandable_segments:True"}
+    done = software("-c", code, options=("--npu-memory", "64MiB"), env=env)
+    assert _last(done.stdout) == "True 24 0"
+
+
 def test_report(software: Software, tmp_path: Path) -> None:
     code = """
 import torch

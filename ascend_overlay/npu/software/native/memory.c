@@ -19,17 +19,23 @@ static long long capacity(void) { return software_npu_number("ASCEND_OVERLAY_NPU
 
 static size_t rounded(size_t size) { return (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 
+// Counts memory of a device, if there is enough.
+int software_npu_take(int device, size_t size) {
+  if (atomic_fetch_add(&in_use[device], size) + (long long)size <= capacity()) return OK;
+  long long used = atomic_fetch_sub(&in_use[device], size) - (long long)size;
+  return software_npu_fail(OUT_OF_MEMORY, "device %d has %lld bytes (--npu-memory), %lld of them in use; %zu more are not there.", device,
+                           capacity(), used, size);
+}
+void software_npu_give_back(int device, size_t size) { atomic_fetch_sub(&in_use[device], size); }
+
 int aclrtMalloc(void **to, size_t size, int policy) {
   int device = software_npu_device();
   size_t taken = rounded(size);
-  if (atomic_fetch_add(&in_use[device], taken) + (long long)taken > capacity()) {
-    long long used = atomic_fetch_sub(&in_use[device], taken) - (long long)taken;
-    return software_npu_fail(OUT_OF_MEMORY, "device %d has %lld bytes (--npu-memory), %lld of them in use; %zu more are not there.", device,
-                             capacity(), used, taken);
-  }
+  int error = software_npu_take(device, taken);
+  if (error) return error;
   char *base = aligned_alloc(ALIGNMENT, taken + ALIGNMENT);
   if (!base) {
-    atomic_fetch_sub(&in_use[device], taken);
+    software_npu_give_back(device, taken);
     return software_npu_fail(OUT_OF_MEMORY, "this machine has no %zu bytes more for device %d.", taken, device);
   }
   *(piece *)base = (piece){taken, device, MARK};
@@ -46,7 +52,7 @@ int aclrtFree(void *at) {
   if (!at) return OK;
   piece *found = (piece *)((char *)at - ALIGNMENT);
   if (found->mark != MARK) return software_npu_fail(BAD_PARAMETER, "aclrtFree was given what is no memory of a device.");
-  atomic_fetch_sub(&in_use[found->device], found->size);
+  software_npu_give_back(found->device, found->size);
   found->mark = 0;
   free(found);
   return OK;
