@@ -20,9 +20,8 @@ def variables(npu: str | None, devices: str | None, memory: str | None, report: 
     Raises:
         ConfigError: an option means nothing, or there can be no software NPU here.
     """
-    if npu is not None:
-        options.checked(npu, whose="--npu")
-    given = Options() if npu is not None and not os.environ.get(options.VARIABLE) else Options.from_env()
+    asked = {} if npu is None else {options.VARIABLE: options.checked(npu, whose="--npu")}
+    given = Options.from_env({**os.environ, **asked})
     if given is None:
         _refuse_alone({"--npu-devices": devices, "--npu-memory": memory, "--npu-report": report})
         return {}

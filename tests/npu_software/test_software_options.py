@@ -94,5 +94,7 @@ def test_options_stand_above_variables(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert (found["ASCEND_OVERLAY_NPU_DEVICES"], found["ASCEND_OVERLAY_NPU_MEMORY"]) == ("4", str(1 << 30))
     assert found["LD_LIBRARY_PATH"] == f"{tmp_path}:/somewhere"
     assert software_npu.variables("software", "2", None, "here")["ASCEND_OVERLAY_NPU_DEVICES"] == "2"
+    monkeypatch.setenv("ASCEND_OVERLAY_NPU", "off")
+    assert software_npu.variables("software", None, None, None)["ASCEND_OVERLAY_NPU_DEVICES"] == "4"
     monkeypatch.delenv("ASCEND_OVERLAY_NPU")
     assert software_npu.variables(None, None, None, None) == {}
