@@ -50,9 +50,9 @@ def diagnosis() -> str | None:
     return (
         f"{named} is installed, but CANN is not found ({_LIBRARY} is neither in LD_LIBRARY_PATH nor below "
         f"{' or '.join(_TOOLKITS)}). PyTorch loads torch_npu when it is imported, so `import torch` fails here. On a "
-        f"machine with an NPU, source CANN's set_env.sh first; on one without, uninstall torch_npu, and the reference "
-        f"kernels take the place of the NPU's. Or set {AUTOLOAD}=0, which is enough for torch, but not for vLLM: "
-        f"transformers imports torch_npu wherever it finds it."
+        f"machine with an NPU, source CANN's set_env.sh first; on one without, start with `ascend-overlay run --npu "
+        f"software COMMAND`, or uninstall torch_npu, and the reference kernels take the place of the NPU's. Or set "
+        f"{AUTOLOAD}=0, which is enough for torch, but not for vLLM: transformers imports torch_npu where it finds it."
     )
 
 

@@ -3,6 +3,7 @@
 Runs in every Python process of an activated environment, so nothing is imported here until vLLM is.
 """
 
+import os
 import sys
 
 TYPE_CHECKING = False
@@ -76,3 +77,27 @@ def start() -> None:
 def vllm_plugin() -> None:
     """vLLM's general plugin: the safety net for a process that no other way reached. Inert unless asked for."""
     start()
+
+
+def arm_asked_for() -> None:
+    """Arm what the environment asks for: the overlays, a software NPU, or both."""
+    arm_software_npu()
+    if _asks("ASCEND_OVERLAY"):
+        arm()
+
+
+def _asks(variable: "str") -> bool:
+    return os.environ.get(variable, "").lower() not in ("", "0", "false", "no", "off")
+
+
+def arm_software_npu() -> None:
+    """Have a software NPU in this process where the environment asks for one (ASCEND_OVERLAY_NPU=software)."""
+    if _asks("ASCEND_OVERLAY_NPU"):
+        from ascend_overlay.npu.software import arrival
+
+        arrival.arm()
+
+
+def torch_backend() -> None:
+    """Torch's backend: the safety net for a process that no other way reached. Inert unless asked for."""
+    arm_software_npu()

@@ -1,6 +1,7 @@
 """`ascend-overlay autoload`: a .pth file that arms the overlays in every Python process of an environment.
 
-The file does nothing unless the environment variable ASCEND_OVERLAY asks for overlays.
+The file does nothing unless the environment variable ASCEND_OVERLAY asks for overlays, or ASCEND_OVERLAY_NPU for a
+software NPU.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from ascend_overlay.settings import requested
 FILE_NAME = "ascend_overlay_autoload.pth"
 # One line, run by site.py at every start of Python: the test comes first, so that it costs nothing when not asked for.
 _LINE = (
-    "import os; os.environ.get('ASCEND_OVERLAY', '0').lower() not in ('', '0', 'false', 'no', 'off') "
-    "and __import__('ascend_overlay.hooks.activation', fromlist=['arm']).arm()\n"
+    "import os; any(os.environ.get(name, '0').lower() not in ('', '0', 'false', 'no', 'off') "
+    "for name in ('ASCEND_OVERLAY', 'ASCEND_OVERLAY_NPU')) "
+    "and __import__('ascend_overlay.hooks.activation', fromlist=['arm']).arm_asked_for()\n"
 )
 
 

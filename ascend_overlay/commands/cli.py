@@ -15,7 +15,7 @@ import click
 from ascend_overlay import __version__
 from ascend_overlay.commands import json_output
 from ascend_overlay.errors import OverlayError
-from ascend_overlay.settings import FOREIGN, WEIGHT_NZ, Settings, preferences
+from ascend_overlay.settings import FOREIGN, PREFIX, WEIGHT_NZ, Settings, preferences
 
 _LOAD = click.option("--load", metavar="MODULE,...", help="Register these modules as plugins.")
 
@@ -97,13 +97,29 @@ def _names(text: str | None) -> list[str] | None:
 
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @_settings_options
+@click.option("--overlays/--no-overlays", default=True, help="Enable overlays at all; default: yes.")
+@click.option("--npu", metavar="software", help="Let torch_npu find devices that this machine's CPU computes for.")
+@click.option("--npu-devices", metavar="NUMBER", help="How many; default 1.")
+@click.option("--npu-memory", metavar="SIZE", help="Memory of each, such as 512MiB; default 8GiB.")
+@click.option("--npu-report", metavar="DIR", type=click.Path(), help="Write one file per process: what was called.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def run(command: tuple[str, ...], **options: Any) -> None:
+def run(
+    command: tuple[str, ...],
+    overlays: bool,
+    npu: str | None,
+    npu_devices: str | None,
+    npu_memory: str | None,
+    npu_report: str | None,
+    **options: Any,
+) -> None:
     """Run COMMAND with the overlays, in all its Python processes.
 
     For example: ascend-overlay run vllm serve MODEL
+
+    With --npu software, the genuine torch_npu works without a card: ascend-overlay run --npu software python train.py
     """
     from ascend_overlay import api
+    from ascend_overlay.commands import software_npu
     from ascend_overlay.engine.propagation import prepended, startup_folder
 
     if command[0].startswith("-"):
@@ -113,7 +129,8 @@ def run(command: tuple[str, ...], **options: Any) -> None:
         # A wrong name is better told here than in the middle of an import of vLLM. Modules to load are for the command
         # to find, whose search path is its own.
         api.check_settings(settings)
-    environment = os.environ | settings.to_env()
+    environment = os.environ | (settings.to_env() if overlays else {PREFIX: "0"})
+    environment |= software_npu.variables(npu, npu_devices, npu_memory, npu_report)
     environment["PYTHONPATH"] = prepended(environment.get("PYTHONPATH", ""), startup_folder())
     # Nothing flushes this once another program has taken the place of this one.
     sys.stdout.flush()

@@ -21,13 +21,17 @@ def _run_hidden_sitecustomize() -> None:
                 return
 
 
-if os.environ.get("ASCEND_OVERLAY", "0").lower() not in ("", "0", "false", "no", "off"):
+def _asks(variable: str) -> bool:
+    return os.environ.get(variable, "0").lower() not in ("", "0", "false", "no", "off")
+
+
+if _asks("ASCEND_OVERLAY") or _asks("ASCEND_OVERLAY_NPU"):
     try:
-        from ascend_overlay.hooks.activation import arm
+        from ascend_overlay.hooks.activation import arm_asked_for
     except ImportError as error:
         # An interpreter of another environment inherited PYTHONPATH: it has no overlays to apply.
         if error.name is None or not error.name.startswith("ascend_overlay"):
             raise
     else:
-        arm()
+        arm_asked_for()
 _run_hidden_sitecustomize()

@@ -44,6 +44,7 @@ def test_blocks_that_are_not_run() -> None:
         ("README.md", "it serves until it is stopped"),
         ("README.md", "docs/quantization.md runs it with a model"),
         ("docs/configuration.md", "it serves until it is stopped"),
+        ("docs/npu.md", "it needs torch_npu, as the tests of the software NPU do"),
         ("docs/quantization.md", "it serves until it is stopped"),
         ("docs/quantization.md", "it runs a model in vLLM, as the tests of quantized models do"),
         ("examples/custom_model/README.md", "it serves until it is stopped"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import importlib.util
+import importlib.machinery
 import os
 import shutil
 import subprocess
@@ -69,17 +69,7 @@ def build(folder: Path, libraries: Path) -> int:
     """
     if reason := obstacle():
         raise ConfigError(reason)
-    spec = importlib.util.find_spec("torch")
-    if spec is None or spec.origin is None:
-        raise ConfigError("torch_npu cannot be imported without torch, which is not installed.")
-    package = folder / "torch_npu"
-    needy = [path for pattern in _NEEDY for path in package.glob(pattern)]
-    bundled = [*(Path(spec.origin).parent / "lib").glob("*.so*"), *folder.glob("torch_npu.libs/*")]
-    symbols = {path: _symbols(path) for path in (*needy, *bundled)}
-    provided = {name for _, defined in symbols.values() for name in defined}
-    needed = {name for path in needy for name in symbols[path][0]}
-    process = ctypes.CDLL(None)
-    missing = sorted(name for name in needed - provided if not hasattr(process, name))
+    missing = missing_functions(folder)
     libraries.mkdir()
     source = libraries / "stand_in.c"
     source.write_text("".join(_DEFINITIONS.get(name, f"int {name}(void) {{ return 1; }}") + "\n" for name in missing))
@@ -90,6 +80,25 @@ def build(folder: Path, libraries: Path) -> int:
         target = ["-shared", "-fPIC", "-w", f"-Wl,-soname,{name}", "-o", str(libraries / name)]
         _output("gcc", *target, str(source if library == "ascendcl" else empty))
     return len(missing)
+
+
+def missing_functions(folder: Path) -> list[str]:
+    """Return the C functions that the torch_npu in `folder` must find and that nothing here has: those of CANN.
+
+    Raises:
+        ConfigError: torch is not there, or readelf fails.
+    """
+    spec = importlib.machinery.PathFinder.find_spec("torch")
+    if spec is None or spec.origin is None:
+        raise ConfigError("torch_npu cannot be imported without torch, which is not installed.")
+    package = folder / "torch_npu"
+    needy = [path for pattern in _NEEDY for path in package.glob(pattern)]
+    bundled = [*(Path(spec.origin).parent / "lib").glob("*.so*"), *folder.glob("torch_npu.libs/*")]
+    symbols = {path: _symbols(path) for path in (*needy, *bundled)}
+    provided = {name for _, defined in symbols.values() for name in defined}
+    needed = {name for path in needy for name in symbols[path][0]}
+    process = ctypes.CDLL(None)
+    return sorted(name for name in needed - provided if not hasattr(process, name))
 
 
 def _symbols(library: Path) -> tuple[set[str], set[str]]:
