@@ -1,4 +1,7 @@
-"""Which attention backend serves a layer: one of those that overlays registered with vLLM, found by its name there."""
+"""Which attention backend serves a layer: one of those that overlays registered with vLLM, found by its name there.
+
+Each has a method of its own, why_not(), for the models that it does not serve.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,16 @@ def path(selected: Any, wanted: Any) -> str:
         raise refusals.refused(f"{what} is not served by {name}: {', '.join(against)}")
     place: str = AttentionBackendEnum[name].get_path()
     return place
+
+
+def why_not(config: Any) -> str | None:
+    """Return what is against the model of vLLM's `config`, as the backend that would serve it says; None if nothing is.
+
+    Raises:
+        ConfigError: the overlay of that backend is off.
+    """
+    found = registered("mla" if config.model_config.use_mla else "attention").why_not(config)
+    return None if found is None else str(found)
 
 
 def registered(overlay: str) -> Any:

@@ -61,7 +61,13 @@ class NPUPlatform(Platform):  # type: ignore[misc, unused-ignore]
     @classmethod
     def check_and_update_config(cls, vllm_config: VllmConfig) -> None:
         """Refuse what is not served, and settle the rest."""
+        from ascend_overlay.overlays.platform import backends
+
         refusals.see(vllm_config)
+        if vllm_config.model_config is not None:
+            refusals.see_experts(vllm_config.model_config)
+            if reason := backends.why_not(vllm_config):
+                raise refusals.refused(reason)
         settling.settle(vllm_config)
 
     @classmethod

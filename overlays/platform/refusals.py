@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+import ascend_overlay
 from ascend_overlay.errors import ConfigError
 
 DTYPES = (torch.bfloat16, torch.float16)
@@ -36,6 +37,20 @@ def see(config: Any) -> None:
     """
     for reason in _reasons(config):
         raise refused(reason)
+
+
+def see_experts(model: Any) -> None:
+    """See that somebody computes the experts of `model`: for platforms that are not its own, vLLM has no kernel.
+
+    Raises:
+        ConfigError: not so.
+    """
+    on = any(entry.state in ("pending", "applied") for entry in ascend_overlay.ledger().of("moe"))
+    if model.is_moe and not on:
+        raise ConfigError(
+            "the overlay `platform` serves mixtures of experts with the overlay `moe`, which is off: enable both; "
+            "`ascend-overlay list` says what keeps it off."
+        )
 
 
 def dtype(wanted: Any) -> str | None:

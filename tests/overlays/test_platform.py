@@ -236,6 +236,33 @@ def test_backends_come_from_the_overlays(platform: Any) -> None:
 
 
 @pytest.mark.vllm
+def test_models_that_no_backend_or_kernel_serves_are_refused_at_start(platform: Any) -> None:
+    from ascend_overlay.overlays.platform import backends
+
+    def against(size: int = 128, **latent: Any) -> str | None:
+        config = _config(kv_transfer_config=None)
+        config.cache_config.user_specified_block_size = False
+        config.parallel_config.tensor_parallel_size = 1
+        config.model_config.get_head_size = lambda: size
+        config.model_config.use_mla = bool(latent)
+        vars(config.model_config.hf_text_config).update(latent)
+        return backends.why_not(config)
+
+    with pytest.raises(ConfigError, match="the overlay `attention`, which is off: enable both"):
+        against()
+    with ascend_overlay.enabled(only=["attention", "mla"]):
+        assert against() is None
+        assert "heads of 100 elements are not served" in str(against(100))
+        assert against(kv_lora_rank=512) is None
+        assert "the latent cache has 256 + 64 elements" in str(against(kv_lora_rank=256))
+        refusals.see_experts(SimpleNamespace(is_moe=False))
+        with pytest.raises(ConfigError, match="the overlay `moe`, which is off: enable both"):
+            refusals.see_experts(SimpleNamespace(is_moe=True))
+    with ascend_overlay.enabled(only=["moe"]):
+        refusals.see_experts(SimpleNamespace(is_moe=True))
+
+
+@pytest.mark.vllm
 def test_a_configuration_is_settled(platform: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from vllm.config import CompilationMode, CUDAGraphMode, VllmConfig
 
