@@ -1,10 +1,16 @@
-"""Serves tiny models on whatever platform vLLM chooses: `python npu_worker.py FOLDER FAMILY...`, one JSON file each."""
+"""Serves tiny models on whatever platform vLLM chooses: `python npu_worker.py FOLDER FAMILY...`, one JSON file each.
+
+With RANKS=2 in the environment, each model is spread over two devices, in processes that vLLM starts, with what it does
+unless told otherwise; else everything runs in this process, eagerly.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from ascend_overlay.commands.demo import in_process, tiny
 
@@ -12,41 +18,52 @@ LENGTHS = (5, 33, 130, 1, 64, 17)
 TOKENS = 16
 
 
-def main(folder: Path, families: list[str]) -> None:
+def main(folder: Path, families: list[str], ranks: int) -> None:
     """Serve each of `families` greedily; leave tokens, their log probabilities and the platform's name."""
-    in_process.prepare()
+    if ranks == 1:
+        in_process.prepare()
     for family in families:
         model = tiny.FAMILIES[family](folder / "models" / family)
-        from vllm import SamplingParams
         from vllm.platforms import current_platform
 
-        # Less than the longest prompt, so that it is read in parts, while others are already answered.
-        llm = in_process.engine(str(model), dtype="bfloat16", mode=in_process.EAGER, max_num_batched_tokens=96)
-        prompts = [{"prompt_token_ids": [1 + (7 * i + 3 * j) % 200 for j in range(n)]} for i, n in enumerate(LENGTHS)]
-        # They end one after the other, so that batches have many sizes.
-        wanted = [
-            SamplingParams(temperature=0.0, max_tokens=TOKENS - i, ignore_eos=True, logprobs=1)
-            for i in range(len(prompts))
-        ]
-        outputs = [found.outputs[0] for found in llm.generate(prompts, wanted, use_tqdm=False)]
-        devices = {str(weight.device) for weight in runner(llm).model.parameters()}
-        found = {
-            "platform": type(current_platform).__name__,
-            "devices": sorted(devices),
-            "tokens": [list(output.token_ids) for output in outputs],
-            "logprobs": [
-                [step[token].logprob for step, token in zip(output.logprobs, output.token_ids, strict=True)]
-                for output in outputs
-            ],
-        }
-        in_process.shut_down(llm)
+        llm = engine(str(model), ranks)
+        found = {"platform": type(current_platform).__name__, **answers(llm)}
+        if ranks == 1:
+            runner = llm.llm_engine.model_executor.driver_worker.worker.model_runner
+            found["devices"] = sorted({str(weight.device) for weight in runner.model.parameters()})
+            in_process.shut_down(llm)
         (folder / f"{family}.json").write_text(json.dumps(found), encoding="utf-8")
 
 
-def runner(llm: object) -> object:
-    """Return the model runner of an engine in this process."""
-    return llm.llm_engine.model_executor.driver_worker.worker.model_runner  # type: ignore[attr-defined]
+def engine(model: str, ranks: int) -> Any:
+    """Return an engine."""
+    # Less than the longest prompt, so that it is read in parts, while others are already answered.
+    if ranks == 1:
+        return in_process.engine(model, dtype="bfloat16", mode=in_process.EAGER, max_num_batched_tokens=96)
+    from vllm import LLM
+
+    size = {"max_model_len": 256, "max_num_seqs": 8, "kv_cache_memory_bytes": 64 << 20, "max_num_batched_tokens": 96}
+    return LLM(model, dtype="bfloat16", tensor_parallel_size=ranks, **size)
+
+
+def answers(llm: Any) -> dict[str, Any]:
+    """Return the tokens, and the log probability of each."""
+    from vllm import SamplingParams
+
+    prompts = [{"prompt_token_ids": [1 + (7 * i + 3 * j) % 200 for j in range(n)]} for i, n in enumerate(LENGTHS)]
+    # They end one after the other, so that batches have many sizes.
+    wanted = [
+        SamplingParams(temperature=0.0, max_tokens=TOKENS - i, ignore_eos=True, logprobs=1) for i in range(len(prompts))
+    ]
+    outputs = [found.outputs[0] for found in llm.generate(prompts, wanted, use_tqdm=False)]
+    return {
+        "tokens": [list(output.token_ids) for output in outputs],
+        "logprobs": [
+            [step[token].logprob for step, token in zip(output.logprobs, output.token_ids, strict=True)]
+            for output in outputs
+        ],
+    }
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main(Path(sys.argv[1]), sys.argv[2:], int(os.environ.get("RANKS", "1")))

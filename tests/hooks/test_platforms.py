@@ -162,6 +162,21 @@ def test_a_program_that_chose_its_overlays_is_heard(machine: Machine) -> None:
     assert machine.ask(code=f"{off}\n{ASK}")[0] == "None"
 
 
+def test_stock_vllm_is_stock_where_it_is_compared_with(machine: Machine) -> None:
+    """`ascend-overlay verify` has vLLM's platform for CPUs beside an NPU, too, and enables one overlay at a time."""
+    code = """
+from ascend_overlay.commands.verify.command import prepare
+from ascend_overlay.hooks.platforms import vllm_platform
+import ascend_overlay
+prepare()
+print(vllm_platform())
+with ascend_overlay.enabled(only=["layernorm"]):
+    print(vllm_platform())
+print(sorted({entry.overlay for entry in ascend_overlay.ledger() if entry.state == "pending"}))
+"""
+    assert machine.ask(code=code) == ["None", "None", "[]"]
+
+
 def test_a_mistake_in_the_settings_is_not_taken_for_a_no(machine: Machine) -> None:
     """What the first call raises, vLLM logs at its debug level; the second one it does not catch."""
     code = """
