@@ -6,8 +6,12 @@ whether anybody enabled overlays or not, so where torch_npu is not installed it 
 
 from __future__ import annotations
 
-from ascend_overlay import availability, settings
+import logging
 
+from ascend_overlay import availability, process, settings
+
+# A child of vLLM's logger, so that it is shown where and how vLLM's own messages are.
+_logger = logging.getLogger("vllm.ascend_overlay")
 _failed = False
 
 
@@ -46,7 +50,11 @@ def _platform() -> str | None:
     api.check_settings(wanted)
     for _, (overlay, path) in api.contributions("ascend_overlay_platforms"):
         if not wanted.selects(overlay):
-            api.note(overlay, f"vLLM is not given the NPU's platform: the settings leave the overlay `{overlay}` out")
+            text = f"vLLM is not given the NPU's platform: the settings leave the overlay `{overlay}` out"
+            api.note(overlay, text)
+            # Who names it knows; who names others may not. The children of this process would all say it again.
+            if overlay not in wanted.exclude and process.role() == "main":
+                _logger.warning("%s. Add it, or leave it out by name: ASCEND_OVERLAY=-%s.", text, overlay)
             continue
         api.enable_from_environment()
         entries = api.ledger().of(overlay)
