@@ -1,11 +1,12 @@
 """Serves tiny models on whatever platform vLLM chooses: `python npu_worker.py FOLDER FAMILY...`, one JSON file each.
 
 With RANKS=2 in the environment, each model is spread over two devices, in processes that vLLM starts, with what it does
-unless told otherwise; else everything runs in this process, eagerly.
+unless told otherwise; else everything runs in this process, eagerly. With BARE=1, vLLM's compiled parts are not there.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
@@ -20,6 +21,10 @@ TOKENS = 16
 
 def main(folder: Path, families: list[str], ranks: int) -> None:
     """Serve each of `families` greedily; leave tokens, their log probabilities and the platform's name."""
+    if os.environ.get("BARE"):
+        (vllm,) = importlib.util.find_spec("vllm").submodule_search_locations or ()  # type: ignore[union-attr]
+        for library in Path(vllm).glob("*.so"):
+            sys.modules[f"vllm.{library.name.partition('.')[0]}"] = None  # type: ignore[assignment]
     if ranks == 1:
         in_process.prepare()
     for family in families:

@@ -56,6 +56,13 @@ def test_it_answers_as_vllms_platform_for_cpus_does(results: Mapping[str, Mappin
         assert ours == pytest.approx(theirs, abs=TOLERANCE)
 
 
+def test_it_does_without_vllms_compiled_parts(results: Mapping[str, Mapping[str, Any]], tmp_path: Path) -> None:
+    """As a vLLM that was built with VLLM_TARGET_DEVICE=empty is without them."""
+    _run(tmp_path, str(_WORKER), str(tmp_path), "llama3", BARE="1")
+    found = json.loads((tmp_path / "llama3.json").read_text())
+    assert found == results["npu"]["llama3"]
+
+
 def test_two_devices_answer_as_one_does(results: Mapping[str, Mapping[str, Any]], tmp_path: Path) -> None:
     """With nothing asked for but the devices: torch.compile and graphs, not served yet, are left out with a note."""
     done = _run(tmp_path, str(_WORKER), str(tmp_path), "llama3", devices=2, RANKS="2")
