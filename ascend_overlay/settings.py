@@ -183,9 +183,12 @@ def requested(environ: Mapping[str, str] | None = None) -> bool:
 
 
 def declined(environ: Mapping[str, str] | None = None) -> bool:
-    """Tell whether the environment says that there are to be no overlays; to say nothing is not to say so."""
+    """Tell whether the environment says that there are to be no overlays; to say nothing is not to say so.
+
+    A program that enables some in spite of it changes the environment, unless its children are to have none.
+    """
     env = os.environ if environ is None else environ
-    return bool(env.get(PREFIX)) and not requested(env) and _current is None
+    return bool(env.get(PREFIX)) and not requested(env)
 
 
 _current: Settings | None = None

@@ -170,14 +170,19 @@ def test_stock_vllm_is_stock_where_it_is_compared_with(machine: Machine) -> None
     code = """
 from ascend_overlay.commands.verify.command import prepare
 from ascend_overlay.hooks.platforms import vllm_platform
-import ascend_overlay
+import ascend_overlay, dataclasses
+from ascend_overlay import settings
 prepare()
 print(vllm_platform())
+# Calls are counted around the stock layer.
+settings.use(dataclasses.replace(settings.current(), trace=True))
+print(vllm_platform())
+settings.use(None)
 with ascend_overlay.enabled(only=["layernorm"]):
     print(vllm_platform())
 print(sorted({entry.overlay for entry in ascend_overlay.ledger() if entry.state == "pending"}))
 """
-    assert machine.ask(code=code) == ["None", "None", "[]"]
+    assert machine.ask(code=code) == ["None", "None", "None", "[]"]
 
 
 def test_a_mistake_in_the_settings_is_not_taken_for_a_no(machine: Machine) -> None:
