@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ascend_overlay import process, versions
 from ascend_overlay.errors import ConfigError, did_you_mean
 
-__all__ = ["Condition", "distribution", "env", "platform", "predicate", "role"]
+__all__ = ["Condition", "distribution", "env", "platform", "platform_plugin", "predicate", "role"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,21 @@ def distribution(name: str, spec: str = "") -> Condition:
         return found is not None and versions.admits(wanted, found)
 
     return Condition(f"the distribution {name}{spec} is installed", holds)
+
+
+def platform_plugin(name: str) -> Condition:
+    """Hold where the distribution `name` brings a platform that vLLM loads.
+
+    That is an entry point of the group ``vllm.platform_plugins``, unless VLLM_PLUGINS, the list of what vLLM may load,
+    leaves it out. A distribution that is merely installed decides nothing.
+    """
+
+    def holds() -> bool:
+        allowed = os.environ.get("VLLM_PLUGINS")
+        found = versions.entry_points(name, "vllm.platform_plugins")
+        return any(allowed is None or plugin in allowed.split(",") for plugin in found)
+
+    return Condition(f"vLLM loads the platform of {name}", holds)
 
 
 def platform(name: str) -> Condition:

@@ -144,7 +144,7 @@ class Settings:
         """Return settings that select what these or the `earlier` ones select; these win in everything else."""
 
         def wanted(name: str) -> bool:
-            return any((not s.only or name in s.only) and name not in s.exclude for s in (self, earlier))
+            return any(settings.selects(name) for settings in (self, earlier))
 
         both = _union(earlier.only, self.only) if self.only and earlier.only else ()
         # An allow-list that was given once holds until everything is disabled.
@@ -163,6 +163,10 @@ class Settings:
             trace=self.trace or earlier.trace,
         )
 
+    def selects(self, name: str) -> bool:
+        """Tell whether these settings ask for the overlay `name`."""
+        return (not self.only or name in self.only) and name not in self.exclude
+
     def without(self, names: Iterable[str]) -> Settings:
         """Return settings that do not select `names`."""
         gone = tuple(names)
@@ -176,6 +180,15 @@ def requested(environ: Mapping[str, str] | None = None) -> bool:
     """Tell whether the environment asks for overlays at all."""
     env = os.environ if environ is None else environ
     return env.get(PREFIX, "").lower() not in _FALSE
+
+
+def declined(environ: Mapping[str, str] | None = None) -> bool:
+    """Tell whether the environment says that there are to be no overlays; to say nothing is not to say so.
+
+    A program that enables some in spite of it changes the environment, unless its children are to have none.
+    """
+    env = os.environ if environ is None else environ
+    return bool(env.get(PREFIX)) and not requested(env)
 
 
 _current: Settings | None = None

@@ -90,6 +90,20 @@ def distribution_version(name: str) -> str | None:
     return version
 
 
+def entry_points(name: str, group: str) -> tuple[str, ...]:
+    """Return the names of the entry points that the distribution `name` has in `group`; none where it is not there."""
+    found = memory()
+    key = "entry points", name, group
+    if key not in found:
+        try:
+            points = metadata.distribution(name).entry_points
+        except metadata.PackageNotFoundError:
+            points = metadata.EntryPoints()
+        found[key] = tuple(point.name for point in points if point.group == group)
+    names: tuple[str, ...] = found[key]
+    return names
+
+
 def specifier(text: str, *, whose: str) -> SpecifierSet:
     """Parse a PEP 440 specifier set; `whose` is named in the error.
 

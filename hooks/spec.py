@@ -87,6 +87,16 @@ def ascend_overlay_reverted(entry: Entry) -> None:
 
 
 @hookspec
+def ascend_overlay_platforms() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Contribute a platform for vLLM: the name of the overlay that belongs to it, and the path "package.module.Class".
+
+    Called where vLLM looks for its platform and torch_npu is installed, in every process. Answer {} where the devices
+    are not there. vLLM gets the first platform whose overlay the settings ask for and nothing rules out; the overlays
+    are enabled then, if they are not yet.
+    """
+
+
+@hookspec
 def ascend_overlay_kernels() -> Iterable[Any]:  # type: ignore[empty-body]
     """Contribute reference kernels (`ascend_overlay.npu.ReferenceKernel`) for NPU operators.
 

@@ -17,6 +17,7 @@ OVERLAYS = (
     "roles",
     "caches",
     "vllm_cpu",
+    "platform",
     "registry",
     "layer_registry",
     "compat",
@@ -41,6 +42,14 @@ COMPARED = ("activation", "layernorm", "rotary", "embedding", "quantization", "a
 def ascend_overlay_overlays() -> Iterable[Overlay]:
     """Return the overlay that each module declares."""
     return [importlib.import_module(f"{__name__}.{name}").overlay for name in OVERLAYS]
+
+
+@hookimpl
+def ascend_overlay_platforms() -> Mapping[str, str]:
+    """Return the platform for NPUs, where there is one."""
+    from ascend_overlay.overlays.platform import choice
+
+    return choice.offered()
 
 
 @hookimpl

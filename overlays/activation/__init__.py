@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ascend_overlay import Overlay
-from ascend_overlay.conditions import distribution
+from ascend_overlay.conditions import platform_plugin
 
 _VLLM = "vllm.model_executor.layers.activation"
 
@@ -12,7 +12,7 @@ overlay = Overlay(
     vllm=">=0.32,<0.33",
     reason="vLLM has no NPU kernels for its activations; those without an operator of torch_npu stay vLLM's",
     upstream=None,
-    when=~distribution("vllm-ascend"),
+    when=~platform_plugin("vllm-ascend"),
 )
 
 for _name in ("SiluAndMul", "SiluAndMulWithClamp", "SwigluOAIAndMul", "GeluAndMul"):

@@ -7,7 +7,7 @@ to the cache first, and the queries of all requests read everything from there.
 from __future__ import annotations
 
 from ascend_overlay import Overlay
-from ascend_overlay.conditions import distribution
+from ascend_overlay.conditions import platform_plugin
 
 _MODULE = __name__
 
@@ -18,7 +18,7 @@ overlay = Overlay(
     torch_npu=">=2.10",
     reason="vLLM has no attention backend for an NPU",
     upstream=None,
-    when=~distribution("vllm-ascend"),
+    when=~platform_plugin("vllm-ascend"),
 )
 
 overlay.attention_backend("ASCEND", f"{_MODULE}.backend:AscendAttentionBackend")

@@ -48,6 +48,14 @@ class AscendAttentionBackend(AttentionBackend):  # type: ignore[misc, unused-ign
         return (KVCacheLayout.LBNHC, KVCacheLayout.LBHNC)
 
     @classmethod
+    def why_not(cls, config: Any) -> str | None:
+        """Return what is against the model of vLLM's `config`; the NPU's platform asks before it builds one."""
+        size: int = config.model_config.get_head_size()
+        if limits.head_size(size):
+            return None
+        return f"heads of {size} elements are not served, since {limits.OPERATOR} takes multiples of 16 up to 256"
+
+    @classmethod
     def supports_head_size(cls, head_size: int) -> bool:
         """Tell whether heads may have `head_size` elements."""
         return limits.head_size(head_size)

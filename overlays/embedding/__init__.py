@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from ascend_overlay import Overlay
-from ascend_overlay.conditions import distribution
+from ascend_overlay.conditions import platform_plugin
 
 overlay = Overlay(
     "embedding",
     vllm=">=0.32,<0.33",
     reason="vLLM compiles this function with Inductor where an embedding is spread over ranks, and has no seam for it",
     upstream=None,
-    when=~distribution("vllm-ascend"),
+    when=~platform_plugin("vllm-ascend"),
 )
 
 overlay.replace(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ascend_overlay import Overlay
-from ascend_overlay.conditions import distribution
+from ascend_overlay.conditions import platform_plugin
 
 _VLLM = "vllm.model_executor.layers.layernorm"
 _MODULE = f"{__name__}.normalization"
@@ -13,7 +13,7 @@ overlay = Overlay(
     vllm=">=0.32,<0.33",
     reason="vLLM has no NPU kernels for its RMSNorm layers; norms over a part of the row stay vLLM's",
     upstream=None,
-    when=~distribution("vllm-ascend"),
+    when=~platform_plugin("vllm-ascend"),
 )
 
 # vLLM's RMSNorm, and whatever is derived from it, calls these two operators on every platform.

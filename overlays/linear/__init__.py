@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from ascend_overlay import Overlay
-from ascend_overlay.conditions import distribution
+from ascend_overlay.conditions import platform_plugin
 
 overlay = Overlay(
     "linear",
     vllm=">=0.32,<0.33",
     reason="vLLM has no seam for the memory layout of a weight; the product itself stays PyTorch's, which takes either",
     upstream=None,
-    when=~distribution("vllm-ascend"),
+    when=~platform_plugin("vllm-ascend"),
 )
 
 # Quantized layers cast their weights themselves. Embeddings and output layers keep ND: an embedding is looked up row by

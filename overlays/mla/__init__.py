@@ -10,7 +10,7 @@ vLLM around it: the absorbed output projection, and norm, rotation and cache wri
 from __future__ import annotations
 
 from ascend_overlay import Overlay
-from ascend_overlay.conditions import distribution
+from ascend_overlay.conditions import platform_plugin
 
 _CPU = "vllm.platforms.cpu:CpuPlatform"
 _MODULE = __name__
@@ -22,7 +22,7 @@ overlay = Overlay(
     torch_npu=">=2.10",
     reason="vLLM has no backend for multi-head latent attention on NPU operators; sparse attention stays vLLM's",
     upstream=None,
-    when=~distribution("vllm-ascend"),
+    when=~platform_plugin("vllm-ascend"),
 )
 
 overlay.attention_backend("ASCEND_MLA", f"{_MODULE}.backend:AscendMLABackend")

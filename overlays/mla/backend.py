@@ -17,6 +17,7 @@ from vllm.model_executor.layers.attention.mla_attention import (
 from vllm.v1.attention.backend import MultipleOf
 from vllm.v1.kv_cache_layout import KVCacheLayout
 
+from ascend_overlay.overlays.mla import choice
 from ascend_overlay.overlays.mla.choice import BLOCK_SIZES, KEY
 from ascend_overlay.overlays.mla.impl import AscendMLAImpl
 
@@ -66,6 +67,11 @@ class AscendMLABackend(MLACommonBackend):  # type: ignore[misc, unused-ignore]
     def supported_kv_cache_layouts(cls) -> tuple[KVCacheLayout, ...]:
         """Return the layouts in which a layer's blocks lie one after the other; see cache.py."""
         return KVCacheLayout.LBHNC, KVCacheLayout.LBNHC, KVCacheLayout.LHBNC
+
+    @classmethod
+    def why_not(cls, config: Any) -> str | None:
+        """Return what is against the model of vLLM's `config`; the NPU's platform asks before it builds one."""
+        return choice.why_not(config, None)
 
     @classmethod
     def supports_kv_connector(cls) -> bool:

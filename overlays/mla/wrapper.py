@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from vllm.compilation.breakable_cudagraph import eager_break_during_capture
 from vllm.model_executor.layers.attention.attention import get_attention_context
 from vllm.model_executor.layers.mla import MultiHeadLatentAttentionWrapper
 from vllm.utils.torch_utils import (
@@ -70,11 +71,10 @@ class AscendMultiHeadLatentAttention(MultiHeadLatentAttentionWrapper):  # type: 
             return super().forward(positions, hidden_states, llama_4_scaling)  # type: ignore[no-any-return]
         q, kv = self._projected(hidden_states)
         norm, rope, name = self.kv_a_layernorm, self.rotary_emb, _encode_layer_name(self.mla_attn.layer_name)
-        rotated = q[..., self.qk_nope_head_dim :]
-        turned, latents, keys = getattr(torch.ops.vllm, CACHE_WRITE)(
-            rotated, kv, norm.weight, positions, rope.cosines, rope.sines, norm.variance_epsilon, name
-        )
-        rotated.copy_(turned)
+        # Made here, in the piece of the graph before the operator: the piece behind it reads the same memory each time.
+        latents, keys = _places(kv)
+        tables = positions, rope.cosines, rope.sines
+        getattr(torch.ops.vllm, CACHE_WRITE)(q, kv, norm.weight, *tables, norm.variance_epsilon, name, latents, keys)
         if llama_4_scaling is not None:
             q *= llama_4_scaling
         shape = (hidden_states.shape[0], self.num_heads * self.v_head_dim)
@@ -111,11 +111,16 @@ def norm_rope_cache(
     sines: Tensor,
     epsilon: float,
     layer_name: LayerNameType,
-) -> tuple[Tensor, Tensor, Tensor]:
+    latents: Tensor,
+    keys: Tensor,
+) -> None:
     """Rotate queries and keys, normalize latents, and write keys and latents to the cache of the layer.
 
+    vLLM splits its graphs at this operator (choice.py). A captured piece behind it reads the addresses that it was
+    captured with, so what the operator makes goes to tensors that are given, and nothing is returned.
+
     Args:
-        q: what is rotated of the queries, (tokens, heads, 64).
+        q: (tokens, heads, elements). The last 64 elements are rotated in place; those of padding become zeros.
         kv: (tokens, 576).
         gamma: (512,).
         positions: (tokens,).
@@ -123,24 +128,26 @@ def norm_rope_cache(
         sines: likewise.
         epsilon: of the norm.
         layer_name: of the MLAAttention whose cache it is.
-
-    Returns:
-        The rotated queries, (tokens, heads, 64), the latents, (tokens, 512), and the keys, (tokens, 1, 64). Rows that
-        are padding are zeros.
+        latents: for the normalized latents, (tokens, 512). Rows of padding become zeros.
+        keys: for the rotated keys, (tokens, 1, 64). Likewise.
     """
     metadata, layer, cache, slots = get_attention_context(_resolve_layer_name(layer_name))
+    turned = q[..., -ROPE:]
     if metadata is None or slots is None or cache.numel() == 0:
         # Nothing is computed while vLLM measures its memory.
-        turned, latents, keys = _like(q, kv)
-        return turned.zero_(), latents.zero_(), keys.zero_()
+        for rows in (turned, latents, keys):
+            rows.zero_()
+        return
     tokens, padded = metadata.num_actual_tokens, len(kv)
     if tokens < padded:
-        q, kv = q[:tokens], kv[:tokens]
+        for rows in (turned, latents, keys):
+            rows[tokens:].zero_()
     cos, sin = metadata.angles(positions, cosines, sines)
-    turned = torch.ops.npu.npu_interleave_rope.default(q.unsqueeze(2).contiguous(), cos, sin).squeeze(2)
+    rotated = torch.ops.npu.npu_interleave_rope.default(turned[:tokens].unsqueeze(2).contiguous(), cos, sin)
+    turned[:tokens].copy_(rotated.squeeze(2))
     latent_cache, key_cache = layer.impl.planes(cache)
-    *_, keys, latents = torch.ops.npu.npu_kv_rmsnorm_rope_cache.default(
-        kv.view(tokens, 1, 1, LATENT + ROPE),
+    *_, made_keys, made_latents = torch.ops.npu.npu_kv_rmsnorm_rope_cache.default(
+        kv[:tokens].view(tokens, 1, 1, LATENT + ROPE),
         gamma,
         cos,
         sin,
@@ -151,31 +158,22 @@ def norm_rope_cache(
         cache_mode="PA",
         is_output_kv=True,
     )
-    found = turned, latents.view(tokens, LATENT), keys.view(tokens, 1, ROPE)
-    if tokens == padded:
-        return found
-    turned, latents, keys = (torch.cat((rows, rows.new_zeros(padded - tokens, *rows.shape[1:]))) for rows in found)
-    return turned, latents, keys
+    latents[:tokens].copy_(made_latents.view(tokens, LATENT))
+    keys[:tokens].copy_(made_keys.view(tokens, 1, ROPE))
 
 
-def _fake(
-    q: Tensor,
-    kv: Tensor,
-    gamma: Tensor,
-    positions: Tensor,
-    cosines: Tensor,
-    sines: Tensor,
-    epsilon: float,
-    layer_name: LayerNameType,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return _like(q, kv)
+def _fake(*arguments: Any) -> None:
+    """Make nothing: what is written to was given."""
 
 
-def _like(q: Tensor, kv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return q.new_empty(q.shape), kv.new_empty(kv.shape[0], LATENT), kv.new_empty(kv.shape[0], 1, ROPE)
+def _places(kv: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what the operator writes to: for latents and keys."""
+    return kv.new_empty(kv.shape[0], LATENT), kv.new_empty(kv.shape[0], 1, ROPE)
 
 
 # vLLM reads the schema off the annotations themselves. The module may be imported anew, its operator stays.
-norm_rope_cache.__annotations__ = typing.get_type_hints(norm_rope_cache)
+norm_rope_cache.__annotations__ = typing.get_type_hints(norm_rope_cache) | {"return": None}
 if not hasattr(torch.ops.vllm, CACHE_WRITE):
-    direct_register_custom_op(CACHE_WRITE, norm_rope_cache, fake_impl=_fake)
+    # Where graphs are captured without a compiler, no operator splits them: what must not be captured is marked.
+    marked = eager_break_during_capture(norm_rope_cache)
+    direct_register_custom_op(CACHE_WRITE, marked, mutates_args=["q", "latents", "keys"], fake_impl=_fake)

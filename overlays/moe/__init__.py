@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ascend_overlay import Overlay
-from ascend_overlay.conditions import distribution
+from ascend_overlay.conditions import platform_plugin
 
 _VLLM = "vllm.model_executor.layers.fused_moe"
 _MODULE = __name__
@@ -13,7 +13,7 @@ overlay = Overlay(
     vllm=">=0.32,<0.33",
     reason="vLLM has no NPU kernels for choosing and running experts, and no seam for its routers but their classes",
     upstream=None,
-    when=~distribution("vllm-ascend"),
+    when=~platform_plugin("vllm-ascend"),
 )
 
 # vLLM builds this method for every unquantized layer of experts; its registry of layers takes a substitute.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ascend_overlay import Overlay
-from ascend_overlay.conditions import distribution
+from ascend_overlay.conditions import platform_plugin
 
 _PACKAGE = __name__
 
@@ -15,7 +15,7 @@ overlay = Overlay(
         "config.json only, where ModelSlim writes nothing"
     ),
     upstream=None,
-    when=~distribution("vllm-ascend"),
+    when=~platform_plugin("vllm-ascend"),
 )
 
 overlay.quantization("ascend", f"{_PACKAGE}.config:AscendQuantizationConfig")

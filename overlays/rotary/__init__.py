@@ -11,7 +11,7 @@ after the other.
 from __future__ import annotations
 
 from ascend_overlay import Overlay
-from ascend_overlay.conditions import distribution
+from ascend_overlay.conditions import platform_plugin
 
 _VLLM = "vllm.model_executor.layers.rotary_embedding"
 _MODULE = __name__
@@ -23,7 +23,7 @@ overlay = Overlay(
     torch_npu=">=2.10",
     reason="vLLM has no NPU kernel for its rotary embeddings",
     upstream=None,
-    when=~distribution("vllm-ascend"),
+    when=~platform_plugin("vllm-ascend"),
 )
 
 # Vision encoders turn their heads with it, and so do the embeddings of Bailing, Ernie 4.5 and Pangu, which derive from

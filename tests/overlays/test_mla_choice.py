@@ -178,6 +178,62 @@ def test_graphs_are_split_where_the_cache_is_written() -> None:
     assert settled() == stock
 
 
+def test_what_splits_a_graph_writes_to_what_it_is_given() -> None:
+    """A captured piece behind such an operator reads the addresses that it was captured with."""
+    import torch
+    from vllm.config import CompilationConfig, CompilationMode
+
+    config = CompilationConfig(mode=CompilationMode.VLLM_COMPILE)
+    config.set_splitting_ops_for_v1("allgather_reducescatter")
+    stock = set(config.splitting_ops or ())
+    with ascend_overlay.enabled():
+        import vllm.model_executor.layers.mla  # noqa: F401
+
+        config.set_splitting_ops_for_v1("allgather_reducescatter")
+        ours = set(config.splitting_ops or ()) - stock
+    assert ours
+    for name in ours:
+        schema = getattr(torch.ops.vllm, name.removeprefix("vllm::")).default._schema
+        written = [argument.name for argument in schema.arguments if argument.alias_info is not None]
+        assert not schema.returns, schema
+        assert written, schema
+
+
+MARKED = """
+import torch
+import ascend_overlay
+ascend_overlay.enable(only=["mla"])
+import vllm.model_executor.layers.mla
+from vllm.compilation.breakable_cudagraph import BreakableCUDAGraphCapture
+
+seen = []
+
+class Capture:
+    _capturing = True
+    def add_eager(self, call):
+        seen.append(call)
+
+BreakableCUDAGraphCapture.current = staticmethod(Capture)
+q, kv = torch.zeros(2, 4, 192), torch.zeros(2, 576)
+others = torch.ones(512), torch.arange(2), torch.zeros(9, 64), torch.zeros(9, 64), 1e-6, "a layer"
+latents, keys = torch.zeros(2, 512), torch.zeros(2, 1, 64)
+torch.ops.vllm.ascend_mla_norm_rope_cache(q, kv, *others, latents, keys)
+print("kept out of the capture:", len(seen))
+"""
+
+
+def test_what_splits_a_graph_breaks_a_capture_without_a_compiler(python: Any) -> None:
+    """vLLM asks for its mark there, and not for its list of operators."""
+    # weak_ref_tensor is an operator of vLLM's builds for CUDA.
+    stand_in = "import vllm.compilation.breakable_cudagraph as b; b._weak_ref_capture_arg = lambda a: a"
+    done = python.script(
+        MARKED.replace("seen = []", f"{stand_in}\nseen = []"),
+        env={"VLLM_USE_BREAKABLE_CUDAGRAPH": "1", "HF_HUB_OFFLINE": "1"},
+        timeout=300,
+    )
+    assert "kept out of the capture: 1" in done.stdout
+
+
 def test_afterwards_nothing_is_left() -> None:
     from ascend_overlay.overlays.mla.cases.steps import LatentSteps
 

@@ -85,7 +85,8 @@ def prepare() -> None:
     """Make sure that torch can be imported, that stock vLLM is stock, and that it is quiet."""
     if settings.in_force() is not None:
         raise ConfigError("overlays are enabled in this process, so vLLM is not stock here; disable() them first.")
-    os.environ.pop(settings.PREFIX, None)
+    # Not merely unset: beside an NPU, vLLM would be given the platform then, and every overlay with it.
+    os.environ[settings.PREFIX] = "0"
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     if "VLLM_LOGGING_LEVEL" not in os.environ:

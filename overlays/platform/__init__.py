@@ -1,0 +1,46 @@
+"""The platform of a stock vLLM for Ascend NPUs: what vLLM asks a platform, its worker, its model runner.
+
+vLLM finds it by an entry point of the group ``vllm.platform_plugins`` (hooks/platforms.py), its seam for platforms;
+choice.py says whether there is an NPU to choose. npu.py is the platform, settling.py what becomes of a configuration,
+refusals.py what is refused before anything is built. worker.py and runner.py are vLLM's own for GPUs, on an NPU:
+streams.py gives the runner the NPU's streams, kernels.py PyTorch in place of the Triton kernels that it cannot do
+without, communicator.py the collectives, prefill.py what the builder of latent attention wants to hold.
+
+The layers come from the overlays `attention`, `mla` and `moe`, by vLLM's registries; nothing here imports them.
+"""
+
+from __future__ import annotations
+
+from ascend_overlay import Overlay
+from ascend_overlay.overlays.platform.hindrances import Unhindered
+
+_MODULE = __name__
+
+overlay = Overlay(
+    "platform",
+    vllm=">=0.32,<0.33",
+    # The first whose torch.accelerator answers all that vLLM's worker asks.
+    torch_npu=">=2.13",
+    reason="vLLM has no platform for NPUs: beside one it serves on the CPU, or finds no device at all",
+    upstream=None,
+    when=Unhindered(),
+)
+
+overlay.wrap(
+    "vllm.platforms:resolve_current_platform_cls_qualname",
+    f"{_MODULE}.choice:resolve",
+    reason="where vLLM chooses another platform beside an NPU, nobody says so",
+)
+overlay.call(
+    "vllm.platforms",
+    do=f"{_MODULE}.choice:look_back",
+    irreversible=True,
+    reason="vLLM may have chosen another platform before, and nobody said so",
+)
+# Only where vLLM runs on this platform does it load the runner.
+overlay.call(
+    f"{_MODULE}.runner",
+    do=f"{_MODULE}.streams:give",
+    undo=f"{_MODULE}.streams:take_back",
+    reason="vLLM's model runner asks torch.cuda for streams and events, whatever the platform is",
+)

@@ -1,0 +1,70 @@
+"""The worker: vLLM's own for GPUs, on a device of another name."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from typing import Any
+
+import torch
+from vllm.config import CUDAGraphMode
+from vllm.distributed.parallel_state import get_pp_group
+from vllm.platforms import current_platform
+from vllm.utils.mem_utils import MemorySnapshot
+from vllm.utils.torch_utils import set_random_seed
+from vllm.v1.worker.gpu_worker import Worker, init_worker_distributed_environment
+from vllm.v1.worker.utils import request_memory
+from vllm.v1.worker.worker_base import CompilationTimes
+
+from ascend_overlay.overlays.platform.runner import NPUModelRunner
+
+
+class NPUWorker(Worker):  # type: ignore[misc, unused-ignore]
+    """One process on one NPU.
+
+    What the base class measures while a model is profiled, it asks torch.accelerator, which torch_npu answers.
+    """
+
+    def init_device(self) -> None:
+        """Take the device of this rank, meet the other ranks, and build the model runner."""
+        self.device = torch.device(f"npu:{self.local_rank}")
+        current_platform.set_device(self.device)
+        current_platform.check_if_supports_dtype(self.model_config.dtype)
+        # Before memory is looked at, so that what the collectives take counts.
+        init_worker_distributed_environment(
+            self.vllm_config, self.rank, self.distributed_init_method, self.local_rank, current_platform.dist_backend
+        )
+        set_random_seed(self.model_config.seed)
+        gc.collect()
+        torch.accelerator.empty_cache()
+        self.init_snapshot = MemorySnapshot(device=self.device)
+        self.requested_memory = request_memory(self.init_snapshot, self.cache_config)
+        self._init_workspace_and_model_runner()
+
+    def compile_or_warm_up_model(self) -> CompilationTimes:
+        """Run once what serving runs.
+
+        The base class's also tunes kernels of NVIDIA's, whose modules it imports for that.
+        """
+        runner, most = self.model_runner, self.scheduler_config
+        hidden, last = runner._dummy_run(
+            num_tokens=min(most.max_num_seqs, most.max_num_batched_tokens),
+            skip_eplb=True,
+            cudagraph_runtime_mode=CUDAGraphMode.NONE,
+        )
+        if get_pp_group().is_last_rank:
+            if runner.is_pooling_model:
+                runner._dummy_pooler_run(hidden)
+            else:
+                runner._dummy_sampler_run(hidden_states=last)
+        # What ran took random numbers, of which a user who seeds must not notice.
+        set_random_seed(self.model_config.seed, self.parallel_config.data_parallel_index)
+        spent = self.compilation_config
+        return CompilationTimes(language_model=spent.compilation_time, encoder=spent.encoder_compilation_time)
+
+    def _make_model_runner(self) -> NPUModelRunner:
+        return NPUModelRunner(self.vllm_config, self.device)
+
+    def _maybe_get_memory_pool_context(self, tag: str) -> contextlib.AbstractContextManager[Any]:
+        """Return nothing to enter: the base class asks for the allocator of sleep mode, which is CUDA's."""
+        return contextlib.nullcontext()

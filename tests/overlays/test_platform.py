@@ -1,0 +1,288 @@
+"""The platform for NPUs, without one: its answers to vLLM, what it refuses, and what stands in for CUDA and Triton."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+import ascend_overlay
+from ascend_overlay.errors import ConfigError, OverlayError
+from ascend_overlay.overlays.platform import kernels, refusals, streams
+
+NAMES = ("Stream", "stream", "set_stream", "current_stream", "default_stream")
+
+
+@pytest.fixture
+def npu(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """What torch_npu puts into torch."""
+    properties = SimpleNamespace(total_memory=64 << 30, cube_core_num=24)
+    found = SimpleNamespace(
+        **{name: object() for name in NAMES},
+        Event=lambda *args, **options: ("event", args, options),
+        get_device_properties=lambda index: properties,
+        get_device_name=lambda index: "Ascend910B",
+        max_memory_allocated=lambda device: 7,
+        reset_peak_memory_stats=lambda device: None,
+    )
+    monkeypatch.setattr(torch, "npu", found, raising=False)
+    return found
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_runner_alone_gets_the_npus_streams(npu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    (name,) = streams.MODULES
+    runner = ModuleType(name)
+    runner.torch = torch  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, name, runner)
+    cuda = {name: getattr(torch.cuda, name) for name in (*NAMES, "Event")}
+    before = streams.give()
+    for stream in NAMES:
+        assert getattr(runner.torch.cuda, stream) is getattr(npu, stream)
+    # The NPU's events do not know this one.
+    assert runner.torch.cuda.Event(True, blocking=True) == ("event", (True,), {})
+    assert runner.torch.Tensor is torch.Tensor and runner.torch.nn is torch.nn
+    assert runner.torch.cuda.OutOfMemoryError is torch.cuda.OutOfMemoryError
+    assert cuda == {name: getattr(torch.cuda, name) for name in cuda}
+    streams.take_back(before)
+    assert runner.torch is torch
+
+
+# --- kernels ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lengths", [[3], [1, 1, 1], [5, 1, 9], [130, 2]])
+def test_slots_of_tokens(lengths: list[int]) -> None:
+    generator = torch.Generator().manual_seed(sum(lengths))
+    size, width, most, padded = 4, 40, 8, sum(lengths) + 5
+    table = torch.randperm(most * width, generator=generator, dtype=torch.int32).view(most, width)
+    before = torch.randint(0, 9, (len(lengths),), generator=generator).tolist()
+    positions = torch.cat([torch.arange(length) + known for length, known in zip(lengths, before, strict=True)])
+    starts = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
+    slots = torch.full((padded + 3,), 77)
+    options = {"TOTAL_CP_RANK": 0, "CP_KV_CACHE_INTERLEAVE_SIZE": 1, "PAD_ID": -1, "BLOCK_SIZE": 1024}
+    call = (sum(lengths), padded, starts, positions, table, width, slots)
+    kernels.slot_mapping(*call, KV_CACHE_BLOCK_SIZE=size, TOTAL_CP_WORLD_SIZE=1, **options)
+    wanted = [
+        int(table[request, (known + i) // size]) * size + (known + i) % size
+        for request, (length, known) in enumerate(zip(lengths, before, strict=True))
+        for i in range(length)
+    ]
+    assert slots.tolist() == [*wanted, *[-1] * 5, 77, 77, 77]
+    with pytest.raises(OverlayError, match="context parallelism"):
+        kernels.slot_mapping(*call, KV_CACHE_BLOCK_SIZE=size, TOTAL_CP_WORLD_SIZE=2, **options)
+
+
+def test_blocks_are_cleared_in_every_cache() -> None:
+    plain, split = torch.ones(6, 2, 4), torch.ones(12, 3)
+    kernels.zero_blocks([plain, split], [1, 4], 6)
+    assert plain.sum((1, 2)).tolist() == [8, 0, 8, 8, 0, 8]
+    assert split.sum(1).tolist() == [3, 3, 0, 0, 3, 3, 3, 3, 0, 0, 3, 3]
+
+
+@pytest.mark.vllm
+def test_the_kernel_takes_what_vllms_takes() -> None:
+    import inspect
+
+    from vllm.v1.worker.block_table import ComputeSlotMappingKernel
+
+    theirs = getattr(ComputeSlotMappingKernel.kernel, "func", ComputeSlotMappingKernel.kernel)
+    theirs = getattr(theirs, "fn", theirs)
+    assert list(inspect.signature(kernels.slot_mapping).parameters) == list(inspect.signature(theirs).parameters)
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def _config(**changes: Any) -> Any:
+    """Return what the refusals look at of vLLM's configuration; `a__b` is an attribute of an attribute."""
+    text = SimpleNamespace(model_type="llama")
+    model = SimpleNamespace(dtype=torch.bfloat16, attn_type="decoder", hf_text_config=text, enable_sleep_mode=False)
+    parallel = SimpleNamespace(
+        decode_context_parallel_size=1,
+        prefill_context_parallel_size=1,
+        data_parallel_size=1,
+        enable_dbo=False,
+        enable_eplb=False,
+        nnodes=1,
+        distributed_executor_backend="uni",
+        world_size=1,
+    )
+    config = SimpleNamespace(
+        model_config=model,
+        parallel_config=parallel,
+        cache_config=SimpleNamespace(cache_dtype="auto"),
+        lora_config=None,
+        speculative_config=None,
+        kv_transfer_config=None,
+    )
+    for path, value in changes.items():
+        *way, name = path.split("__")
+        place = config
+        for step in way:
+            place = getattr(place, step)
+        setattr(place, name, value)
+    return config
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"lora_config": 1}, r"LoRA .*merge the adapters"),
+    ({"speculative_config": 1}, r"speculative decoding .*leave --speculative-config out"),
+    ({"kv_transfer_config": 1}, r"moving the KV cache elsewhere .*leave --kv-transfer-config out"),
+    ({"parallel_config__decode_context_parallel_size": 2}, r"context parallelism .*--tensor-parallel-size"),
+    ({"parallel_config__data_parallel_size": 2}, r"data parallelism .*one server for each replica"),
+    ({"parallel_config__enable_dbo": True}, r"leave --enable-dbo and --enable-eplb out"),
+    ({"parallel_config__world_size": 2}, r"2 devices are asked for and 1 can be seen; .*ASCEND_RT_VISIBLE_DEVICES"),
+    ({"cache_config__cache_dtype": "fp8"}, r"a KV cache of fp8 is not served; leave --kv-cache-dtype out"),
+    ({"model_config__enable_sleep_mode": True}, r"sleep mode .*leave it out"),
+    ({"model_config__dtype": torch.float32}, r"torch.float32 is not served.*choose --dtype bfloat16"),
+    ({"model_config__attn_type": "encoder_only"}, r"an encoder.*not served; decoders are"),
+    ({"model_config__attn_type": "encoder_decoder"}, r"attends across to it, which is not served; decoders are"),
+    ({"model_config__attn_type": "hybrid"}, r"hybrid.*not served; decoders are"),
+    ({"model_config__attn_type": "attention_free"}, r"no attention but.*not served; decoders are"),
+    ({"model_config__hf_text_config__index_topk": 64}, r"sparse attention \(index_topk\)"),
+    ({"model_config__hf_text_config__attn_logit_softcapping": 50.0}, r"attn_logit_softcapping 50.0"),
+    ({"model_config__hf_text_config__alibi": True}, r"ALiBi"),
+    ({"model_config__hf_text_config__model_type": "bloom"}, r"ALiBi"),
+]
+
+
+@pytest.mark.parametrize(("changes", "sentence"), REFUSED, ids=lambda value: "" if isinstance(value, str) else None)
+def test_refused(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], sentence: str) -> None:
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
+    refusals.see(_config())
+    refusals.see(_config(model_config=None))
+    with pytest.raises(
+        ConfigError, match=rf"^on the NPU platform, .*{sentence}.* With ASCEND_OVERLAY=-platform, "
+    ) as e:
+        refusals.see(_config(**changes))
+    assert "\n" not in str(e.value)
+
+
+# --- what vLLM asks ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def platform(npu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The platform's class."""
+    name = "ascend_overlay.overlays.platform.npu"
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    yield importlib.import_module(name).NPUPlatform
+    sys.modules.pop(name, None)
+
+
+@pytest.mark.vllm
+def test_members(platform: Any) -> None:
+    from vllm.utils.import_utils import resolve_obj_by_qualname
+
+    one = platform()
+    assert one.is_out_of_tree() and not one.is_cuda_alike()
+    assert (one.device_type, one.dispatch_key, one.dist_backend) == ("npu", "PrivateUse1", "hccl")
+    assert torch.bfloat16 == one.supported_dtypes[0]
+    assert one.get_device_capability() is None
+    assert one.get_device_name() == "Ascend910B"
+    assert one.get_device_total_memory() == 64 << 30
+    assert one.get_current_memory_usage() == 7
+    assert one.num_compute_units() == 24
+    assert one.get_device_uuid(0) != one.get_device_uuid(1)
+    one.import_kernels()
+    one.import_ir_kernels()
+    assert resolve_obj_by_qualname(one.get_device_communicator_cls()).__name__ == "NPUCommunicator"
+    prefill = one.get_mla_prefill_backend_cls(None)
+    with pytest.raises(OverlayError, match="please report the model"):
+        prefill.run_prefill_new_tokens(None)
+    for refuse in (
+        one.is_sleep_mode_available,
+        one.get_punica_wrapper,
+        lambda: one.check_if_supports_dtype(torch.float32),
+        lambda: one.verify_quantization("fp8"),
+    ):
+        with pytest.raises(ConfigError, match=r"^on the NPU platform, "):
+            refuse()
+    one.verify_quantization("ascend")
+
+
+@pytest.mark.vllm
+def test_backends_come_from_the_overlays(platform: Any) -> None:
+    from vllm.config import VllmConfig, set_current_vllm_config
+    from vllm.v1.attention.backends.registry import AttentionBackendEnum
+    from vllm.v1.attention.selector import AttentionSelectorConfig
+
+    def chosen(selected: Any = None, **changes: Any) -> str:
+        plain = {"head_size": 128, "dtype": torch.bfloat16, "kv_cache_dtype": "auto", "block_size": None}
+        with set_current_vllm_config(VllmConfig()):
+            path: str = platform.get_attn_backend_cls(selected, AttentionSelectorConfig(**{**plain, **changes}))
+        return path.rpartition(".")[2]
+
+    with pytest.raises(ConfigError, match="the overlay `attention`, which is off: enable both"):
+        chosen()
+    with ascend_overlay.enabled(only=["attention", "mla"]):
+        assert chosen() == "AscendAttentionBackend"
+        assert chosen(AttentionBackendEnum["ASCEND"]) == "AscendAttentionBackend"
+        assert chosen(use_mla=True, head_size=576) == "AscendMLABackend"
+        with pytest.raises(ConfigError, match="asks for FLASH_ATTN, which has no kernels for an NPU; leave the option"):
+            chosen(AttentionBackendEnum.FLASH_ATTN)
+        for changes in ({"head_size": 20}, {"use_mla": True, "use_sparse": True}, {"dtype": torch.float32}):
+            with pytest.raises(ConfigError, match="is not served by ASCEND"):
+                chosen(**changes)
+
+
+@pytest.mark.vllm
+def test_models_that_no_backend_or_kernel_serves_are_refused_at_start(platform: Any) -> None:
+    from ascend_overlay.overlays.platform import backends
+
+    def against(size: int = 128, **latent: Any) -> str | None:
+        config = _config(kv_transfer_config=None)
+        config.cache_config.user_specified_block_size = False
+        config.parallel_config.tensor_parallel_size = 1
+        config.model_config.get_head_size = lambda: size
+        config.model_config.use_mla = bool(latent)
+        vars(config.model_config.hf_text_config).update(latent)
+        return backends.why_not(config)
+
+    with pytest.raises(ConfigError, match="the overlay `attention`, which is off: enable both"):
+        against()
+    with ascend_overlay.enabled(only=["attention", "mla"]):
+        assert against() is None
+        assert "heads of 100 elements are not served" in str(against(100))
+        assert against(kv_lora_rank=512) is None
+        assert "the latent cache has 256 + 64 elements" in str(against(kv_lora_rank=256))
+        refusals.see_experts(SimpleNamespace(is_moe=False))
+        with pytest.raises(ConfigError, match="the overlay `moe`, which is off: enable both"):
+            refusals.see_experts(SimpleNamespace(is_moe=True))
+    with ascend_overlay.enabled(only=["moe"]):
+        refusals.see_experts(SimpleNamespace(is_moe=True))
+
+
+@pytest.mark.vllm
+def test_a_configuration_is_settled(platform: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vllm.config import CompilationMode, CUDAGraphMode, VllmConfig
+
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
+    # Set here so that they are as before afterwards.
+    monkeypatch.setenv("VLLM_WORKER_MULTIPROC_METHOD", "fork")
+    monkeypatch.setenv("VLLM_USE_V2_MODEL_RUNNER", "0")
+    monkeypatch.delenv("VLLM_USE_V2_MODEL_RUNNER")
+    config = VllmConfig()
+    config.parallel_config.worker_cls = "auto"
+    config.compilation_config.mode = CompilationMode.VLLM_COMPILE
+    config.compilation_config.cudagraph_mode = CUDAGraphMode.PIECEWISE
+    platform.check_and_update_config(config)
+    assert config.parallel_config.worker_cls == "ascend_overlay.overlays.platform.worker.NPUWorker"
+    assert config.cache_config.block_size == 128
+    assert (os.environ["VLLM_WORKER_MULTIPROC_METHOD"], os.environ["VLLM_USE_V2_MODEL_RUNNER"]) == ("spawn", "0")
+    assert config.compilation_config.mode == CompilationMode.NONE
+    assert config.compilation_config.cudagraph_mode == CUDAGraphMode.NONE
+    assert any("the model runs eagerly" in text for _, text in ascend_overlay.ledger().notes)
+    config.cache_config.block_size = 256
+    config.cache_config.user_specified_block_size = True
+    platform.check_and_update_config(config)
+    assert config.cache_config.block_size == 256
