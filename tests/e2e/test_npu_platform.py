@@ -26,9 +26,9 @@ def _run(folder: Path, *arguments: str, devices: int = 1, **more: str) -> subpro
     del env["VLLM_CPU_KVCACHE_SPACE"]
     if devices == 1:
         env["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    command = with_an_npu(*arguments, devices=devices)
+    command, variables = with_an_npu(*arguments, devices=devices, asked=more.get("ASCEND_OVERLAY", ""))
     done = subprocess.run(
-        command, env=env, cwd=folder, capture_output=True, text=True, timeout=2 * TIMEOUT, check=False
+        command, env=env | variables, cwd=folder, capture_output=True, text=True, timeout=2 * TIMEOUT, check=False
     )
     assert done.returncode == 0, done.stderr[-6000:]
     return done
