@@ -220,7 +220,9 @@ def test_three_that_come_in_any_order_and_go_in_any_order(
     else:
         overlays["c"].replace("lib:positional")(lambda a, /, b=1: CALLS.append("c") or ("stock", a, b))
     offer(*overlays.values())
-    for going in itertools.permutations("abc"):
+    goings = list(itertools.permutations("abc"))
+    # Half of the ways to go for each way to come, every second of them other ones.
+    for going in goings[goings.index(order) % 2 :: 2]:
         present: set[str] = set()
         for name in order:
             ascend_overlay.enable(only=[name])

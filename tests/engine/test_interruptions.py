@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_interruption_leaves_nothing_half_done() -> None:
-    count = os.environ.get("INTERRUPTIONS", "50")
+    count = os.environ.get("INTERRUPTIONS", "30")
     options = [] if count == "all" else ["--count", count, "--seed", os.environ.get("INTERRUPTIONS_SEED", "1")]
 
     done = subprocess.run(
