@@ -41,7 +41,7 @@ def runs(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Result
     scratch = tmp_path_factory.mktemp("upstream")
     model_configs.write(scratch / "hugging_face")
     processes = [_start(folder, scratch, overlaid=overlaid) for overlaid in (False, True)]
-    outputs = [process.communicate(timeout=900)[0] for process in processes]
+    outputs = [process.communicate(timeout=1800)[0] for process in processes]
     for process, output in zip(processes, outputs, strict=True):
         # 1: some tests fail, as they do without the overlays.
         assert process.returncode in (0, 1), output[-4000:]
