@@ -126,11 +126,11 @@ class Patcher:
                 for applied in item.done:
                     self.covered.extend(slot for slot, _ in applied.changed if slot.foreign() is not None)
                     applied.forget()
-                item.entry.state, item.entry.reason = state, reason
                 if lost := "; ".join(text for applied in item.done for text in applied.lost):
                     logger.error("overlay %r (%s), %s: %s", item.unit.name, item.unit.origin, item.entry.target, lost)
-                    # What is to be applied again is, all the same.
-                    item.entry.state, item.entry.reason = ("failed", lost) if state != "pending" else (state, reason)
+                # What is to be applied again is, whatever was lost.
+                failed = lost and state != "pending"
+                item.entry.state, item.entry.reason = ("failed", lost) if failed else (state, reason)
                 item.applied, item.earlier = None, []
             self.slots.release_free()
             for item in items:

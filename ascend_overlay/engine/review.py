@@ -113,7 +113,10 @@ class Review:
         for text in item.entry.copies:
             module, _, name = text.rpartition(".")
             holds = vars(sys.modules[module]).get(name) if module in sys.modules else None
-            if not isinstance(holds, (FunctionType, type)) or any(foreign.leads_to(holds, ours) for ours in made):
+            # Nearly always it is one of them, which is told at once.
+            if not isinstance(holds, (FunctionType, type)) or any(holds is ours for ours in made):
+                continue
+            if any(foreign.leads_to(holds, ours) for ours in made):
                 continue
             yield self._first_seen(sys.modules[module], name, f"{foreign.described(holds)} {COVERING} at the copy")
 

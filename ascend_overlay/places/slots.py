@@ -240,8 +240,9 @@ class Slot:
             free = storey is self.storeys[-1] and self._is_ours(self.storage.get())
             if free:
                 fill(self.storage, value)
-            # Of a mapping, whoever has saved one item has saved them all.
-            if not free or isinstance(self.storage, Item):
+            # Of a mapping, whoever has saved one item has saved them all, ours among them. The search goes through the
+            # heap, and before the first change there is nothing of ours to be found.
+            if not free or (isinstance(self.storage, Item) and storey.installed is not storey.base):
                 savers.correct(self.storage.owner, self._key, storey.installed, value)
         storey.installed, storey.inners = value, inners
         for given in storey.aside:

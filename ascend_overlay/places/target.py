@@ -177,4 +177,5 @@ def _no_such_name(target: Target, owner: Any, index: int) -> TargetError:
 
 def _mapping_with(module: ModuleType, key: str) -> str | None:
     """Return the name of a mapping of `module` that has `key`: what makes names on demand often has one."""
-    return next((name for name, value in vars(module).items() if type(value) is dict and key in value), None)
+    tables = ((name, value) for name, value in vars(module).items() if not name.startswith("__"))
+    return next((name for name, value in tables if type(value) is dict and key in value), None)
