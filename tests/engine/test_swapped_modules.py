@@ -166,3 +166,21 @@ def test_another_module_under_an_alias_is_said(lib: ModuleType, offer: Any, monk
     monkeypatch.setitem(sys.modules, "old_lib", ModuleType("old_lib"))
     (entry,) = ascend_overlay.ledger()
     assert entry.state == "without effect" and "another module under old_lib" in entry.notes[-1], entry
+
+
+def test_a_literal_that_others_import_is_no_change_of_theirs(site: Any, offer: Any) -> None:
+    site.write(
+        {
+            "words/__init__.py": "from words.all import Some\n",
+            "words/all.py": "from typing import Literal\nSome = Literal['a']\n",
+            "words/user.py": "def use():\n    global Late\n    from words import Some as Late\n",
+            "words/tried.py": "try: from words.no import Some\nexcept ImportError: from words import Some\n",
+        }
+    )
+    importlib.import_module("words.tried"), importlib.import_module("words.user").use()
+    overlay = Overlay("one", reason="a test")
+    overlay.entry("words.all:Some", "b")
+    offer(overlay)
+    ascend_overlay.enable(foreign="error")
+    (entry,) = ascend_overlay.ledger()
+    assert entry.state == "applied" and entry.notes == [], entry

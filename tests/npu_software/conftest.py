@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
-from downloads import unavailable
+from downloads import for_the_software_npu
 from software_kit import Software
-
-from ascend_overlay.errors import ConfigError
-from ascend_overlay.npu.genuine import source
-from ascend_overlay.npu.schemas import HOME as RELEASE
-from ascend_overlay.npu.software import build
 
 
 @pytest.fixture(scope="session")
 def software(tmp_path_factory: pytest.TempPathFactory) -> Software:
     """A torch_npu that is fetched where it is not installed, and a compiler; see `downloads` where one is missing."""
-    try:
-        found = source.find() or source.find(RELEASE)
-    except ConfigError as error:
-        unavailable(str(error))
-    assert found is not None
-    for tool in build.TOOLS:
-        if shutil.which(tool) is None:
-            unavailable(f"{tool} is not there to build the software NPU.")
+    found = for_the_software_npu()
     return Software(tmp_path_factory.mktemp("software"), found.folder)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import sys
 import types
 from typing import Any
@@ -210,3 +211,12 @@ def test_a_module_that_makes_names_on_demand(lib: Any) -> None:
         with pytest.raises(TargetError) as raised:
             require(find(lib, parsed), parsed)
         assert str(raised.value).endswith(f"has no 'zzz'.{words}")
+
+
+def test_what_a_module_makes_on_demand_of_a_mapping_is_an_item_of_that(site: Any) -> None:
+    site.write({"made.py": "NAME: int\nTABLE = {'NAME': 1}\ndef __getattr__(name): return TABLE[name]\n"})
+    module, target = importlib.import_module("made"), Target.parse("made:NAME")
+    with pytest.raises(
+        TargetError, match=r"no 'NAME'\. made:TABLE has the key 'NAME': that is overlay\.item\('made:TABLE'"
+    ):
+        require(find(module, target), target)
