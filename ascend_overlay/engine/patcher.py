@@ -18,7 +18,7 @@ from ascend_overlay.engine.sweeper import Sweeper
 from ascend_overlay.errors import ForeignError, OverlayError
 from ascend_overlay.ledgers.entries import EARLIER, IN_FORCE
 from ascend_overlay.patches import Applied, Context
-from ascend_overlay.places import frames, importing, pydantic_models
+from ascend_overlay.places import frames, importing, pydantic_models, savers
 from ascend_overlay.places.functions import function_of
 from ascend_overlay.places.slots import Slot, Slots
 from ascend_overlay.places.storages import Attribute
@@ -111,7 +111,8 @@ class Patcher:
             before = {id(stand_in) for stand_in in self._stand_ins.values()}
             touched = [item for item in reversed(items) if item.done]
             members = _members(applied for item in touched for applied in item.done)
-            refused = {id(item): [e for applied in reversed(item.done) for e in applied.revert()] for item in touched}
+            with savers.together():
+                refused = {id(item): [e for made in reversed(item.done) for e in made.revert()] for item in touched}
             for item in touched:
                 item.entry.copies, item.entry.stale, item.entry.notes = [], [], []
             self.sweeper.sweep(_slots_of(touched), late=True, on_behalf_of=touched)
@@ -205,7 +206,8 @@ class Patcher:
             context = Context(self.slots, item.unit.rank, whose, self._stand_ins)
             self._now.add(id(item))
             try:
-                item.patch.apply(module, implementation, context, item.applied)
+                with savers.together():
+                    item.patch.apply(module, implementation, context, item.applied)
             finally:
                 self._now.discard(id(item))
             self._note_earlier(item, item.applied)

@@ -6,12 +6,38 @@ it back.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from ascend_overlay.places.holders import referrers
 from ascend_overlay.places.target import MISSING
+
+
+class _Correction(NamedTuple):
+    owner: Any
+    name: Any
+    old: Any
+    new: Any
+
+
+_due: list[_Correction] = []
+"""What an interruption kept from being corrected is still here for whoever comes next."""
+_collecting = False
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Correct what is given meanwhile at the end, in one search of the heap; the caller keeps other threads out."""
+    global _collecting
+    _collecting = True
+    try:
+        yield
+    finally:
+        _collecting = False
+        _correct_all()
 
 
 def correct(owner: Any, name: Any, old: Any, new: Any) -> None:
@@ -23,16 +49,36 @@ def correct(owner: Any, name: Any, old: Any, new: Any) -> None:
         old: what they saved.
         new: what is to be there; MISSING: nothing.
     """
-    for found in _held_with(owner):
-        if isinstance(found, tuple):
-            if found[1] == name and found[2] is old:
-                _exchange(found, (owner, name, _absent(old) if new is MISSING else new))
-            continue
-        if found.get("temp_original") is old and found.get("attribute") == name:
-            found.update(_original_of_mock(new))
-        saved = found.get("_original")
-        if found.get("in_dict") is owner and type(saved) is dict and saved.get(name, MISSING) is old:
-            _put(saved, name, new)
+    if not _is_anybody_there():
+        return
+    _due.append(_Correction(owner, name, old, new))
+    if not _collecting:
+        _correct_all()
+
+
+def _correct_all() -> None:
+    if not _due:
+        return
+    by_owner: dict[int, list[_Correction]] = {}
+    for due in _due:
+        by_owner.setdefault(id(due.owner), []).append(due)
+    for owner, found in _held_with([due[0].owner for due in by_owner.values()]):
+        for due in by_owner[id(owner)]:
+            _correct(found, due)
+    _due.clear()
+
+
+def _correct(found: tuple[Any, ...] | dict[Any, Any], due: _Correction) -> None:
+    owner, name, old, new = due
+    if isinstance(found, tuple):
+        if found[1] == name and found[2] is old:
+            _exchange(found, (owner, name, _absent(old) if new is MISSING else new))
+        return
+    if found.get("temp_original") is old and found.get("attribute") == name:
+        found.update(_original_of_mock(new))
+    saved = found.get("_original")
+    if found.get("in_dict") is owner and type(saved) is dict and saved.get(name, MISSING) is old:
+        _put(saved, name, new)
 
 
 def move(owner: Any, to: Any, name: str, own: Any, before: Sequence[Any]) -> None:
@@ -46,7 +92,9 @@ def move(owner: Any, to: Any, name: str, own: Any, before: Sequence[Any]) -> Non
         before: what `owner` had, which they shall put back no more: `own` comes back in place of it.
     """
     absent = _absent(MISSING)
-    for found in _held_with(owner):
+    if not _is_anybody_there():
+        return
+    for _, found in _held_with([owner]):
         if isinstance(found, tuple):
             if found[1] == name:
                 lost = found[2] is absent or any(found[2] is value for value in before)
@@ -57,18 +105,23 @@ def move(owner: Any, to: Any, name: str, own: Any, before: Sequence[Any]) -> Non
                 found.update({"is_local": True} | _original_of_mock(own))
 
 
-def _held_with(owner: Any) -> Iterator[tuple[Any, ...] | dict[Any, Any]]:
-    """Yield what may be a record of what `owner` had: monkeypatch's (owner, name, value), the attributes of a mock."""
-    if not sys.modules.keys() & {"unittest.mock", "_pytest.monkeypatch"}:
-        return
-    for found in gc.get_referrers(owner):
+def _is_anybody_there() -> bool:
+    return bool(sys.modules.keys() & {"unittest.mock", "_pytest.monkeypatch"})
+
+
+def _held_with(owners: Sequence[Any]) -> Iterator[tuple[Any, tuple[Any, ...] | dict[Any, Any]]]:
+    """Yield each owner with what may be a record of what it had: a tuple of monkeypatch, the attributes of a mock."""
+    wanted = {id(owner): owner for owner in owners}
+    for found in referrers(list(owners)):
         if type(found) is tuple:
-            if len(found) == 3 and found[0] is owner:
-                yield found
+            if len(found) == 3 and id(found[0]) in wanted:
+                yield found[0], found
             continue
         attributes = found if type(found) is dict else getattr(found, "__dict__", None)
         if type(attributes) is dict:
-            yield attributes
+            for part in ("target", "in_dict"):
+                if id(owner := attributes.get(part)) in wanted:
+                    yield owner, attributes
 
 
 def _exchange(found: tuple[Any, ...], new: tuple[Any, ...]) -> None:

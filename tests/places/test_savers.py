@@ -123,3 +123,42 @@ def test_tuples_and_dicts_of_the_same_look_are_left_alone() -> None:
     savers.correct(owner, "run", ours, stock)
     assert longer == [(owner, "run", ours, 1)] and loose == (owner, "run", ours)
     assert looks == before
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_several_places_are_put_right_in_one_search(way: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    owners = [held(kind) for kind in KINDS]
+    undos = [way(owner) for owner in owners]
+    searches: list[int] = []
+    search = savers.referrers
+    monkeypatch.setattr(savers, "referrers", lambda objects: searches.append(len(objects)) or search(objects))
+    with savers.together():
+        for owner in owners:
+            savers.correct(owner, "run", ours, stock)
+        assert not searches
+    assert searches == [len(owners)]
+    for owner, undo in zip(owners, undos, strict=True):
+        undo()
+        assert there(owner) is stock
+
+
+def test_what_was_interrupted_is_put_right_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, other = held("a class"), held("a class")
+    undo = by_mock(owner)
+
+    def interrupted(objects: list[Any]) -> list[Any]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(savers, "referrers", interrupted)
+        with pytest.raises(KeyboardInterrupt), savers.together():
+            savers.correct(owner, "run", ours, stock)
+    savers.correct(other, "run", ours, stock)
+    undo()
+    assert there(owner) is stock
+
+
+def test_the_heap_is_searched_for_no_correction_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(savers, "referrers", lambda objects: pytest.fail("it was searched"))
+    with savers.together():
+        pass
