@@ -11,10 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import calls, decode, engine, idle, imports, rebinding
+from benchmarks import calls, decode, engine, idle, imports, launches, rebinding
 from benchmarks.measure import Result
 
-BENCHMARKS = {module.NAME: module for module in (idle, imports, calls, rebinding, engine, decode)}
+BENCHMARKS = {module.NAME: module for module in (idle, imports, calls, rebinding, engine, decode, launches)}
 
 
 def main() -> int:
@@ -47,7 +47,7 @@ def main() -> int:
 
 def line(result: Result) -> str:
     """Return one result as a line of text."""
-    digits = 0 if result.unit == "modules" else 3
+    digits = 0 if result.unit in ("modules", "launches", "waits") else 3
     figures = f"{result.value:.{digits}f} {result.unit}"
     if result.runs > 1:
         figures += f" ({result.low:.{digits}f} to {result.high:.{digits}f}, {result.runs} samples)"

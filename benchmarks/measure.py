@@ -21,7 +21,7 @@ class Result:
         value: the median.
         low: the lower quartile.
         high: the upper quartile.
-        unit: of these three: "ratio", "ms", "s", "modules".
+        unit: of these three: "ratio", "ms", "s", "modules", "launches", "waits".
         goal: the value that should not be exceeded; None where there is no goal.
         runs: number of samples behind it.
         details: further figures and lists, for the JSON file.

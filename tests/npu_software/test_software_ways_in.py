@@ -85,7 +85,8 @@ a = torch.ones(2, 2, device="npu", dtype=torch.bfloat16)
 for _ in range(3):
     a @ a
 a.sum().item()
-a.cpu()
+a.t().cpu()
+a.nonzero()
 torch.zeros(2).pin_memory().to("npu", non_blocking=True)
 for _ in range(20):
     torch.npu.synchronize()
@@ -95,11 +96,43 @@ for _ in range(20):
     found = json.loads(path.read_text())
     assert {"operator": "aten::mm", "dtypes": ["BFloat16", "BFloat16"], "calls": 3} in found["operators"]
     waits = found["host waits"]
-    assert (waits["item"], waits["copy to the host"]) == (1, 1)
+    assert (waits["item"], waits["copy to the host"], waits["copy to the device"], waits["content"]) == (1, 1, 0, 1)
     assert 20 <= waits["synchronize device"] < 25  # torch_npu waits when it starts and ends
     assert found["copies"] == {"to the host, waited for": 1, "to the device, not waited for": 1}
+    lines = {row["what"]: row for row in found["host waits by line"] if row["where"].startswith("<string>")}
+    assert lines["synchronize device"] == {
+        "what": "synchronize device",
+        "where": "<string>:11 in <module>",
+        "times": 20,
+    }
+    assert [lines[what]["where"] for what in ("item", "copy to the host", "content")] == [
+        f"<string>:{line} in <module>" for line in (6, 7, 8)
+    ]
+    # ones, three products, a sum, nonzero; no view, and no reading of a number
+    assert found["launches"] == 6
+    assert found["model steps"] == {}
 
 
 def test_a_process_that_calls_nothing_reports_nothing(software: Software, tmp_path: Path) -> None:
     software("-c", "import torch", options=("--npu-report", str(tmp_path / "report")))
     assert not (tmp_path / "report").exists()
+
+
+def test_the_report_tells_what_each_kind_of_step_asks_for(software: Software, tmp_path: Path) -> None:
+    code = """
+import torch
+from ascend_overlay.npu.software.report import step_begins
+a = torch.ones(2, device="npu")
+for number in range(4):
+    step_begins("decode" if number else "prefill")
+    a + number
+    if number == 2:
+        a.add_(1).sum().item()
+step_begins("decode")
+"""
+    software("-c", code, options=("--npu-report", str(tmp_path)))
+    (path,) = tmp_path.glob("*.json")
+    assert json.loads(path.read_text())["model steps"] == {
+        "prefill": {"steps": 1, "launches": {"least": 1, "most": 1}, "host waits": {"least": 0, "most": 0}},
+        "decode": {"steps": 3, "launches": {"least": 1, "most": 3}, "host waits": {"least": 0, "most": 1}},
+    }

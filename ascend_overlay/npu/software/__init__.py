@@ -12,7 +12,8 @@ operators, and below them a runtime whose device memory is this machine's.
 - native_calls.py: the functions of those that Python calls.
 - install.py: the kernels are put behind torch_npu's operators.
 - collectives.py: hccl by gloo. variants.py: operators that torch_npu needs for the update of a graph.
-- report.py: what was called in a process.
+- report.py: what was called in a process. launches.py, sites.py, steps.py: what of it a card is given to do, where the
+  host waits for it, and what one step of a model asks for.
 
-Nothing here imports torch when it is imported, except install.py, collectives.py and variants.py.
+Nothing here imports torch when it is imported, except install.py, collectives.py, variants.py and the report's.
 """

@@ -19,7 +19,7 @@ from ascend_overlay.npu.genuine.source import TorchNpu
 from ascend_overlay.npu.software import cache
 
 _NATIVE = Path(__file__).parent / "native"
-_RUNTIME_SOURCES = ("*.c", "runtime.h")
+_RUNTIME_SOURCES = ("*.c", "runtime.h", "waits.h")
 _KERNELS_SOURCES = ("*.cpp", "*.h")
 _RUNTIME = "software_npu"
 TOOLS = {"g++": "g++", "gcc": "gcc", "readelf": "binutils"}

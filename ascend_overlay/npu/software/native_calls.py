@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ascend_overlay.errors import OverlayError
 from ascend_overlay.npu.software.build import Built
 
-WAITS = ("stream", "device", "event")
-"""What the host waits for, in the runtime's order."""
+WAITS = (
+    *("synchronize stream", "synchronize device", "synchronize event"),
+    *("copy to the host", "copy to the device", "item", "content"),
+)
+"""What the host waits for, in the order of waits.h; content: of arguments, on which sizes of results depend."""
+
+_Listener = ctypes.CFUNCTYPE(None, ctypes.c_int)
 
 
 @dataclass(frozen=True)
@@ -63,9 +68,15 @@ class Native:
         return [(name, detail, int(number)) for name, detail, number in rows]
 
     def waits(self) -> dict[str, int]:
-        """Return how often the host waited for a stream, a device, an event."""
+        """Return how often the host waited for what; copies, items and contents only since `count`."""
         numbers = (ctypes.c_long * len(WAITS)).in_dll(self._runtime, "software_npu_waits")
         return dict(zip(WAITS, numbers, strict=True))
+
+    def listen(self, told: Callable[[str], None] | None) -> None:
+        """Call `told` with what the host waits for, in the thread that does, before each time; None: no more."""
+        heard = _Listener() if told is None else _Listener(lambda kind: told(WAITS[kind]))
+        self._runtime.software_npu_listen(heard)
+        self._heard = heard  # kept, since the runtime has its address only
 
     def graphs(self) -> list[Graph]:
         """Return the graphs that there are, the newest first."""

@@ -6,28 +6,46 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from multiprocessing import util
 from pathlib import Path
 from typing import Any
 
+from ascend_overlay.npu.software.launches import launches
 from ascend_overlay.npu.software.native_calls import Native
+from ascend_overlay.npu.software.sites import Sites
+from ascend_overlay.npu.software.steps import Steps
 
 _COPY = "copy to the "
-_READS = "aten::_local_scalar_dense"
-"""The operator behind item(), tolist() of one number, bool() and int()."""
+
+_steps: Steps | None = None
 
 
 def at_exit(native: Native, folder: str) -> None:
     """Count from now on, and write the report of this process when it ends."""
+    global _steps
     native.count()
+    sites = Sites()
+    native.listen(sites.note)
+    _steps = Steps(native)
     # multiprocessing ends its processes without atexit, but runs this; so does the main process.
-    util.Finalize(None, write, args=(native, folder), exitpriority=10)
+    util.Finalize(None, write, args=(native, folder, sites, _steps), exitpriority=10)
 
 
-def write(native: Native, folder: str) -> None:
+def step_begins(kind: str) -> None:
+    """Note that a step of a model begins, where a report is to be written; elsewhere it does nothing.
+
+    Args:
+        kind: what is compared with its like, such as "decode".
+    """
+    if _steps is not None:
+        _steps.begins(kind)
+
+
+def write(native: Native, folder: str, sites: Sites, steps: Steps) -> None:
     """Write the report of this process, if it called anything."""
-    content = summary(native.counts(), native.waits())
+    native.listen(None)
+    content = summary(native.counts(), native.waits(), sites.rows(), steps.summary())
     if not content["operators"]:
         return
     Path(folder).mkdir(parents=True, exist_ok=True)
@@ -36,10 +54,14 @@ def write(native: Native, folder: str) -> None:
     os.replace(file.name, Path(folder) / f"{os.getpid()}.json")
 
 
-def summary(counts: Iterable[tuple[str, str, int]], waits: dict[str, int]) -> dict[str, Any]:
-    """Return the report: operators with dtypes and counts, and what the host waited for."""
+def summary(
+    counts: Iterable[tuple[str, str, int]],
+    waits: Mapping[str, int],
+    sites: Sequence[Mapping[str, Any]] = (),
+    steps: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the report: operators with dtypes and counts, copies, what the host waited for and where, launches."""
     rows = sorted(counts, key=lambda row: (-row[2], row))
-    copies = [row for row in rows if row[0].startswith(_COPY)]
     return {
         "process": os.getpid(),
         "command": sys.argv[:2],
@@ -48,10 +70,9 @@ def summary(counts: Iterable[tuple[str, str, int]], waits: dict[str, int]) -> di
             for name, dtypes, calls in rows
             if not name.startswith(_COPY)
         ],
-        "copies": {f"{way.removeprefix('copy ')}, {how}": number for way, how, number in copies},
-        "host waits": {
-            **{f"synchronize {what}": number for what, number in waits.items()},
-            "copy to the host": sum(number for way, how, number in copies if "host" in way and how == "waited for"),
-            "item": sum(calls for name, _, calls in rows if name == _READS),
-        },
+        "copies": {f"{name.removeprefix('copy ')}, {how}": n for name, how, n in rows if name.startswith(_COPY)},
+        "host waits": dict(waits),
+        "host waits by line": list(sites),
+        "launches": sum(launches(rows).values()),
+        "model steps": dict(steps or {}),
     }

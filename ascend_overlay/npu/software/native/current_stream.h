@@ -4,6 +4,8 @@
 #include <ATen/ATen.h>
 #include <torch_npu/csrc/core/npu/NPUStream.h>
 
+#include "waits.h"
+
 extern "C" {
 extern int software_npu_busy;
 int software_npu_state(void* stream);

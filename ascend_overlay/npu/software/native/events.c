@@ -119,9 +119,9 @@ int aclrtStreamWaitEvent(void *on, void *handle) {
 }
 
 int aclrtSynchronizeEvent(void *handle) {
+  software_npu_waited(WAIT_EVENT);
   LOCKED;
   event *e = handle;
-  software_npu_waits[WAIT_EVENT]++;
   if (e->captured_in) {
     graph *g = capture_of(e->captured_in);
     if (g) g->state = CAPTURE_INVALID;

@@ -29,7 +29,12 @@ inline void refuse_without_kernel(const c10::OperatorHandle& op) {
 inline void by_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   auto& schema = op.schema();
   auto arguments = taken(stack, schema.arguments().size());
-  if (Counts::all().on) Counts::all().call(schema, arguments);
+  if (Counts::all().on) {
+    Counts::all().call(schema, arguments);
+    // The value, or the shape of a result, is known to the host only once the device has come so far.
+    if (schema.name() == "aten::_local_scalar_dense") software_npu_waited(WAIT_ITEM);
+    else if (depends_on_content(op, arguments)) software_npu_waited(WAIT_CONTENT);
+  }
   refuse_without_kernel(op);
   if (state() != State::at_once && record(op, arguments, stack)) return;
   Call call;
@@ -62,6 +67,7 @@ inline void count_copy(const Tensor& to, const Tensor& from, bool waited_for) {
   }
   std::string way = on_npu(to) ? "to the device" : "to the host";
   Counts::all().add("copy " + way + "\t" + (waited_for ? "waited for" : "not waited for"));
+  if (waited_for) software_npu_waited(on_npu(to) ? WAIT_COPY_TO_DEVICE : WAIT_COPY_TO_HOST);
 }
 
 inline void transfer(const Tensor& to, const Tensor& from, bool non_blocking) {

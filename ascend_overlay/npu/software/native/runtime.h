@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "waits.h"
+
 // Numbers as ACL has them.
 enum {
   OK = 0,
@@ -115,7 +117,3 @@ int software_npu_is_relaxed(void);
 
 // The states of a stream that a caller from outside asks for.
 enum { STREAM_AT_ONCE, STREAM_CAPTURING, STREAM_UPDATING, STREAM_BLOCKED };
-
-// Host waits, counted: for a stream, a device, an event.
-enum { WAIT_STREAM, WAIT_DEVICE, WAIT_EVENT, WAIT_KINDS };
-extern _Atomic long software_npu_waits[WAIT_KINDS];

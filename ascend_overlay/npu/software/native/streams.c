@@ -11,7 +11,6 @@
 pthread_mutex_t software_npu_lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 stream *software_npu_streams;
 int software_npu_busy;
-_Atomic long software_npu_waits[WAIT_KINDS];
 
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static int running;    // tasks that a thread is in the middle of
@@ -259,15 +258,15 @@ int software_npu_device_wait(int device) {
 }
 
 int aclrtSynchronizeStream(void *handle) {
+  software_npu_waited(WAIT_STREAM);
   LOCKED;
-  software_npu_waits[WAIT_STREAM]++;
   return wait_for(software_npu_stream(handle));
 }
 int aclrtSynchronizeStreamWithTimeout(void *handle, int32_t milliseconds) { return aclrtSynchronizeStream(handle); }
 
 int aclrtSynchronizeDevice(void) {
+  software_npu_waited(WAIT_DEVICE);
   LOCKED;
-  software_npu_waits[WAIT_DEVICE]++;
   return software_npu_device_wait(software_npu_device());
 }
 int aclrtSynchronizeDeviceWithTimeout(int32_t milliseconds) { return aclrtSynchronizeDevice(); }
