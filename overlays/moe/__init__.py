@@ -11,6 +11,7 @@ _MODULE = __name__
 overlay = Overlay(
     "moe",
     vllm=">=0.32,<0.33",
+    torch_npu=">=2.10",
     reason="vLLM has no NPU kernels for choosing and running experts, and no seam for its routers but their classes",
     upstream=None,
     when=~platform_plugin("vllm-ascend"),

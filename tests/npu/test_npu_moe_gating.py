@@ -92,6 +92,39 @@ def test_softmax_gating_is_the_formula(
     assert (y.dtype, indices.dtype, rows.dtype) == (dtype, torch.int32, torch.int32)
 
 
+@given(
+    leading=st.lists(st.integers(0, 6), min_size=1, max_size=2),
+    experts=st.integers(1, 40),
+    dtype=st.sampled_from(DTYPES),
+    with_finished=st.booleans(),
+    late=st.booleans(),
+    whole=st.booleans(),
+    data=st.data(),
+)
+def test_softmax_gating_before_or_after_the_choice_is_the_formula(
+    leading: list[int], experts: int, dtype: Any, with_finished: bool, late: bool, whole: bool, data: Any
+) -> None:
+    k = data.draw(st.integers(1, experts))
+    x = (tensor(1, *leading, experts) * 4).round().div(4).to(dtype)
+    finished = tensor(3, *leading) > 0 if with_finished else None
+    y, indices, softmax = OPERATORS.npu_moe_gating_top_k_softmax_v2(
+        x, k=k, finished=finished, renorm=int(late), output_softmax=whole
+    )
+    exact = x.double().softmax(-1).flatten(0, -2)
+    choice = (x.float() if late else x.float().softmax(-1)).flatten(0, -2)
+    wanted = torch.tensor(_choose(choice, k, 1, 1, 0), dtype=torch.int32).view(-1, k)
+    weights = exact.gather(1, wanted.long())
+    assert_rounded_once(y.flatten(0, -2), weights / weights.sum(-1, keepdim=True) if late else weights)
+    if finished is not None:
+        wanted[finished.flatten()] = experts
+    assert torch.equal(indices.flatten(0, -2), wanted)
+    assert (y.dtype, indices.dtype, softmax.dtype) == (dtype, torch.int32, torch.float32)
+    if whole and not late:
+        assert_rounded_once(softmax.flatten(0, -2), exact)
+    else:
+        assert softmax.shape == (0,)
+
+
 def test_a_sum_of_zero_is_not_divided_by() -> None:
     x = torch.full((1, 8), -1e4)
     y, experts, _ = OPERATORS.npu_moe_gating_top_k(x, 2, norm_type=1)
@@ -110,8 +143,10 @@ def test_torch_accepts_the_operators(dtype: Any) -> None:
         options = {"bias": bias, "k_group": 2, "group_count": 4, "group_select_mode": 1, "norm_type": 1}
         assert_checked_by_torch(OPERATORS.npu_moe_gating_top_k, x, 3, **options)
         assert_checked_by_torch(OPERATORS.npu_moe_gating_top_k_softmax, x, None, 3)
+        assert_checked_by_torch(OPERATORS.npu_moe_gating_top_k_softmax_v2, x, k=3, renorm=1)
     assert_compiles(lambda x, b: OPERATORS.npu_moe_gating_top_k(x, 3, bias=b, out_flag=True), wide[:, :16], bias)
     assert_compiles(lambda x: OPERATORS.npu_moe_gating_top_k_softmax(x, None, 3), wide)
+    assert_compiles(lambda x: OPERATORS.npu_moe_gating_top_k_softmax_v2(x, k=3, output_softmax=True), wide)
 
 
 @pytest.mark.parametrize(
@@ -153,3 +188,10 @@ def test_what_the_npu_refuses_is_refused(options: dict[str, Any], message: str) 
 def test_what_the_npu_refuses_of_a_softmax_is_refused(x: Any, finished: Any, k: int, message: str) -> None:
     with pytest.raises(RuntimeError, match=message):
         OPERATORS.npu_moe_gating_top_k_softmax(x, finished, k)
+    with pytest.raises(RuntimeError, match=f"npu_moe_gating_top_k_softmax_v2.*{message}"):
+        OPERATORS.npu_moe_gating_top_k_softmax_v2(x, k=k, finished=finished)
+
+
+def test_softmax_gating_comes_before_or_after_the_choice() -> None:
+    with pytest.raises(RuntimeError, match="renorm is 2; it takes 0 or 1"):
+        OPERATORS.npu_moe_gating_top_k_softmax_v2(torch.ones(2, 8), renorm=2)

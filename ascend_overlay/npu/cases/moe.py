@@ -35,6 +35,9 @@ def cases() -> Iterator[OperatorCase]:
 
 def _gating(dtype: str) -> Iterator[OperatorCase]:
     yield _case("npu_moe_gating_top_k_softmax", "3 of 16", dtype, _logits, _best)
+    for label, late in (("softmax of the best 3", 1), ("best 3 of a softmax", 0)):
+        arguments = functools.partial(_logits_v2, {"renorm": late, "output_softmax": not late})
+        yield _case("npu_moe_gating_top_k_softmax_v2", label, dtype, arguments, _best_v2)
     grouped = {"k_group": 2, "group_count": 4}
     modes: dict[str, dict[str, Any]] = {
         "softmax, best groups": grouped,
@@ -73,6 +76,18 @@ def _best(x: Tensor, finished: None, k: int) -> tuple[Tensor, Tensor, Tensor]:
     values, experts = x.double().softmax(-1).topk(k)
     rows = torch.arange(x.shape[0]).unsqueeze(-1) + torch.arange(k) * x.shape[0]
     return values, experts, rows
+
+
+def _logits_v2(options: dict[str, Any], dtype: str) -> Arguments:
+    return (_spread_logits(dtype),), {"k": _TOP_K, **options}
+
+
+def _best_v2(x: Tensor, *, k: int, renorm: int, output_softmax: bool) -> tuple[Tensor, Tensor, Tensor]:
+    softmax = x.double().softmax(-1)
+    values, experts = softmax.topk(k)
+    if renorm:
+        values = values / values.sum(-1, keepdim=True)
+    return values, experts, softmax if output_softmax else softmax.new_empty(0)
 
 
 def _grouped_logits(options: dict[str, Any], dtype: str) -> Arguments:

@@ -1,4 +1,4 @@
-"""Which experts a token goes to, by npu_moe_gating_top_k and npu_moe_gating_top_k_softmax."""
+"""Which experts a token goes to, by npu_moe_gating_top_k and npu_moe_gating_top_k_softmax_v2."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ascend_overlay import npu
 
-npu.load("npu_moe_gating_top_k", "npu_moe_gating_top_k_softmax")
+npu.load("npu_moe_gating_top_k", "npu_moe_gating_top_k_softmax_v2")
 
 _SCORES = {"softmax": 0, "sigmoid": 1}
 _MAXIMUM, _SUM_OF_TWO = 0, 1
@@ -77,8 +77,11 @@ def select_experts(logits: Tensor, bias: Tensor | None, routing: Routing) -> tup
     """
     logits = logits.float()
     if routing.plain:
-        weights, experts, _ = torch.ops.npu.npu_moe_gating_top_k_softmax.default(logits, None, routing.top_k)
-        return _scaled(weights, routing), experts
+        # Renormalizing is one and the same as choosing first, and the softmax of what was chosen.
+        weights, experts, _ = torch.ops.npu.npu_moe_gating_top_k_softmax_v2.default(
+            logits, k=routing.top_k, renorm=int(routing.renormalize)
+        )
+        return _times_factor(weights, routing), experts
     sigmoid = routing.scoring == "sigmoid"
     # The operator divides the weights of a sigmoid by their sum, and no others.
     divided = sigmoid and routing.renormalize
@@ -97,10 +100,10 @@ def select_experts(logits: Tensor, bias: Tensor | None, routing: Routing) -> tup
         return weights, experts
     if sigmoid:
         weights = scores.gather(1, experts.long())
-    return _scaled(weights, routing), experts
-
-
-def _scaled(weights: Tensor, routing: Routing) -> Tensor:
-    if routing.renormalize and routing.scoring == "softmax":
+    elif routing.renormalize:
         weights = weights / weights.sum(-1, keepdim=True)
+    return _times_factor(weights, routing), experts
+
+
+def _times_factor(weights: Tensor, routing: Routing) -> Tensor:
     return weights if routing.factor == 1.0 else weights * routing.factor

@@ -36,7 +36,7 @@ def npu_moe_gating_top_k_softmax(
     Raises:
         RuntimeError: a shape or dtype that the NPU does not take.
     """
-    _check_softmax(x, finished, k)
+    _check_softmax("npu_moe_gating_top_k_softmax", x, finished, k)
     # Not topk(), which says nothing of the order of equal elements.
     scores, order = x.softmax(-1, dtype=torch.float32).sort(dim=-1, descending=True, stable=True)
     y = scores.narrow(-1, 0, k).to(dtype=x.dtype, copy=True, memory_format=torch.contiguous_format)
@@ -44,6 +44,49 @@ def npu_moe_gating_top_k_softmax(
     if finished is not None:
         experts.masked_fill_(finished.unsqueeze(-1), x.shape[-1])
     return y, experts, _places(x.shape[:-1], k).clone()
+
+
+def npu_moe_gating_top_k_softmax_v2(
+    x: Tensor,
+    *,
+    k: int = 1,
+    finished: Tensor | None = None,
+    renorm: int | None = 0,
+    output_softmax: bool | None = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the `k` largest elements of ``softmax(x)`` in each row, or the softmax of the `k` largest of `x`.
+
+    The second is the first divided by its sum: the weights of experts, renormalized.
+
+    Args:
+        x: (num_tokens, num_experts), or with one more dimension in front; float16, bfloat16 or float32.
+        k: 1 to the smaller of num_experts and 1024.
+        finished: bool, shape ``x.shape[:-1]``; a finished row gets num_experts for the number of each of its experts.
+        renorm: 0: the softmax first, 1: the choice first.
+        output_softmax: whether the softmax of all is returned; not with `renorm`.
+
+    Returns:
+        y: (..., k), dtype of `x`; largest first.
+        expert_idx: (..., k), int32.
+        softmax: shape of `x`, float32; without `output_softmax`, or with `renorm`: without elements.
+
+    Raises:
+        RuntimeError: a shape, dtype or option that the NPU does not take.
+    """
+    name = "npu_moe_gating_top_k_softmax_v2"
+    _check_softmax(name, x, finished, k)
+    if renorm not in (0, 1):
+        refuse(name, f"renorm is {renorm}; it takes 0 or 1.")
+    first = x.float() if renorm else x.softmax(-1, dtype=torch.float32)
+    largest, order = first.sort(dim=-1, descending=True, stable=True)
+    y = largest.narrow(-1, 0, k)
+    if renorm:
+        y = y.softmax(-1)
+    experts = order.narrow(-1, 0, k).to(dtype=torch.int32, memory_format=torch.contiguous_format)
+    if finished is not None:
+        experts.masked_fill_(finished.unsqueeze(-1), x.shape[-1])
+    softmax = first if output_softmax and not renorm else first.new_empty(0)
+    return y.to(dtype=x.dtype, copy=True, memory_format=torch.contiguous_format), experts, softmax
 
 
 @kept(8)
@@ -129,8 +172,7 @@ def _within_groups(choice: Tensor, k_group: int, group_count: int, mode: int) ->
 
 
 @once_for_alike
-def _check_softmax(x: Tensor, finished: Tensor | None, k: int) -> None:
-    name = "npu_moe_gating_top_k_softmax"
+def _check_softmax(name: str, x: Tensor, finished: Tensor | None, k: int) -> None:
     dimensions(name, "x", x, (2, 3))
     float_tensor(name, "x", x)
     if not 0 < k <= min(x.shape[-1], 1024):
@@ -175,6 +217,19 @@ def _fake_softmax(x: Tensor, finished: Tensor | None = None, k: int = 1) -> tupl
     return x.new_empty(shape), x.new_empty(shape, dtype=torch.int32), x.new_empty(shape, dtype=torch.int32)
 
 
+def _fake_softmax_v2(
+    x: Tensor,
+    *,
+    k: int = 1,
+    finished: Tensor | None = None,
+    renorm: int | None = 0,
+    output_softmax: bool | None = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    shape, all_of_it = (*x.shape[:-1], k), x.shape if output_softmax and not renorm else (0,)
+    chosen = x.new_empty(shape, dtype=torch.int32)
+    return x.new_empty(shape), chosen, x.new_empty(all_of_it, dtype=torch.float32)
+
+
 def _fake(x: Tensor, k: int, **options: object) -> tuple[Tensor, Tensor, Tensor]:
     shape = (x.shape[0], k)
     return x.new_empty(shape), x.new_empty(shape, dtype=torch.int32), x.new_empty(x.shape, dtype=torch.float32)
@@ -197,5 +252,14 @@ KERNELS = (
         cpu=npu_moe_gating_top_k_softmax,
         fake=_fake_softmax,
         source="torch_npu 2.13 (schema, meta kernel, documentation in the wheel; its tests: finished, row_idx)",
+    ),
+    ReferenceKernel(
+        schema=(
+            "npu_moe_gating_top_k_softmax_v2(Tensor x, *, int k=1, Tensor? finished=None, int? renorm=0, "
+            "bool? output_softmax=False) -> (Tensor, Tensor, Tensor)"
+        ),
+        cpu=npu_moe_gating_top_k_softmax_v2,
+        fake=_fake_softmax_v2,
+        source="torch_npu 2.13 (schema, meta kernel, documentation), CANN aclnnMoeGatingTopKSoftmaxV2 (formula)",
     ),
 )
