@@ -42,7 +42,9 @@ def cases() -> Iterator[LayerCase]:
             dtype="float32",
             overlay="moe",
             run=functools.partial(_router, options, biased),
-            operators=("npu_moe_gating_top_k_softmax_v2" if label == "softmax, renormalized" else "npu_moe_gating_top_k",),
+            operators=(
+                "npu_moe_gating_top_k_softmax_v2" if label == "softmax, renormalized" else "npu_moe_gating_top_k",
+            ),
             rtol=4 * HALF_UNIT["float32"],
             atol=1e-6,
         )

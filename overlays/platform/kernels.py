@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -44,16 +45,25 @@ def slot_mapping(
     """
     if TOTAL_CP_WORLD_SIZE != 1:
         raise OverlayError("context parallelism is not served on an NPU; leave its options out.")
-    positions = positions_ptr[:num_tokens]
-    # How many requests begin at or before a token tells which one it belongs to; the result's size is known, so that
-    # the host does not wait.
-    tokens = torch.arange(num_tokens, device=positions.device, dtype=query_start_loc_ptr.dtype)
-    request = torch.searchsorted(query_start_loc_ptr[1:].contiguous(), tokens, right=True)
-    table = block_table_ptr.view(-1, block_table_stride)
-    request = request.clamp(max=table.shape[0] - 1)
-    block = table[request, positions // KV_CACHE_BLOCK_SIZE].long()
-    slot_mapping_ptr[:num_tokens] = block * KV_CACHE_BLOCK_SIZE + positions % KV_CACHE_BLOCK_SIZE
-    slot_mapping_ptr[num_tokens:max_num_tokens] = PAD_ID
+    positions, slots = positions_ptr[:num_tokens], slot_mapping_ptr[:num_tokens]
+    table, nth = block_table_ptr.view(-1, block_table_stride), positions // KV_CACHE_BLOCK_SIZE
+    if query_start_loc_ptr.shape[0] == 2:
+        block = table[0, nth]
+    else:
+        # How many requests but the first begin at or before a token tells which one it belongs to. The result's size
+        # is known, so that the host does not wait.
+        tokens = _numbers(slot_mapping_ptr.shape[0], positions.device)[:num_tokens]
+        block = table[torch.searchsorted(query_start_loc_ptr[1:-1], tokens, right=True), nth]
+    # The block's first slot and the place in it, in one: every call is a launch.
+    torch.add(positions, block - nth, alpha=KV_CACHE_BLOCK_SIZE, out=slots)
+    if num_tokens < max_num_tokens:
+        slot_mapping_ptr[num_tokens:max_num_tokens].fill_(PAD_ID)
+
+
+@functools.lru_cache(maxsize=8)
+def _numbers(most: int, device: torch.device) -> Tensor:
+    """Return the numbers below `most`, (most,) of int32, which nobody changes."""
+    return torch.arange(most, device=device, dtype=torch.int32)
 
 
 def zero_blocks(caches: Iterable[Tensor], blocks: Sequence[int], of: int) -> None:

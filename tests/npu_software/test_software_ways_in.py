@@ -87,6 +87,7 @@ for _ in range(3):
 a.sum().item()
 a.t().cpu()
 a.nonzero()
+a[2:].fill_(1)
 torch.zeros(2).pin_memory().to("npu", non_blocking=True)
 for _ in range(20):
     torch.npu.synchronize()
@@ -102,13 +103,13 @@ for _ in range(20):
     lines = {row["what"]: row for row in found["host waits by line"] if row["where"].startswith("<string>")}
     assert lines["synchronize device"] == {
         "what": "synchronize device",
-        "where": "<string>:11 in <module>",
+        "where": "<string>:12 in <module>",
         "times": 20,
     }
     assert [lines[what]["where"] for what in ("item", "copy to the host", "content")] == [
         f"<string>:{line} in <module>" for line in (6, 7, 8)
     ]
-    # ones, three products, a sum, nonzero; no view, and no reading of a number
+    # ones, three products, a sum, nonzero; no view, nothing that has no elements, and no reading of a number
     assert found["launches"] == 6
     assert found["model steps"] == {}
 

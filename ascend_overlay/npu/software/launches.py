@@ -19,12 +19,14 @@ _NONE = {
 def launches(counts: Iterable[tuple[str, str, int]]) -> dict[str, int]:
     """Return how often which operator was given to a device, of the counts of `Native.counts`.
 
-    Views, new tensors without content and copies to and from the host are no launches. What an operator does within
+    Views, new tensors without content, calls on tensors without elements and copies to and from the host are no
+    launches. What an operator does within
     itself, on a card, cannot be seen.
     """
     found: dict[str, int] = {}
-    for name, _, calls in counts:
-        if "::" in name and is_launch(name):
+    for name, dtypes, calls in counts:
+        # The first tensor is the one that is computed from, or written to.
+        if "::" in name and is_launch(name) and not dtypes.partition(",")[0].endswith("@empty"):
             found[name] = found.get(name, 0) + calls
     return found
 

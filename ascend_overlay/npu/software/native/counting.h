@@ -26,6 +26,7 @@ class Counts {
       if (key.back() != '\t') key += ",";
       key += c10::toString(a.toTensor().scalar_type());
       if (!on_npu(a.toTensor())) key += "@cpu";
+      if (!a.toTensor().numel()) key += "@empty";
     }
     add(key);
   }
