@@ -76,6 +76,7 @@ def arguments(name: str, device: str = "cpu", dtype: Any = torch.bfloat16) -> tu
             {"bias": random(16), "k_group": 2, "group_count": 4, "group_select_mode": 1, "norm_type": 1},
         ),
         "npu_moe_gating_top_k_softmax": ((random(2, 6, 16), None, 3), {}),
+        "npu_moe_gating_top_k_softmax_v2": ((random(2, 6, 16),), {"k": 3, "renorm": 1}),
         "npu_moe_init_routing_v2": (
             (random(6, 32), experts),
             {

@@ -16,7 +16,7 @@ _LATENT = (
     "npu_attention_update",
 )
 _EXPERTS = ("npu_moe_init_routing_v2", "npu_grouped_matmul", "npu_moe_token_unpermute")
-_SOFTMAX = "npu_moe_gating_top_k_softmax"
+_SOFTMAX = "npu_moe_gating_top_k_softmax_v2"
 _SIGMOID = "npu_moe_gating_top_k"
 
 OPERATORS: dict[str, tuple[str, ...]] = {

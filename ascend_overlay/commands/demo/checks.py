@@ -19,7 +19,7 @@ OPERATORS = (
     "npu_grouped_matmul",
     "npu_interleave_rope",
     "npu_kv_rmsnorm_rope_cache",
-    "npu_moe_gating_top_k_softmax",
+    "npu_moe_gating_top_k_softmax_v2",
     "npu_moe_init_routing_v2",
     "npu_moe_token_unpermute",
     "npu_rms_norm",

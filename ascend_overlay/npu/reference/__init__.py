@@ -24,7 +24,11 @@ OPERATORS: dict[str, tuple[str, ...]] = {
     "gelu": ("npu_gelu", "npu_fast_gelu", "npu_geglu"),
     "rotary": ("npu_mrope", "npu_rotary_mul", "npu_interleave_rope"),
     "layout": ("npu_format_cast",),
-    "moe_gating": ("npu_moe_gating_top_k", "npu_moe_gating_top_k_softmax"),
+    "moe_gating": (
+        "npu_moe_gating_top_k",
+        "npu_moe_gating_top_k_softmax",
+        "npu_moe_gating_top_k_softmax_v2",
+    ),
     "moe_routing": ("npu_moe_init_routing_v2", "npu_moe_token_unpermute"),
     "moe_matmul": ("npu_grouped_matmul",),
     "attention": (
