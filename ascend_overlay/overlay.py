@@ -215,15 +215,20 @@ class Overlay:
         target: str,
         implementation: str | type,
         *,
+        as_is: bool = False,
         vllm: str | None = None,
         when: Condition | None = None,
         reason: str | None = None,
     ) -> None:
-        """Use the subclass `implementation` wherever the class `target` was used, subclasses of it included."""
+        """Use the subclass `implementation` wherever the class `target` was used, subclasses of it included.
+
+        What it overrides must be of the same kind and take the same calls, or more; as_is=True: whatever it is.
+        """
         self._add(
             patches.Subclass(
                 target=_checked(target),
                 implementation=naming.class_of(implementation, f"what stands in for {target}"),
+                as_is=as_is,
                 vllm=vllm,
                 when=when,
                 reason=reason,

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.errors import ConflictError, TargetError
+from ascend_overlay.patches import overrides
 from ascend_overlay.patches.base import CLASSES, Applied, Context, Patch, Ref, loaded, shown, what_is
 from ascend_overlay.patches.names import Decision, refuse_second
 from ascend_overlay.places import pydantic_models
@@ -36,6 +37,7 @@ class Subclass(Patch):
     """
 
     implementation: Any
+    as_is: bool = False
 
     kind: ClassVar[str] = "subclass"
     phase: ClassVar[int] = CLASSES
@@ -106,6 +108,8 @@ class Subclass(Patch):
                     f"{self.target}.{name} calls super({original.__name__}, self); with the name re-bound it would "
                     f"call itself for ever. Replace that method instead."
                 )
+        if not self.as_is:
+            overrides.refuse(self.target, original, implementation)
 
     def describe(self) -> str:
         return f"subclassed by {shown(self.implementation)}"

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.errors import ConflictError, SignatureError, TargetError
-from ascend_overlay.patches import flavours, replacements, signatures, values, wrappers
+from ascend_overlay.patches import flavours, overrides, replacements, signatures, values, wrappers
 from ascend_overlay.patches.abstract import make_concrete
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, definer, loaded, shown
 from ascend_overlay.patches.generated import once, own_generated, reach_captured, wrap_derived
@@ -200,8 +200,8 @@ class SetAttribute(Patch):
         place = find(module, Target.parse(self.target), alias=context.stand_ins)
         declared.refuse(self.target, place, implementation, adding=adding)
         place = self.resolve(module, context)
-        self._check_value(place.raw, implementation)
         new = replacements.at_home(place.owner, place.name, implementation, self.target)
+        self._check_value(place, implementation, new)
         slot = context.slots.at(storage(place.owner, place.name))
         refuse_second(slot, self.target, context)
         if isinstance(place.owner, ModuleType) and place.raw is not MISSING and not rebindable(place.raw):
@@ -213,11 +213,14 @@ class SetAttribute(Patch):
         applied.change(slot, change, shared=place.shared)
         make_concrete(place, applied)
 
-    def _check_value(self, raw: Any, value: Any) -> None:
+    def _check_value(self, place: Place, value: Any, new: Any) -> None:
         if self.as_is:
             return
+        raw = place.raw
         values.refuse_quoted(self.target, value, beside=[raw])
-        if raw is not MISSING and (why := values.mismatch(raw, value)):
+        if raw is MISSING:
+            return
+        if why := values.mismatch(raw, value) or _other_kind(self.target, raw, value) or _unfit(place, new):
             raise TargetError(
                 f"the target {self.target} cannot be set to {shown(value)}: {why}. If that is right, say as_is=True."
             )
@@ -283,6 +286,35 @@ def _refuse_bound(target: str, place: Place) -> None:
         f"name is not given the object; name {definer(place)}, for all objects of the class, or set a function of the "
         f"object's own with overlay.attribute."
     )
+
+
+def _other_kind(target: str, raw: Any, value: Any) -> str | None:
+    """Return which kind of patch is meant for what is defined at `target`, or None where its name is but a variable."""
+    if value is None or isinstance(value, types.ModuleType):
+        return None
+    if isinstance(raw, type) and not isinstance(value, type):
+        return "what is there is a class; overlay.factory lets a function answer its calls"
+    function = function_of(raw)
+    named = f"{getattr(function, '__module__', None)}:{getattr(function, '__qualname__', None)}"
+    if named != target or not callable(function) or isinstance(raw, (property, functools.cached_property)):
+        return None
+    if isinstance(raw, type):
+        return (
+            "it is the class of that name, and what holds it under another name, or is derived from it, would keep it; "
+            "overlay.subclass puts a subclass in its place, everywhere"
+        )
+    return (
+        "it is the function of that name, and what holds it under another name would keep it; overlay.replace puts "
+        "another in its place, everywhere"
+    )
+
+
+def _unfit(place: Place, new: Any) -> str | None:
+    """Return why a function or method cannot be called as what is there, or None."""
+    called = callable(place.raw) or isinstance(place.raw, replacements.DESCRIPTORS)
+    if not called or isinstance(place.raw, type) or not (callable(new) or isinstance(new, replacements.DESCRIPTORS)):
+        return None
+    return overrides.mismatch(place.owner, place.name, place.raw, new)
 
 
 def _note_hash(place: Place, applied: Applied) -> None:

@@ -443,6 +443,11 @@ VALUES = """
         @property
         def computed(self): return 1
         def method(self): pass
+        own = lambda self, size: 1
+    class Derived(Thing): pass
+    def named(size=1, more=2): pass
+    async def later(size=1): pass
+    HOOK = lambda size=1: 1
 """
 SAME = [
     ("INT", 2),
@@ -463,11 +468,11 @@ SAME = [
     ("LEVEL", 3),
     ("OBJECT", ref("values:CLS")),
     ("CLS", ref("values:B")),
-    ("CLS", len),
-    ("function", len),
-    ("function", ref("values:A")),
+    ("HOOK", ref("values:named")),
     ("Thing.computed", 3),
-    ("Thing.method", len),
+    ("Thing.computed", property(lambda self: 2)),
+    ("Thing.own", lambda self, size=1: 2),
+    ("Derived.method", lambda self: 2),
 ]
 OTHER = [
     ("INT", "2", "is an int, and this is a str"),
@@ -484,6 +489,18 @@ OTHER = [
     ("function", 1, "is called, and an int cannot be"),
     ("CLS", "values", "is called, and a str cannot be"),
     ("Thing.method", 1, "is called, and an int cannot be"),
+    ("CLS", len, "what is there is a class; overlay.factory lets a function"),
+    ("A", len, "what is there is a class; overlay.factory lets a function"),
+    ("A", ref("values:B"), "is the class of that name, .* overlay.subclass puts a subclass"),
+    ("function", len, "is the function of that name, .* overlay.replace puts another"),
+    ("function", ref("values:A"), "is the function of that name, .* overlay.replace puts another"),
+    ("Thing.method", len, "is the function of that name, .* overlay.replace puts another"),
+    ("Thing.own", len, "the original is a method, and it is a staticmethod"),
+    ("Thing.own", lambda self: 1, "it takes no positional argument 'size'"),
+    ("Thing.computed", lambda self: 1, "the original is a property, and it is a method"),
+    ("Derived.method", staticmethod(lambda: 1), "the original is a method, and it is a staticmethod"),
+    ("HOOK", lambda: 1, "it takes no positional argument 'size'"),
+    ("HOOK", ref("values:later"), "the original is a plain function, .* and it is an async function"),
 ]
 
 
@@ -603,7 +620,13 @@ def test_a_constructor_takes_what_new_takes(overlay: Overlay, building: Any, our
 
 @pytest.mark.parametrize("kind", ["replace", "attribute"])
 def test_what_python_makes_a_class_method_is_one(overlay: Overlay, building: Any, kind: str) -> None:
-    getattr(overlay, kind)("building:Generic.__class_getitem__", lambda cls, item: ("ours", cls.__name__, item))
+    def ours(cls: type, item: Any) -> Any:
+        return ("ours", cls.__name__, item)
+
+    if kind == "replace":
+        overlay.replace("building:Generic.__class_getitem__")(ours)
+    else:
+        overlay.attribute("building:Generic.__class_getitem__", ours, as_is=True)
     with ascend_overlay.enabled():
         assert building.Generic[int] == ("ours", "Generic", int) and building.Derived[int] == ("ours", "Derived", int)
     assert building.Derived[int] == ("stock", "Derived", int)

@@ -93,7 +93,7 @@ CONSTANTS = [
 def test_constants_of_the_same_name_are_told(
     lib: Any, overlay: Overlay, path: str, value: Any, told: list[str]
 ) -> None:
-    overlay.attribute(f"lib:{path}", value)
+    overlay.attribute(f"lib:{path}", value, as_is=callable(value))
     entry = entered(overlay)
     assert entry.stale == [f"{each} (a constant of the same name, perhaps a copy)" for each in told]
 
@@ -130,7 +130,8 @@ def test_validators_that_embed_a_class_are_rebuilt(lib: Any, overlay: Overlay, n
 @pytest.mark.parametrize(("name", "told"), [("Thing", False), ("Hashed", True)])
 @pytest.mark.parametrize("kind", ["replace", "attribute"])
 def test_a_class_keeps_its_hash(lib: Any, overlay: Overlay, kind: str, name: str, told: bool) -> None:
-    getattr(overlay, kind)(f"lib:{name}.__eq__", lambda self, other: False)
+    as_it_is = {} if kind == "replace" else {"as_is": True}
+    getattr(overlay, kind)(f"lib:{name}.__eq__", lambda self, other: False, **as_it_is)
     note = "__hash__ stays as it is: only a class body with __eq__ and without it sets it to None"
     assert (note in entered(overlay).notes) is told
 
