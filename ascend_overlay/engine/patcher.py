@@ -118,6 +118,7 @@ class Patcher:
             pydantic_models.restore(members)
             for item in touched:
                 item.entry.copies, item.entry.notes, item.foreign = [], [], []
+                item.entry.stale.extend(text for applied in item.done for text in applied.kept)
                 if refused[id(item)]:
                     errors.extend(self._cannot_be_taken_back(item, refused[id(item)]))
                     continue

@@ -162,6 +162,7 @@ class Applied:
         copies: places that hold the new object because of this patch, beyond re-bound names.
         stale: places that keep the old one.
         lost: what could not be taken back and is not tried again, and why.
+        kept: filled in while it is taken back: who goes on to hold what it had put in place.
         container: what was changed in place and has no slot: a list, a set.
         stand_in: the class that it lends to the program, which may set attributes on it.
     """
@@ -176,6 +177,7 @@ class Applied:
     copies: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
     container: Any = None
     stand_in: StandIn | None = None
 

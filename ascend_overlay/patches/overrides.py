@@ -1,4 +1,4 @@
-"""Whether what a subclass overrides, or an attribute is set to, can be used as what was there: the checks of `replace`."""
+"""Whether what a subclass overrides, or an attribute is set to, can be used as what was there, as `replace` looks."""
 
 from __future__ import annotations
 
