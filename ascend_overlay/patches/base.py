@@ -278,6 +278,21 @@ class Patch:
         values = [getattr(self, field_.name) for field_ in fields(self)]
         return tuple(dict.fromkeys(Target.parse(value.text).module for value in values if isinstance(value, Ref)))
 
+    @property
+    def later(self) -> tuple[str, ...]:
+        """The modules that vLLM imports for it, where it needs them; `examine` is called once one has executed."""
+        return ()
+
+    def examine(self, *, executed: bool = False) -> None:
+        """Check what vLLM has imported for the patch, as far as that is there.
+
+        Args:
+            executed: its module is, and is about to be complete.
+
+        Raises:
+            TargetError: vLLM cannot use it.
+        """
+
     def check(self) -> None:
         """Check what can be checked without importing anything: that the modules which the patch names exist.
 
