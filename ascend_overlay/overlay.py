@@ -85,6 +85,7 @@ class Overlay:
         self.ranges = {package: text for package, text in ranges.items() if text is not None}
         self.declared_in = sys._getframe(1).f_globals.get("__name__", "?")
         self._patches: list[Patch] = []
+        self._see_late: Callable[[Patch], None] | None = None
         for package, text in self.ranges.items():
             if not package.isidentifier():
                 raise ConfigError(
@@ -99,6 +100,10 @@ class Overlay:
     def patches(self) -> tuple[Patch, ...]:
         """The patches, in the order of their declaration."""
         return tuple(self._patches)
+
+    def watch(self, see_late: Callable[[Patch], None] | None) -> None:
+        """Have each patch that is declared from now on shown to `see_late`, which may refuse it; None: no longer."""
+        self._see_late = see_late
 
     def __repr__(self) -> str:
         return f"<Overlay {self.name}: {len(self._patches)} patches, declared in {self.declared_in}>"
@@ -569,6 +574,8 @@ class Overlay:
         if patch.vllm is not None:
             versions.specifier(patch.vllm, whose=whose)
         _see_condition(patch.when, whose=whose)
+        if self._see_late is not None:
+            self._see_late(patch)
         self._patches.append(patch)
 
 
