@@ -22,6 +22,9 @@ from ascend_overlay.places.storages import Attribute, fill
 from ascend_overlay.places.target import MISSING
 from ascend_overlay.places.type_slots import storage
 
+_SET_BY_HAND = ("__doc__", "__hash__")
+"""What Python gives a class when it is made, and nobody but a program afterwards."""
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Member:
@@ -141,6 +144,8 @@ class StandIn:
         there = inspect.getattr_static(self.original, name, MISSING) is not MISSING
         functions = [part for part in _functions(value) if not any(part is old for old in _functions(*before))]
         if any(part.__globals__.get("__name__") != self.implementation.__module__ for part in functions):
+            return True
+        if name in _SET_BY_HAND:
             return True
         special = name.startswith("__") and name.endswith("__")
         if functions or special:
