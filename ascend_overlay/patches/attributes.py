@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import types
 from dataclasses import dataclass
@@ -42,7 +43,8 @@ class SetAttribute(Patch):
         # A field that is no attribute is declared all the same.
         place = find(module, Target.parse(self.target), alias=context.stand_ins)
         declared.refuse(self.target, place, implementation, adding=adding)
-        place = self.resolve(module, context)
+        # The first look told whether anybody else holds it; by now, the place does.
+        place = dataclasses.replace(self.resolve(module, context), shared=place.shared)
         new = replacements.at_home(place.owner, place.name, implementation, self.target)
         self._check_value(place, implementation, new)
         slot = context.slots.at(storage(place.owner, place.name))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
 from ascend_overlay.patches.base import Applied
-from ascend_overlay.places import modules
+from ascend_overlay.places import importing, modules
 from ascend_overlay.places.bindings import rebindable
 from ascend_overlay.places.target import MISSING, Place
 from ascend_overlay.source.sources import LOADABLE, binds
@@ -18,6 +18,10 @@ _FAR = 16
 """Modules may import one another in a circle; no name is handed on this often."""
 _SMALL = range(-5, 257)
 """Of these numbers Python has one object each, as of None, truth values and what is empty."""
+
+
+def _complete() -> frozenset[str]:
+    return frozenset(module.__name__ for module in modules.loaded() if not importing.is_initializing(module))
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class Copies:
         old: its value before the patch; MISSING: it had none.
         new: its value while the patch is applied.
         leave_out: modules that keep what they have: those of the implementation.
+        before: the modules that were there when the patch came.
+        followers: filled in: those of them that had the old value and were given the new one.
     """
 
     owner: ModuleType
@@ -37,11 +43,14 @@ class Copies:
     old: Any
     new: Any
     leave_out: frozenset[str] = frozenset()
+    before: frozenset[str] = field(default_factory=_complete)
+    followers: list[str] = field(default_factory=list)
 
     def hand_on(self, applied: Applied) -> None:
         """Give the importers of the old value the new one; note those, and who may be one without saying so."""
         for module, alias, sure in self._holders(self.old):
             if sure:
+                self.followers.append(module.__name__)
                 vars(module)[alias] = self.new
                 applied.copies.append(f"{module.__name__}.{alias}")
             else:
@@ -63,7 +72,9 @@ class Copies:
         for module in modules.loaded():
             if module is self.owner or module.__name__ in self.leave_out:
                 continue
-            for alias in _names_of(module, self.name, value):
+            # Only of what came later is it unknown which names it may have for the new value.
+            anywhere = value is self.old or module.__name__ not in self.before or module.__name__ in self.followers
+            for alias in _names_of(module, self.name, value, anywhere=anywhere):
                 sure = is_imported(module.__name__, alias, self.owner.__name__, self.name)
                 if sure or alias == self.name:
                     yield module, alias, sure
@@ -117,9 +128,9 @@ def _star(module: str, alias: str, owner: str, name: str) -> str | None:
     return owner if alias == name and any(star == owner for star, _ in source.stars) else None
 
 
-def _names_of(module: ModuleType, name: str, value: Any) -> list[str]:
+def _names_of(module: ModuleType, name: str, value: Any, *, anywhere: bool) -> list[str]:
     namespace = vars(module)
-    if _is_everywhere(value):
+    if not anywhere or _is_everywhere(value):
         return [name] if namespace.get(name, MISSING) is value else []
     return [key for key, held in list(namespace.items()) if held is value]
 

@@ -24,7 +24,7 @@ def holders(value: Any) -> Iterator[tuple[str, Put]]:
     for reference in references:
         container = _container(reference)
         if isinstance(container, weakref.WeakValueDictionary):
-            key = reference.key  # type: ignore[attr-defined]
+            key = reference.key
             yield f"{_name(container)}[{key!r}]", _setter(container, key)
         elif isinstance(container, weakref.WeakKeyDictionary):
             yield f"a key of {_name(container)}", _key_changer(container, value)
