@@ -126,4 +126,8 @@ def _unfit(place: Place, new: Any) -> str | None:
     called = callable(place.raw) or isinstance(place.raw, replacements.DESCRIPTORS)
     if not called or isinstance(place.raw, type) or not (callable(new) or isinstance(new, replacements.DESCRIPTORS)):
         return None
-    return overrides.mismatch(place.owner, place.name, place.raw, new)
+    raw, owner = place.raw, place.owner
+    if not place.own and not isinstance(owner, (type, ModuleType)) and hasattr(type(raw), "__get__"):
+        # An object's own function is called as it is, and what it has from its class, as a method.
+        raw = raw.__get__(owner, type(owner))
+    return overrides.mismatch(owner, place.name, raw, new)

@@ -433,7 +433,8 @@ VALUES = """
     import enum
     class Color(enum.Enum): RED = 1; BLUE = 2
     class Level(enum.IntEnum): LOW = 1
-    class A: pass
+    class A:
+        def own(self, size): return 1
     class B: pass
     class ListOf(list): pass
     INT, FLOAT, BOOL, STR, NONE, LIST, DICT, TUPLE = 1, 1.0, True, "text", None, [], {}, ()
@@ -473,6 +474,7 @@ SAME = [
     ("Thing.computed", property(lambda self: 2)),
     ("Thing.own", lambda self, size=1: 2),
     ("Derived.method", lambda self: 2),
+    ("OBJECT.own", lambda size: 2),
 ]
 OTHER = [
     ("INT", "2", "is an int, and this is a str"),
@@ -500,6 +502,7 @@ OTHER = [
     ("Thing.computed", lambda self: 1, "the original is a property, and it is a method"),
     ("Derived.method", staticmethod(lambda: 1), "the original is a method, and it is a staticmethod"),
     ("HOOK", lambda: 1, "it takes no positional argument 'size'"),
+    ("OBJECT.own", lambda self: 2, "its argument 0 is 'self' where the original has 'size'"),
     ("HOOK", ref("values:later"), "the original is a plain function, .* and it is an async function"),
 ]
 
