@@ -24,7 +24,7 @@ _METHODS = (
 _SLOTS = (types.GetSetDescriptorType, types.MemberDescriptorType)
 
 
-def refuse(target: str, original: type, implementation: type) -> None:
+def refuse(target: str, original: type, implementation: type, *, of_objects: bool = False) -> None:
     """See that callers of the class can use what stands in for it.
 
     A wider signature is fine, and so is what narrows one that takes anything.
@@ -33,11 +33,15 @@ def refuse(target: str, original: type, implementation: type) -> None:
         target: the name of the class, for the error.
         original: the class.
         implementation: the subclass that is to stand in for it.
+        of_objects: its members are asked of its objects alone, as those of a layer are, whose name goes on to lead to
+            the class: so a method may take the place of a staticmethod.
 
     Raises:
         SignatureError: a member of the subclass is of another kind, or cannot be called as the one that it overrides.
     """
     for name, theirs, ours in _overridden(original, implementation):
+        if of_objects and _kind(theirs) == _STATIC and _kind(ours) == _METHOD and name != "__new__":
+            theirs, ours = staticmethod(function_of(theirs)), staticmethod(types.MethodType(ours, original))
         if why := mismatch(original, name, theirs, ours):
             raise SignatureError(
                 f"{shown(implementation)} cannot stand in for {target}: its {name} overrides "

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ascend_overlay.places import immutable, savers
-from ascend_overlay.places.bindings import Swap, rebind_everywhere, unfrozen
+from ascend_overlay.places.bindings import Swap, rebind_everywhere, rebindable, unfrozen
 from ascend_overlay.places.foreign import leads_to
 from ascend_overlay.places.functions import content_of, function_of
 from ascend_overlay.places.slots import Slot, Slots
@@ -158,6 +158,9 @@ class StandIn:
             # A method of the stand-in cannot be called with an instance of the original.
             pairs = {id(old): (old, beneath), id(function_of(old)): (function_of(old), function_of(beneath))}
             for held, instead in pairs.values():
+                if not rebindable(held):
+                    # Of a text or None, everybody has one.
+                    continue
                 kept = frozenset({self.implementation.__module__})
                 yield Swap(held, instead, member.name, self.implementation, restoring=True, kept=kept)
 

@@ -10,6 +10,7 @@ import pytest
 import ascend_overlay
 from ascend_overlay import Overlay
 from ascend_overlay.errors import SignatureError
+from ascend_overlay.patches import overrides
 
 LIB = """
     import abc, functools
@@ -182,3 +183,27 @@ def test_without_strictness_it_is_a_warning_and_an_entry(overlay: Overlay, site:
     assert importlib.import_module("lib").Thing.__name__ == "Thing"
     (entry,) = ascend_overlay.ledger().of("one")
     assert entry.state == "failed" and "async function" in entry.reason
+
+
+OF_OBJECTS = [
+    ("parse", lambda self, text: text, None),
+    ("parse", lambda self: 1, "it takes no positional argument 'text'"),
+    ("parse", classmethod(lambda cls, text: text), "a staticmethod, and it is a classmethod"),
+    ("run", staticmethod(lambda text, count=1: text), "a method, and it is a staticmethod"),
+]
+
+
+@pytest.mark.parametrize(("name", "member", "why"), OF_OBJECTS)
+def test_a_layer_is_asked_through_its_objects(
+    site: Any, engine: object, name: str, member: Any, why: str | None
+) -> None:
+    site.write({"lib.py": LIB})
+    thing = importlib.import_module("lib").Thing
+    ours = type("Ours", (thing,), {name: member})
+    if why is None:
+        overrides.refuse("lib:Thing", thing, ours, of_objects=True)
+        with pytest.raises(SignatureError, match="a staticmethod, and it is a method"):
+            overrides.refuse("lib:Thing", thing, ours)
+        return
+    with pytest.raises(SignatureError, match=why):
+        overrides.refuse("lib:Thing", thing, ours, of_objects=True)
