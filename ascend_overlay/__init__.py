@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ascend_overlay.api import disable, enable, enabled, ledger, note, register
+    from ascend_overlay.api import disable, enable, enabled, ledger, note, register, unregister
     from ascend_overlay.conditions import Condition
     from ascend_overlay.overlay import Overlay
     from ascend_overlay.patches.base import ref
@@ -29,6 +29,7 @@ __all__ = [
     "note",
     "ref",
     "register",
+    "unregister",
 ]
 
 _HOMES = {
@@ -41,6 +42,7 @@ _HOMES = {
     "note": "api",
     "ref": "patches.base",
     "register": "api",
+    "unregister": "api",
 }
 
 

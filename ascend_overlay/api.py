@@ -193,6 +193,19 @@ def register(plugin: object, name: str | None = None) -> None:
     _engine.journal.note("", f"{origin} was registered by hand, so processes started from here do not have it")
 
 
+def unregister(plugin: object) -> None:
+    """Take back register(): the plugin is asked no more, and what it contributed is not known any more.
+
+    Args:
+        plugin: the object that was registered, or its name.
+
+    Raises:
+        PluginError: it was not registered by hand.
+        ActivationError: an overlay that it contributed is enabled; disable() comes first.
+    """
+    _engine.unregister(plugin)
+
+
 def look() -> None:
     """Look whether every patch is in force that should be; see the setting `foreign`.
 

@@ -85,6 +85,7 @@ class Overlay:
         self.ranges = {package: text for package, text in ranges.items() if text is not None}
         self.declared_in = sys._getframe(1).f_globals.get("__name__", "?")
         self._patches: list[Patch] = []
+        self._see_late: Callable[[Patch], None] | None = None
         for package, text in self.ranges.items():
             if not package.isidentifier():
                 raise ConfigError(
@@ -99,6 +100,10 @@ class Overlay:
     def patches(self) -> tuple[Patch, ...]:
         """The patches, in the order of their declaration."""
         return tuple(self._patches)
+
+    def watch(self, see_late: Callable[[Patch], None] | None) -> None:
+        """Have each patch that is declared from now on shown to `see_late`, which may refuse it; None: no longer."""
+        self._see_late = see_late
 
     def __repr__(self) -> str:
         return f"<Overlay {self.name}: {len(self._patches)} patches, declared in {self.declared_in}>"
@@ -215,15 +220,20 @@ class Overlay:
         target: str,
         implementation: str | type,
         *,
+        as_is: bool = False,
         vllm: str | None = None,
         when: Condition | None = None,
         reason: str | None = None,
     ) -> None:
-        """Use the subclass `implementation` wherever the class `target` was used, subclasses of it included."""
+        """Use the subclass `implementation` wherever the class `target` was used, subclasses of it included.
+
+        What it overrides must be of the same kind and take the same calls, or more; as_is=True: whatever it is.
+        """
         self._add(
             patches.Subclass(
                 target=_checked(target),
                 implementation=naming.class_of(implementation, f"what stands in for {target}"),
+                as_is=as_is,
                 vllm=vllm,
                 when=when,
                 reason=reason,
@@ -564,6 +574,8 @@ class Overlay:
         if patch.vllm is not None:
             versions.specifier(patch.vllm, whose=whose)
         _see_condition(patch.when, whose=whose)
+        if self._see_late is not None:
+            self._see_late(patch)
         self._patches.append(patch)
 
 

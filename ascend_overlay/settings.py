@@ -13,7 +13,8 @@ from ascend_overlay.errors import ConfigError, did_you_mean
 
 PREFIX = "ASCEND_OVERLAY"
 _TRUE = {"1", "true", "yes", "on"}
-_FALSE = {"", "0", "false", "no", "off"}
+FALSE = {"", "0", "false", "no", "off"}
+"""Values of a variable that switch off what it is for."""
 
 WEIGHT_NZ = ("off", "quantized", "all")
 """What `weight_nz` takes; see ascend_overlay.npu.layout."""
@@ -60,7 +61,7 @@ class Settings:
         """
         env = os.environ if environ is None else environ
         selection = env.get(PREFIX, "")
-        only, exclude = ((), ()) if selection.lower() in _TRUE | _FALSE else _split_signed(selection)
+        only, exclude = ((), ()) if selection.lower() in _TRUE | FALSE else _split_signed(selection)
         allowed: tuple[str, ...] | None = None
         blocked: tuple[str, ...] = ()
         if f"{PREFIX}_PLUGINS" in env:
@@ -179,7 +180,7 @@ class Settings:
 def requested(environ: Mapping[str, str] | None = None) -> bool:
     """Tell whether the environment asks for overlays at all."""
     env = os.environ if environ is None else environ
-    return env.get(PREFIX, "").lower() not in _FALSE
+    return env.get(PREFIX, "").lower() not in FALSE
 
 
 def declined(environ: Mapping[str, str] | None = None) -> bool:
@@ -238,7 +239,7 @@ def _flag(env: Mapping[str, str], name: str, *, default: bool) -> bool:
         return default
     if text.lower() in _TRUE:
         return True
-    if text.lower() in _FALSE:
+    if text.lower() in FALSE:
         return False
     raise ConfigError(f"{name} is {text!r}; it takes 1 or 0.")
 

@@ -23,10 +23,12 @@ class _Trigger:
     ) -> "ModuleSpec | None":
         if fullname != _TRIGGER:
             return None
+        from ascend_overlay.finders import ask_others
+
         disarm()
         try:
             # Programs ask for a vLLM that is not there, and take no for an answer.
-            if _ask_others(fullname, path, target) is None:
+            if ask_others(self, fullname, path, target) is None:
                 arm()
                 return None
             start()
@@ -35,16 +37,7 @@ class _Trigger:
             arm()
             raise
         # Not None: the import system is in the middle of a list of finders that has just changed.
-        return _ask_others(fullname, path, target)
-
-
-def _ask_others(fullname: str, path: "Sequence[str] | None", target: "ModuleType | None") -> "ModuleSpec | None":
-    for finder in list(sys.meta_path):
-        if finder is not _trigger:
-            spec = finder.find_spec(fullname, path, target)
-            if spec is not None:
-                return spec
-    return None
+        return ask_others(self, fullname, path, target)
 
 
 _trigger = _Trigger()

@@ -34,7 +34,7 @@ class Arrivals:
                 self._check_statically(unit)
         items = [item for unit in units for item in unit.items if item.entry.state == "pending"]
         for item in items:
-            for module in item.modules:
+            for module in (*item.modules, *item.patch.later):
                 importing.watch(module, self.on_import)
         self._patcher.apply([item for item in items if _is_due(item)], late=True)
         waiting = [m for item in items if item.entry.state == "pending" for m in item.modules]
@@ -70,7 +70,8 @@ class Arrivals:
         with self._state.lock.held():
             concerned = [item for item in self._state.items() if name in item.modules]
             due = [item for item in concerned if _is_due(item, now=name)]
-        if not due and not again:
+            served = [item for item in in_force(self._state.items()) if name in item.patch.later]
+        if not due and not again and not served:
             return
         try:
             self._patcher.renew(again, late=False, executed=name)
@@ -78,6 +79,8 @@ class Arrivals:
             # Where applying a patch has led to this import, of its implementation, it goes on with it.
             others = [item for item in due if item.patch.module != name and not self._patcher.is_coming(item)]
             self._patcher.apply(others, late=True, executed=name)
+            for item in served:
+                self._examine(item)
         except BaseException:
             # The import fails with this error; whoever catches it and tries again must find the patches applied.
             self._patcher.back(in_force(due))
@@ -85,9 +88,15 @@ class Arrivals:
         finally:
             self._journal.write()
 
+    def _examine(self, item: Item) -> None:
+        try:
+            item.patch.examine(executed=True)
+        except OverlayError as error:
+            self._patcher.fail(item, error)
+
     def forget_unneeded(self) -> None:
         """Stop watching for the modules that no enabled overlay waits for any more."""
-        still = {module for item in self._state.items() for module in item.modules}
+        still = {module for item in self._state.items() for module in (*item.modules, *item.patch.later)}
         for module in importing.watched_by(self.on_import):
             if module not in still:
                 importing.unwatch(module, self.on_import)

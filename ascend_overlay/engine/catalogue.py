@@ -71,6 +71,11 @@ class Catalogue:
             if self.is_given(name) and name not in enabled:
                 del self._contributed[name]
 
+    def forget(self, origin: Origin) -> None:
+        """Forget what a plugin contributed, which is not registered any more."""
+        self._asked.discard(origin)
+        self._contributed = {name: known for name, known in self._contributed.items() if known[1] != origin}
+
     def plugin_entries(self) -> list[Entry]:
         """Return ledger entries on the plugins that were left out or have a problem."""
         left_out = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterable, Sequence
 from multiprocessing import util as multiprocessing_util
 from typing import Any
@@ -27,6 +28,7 @@ from ascend_overlay.engine.state import Disabling, Enabling, State
 from ascend_overlay.errors import ActivationError, ConfigError, OverlayError, PluginError, VersionError
 from ascend_overlay.ledgers import Ledger, LedgerFolder
 from ascend_overlay.overlay import Overlay
+from ascend_overlay.patches import Patch
 from ascend_overlay.places import importing, live
 from ascend_overlay.settings import Settings
 
@@ -179,9 +181,11 @@ class Engine:
         """See that nothing was declared in an overlay since it was enabled: nobody would apply it."""
         for unit in self._state.units.values():
             if late := unit.overlay.patches[len(unit.items) :]:
-                text = f"overlay {unit.name!r} ({unit.origin}) has got another patch since it was enabled"
-                what = f"{late[0].kind} of {late[0].target}, which would be left out"
-                self._complaints.complain(ActivationError(f"{text}, {what}; disable(only=[{unit.name!r}]) first."))
+                self._complaints.complain(_grown(unit, late[0]))
+
+    def _refuse_late(self, unit: Unit, patch: Patch) -> None:
+        """Complain of a patch that is being declared in an overlay that is enabled."""
+        self._complaints.complain(_grown(unit, patch))
 
     def _propagate(self, settings: Settings) -> None:
         """Tell child processes of all that they can have."""
@@ -219,6 +223,8 @@ class Engine:
         with self._state.lock.held():
             self._state.past = [entry for entry in self._state.past if entry.overlay not in names]
             self._state.units.update({unit.name: unit for unit in units})
+            for unit in units:
+                unit.overlay.watch(functools.partial(self._refuse_late, unit))
             for unit in self._state.units.values():
                 _give_rank(unit, ranks[unit.name])
         for unit in units:
@@ -298,6 +304,7 @@ class Engine:
                 if (unit := self._state.units.get(name)) is None:
                     continue
                 self._state.past = [*self._state.past, *(item.entry for item in unit.items)]
+                unit.overlay.watch(None)
                 del self._state.units[name]
             self._arrivals.forget_unneeded()
 
@@ -339,6 +346,22 @@ class Engine:
                     item.entry.state, item.entry.reason = "pending", item.patch.reason or unit.overlay.reason
             self._admission.admit(unit, self._complaints.settings)
         self._arrivals.start(units)
+
+    def unregister(self, plugin: object) -> None:
+        """Forget a plugin that was registered by hand, and the overlays that it contributed.
+
+        Raises:
+            PluginError: it was not registered by hand.
+            ActivationError: an overlay of it is enabled.
+        """
+        with self._serial.held(_LAST_PATIENCE, _busy(_LAST_PATIENCE)):
+            origin = self.plugins.by_hand(plugin)
+            if names := [unit.name for unit in self._state.units.values() if unit.origin == origin]:
+                raise ActivationError(
+                    f"{origin} has contributed what is enabled: {', '.join(names)}; disable(only={names}) first."
+                )
+            self._catalogue.forget(origin)
+            self.plugins.forget(origin)
 
     # --- roles --------------------------------------------------------------------------------------------------
 
@@ -431,6 +454,13 @@ def _busy(patience: float) -> _BusyError:
         f"another thread has been in enable() or disable() for {patience:.0f} s. It may be waiting for a module that "
         f"this thread is importing: call enable() before you start threads that import vLLM, or not inside a module "
         f"that is being imported."
+    )
+
+
+def _grown(unit: Unit, late: Patch) -> ActivationError:
+    return ActivationError(
+        f"overlay {unit.name!r} ({unit.origin}) has got another patch since it was enabled, {late.kind} of "
+        f"{late.target}, which would be left out; declare it before enable(), or disable(only=[{unit.name!r}]) first."
     )
 
 

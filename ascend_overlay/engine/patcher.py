@@ -18,7 +18,7 @@ from ascend_overlay.engine.sweeper import Sweeper
 from ascend_overlay.errors import ForeignError, OverlayError
 from ascend_overlay.ledgers.entries import EARLIER, IN_FORCE
 from ascend_overlay.patches import Applied, Context
-from ascend_overlay.places import frames, importing, pydantic_models, savers
+from ascend_overlay.places import caches, frames, importing, pydantic_models, savers
 from ascend_overlay.places.functions import function_of
 from ascend_overlay.places.slots import Slot, Slots
 from ascend_overlay.places.storages import Attribute
@@ -65,6 +65,9 @@ class Patcher:
         with self._state.lock.held():
             self._note_running(applied, late=late)
             self.sweeper.sweep(_slots_of(applied), late=late, on_behalf_of=applied)
+            if late:
+                for item, text in _remembering(applied, "the original"):
+                    item.entry.notes.append(text)
         for item in applied:
             self._complaints.tell("ascend_overlay_applied", entry=item.entry)
 
@@ -117,8 +120,11 @@ class Patcher:
                 item.entry.copies, item.entry.stale, item.entry.notes = [], [], []
             self.sweeper.sweep(_slots_of(touched), late=True, on_behalf_of=touched)
             pydantic_models.restore(members)
+            remembered = _remembering(touched, "the patch")
             for item in touched:
                 item.entry.copies, item.entry.notes, item.foreign = [], [], []
+                item.entry.stale.extend(text for applied in item.done for text in applied.kept)
+                item.entry.stale.extend(text for each, text in remembered if each is item)
                 if refused[id(item)]:
                     errors.extend(self._cannot_be_taken_back(item, refused[id(item)]))
                     continue
@@ -274,6 +280,13 @@ def _is_executing(name: str) -> bool:
 def _slots_of(items: Iterable[Item]) -> list[Slot]:
     slots = {id(slot): slot for item in items for applied in item.done for slot, _ in applied.changed}
     return list(slots.values())
+
+
+def _remembering(items: Sequence[Item], whose: str) -> list[tuple[Item, str]]:
+    """Return who remembers what the functions that these have changed gave, in words."""
+    found = caches.remembering(_slots_of(items), whose)
+    slots = [(item, id(slot)) for item in items for applied in item.done for slot, _ in applied.changed]
+    return [(item, text) for item, slot in dict.fromkeys(slots) for text in found.get(slot, ())]
 
 
 def _members(results: Iterable[Applied]) -> list[pydantic_models.Member]:

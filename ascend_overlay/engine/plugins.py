@@ -19,6 +19,7 @@ import pluggy
 from ascend_overlay import hooks, versions
 from ascend_overlay.errors import PluginError, did_you_mean
 from ascend_overlay.hooks import ENTRY_POINT_GROUP, PROJECT, spec
+from ascend_overlay.places.target import spoken
 from ascend_overlay.settings import Settings
 
 BUILT_IN = "ascend_overlay.overlays"
@@ -55,6 +56,7 @@ class Plugins:
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(spec)
         self._origins: dict[str, Origin] = {}
+        self._by_hand: set[str] = set()
         self._lock = threading.RLock()
 
     def load(self, settings: Settings) -> None:
@@ -90,7 +92,33 @@ class Plugins:
                 f"register(plugin, name=...)."
             )
         self._register(plugin, origin, origin.plugin)
+        if origin.plugin in self._origins:
+            self._by_hand.add(origin.plugin)
         return origin
+
+    def by_hand(self, plugin: object) -> Origin:
+        """Return who a plugin is that register() was given: the object, or its name.
+
+        Raises:
+            PluginError: there is none.
+        """
+        for name in self._by_hand:
+            if plugin is self._manager.get_plugin(name) or plugin == name:
+                return self._origins[name]
+        what = repr(plugin) if isinstance(plugin, str) else spoken(plugin)
+        known = f"; there are: {', '.join(sorted(self._by_hand))}" if self._by_hand else ""
+        hint = did_you_mean(plugin, self._by_hand) if isinstance(plugin, str) else ""
+        raise PluginError(
+            f"no plugin {what} was registered by hand{known}.{hint} A plugin of an entry point or of load= is left out "
+            f"by enable(plugins=...) or ASCEND_OVERLAY_PLUGINS."
+        )
+
+    def forget(self, origin: Origin) -> None:
+        """Forget a plugin that was registered by hand."""
+        with self._lock:
+            self._manager.unregister(name=origin.plugin)
+            self._by_hand.discard(origin.plugin)
+            self._origins.pop(origin.plugin, None)
 
     def each(self, hook: str, *, leave_out: Container[Origin] = (), **arguments: Any) -> Iterator[tuple[Origin, Any]]:
         """Call `hook` in every plugin but those in `leave_out`, the last registered first; yield who answered and what.

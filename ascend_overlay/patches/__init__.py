@@ -12,6 +12,7 @@ from ascend_overlay.patches.base import Applied, Context, Patch, Ref, ref
 
 if TYPE_CHECKING:
     from ascend_overlay.patches.aliases import ModuleAlias
+    from ascend_overlay.patches.attributes import AddAttribute, SetAttribute
     from ascend_overlay.patches.backends import AttentionBackend
     from ascend_overlay.patches.calls import Call
     from ascend_overlay.patches.classes import Subclass
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ascend_overlay.patches.fields import Field
     from ascend_overlay.patches.kernels import Kernel, KernelPriority, kernel_patches
     from ascend_overlay.patches.members import Member
-    from ascend_overlay.patches.names import AddAttribute, Replace, SetAttribute, Wrap
+    from ascend_overlay.patches.names import Replace, Wrap
     from ascend_overlay.patches.registries import Model, Quantization, SetItem
     from ascend_overlay.patches.removals import Remove
 
@@ -54,7 +55,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AddAttribute": "names",
+    "AddAttribute": "attributes",
     "AttentionBackend": "backends",
     "Call": "calls",
     "Edit": "edits",
@@ -69,7 +70,7 @@ _HOMES = {
     "Quantization": "registries",
     "Remove": "removals",
     "Replace": "names",
-    "SetAttribute": "names",
+    "SetAttribute": "attributes",
     "SetItem": "registries",
     "Subclass": "classes",
     "Wrap": "names",

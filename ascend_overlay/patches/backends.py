@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.errors import TargetError, some_of
+from ascend_overlay.patches import served
 from ascend_overlay.patches.base import REGISTRATIONS, Applied, Context, Patch, check_class, shown
 from ascend_overlay.patches.names import refuse_second
 from ascend_overlay.patches.registries import ByCall
@@ -40,19 +41,28 @@ class AttentionBackend(Patch):
     def key(self) -> str:
         return f"attention backend {self.name}"
 
+    @property
+    def later(self) -> tuple[str, ...]:
+        return (Target.parse(self.implementation).module,)
+
+    def examine(self, *, executed: bool = False) -> None:
+        served.refuse(self.implementation, self.key, served.BACKEND, executed=executed)
+
     def check(self) -> None:
         try:
             check_class(self.implementation)
         except TargetError as error:
-            raise TargetError(f"attention backend {self.name}: {error}") from None
+            raise TargetError(f"{self.key}: {error}") from None
 
     def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
+        self.examine()
         names = module.AttentionBackendEnum
         path = self.implementation.replace(":", ".")
         applied.seam = "attention backend registry"
         applied.undo.append(_forget_chosen)
         known = names.__members__.get(self.name)
         if known is None:
+            applied.notes.extend(served.nearly(self.name, names.__members__, "backend"))
             # An enumeration forgets no member, and its register() refuses a name that it has.
             applied.undo.append(functools.partial(_unregister, module, self.name))
             slot = context.slots.at(Item(names._member_map_, self.name))
@@ -71,6 +81,10 @@ class AttentionBackend(Patch):
         )
         applied.change(slot, change)
         _forget_chosen()
+
+    def effect(self, applied: Applied) -> str | None:
+        """Return why vLLM cannot use the class that it has imported meanwhile, or None."""
+        return served.misfit(self.implementation, self.key, served.BACKEND)
 
     def _new_member(self, names: Any) -> Any:
         member = names._member_map_.get(self.name)

@@ -162,6 +162,7 @@ class Applied:
         copies: places that hold the new object because of this patch, beyond re-bound names.
         stale: places that keep the old one.
         lost: what could not be taken back and is not tried again, and why.
+        kept: filled in while it is taken back: who goes on to hold what it had put in place.
         container: what was changed in place and has no slot: a list, a set.
         stand_in: the class that it lends to the program, which may set attributes on it.
     """
@@ -176,6 +177,7 @@ class Applied:
     copies: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
     container: Any = None
     stand_in: StandIn | None = None
 
@@ -275,6 +277,21 @@ class Patch:
         """The modules of the implementation, which `load` imports."""
         values = [getattr(self, field_.name) for field_ in fields(self)]
         return tuple(dict.fromkeys(Target.parse(value.text).module for value in values if isinstance(value, Ref)))
+
+    @property
+    def later(self) -> tuple[str, ...]:
+        """The modules that vLLM imports for it, where it needs them; `examine` is called once one has executed."""
+        return ()
+
+    def examine(self, *, executed: bool = False) -> None:
+        """Check what vLLM has imported for the patch, as far as that is there.
+
+        Args:
+            executed: its module is, and is about to be complete.
+
+        Raises:
+            TargetError: vLLM cannot use it.
+        """
 
     def check(self) -> None:
         """Check what can be checked without importing anything: that the modules which the patch names exist.

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.errors import ConflictError, TargetError
+from ascend_overlay.patches import overrides
 from ascend_overlay.patches.base import CLASSES, Applied, Context, Patch, Ref, loaded, shown, what_is
 from ascend_overlay.patches.names import Decision, refuse_second
 from ascend_overlay.places import pydantic_models
@@ -36,6 +37,7 @@ class Subclass(Patch):
     """
 
     implementation: Any
+    as_is: bool = False
 
     kind: ClassVar[str] = "subclass"
     phase: ClassVar[int] = CLASSES
@@ -106,6 +108,8 @@ class Subclass(Patch):
                     f"{self.target}.{name} calls super({original.__name__}, self); with the name re-bound it would "
                     f"call itself for ever. Replace that method instead."
                 )
+        if not self.as_is:
+            overrides.refuse(self.target, original, implementation, of_objects=_is_vllm_layer(original))
 
     def describe(self) -> str:
         return f"subclassed by {shown(self.implementation)}"
@@ -130,11 +134,15 @@ def _is_of_an_earlier(implementation: Any, original: type | None) -> bool:
 
 def _seam(owner: Any, name: str, original: type) -> tuple[Storage, str]:
     # A layer of somebody else's that is registered for one of vLLM's is looked up by the name of vLLM's.
-    if original.__module__.partition(".")[0] == "vllm" and _is_layer(original):
+    if _is_vllm_layer(original):
         # register_oot() would also rename the layer, and `custom_ops=["+rms_norm"]` would no longer reach it.
         registry = getattr(sys.modules[_LAYER_MODULE], _LAYER_REGISTRY)
         return Item(registry, original.__name__), "vLLM layer registry"
     return Attribute(owner, name), "name re-bound"
+
+
+def _is_vllm_layer(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] == "vllm" and _is_layer(cls)
 
 
 def _is_layer(cls: type) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from ascend_overlay.errors import ConflictError, TargetError, did_you_mean
 from ascend_overlay.patches import values, wrappers
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
-from ascend_overlay.patches.reach import seen
+from ascend_overlay.patches.reach import led_to_another, seen
 from ascend_overlay.places import declared, fields, generated, keys
 from ascend_overlay.places.storages import Attribute
 from ascend_overlay.places.storeys import Change
@@ -127,7 +127,7 @@ class Field(Patch):
         owner = find(module, target).owner
         # What it leads to may be derived from the class that was changed.
         if changes and not (isinstance(owner, type) and changes[0].owner in owner.__mro__):
-            return f"{self.target} leads to another {shown(owner)} than the one that the overlay changed"
+            return led_to_another(self.target, owner)
         return None
 
     def describe(self) -> str:

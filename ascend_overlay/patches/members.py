@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.patches.base import Applied, Context, Patch, loaded, shown
-from ascend_overlay.patches.reach import seen
+from ascend_overlay.patches.reach import led_to_another, seen
 from ascend_overlay.places import enumerations, pydantic_models
 from ascend_overlay.places.storages import Attribute
 from ascend_overlay.places.storeys import Change
@@ -80,7 +80,7 @@ class Member(Patch):
             return f"{self.target} is no longer the member that was added"
         owner = find(module, target).owner
         if members and owner is not type(members[0]):
-            return f"{self.target} leads to another {shown(owner)} than the one that the overlay changed"
+            return led_to_another(self.target, owner)
         return None
 
     def describe(self) -> str:

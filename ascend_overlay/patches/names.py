@@ -1,4 +1,4 @@
-"""The patches that change a name: wrap, replace, attribute, add."""
+"""The patches that change a function or method: wrap, replace."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.errors import ConflictError, SignatureError, TargetError
-from ascend_overlay.patches import flavours, replacements, signatures, values, wrappers
+from ascend_overlay.patches import flavours, replacements, signatures, wrappers
 from ascend_overlay.patches.abstract import make_concrete
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, definer, loaded, shown
 from ascend_overlay.patches.generated import once, own_generated, reach_captured, wrap_derived
 from ascend_overlay.patches.reach import led_elsewhere
-from ascend_overlay.places import declared, modules
-from ascend_overlay.places.bindings import rebindable
+from ascend_overlay.places import declared
 from ascend_overlay.places.definitions import edited_by
 from ascend_overlay.places.functions import Redirection, dressed_like, function_of, twin
 from ascend_overlay.places.homes import homes_of, parts_of
 from ascend_overlay.places.slots import Slot
 from ascend_overlay.places.storeys import Change
-from ascend_overlay.places.target import MISSING, Place, Target, find
+from ascend_overlay.places.target import MISSING, Place
 from ascend_overlay.places.type_slots import storage
 
 
@@ -161,7 +160,7 @@ class Replace(Patch):
         refuse_second(slot, self.target, context)
         if isinstance(function := function_of(new), functools._lru_cache_wrapper):
             applied.notes.append(f"with a cache, as the original: {function.cache_parameters()}")
-        _note_hash(place, applied)
+        note_hash(place, applied)
         homes = homes_of(implementation, module.__name__) | parts_of(new)
         # What is no plain function is put in place as it is, and its own module goes on to have it.
         borrowed = function_of(new) is function_of(implementation)
@@ -176,82 +175,6 @@ class Replace(Patch):
 
     def describe(self) -> str:
         return f"replaced by {shown(self.replacement)}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SetAttribute(Patch):
-    """Give an attribute that exists another value.
-
-    The value is of the type that is there (see `values.mismatch`), and no text where an object was meant, unless it is
-    said to be right as it is.
-    """
-
-    value: Any
-    as_is: bool = False
-
-    kind: ClassVar[str] = "attribute"
-
-    def load(self) -> Any:
-        return loaded(self.value)
-
-    def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
-        adding = isinstance(self, AddAttribute)
-        # A field that is no attribute is declared all the same.
-        place = find(module, Target.parse(self.target), alias=context.stand_ins)
-        declared.refuse(self.target, place, implementation, adding=adding)
-        place = self.resolve(module, context)
-        self._check_value(place.raw, implementation)
-        new = replacements.at_home(place.owner, place.name, implementation, self.target)
-        slot = context.slots.at(storage(place.owner, place.name))
-        refuse_second(slot, self.target, context)
-        if isinstance(place.owner, ModuleType) and place.raw is not MISSING and not rebindable(place.raw):
-            # Nothing tells for sure that it was imported from here.
-            suspects = namesakes(place)
-            applied.stale.extend(f"{name} (a constant of the same name, perhaps a copy)" for name in suspects)
-        _note_hash(place, applied)
-        change = Decision(rank=context.rank, whose=context.whose, new=new, by_name=True, borrowed=True)
-        applied.change(slot, change, shared=place.shared)
-        make_concrete(place, applied)
-
-    def _check_value(self, raw: Any, value: Any) -> None:
-        if self.as_is:
-            return
-        values.refuse_quoted(self.target, value, beside=[raw])
-        if raw is not MISSING and (why := values.mismatch(raw, value)):
-            raise TargetError(
-                f"the target {self.target} cannot be set to {shown(value)}: {why}. If that is right, say as_is=True."
-            )
-
-    def effect(self, applied: Applied) -> str | None:
-        return led_elsewhere(self.target, applied)
-
-    def describe(self) -> str:
-        return f"set to {shown(self.value)}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class AddAttribute(SetAttribute):
-    """Give an object an attribute that it does not have."""
-
-    kind: ClassVar[str] = "add"
-
-    def check(self) -> None:
-        super().check()
-        if not self.as_is:
-            values.refuse_quoted(self.target, self.value)
-
-    def resolve(self, module: ModuleType, context: Context) -> Place:
-        target = Target.parse(self.target)
-        place = find(module, target, alias=context.stand_ins)
-        if place.raw is not MISSING:
-            raise TargetError(
-                f"the target {target} exists already ({shown(place.raw)}), so it cannot be added; "
-                f"use overlay.attribute, overlay.replace or overlay.wrap to change it."
-            )
-        return place
-
-    def describe(self) -> str:
-        return f"added: {shown(self.value)}"
 
 
 def refuse_second(slot: Slot, target: str, context: Context) -> None:
@@ -285,7 +208,8 @@ def _refuse_bound(target: str, place: Place) -> None:
     )
 
 
-def _note_hash(place: Place, applied: Applied) -> None:
+def note_hash(place: Place, applied: Applied) -> None:
+    """Note what a class body with `__eq__` does and a patch of it does not."""
     if place.name == "__eq__" and isinstance(place.owner, type) and "__hash__" not in vars(place.owner):
         applied.notes.append("__hash__ stays as it is: only a class body with __eq__ and without it sets it to None")
 
@@ -297,12 +221,3 @@ def _place_name(slot: Slot) -> str:
     if isinstance(owner, type):
         return f"{owner.__module__}:{owner.__qualname__}.{slot.storage.name}"
     return f"the entry {slot.storage.name}"
-
-
-def namesakes(place: Place) -> list[str]:
-    """Return the globals of other modules that have the place's name and hold what it holds."""
-    return [
-        f"{module.__name__}.{place.name}"
-        for module in modules.loaded()
-        if module is not place.owner and vars(module).get(place.name, MISSING) is place.raw
-    ]

@@ -60,6 +60,11 @@ def led_elsewhere(text: str, applied: Applied) -> str | None:
     return None if _are_related(place.owner, slot.storage.owner) else _past(text, place.owner, slot)
 
 
+def led_to_another(text: str, owner: Any) -> str:
+    """Return that the target `text` is in another `owner` by now, as a phrase."""
+    return f"{text} leads to another {shown(owner)} than the one that the overlay changed"
+
+
 def _nowhere(text: str, error: Exception) -> str:
     return f"{text} leads nowhere any more: {error}"
 

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.errors import TargetError
-from ascend_overlay.patches import containers, values
+from ascend_overlay.patches import containers, served, values
 from ascend_overlay.patches.base import (
     REGISTRATIONS,
     Applied,
@@ -115,19 +115,29 @@ class Model(Patch):
     def key(self) -> str:
         return f"model architecture {self.architecture}"
 
+    @property
+    def later(self) -> tuple[str, ...]:
+        return (Target.parse(self.implementation).module,)
+
+    def examine(self, *, executed: bool = False) -> None:
+        served.refuse(self.implementation, self.key, served.MODULE, executed=executed)
+
     def check(self) -> None:
         try:
             check_class(self.implementation)
         except TargetError as error:
-            raise TargetError(f"model architecture {self.architecture}: {error}") from None
+            raise TargetError(f"{self.key}: {error}") from None
 
     def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
+        self.examine()
         registry = mapping_at(module, Target.parse(MODEL_REGISTRY))
         slot = context.slots.at(Item(registry.models, self.architecture))
         refuse_second(slot, self.key, context)
         applied.seam = "ModelRegistry"
         if slot.original is not MISSING:
             applied.notes.append(f"in place of {_model_name(slot.original)}")
+        else:
+            applied.notes.extend(served.nearly(self.architecture, registry.models, "architecture"))
         change = ByCall(
             rank=context.rank,
             whose=context.whose,
@@ -137,6 +147,10 @@ class Model(Patch):
         applied.undo.append(_forget_resolved)
         applied.change(slot, change)
         _forget_resolved()
+
+    def effect(self, applied: Applied) -> str | None:
+        """Return why vLLM cannot use the class that it has imported meanwhile, or None."""
+        return served.misfit(self.implementation, self.key, served.MODULE)
 
     def describe(self) -> str:
         return f"served by {self.implementation}"
@@ -170,6 +184,8 @@ class Quantization(Patch):
                 f"vLLM's QuantizationConfig."
             )
         applied.seam = "quantization registry"
+        if self.method not in module.QUANTIZATION_METHODS:
+            applied.notes.extend(served.nearly(self.method, module.QUANTIZATION_METHODS, "method"))
         for names in _lists_of_methods(module):
             if self.method not in names:
                 applied.undo.append(functools.partial(_discard, names, self.method))

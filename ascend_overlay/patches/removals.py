@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 from ascend_overlay.errors import ConflictError, TargetError, did_you_mean
 from ascend_overlay.patches import containers
 from ascend_overlay.patches.base import NOT_GIVEN, Applied, Context, Patch, definer, loaded, mapping_at, shown
-from ascend_overlay.patches.names import Decision, namesakes, refuse_second
+from ascend_overlay.patches.constants import namesakes
+from ascend_overlay.patches.names import Decision, refuse_second
 from ascend_overlay.patches.reach import held_at, seen
 from ascend_overlay.places import declared
 from ascend_overlay.places.slots import Slot

@@ -15,7 +15,7 @@ from ascend_overlay.places.functions import dressed_like, function_of, twin
 from ascend_overlay.places.target import Target
 
 DESCRIPTORS = (staticmethod, classmethod, property, functools.cached_property)
-_WORDS = {
+WORDS = {
     staticmethod: "a staticmethod",
     classmethod: "a classmethod",
     property: "a property",
@@ -154,9 +154,9 @@ def _undressed(target: str, owner: Any, raw: Any, implementation: Any) -> Any:
         return implementation if given is property else function_of(implementation)
     if kind is None and given is staticmethod and not isinstance(owner, type):
         return implementation.__func__
-    there = _WORDS[kind] if kind is not None else "a method" if isinstance(owner, type) else "a function"
+    there = WORDS[kind] if kind is not None else "a method" if isinstance(owner, type) else "a function"
     raise TargetError(
-        f"{shown(function_of(implementation))} cannot replace {target}: it is {_WORDS[given]}, and the original is "
+        f"{shown(function_of(implementation))} cannot replace {target}: it is {WORDS[given]}, and the original is "
         f"{there}. Give a plain function, without a decorator; it becomes what the original is."
     )
 

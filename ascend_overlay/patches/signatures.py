@@ -9,6 +9,7 @@ from typing import Any
 
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _KEYWORD = (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+_VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
 def of(function: Callable[..., Any]) -> Signature | None:
@@ -19,13 +20,20 @@ def of(function: Callable[..., Any]) -> Signature | None:
         return None
 
 
-def mismatch(original: Signature, replacement: Signature) -> str | None:
+def mismatch(original: Signature, replacement: Signature, *, narrowing: bool = False) -> str | None:
     """Return why `replacement` cannot take every call that `original` takes, or None where it can.
 
     Annotations and default values may differ; only the ways to call matter.
+
+    Args:
+        original: the one that callers know.
+        replacement: the other.
+        narrowing: where the original takes whatever comes, the replacement may say what that is.
     """
     theirs = list(original.parameters.values())
     ours = list(replacement.parameters.values())
+    if narrowing and any(_has(theirs, kind) for kind in _VARIADIC):
+        return _positional_mismatch(theirs, ours) or _keyword_mismatch(theirs, ours)
     return (
         _positional_mismatch(theirs, ours)
         or _keyword_mismatch(theirs, ours)
@@ -83,10 +91,7 @@ def _required_extra(theirs: list[Parameter], ours: list[Parameter]) -> str | Non
     known = {p.name for p in theirs}
     positions = sum(p.kind in _POSITIONAL for p in theirs)
     for index, parameter in enumerate(ours):
-        if parameter.default is not Parameter.empty or parameter.kind in (
-            Parameter.VAR_POSITIONAL,
-            Parameter.VAR_KEYWORD,
-        ):
+        if parameter.default is not Parameter.empty or parameter.kind in _VARIADIC:
             continue
         if parameter.kind in _POSITIONAL and index < positions:
             continue

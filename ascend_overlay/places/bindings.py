@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ascend_overlay.places import holders, immutable, references
+from ascend_overlay.places import holders, immutable, references, weak
 from ascend_overlay.places.accounts import Accounts
 
 _DEPTH = 5
@@ -278,6 +278,8 @@ class _Sweep:
                     _left(swap, text)
 
     def _look_for_the_unseen(self, swaps: list[Swap], unseen: set[int], running: dict[int, list[str]]) -> None:
+        for named, put in list(weak.holders(swaps[0].old)) if swaps else ():
+            self._rebind(swaps[0].old, None, functools.partial(str, named), put)
         for swap in swaps:
             if swap.only is None and not swap.by_name and not swap.restoring:
                 frames = dict.fromkeys(running.get(id(swap.old), ()))
@@ -287,8 +289,8 @@ class _Sweep:
             # What is registered with a dispatcher is the function inside a descriptor, which has a swap of its own.
             if id(swap.old) in unseen and not isinstance(swap.old, (staticmethod, classmethod)):
                 _left(swap, "somebody outside of Python's reach, such as PyTorch's dispatcher of operators")
-            if weak := weakref.getweakrefcount(swap.old):
-                _left(swap, f"{weak} weak reference{'s' if weak > 1 else ''}")
+            if count := weakref.getweakrefcount(swap.old):
+                _left(swap, f"{count} weak reference{'s' if count > 1 else ''}")
 
     def _rebuild(self, found: Any) -> None:
         """Have an immutable holder built anew, with the new objects in it, and put in place of the old one."""

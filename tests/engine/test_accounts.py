@@ -66,7 +66,7 @@ PATCHES: dict[str, Callable[[Overlay], Any]] = {
     "a function with a circle": lambda o: o.wrap("lib:circular")(around),
     "an enumeration": lambda o: o.member("lib:Number.TWO", 2),
     "a factory": lambda o: o.factory("lib:Thing", "ours:make"),
-    "an attribute": lambda o: o.attribute("lib:HOOK", ref("ours:make")),
+    "an attribute": lambda o: o.attribute("lib:HOOK", ref("ours:make"), as_is=True),
     "a new member": lambda o: o.add("lib:Thing.new", lambda self: 1),
 }
 KNOWN = {

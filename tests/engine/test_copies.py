@@ -403,8 +403,8 @@ def test_attribute_does_not_touch_who_holds_the_value_under_another_name(offer: 
     assert user.KIND is int and ours.mine is mine
 
 
-def test_copies_of_a_constant_are_reported(offer: Any, site: Any) -> None:
-    site.write({"conf.py": "LIMIT = 4096\n", "user.py": "from conf import LIMIT\n"})
+def test_what_may_be_copies_of_a_constant_is_reported(offer: Any, site: Any) -> None:
+    site.write({"conf.py": "LIMIT = 4096\n", "user.py": "import conf\nLIMIT = conf.LIMIT\n"})
     importlib.import_module("user")
     overlay = Overlay("one", reason="a test")
     overlay.attribute("conf:LIMIT", 8192)

@@ -87,7 +87,7 @@ def test_a_fork_inside_of_enable(offer: Any, lib: Any) -> None:
 
 FIRST_USES = {
     "ascend_overlay.engine.engine": "ascend_overlay.ledger()",
-    "ascend_overlay.patches.names": "ascend_overlay.Overlay('one', reason='a test').attribute('json:name', 1)",
+    "ascend_overlay.patches.attributes": "ascend_overlay.Overlay('one', reason='a test').attribute('json:name', 1)",
 }
 
 

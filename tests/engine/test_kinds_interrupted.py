@@ -13,11 +13,12 @@ from interrupting import Interruption
 
 from ascend_overlay.patches import Applied, Context, Patch, Ref
 from ascend_overlay.patches.aliases import ModuleAlias
+from ascend_overlay.patches.attributes import AddAttribute, SetAttribute
 from ascend_overlay.patches.classes import Subclass
 from ascend_overlay.patches.edits import Edit
 from ascend_overlay.patches.entries import Entry
 from ascend_overlay.patches.factories import Factory
-from ascend_overlay.patches.names import AddAttribute, Replace, SetAttribute, Wrap
+from ascend_overlay.patches.names import Replace, Wrap
 from ascend_overlay.patches.registries import SetItem
 from ascend_overlay.patches.removals import Remove
 from ascend_overlay.places.slots import Slots

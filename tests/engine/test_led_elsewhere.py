@@ -185,14 +185,47 @@ def test_what_has_no_slot_and_is_not_met_any_more_is_logged_once_and_can_be_an_e
         ascend_overlay.enable(foreign="error")
 
 
-def test_a_patch_that_is_declared_after_enabling_is_an_error(lib: ModuleType, engine: Any) -> None:
+LATE = {
+    "wrap": lambda o: o.wrap("lib:Thing.run")(around),
+    "by name": lambda o: o.wrap("lib:Thing.run", "ours:around"),
+    "attribute": lambda o: o.attribute("lib:Thing.size", 1),
+    "kernel": lambda o: o.kernel("rms_norm", around),
+}
+
+
+@pytest.mark.parametrize("kind", LATE)
+def test_a_patch_that_is_declared_after_enabling_is_an_error_there(lib: ModuleType, engine: Any, kind: str) -> None:
     overlay = Overlay("one", reason="a test")
     overlay.wrap("lib:function")(around)
     ascend_overlay.enable(overlay, propagate=False)
-    overlay.wrap("lib:Thing.run")(around)
-    with pytest.raises(ActivationError, match=r"'one'.*has got another patch since.*wrap of lib:Thing.run"):
-        ascend_overlay.enable(overlay, propagate=False)
+    told = r"'one'.*got another patch .*, (wrap|attribute|kernel) of .*declare it before enable\(\), or disable"
+    with pytest.raises(ActivationError, match=told):
+        LATE[kind](overlay)
+    assert len(overlay.patches) == 1
+    ascend_overlay.enable(overlay, propagate=False)
     assert lib.function() == "<stock>" and lib.Thing().run() == "stock"
+    ascend_overlay.disable()
+    LATE[kind](overlay)
+    assert len(overlay.patches) > 1
+
+
+def test_a_patch_that_is_declared_after_a_failed_enabling(lib: ModuleType, engine: Any) -> None:
+    overlay = Overlay("one", reason="a test")
+    overlay.wrap("lib:no_such")(around)
+    with pytest.raises(TargetError):
+        ascend_overlay.enable(overlay, propagate=False)
+    overlay.wrap("lib:function")(around)
+    assert len(overlay.patches) == 2
+
+
+def test_without_strictness_a_late_patch_is_a_warning_each_time(lib: ModuleType, engine: Any) -> None:
+    overlay = Overlay("one", reason="a test")
+    overlay.wrap("lib:function")(around)
+    ascend_overlay.enable(overlay, propagate=False, strict=False)
+    with pytest.warns(RuntimeWarning, match="has got another patch since"):
+        overlay.wrap("lib:Thing.run")(around)
+    with pytest.warns(RuntimeWarning, match="has got another patch since"):
+        ascend_overlay.enable(overlay, propagate=False, strict=False)
     ascend_overlay.disable()
     ascend_overlay.enable(overlay, propagate=False)
     assert lib.Thing().run() == "<stock>"

@@ -16,7 +16,7 @@ from ascend_overlay import Overlay
 from ascend_overlay.errors import ConfigError
 from ascend_overlay.ledgers import STATES, Entry, Ledger, processes, read_folder
 from ascend_overlay.ledgers.table import as_text, styled
-from ascend_overlay.patches.names import SetAttribute
+from ascend_overlay.patches.attributes import SetAttribute
 
 
 @pytest.fixture

@@ -318,3 +318,14 @@ def test_a_package_has_its_own_class_for_good(site: Any, offer: Any) -> None:
     sys.modules["lib"].Queue.peek = lambda self: "theirs"  # type: ignore[attr-defined]
     ascend_overlay.disable()
     assert registry.get() is registry.Ours is importlib.import_module("mine.ours").Ours
+
+
+@pytest.mark.parametrize(("name", "value"), [("__doc__", "theirs"), ("__hash__", None)])
+def test_what_only_a_program_sets_afterwards_is_by_hand(lib: Any, name: str, value: Any) -> None:
+    ours = importlib.import_module("ours").Ours
+    ascend_overlay.enable()
+    before = vars(ours).get(name)
+    setattr(lib.Queue, name, value)
+    ascend_overlay.disable()
+    assert vars(lib.Queue)[name] == value and lib.Queue is not ours
+    assert vars(ours).get(name) == before

@@ -433,7 +433,8 @@ VALUES = """
     import enum
     class Color(enum.Enum): RED = 1; BLUE = 2
     class Level(enum.IntEnum): LOW = 1
-    class A: pass
+    class A:
+        def own(self, size): return 1
     class B: pass
     class ListOf(list): pass
     INT, FLOAT, BOOL, STR, NONE, LIST, DICT, TUPLE = 1, 1.0, True, "text", None, [], {}, ()
@@ -443,6 +444,11 @@ VALUES = """
         @property
         def computed(self): return 1
         def method(self): pass
+        own = lambda self, size: 1
+    class Derived(Thing): pass
+    def named(size=1, more=2): pass
+    async def later(size=1): pass
+    HOOK = lambda size=1: 1
 """
 SAME = [
     ("INT", 2),
@@ -463,11 +469,12 @@ SAME = [
     ("LEVEL", 3),
     ("OBJECT", ref("values:CLS")),
     ("CLS", ref("values:B")),
-    ("CLS", len),
-    ("function", len),
-    ("function", ref("values:A")),
+    ("HOOK", ref("values:named")),
     ("Thing.computed", 3),
-    ("Thing.method", len),
+    ("Thing.computed", property(lambda self: 2)),
+    ("Thing.own", lambda self, size=1: 2),
+    ("Derived.method", lambda self: 2),
+    ("OBJECT.own", lambda size: 2),
 ]
 OTHER = [
     ("INT", "2", "is an int, and this is a str"),
@@ -484,6 +491,19 @@ OTHER = [
     ("function", 1, "is called, and an int cannot be"),
     ("CLS", "values", "is called, and a str cannot be"),
     ("Thing.method", 1, "is called, and an int cannot be"),
+    ("CLS", len, "what is there is a class; overlay.factory lets a function"),
+    ("A", len, "what is there is a class; overlay.factory lets a function"),
+    ("A", ref("values:B"), "is the class of that name, .* overlay.subclass puts a subclass"),
+    ("function", len, "is the function of that name, .* overlay.replace puts another"),
+    ("function", ref("values:A"), "is the function of that name, .* overlay.replace puts another"),
+    ("Thing.method", len, "is the function of that name, .* overlay.replace puts another"),
+    ("Thing.own", len, "the original is a method, and it is a staticmethod"),
+    ("Thing.own", lambda self: 1, "it takes no positional argument 'size'"),
+    ("Thing.computed", lambda self: 1, "the original is a property, and it is a method"),
+    ("Derived.method", staticmethod(lambda: 1), "the original is a method, and it is a staticmethod"),
+    ("HOOK", lambda: 1, "it takes no positional argument 'size'"),
+    ("OBJECT.own", lambda self: 2, "its argument 0 is 'self' where the original has 'size'"),
+    ("HOOK", ref("values:later"), "the original is a plain function, .* and it is an async function"),
 ]
 
 
@@ -603,7 +623,13 @@ def test_a_constructor_takes_what_new_takes(overlay: Overlay, building: Any, our
 
 @pytest.mark.parametrize("kind", ["replace", "attribute"])
 def test_what_python_makes_a_class_method_is_one(overlay: Overlay, building: Any, kind: str) -> None:
-    getattr(overlay, kind)("building:Generic.__class_getitem__", lambda cls, item: ("ours", cls.__name__, item))
+    def ours(cls: type, item: Any) -> Any:
+        return ("ours", cls.__name__, item)
+
+    if kind == "replace":
+        overlay.replace("building:Generic.__class_getitem__")(ours)
+    else:
+        overlay.attribute("building:Generic.__class_getitem__", ours, as_is=True)
     with ascend_overlay.enabled():
         assert building.Generic[int] == ("ours", "Generic", int) and building.Derived[int] == ("ours", "Derived", int)
     assert building.Derived[int] == ("stock", "Derived", int)

@@ -116,7 +116,7 @@ KERNEL_CONFIG = """
 """
 OURS = """
     from vllm.model_executor.layers.quantization import QuantizationConfig
-    class Model: pass
+    class Model(type("Module", (), {"__module__": "torch.nn"})): pass
     class Config(QuantizationConfig): pass
     class NoConfig: pass
     class Backend: pass

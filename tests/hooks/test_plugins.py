@@ -11,7 +11,7 @@ import pytest
 
 import ascend_overlay
 from ascend_overlay import Overlay
-from ascend_overlay.errors import ConfigError, OverlayError, PluginError
+from ascend_overlay.errors import ActivationError, ConfigError, OverlayError, PluginError
 
 GOOD = """
     from ascend_overlay import Overlay
@@ -245,6 +245,48 @@ def test_plugin_registered_by_hand() -> None:
     assert ascend_overlay.ledger().entries[0].plugin == "good_plugin"
     with pytest.raises(PluginError, match=r"'good_plugin' already.*register\(plugin, name="):
         ascend_overlay.register(importlib.import_module("other_plugin"), "good_plugin")
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_a_registration_is_taken_back(by_name: bool) -> None:
+    plugin = importlib.import_module("good_plugin")
+    ascend_overlay.register(plugin, "mine")
+    ascend_overlay.enable()
+    assert run() == "good(stock)"
+    handle = "mine" if by_name else plugin
+    with pytest.raises(
+        ActivationError, match=r"plugin 'mine' has contributed.*: good; disable\(only=\['good'\]\) first"
+    ):
+        ascend_overlay.unregister(handle)
+    assert run() == "good(stock)"
+    ascend_overlay.disable()
+    ascend_overlay.unregister(handle)
+    ascend_overlay.enable()
+    assert run() == "stock"
+    with pytest.raises(ConfigError, match="there is no overlay 'good'"):
+        ascend_overlay.enable(only=["good"])
+    with pytest.raises(PluginError, match=r"no plugin .* was registered by hand"):
+        ascend_overlay.unregister(handle)
+    ascend_overlay.register(importlib.import_module("other_plugin"), "mine")
+    ascend_overlay.register(plugin, "mine too")
+    ascend_overlay.enable(only=["good"])
+    assert run() == "good(stock)"
+
+
+@pytest.mark.parametrize(
+    ("handle", "why"),
+    [
+        ("mien", "no plugin 'mien' was registered by hand; there are: mine. Did you mean 'mine'"),
+        (importlib, "no plugin the module importlib was registered by hand"),
+        (None, r"no plugin None \(NoneType\) was"),
+        ("good_plugin", "was registered by hand; .* load= is left out by enable"),
+    ],
+)
+def test_only_what_was_registered_by_hand_is_taken_back(handle: Any, why: str) -> None:
+    ascend_overlay.register(importlib.import_module("other_plugin"), "mine")
+    ascend_overlay.enable(load=["good_plugin"])
+    with pytest.raises(PluginError, match=why):
+        ascend_overlay.unregister(handle)
 
 
 def test_overlay_that_is_not_in_a_list_is_taken(offer: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "settings", "versions", "process", "availability", "lazily"),
+    ("errors", "settings", "versions", "process", "availability", "lazily", "finders"),
     # A patch carries its condition, so conditions stand below the patches.
     ("conditions", "source", "places"),
     ("patches",),

@@ -69,14 +69,24 @@ def test_another_wheel_of_the_same_name_is_another(wheel: Path) -> None:
 def test_it_has_to_fit_torch(wheel: Path) -> None:
     pytest.importorskip("torch")
     torch_npu = source.unpacked(wheel)
-    assert "built for torch 9.8" in str(torch_npu.misfit())
+    assert "torch_npu 9.8.0 is for torch 9.8, and torch" in str(torch_npu.misfit())
     with pytest.raises(ConfigError, match=r"torch_npu 9\.8\.0 cannot be imported beside torch"):
         process.ask(torch_npu, "any.module", None)
 
 
 @pytest.mark.parametrize(
     ("library", "version", "clashes"),
-    [("libc10_cuda.so", "2.13.0", True), ("libc10_cuda.so", "2.12.0", False), ("libc10.so", "2.13.0", False)],
+    [
+        ("libc10_cuda.so", "2.13.0", True),
+        ("libc10_cuda.so", "2.13.0+cpu", True),
+        ("libc10_cuda.so", "2.12.0", False),
+        ("libc10.so", "2.13.0", False),
+        ("libc10.so", "2.13.0+cpu", False),
+        ("libc10.so", "2.13.0+cu130", True),
+        ("libc10.so", "2.12.0+cu130", False),
+        ("libc10.so", "2.13.0+rocm7", True),
+        ("libc10.so", "2.13.0+xpu", True),
+    ],
 )
 def test_a_torch_for_cuda_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, version: str, clashes: bool
@@ -86,12 +96,12 @@ def test_a_torch_for_cuda_is_refused(
     (libraries.parent / "__init__.py").touch()
     (libraries / library).touch()
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(source.versions, "installed", lambda name: f"{version}+cu130")
-    reason = TorchNpu(tmp_path, version).misfit()
+    monkeypatch.setattr(source.versions, "installed", lambda name: version)
+    reason = TorchNpu(tmp_path, version.partition("+")[0]).misfit()
     assert (reason is not None) == clashes
     if clashes:
-        assert "beside torch 2.13.0+cu130, a build for CUDA" in str(reason)
-        assert str(reason).endswith("Install PyTorch's CPU build of torch 2.13.")
+        assert f"beside torch {version}: torch {version} is built for " in str(reason)
+        assert "needs torch for CPUs" in str(reason) and "pip install torch==2.13.0 --index-url" in str(reason)
 
 
 @pytest.mark.parametrize(

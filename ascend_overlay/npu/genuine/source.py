@@ -19,15 +19,13 @@ from packaging.version import InvalidVersion, Version
 
 from ascend_overlay import availability, versions
 from ascend_overlay.errors import ConfigError
+from ascend_overlay.npu import fit
 
 _PATIENCE = 900
 """Seconds for the download of a wheel."""
 
 _SHOWN = 300
 """Characters of what pip says that an error repeats."""
-
-_CLASHES_WITH_CUDA = Version("2.13")
-"""The first torch_npu that registers its options with PyTorch's own list, where those for CUDA are."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +52,8 @@ class TorchNpu:
         torch = versions.installed("torch")
         if torch is None:
             return "torch is not installed."
-        if _series(torch) != _series(self.version):
-            return (
-                f"torch_npu {self.version} cannot be imported beside torch {torch}: it is built for torch "
-                f"{_series(self.version)}."
-            )
-        if Version(self.version) >= _CLASHES_WITH_CUDA and _built_for_cuda():
-            return (
-                f"torch_npu {self.version} cannot be imported beside torch {torch}, a build for CUDA: both register "
-                f"options of the memory allocator under the same names, at which PyTorch ends the process. Install "
-                f"PyTorch's CPU build of torch {_series(self.version)}."
-            )
-        return None
+        why = fit.misfit(torch, self.version)
+        return f"torch_npu {self.version} cannot be imported beside torch {torch}: {why}." if why else None
 
     def __str__(self) -> str:
         how = "CANN found" if availability.cann_found() else "libraries stand in for CANN"
@@ -183,15 +171,3 @@ def _installed() -> TorchNpu | None:
     if version is None or spec is None or spec.origin is None:
         return None
     return TorchNpu(Path(spec.origin).parent.parent, version, installed=True)
-
-
-def _built_for_cuda() -> bool:
-    """Tell whether the installed torch has the library that registers the options of CUDA's allocator."""
-    spec = importlib.machinery.PathFinder.find_spec("torch")
-    folders = (spec and spec.submodule_search_locations) or ()
-    return any((Path(folder) / "lib" / "libc10_cuda.so").exists() for folder in folders)
-
-
-def _series(version: str) -> str:
-    release = Version(version).release
-    return ".".join(map(str, release[:2]))

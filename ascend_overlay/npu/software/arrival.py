@@ -33,9 +33,11 @@ class _Finder:
     ) -> "ModuleSpec | None":
         if fullname not in ("torch", "torch_npu") or self._searching:
             return None
+        from ascend_overlay.finders import ask_others
+
         self._searching = True
         try:
-            spec = _found(fullname, path, target)
+            spec = ask_others(self, fullname, path, target)
             if spec is not None:
                 _prepare()
                 if fullname == "torch_npu":
@@ -43,15 +45,6 @@ class _Finder:
         finally:
             self._searching = False
         return spec
-
-
-def _found(fullname: "str", path: "Sequence[str] | None", target: "ModuleType | None") -> "ModuleSpec | None":
-    for finder in list(sys.meta_path):
-        if finder is not _finder:
-            spec = finder.find_spec(fullname, path, target)
-            if spec is not None:
-                return spec
-    return None
 
 
 def _prepare() -> None:

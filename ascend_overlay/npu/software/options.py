@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ascend_overlay.errors import ConfigError, did_you_mean
+from ascend_overlay.settings import FALSE
 
 VARIABLE = "ASCEND_OVERLAY_NPU"
 DEVICES = f"{VARIABLE}_DEVICES"
@@ -22,7 +23,6 @@ _LEAST_MEMORY = 2 << 20
 """Torch_npu's allocator takes memory in pieces of this size."""
 
 _UNITS = {"": 1, **{f"{letter}{b}": 1024**n for n, letter in enumerate("KMGT", 1) for b in ("", "iB")}}
-_OFF = ("", "0", "no", "off", "false")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Options:
         """
         env = os.environ if environ is None else environ
         asked = env.get(VARIABLE, "")
-        if asked.lower() in _OFF:
+        if asked.lower() in FALSE:
             return None
         checked(asked, whose=VARIABLE)
         return cls(
