@@ -30,7 +30,7 @@ def compared(ours: Mapping[str, Any], theirs: Mapping[str, Any], tolerance: floa
     """Return how two runs compare; fail where they disagree by more than `tolerance`."""
     assert "error" not in ours and "error" not in theirs, (ours.get("error"), theirs.get("error"))
     equal, ties, largest = 0, 0, 0.0
-    sequences = list(zip(ours["tokens"], theirs["tokens"], ours["logprobs"], theirs["logprobs"], strict=True))
+    sequences = list(zip(ours["tokens"], theirs["tokens"], ours["likeliest"], theirs["likeliest"], strict=True))
     for mine, other, my_places, other_places in sequences:
         assert len(mine) == len(other)
         for place, (one, two) in enumerate(zip(mine, other, strict=True)):

@@ -14,6 +14,7 @@ import importlib.util
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,20 +93,28 @@ def engine(model: str, ranks: int) -> Any:
     return LLM(model, dtype="bfloat16", tensor_parallel_size=ranks, **size)
 
 
-def answers(llm: Any) -> dict[str, Any]:
-    """Return the tokens, and for each the likeliest ones and their log probabilities."""
+def answers(llm: Any, lengths: Sequence[int] = LENGTHS, tokens: int = TOKENS) -> dict[str, Any]:
+    """Return the tokens that answer prompts of these lengths, the log probability of each, and the likeliest there."""
     from vllm import SamplingParams
 
-    prompts = [{"prompt_token_ids": [1 + (7 * i + 3 * j) % 200 for j in range(n)]} for i, n in enumerate(LENGTHS)]
+    prompts = [{"prompt_token_ids": [1 + (7 * i + 3 * j) % 200 for j in range(n)]} for i, n in enumerate(lengths)]
     # They end one after the other, so that batches have many sizes.
     wanted = [
-        SamplingParams(temperature=0.0, max_tokens=TOKENS - i, ignore_eos=True, logprobs=LIKELIEST)
+        SamplingParams(temperature=0.0, max_tokens=tokens - i, ignore_eos=True, logprobs=LIKELIEST)
         for i in range(len(prompts))
     ]
-    outputs = [found.outputs[0] for found in llm.generate(prompts, wanted, use_tqdm=False)]
+    return described([found.outputs[0] for found in llm.generate(prompts, wanted, use_tqdm=False)])
+
+
+def described(outputs: Sequence[Any]) -> dict[str, Any]:
+    """Return what was answered to requests with `logprobs`, in the form that runs are compared in."""
     return {
         "tokens": [list(output.token_ids) for output in outputs],
         "logprobs": [
+            [step[token].logprob for step, token in zip(output.logprobs, output.token_ids, strict=True)]
+            for output in outputs
+        ],
+        "likeliest": [
             [{str(token): found.logprob for token, found in step.items()} for step in output.logprobs]
             for output in outputs
         ],

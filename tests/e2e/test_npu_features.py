@@ -34,7 +34,8 @@ KINDS = ("plain", "penalties", "logit_bias", "stop_token_ids", "min_tokens", "ba
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_bears_on_tokens(ours: Mapping[str, Any], theirs: Mapping[str, Any], kind: str) -> None:
-    assert compared(ours["greedy"][kind], theirs["greedy"][kind]).ties == 0
+    # Tokens that are forced upon a model have log probabilities far down, which roundings bear on more.
+    assert compared(ours["greedy"][kind], theirs["greedy"][kind], 2 * TOLERANCE).ties == 0
 
 
 def test_it_bears_on_them(ours: Mapping[str, Any]) -> None:
