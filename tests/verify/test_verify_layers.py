@@ -231,9 +231,7 @@ def _lacking(site: Any, statement: str) -> None:
 
 
 @pytest.mark.parametrize("statement", COMPILED_PARTS.values(), ids=COMPILED_PARTS)
-def test_without_vllms_compiled_parts_there_is_nothing_to_compare_with(
-    site: Any, overlay: Any, statement: str
-) -> None:
+def test_without_vllms_compiled_parts_there_is_nothing_to_compare_with(site: Any, overlay: Any, statement: str) -> None:
     _lacking(site, statement)
     overlay(npu_gate)
     for outcome in layers.run([layer()], _device()):

@@ -124,7 +124,7 @@ def _run(case: LayerCase, outcome: Outcome, where: str, *, may_lack: bool) -> An
 
 def _compare(case: LayerCase, outcome: Outcome, stock: Any) -> None:
     where = " on the NPU" if outcome.kind == "NPU layer" else ""
-    # Where vLLM lacks what it computes by, its layers may not even be built; that the overlay runs is seen all the same.
+    # Where vLLM lacks what it computes by, its layer may not even be built; where it is, the overlay must run.
     overlaid = _run(case, outcome, f"the overlay {case.overlay!r}{where}", may_lack=bool(outcome.skipped))
     if overlaid is None and outcome.ok:
         return
