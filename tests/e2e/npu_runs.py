@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from e2e_kit import COMMAND, TIMEOUT, environment
 from software_npu import with_an_npu
+from tiny_llava import make_llava
 
 from ascend_overlay.commands.demo import tiny
 from ascend_overlay.commands.quantize.run import quantize
@@ -41,9 +42,9 @@ class Answers:
     """What the models answered.
 
     Attributes:
-        npu: on the software NPU, by model; "features" beside them.
-        cpu: stock vLLM on the CPU, the float models and "features"; and the quantized ones with the same overlays as
-            on the NPU.
+        npu: on the software NPU, by model; "features" and "images" beside them.
+        cpu: stock vLLM on the CPU, the float models, "features" and "images"; and the quantized models with the same
+            overlays as on the NPU.
         folder: where the models are.
         log: what the run on the NPU said.
     """
@@ -101,14 +102,15 @@ def answers(folder: Path, quantized: Iterable[str]) -> Answers:
     _quantize(folder, quantized)
     floats = [str(models[name]) for name in FAMILIES]
     others = [str(folder / "models" / name) for name in quantized]
+    more = {"FEATURES": "1", "IMAGES": str(make_llava(folder / "models" / "llava"))}
     runs: dict[str, tuple[list[str], dict[str, str]]] = {
-        "npu": ([*floats, *others], {"FEATURES": "1"}),
-        "cpu": (floats, {"FEATURES": "1", "ASCEND_OVERLAY": "0"}),
+        "npu": ([*floats, *others], more),
+        "cpu": (floats, more | {"ASCEND_OVERLAY": "0"}),
         "cpu_overlaid": (others, {"ASCEND_OVERLAY": "-platform"}),
     }
     started = [
-        (start(folder / name, _WORKER, str(folder / name), *chosen, **more), folder / name)
-        for name, (chosen, more) in runs.items()
+        (start(folder / name, _WORKER, str(folder / name), *chosen, **variables), folder / name)
+        for name, (chosen, variables) in runs.items()
     ]
     finish(*started)
     log = (folder / "npu" / "log.txt").read_text(errors="replace")

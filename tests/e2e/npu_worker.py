@@ -2,7 +2,8 @@
 
 A model is a folder, or the name of a family, which is written first. The file has the name of the folder; of a model
 that cannot be served, it has the error. With FEATURES=1 in the environment, the first model is also asked for what
-`npu_features.py` asks for, which goes to features.json. With RANKS=2, each model is spread over two devices, in
+`npu_features.py` asks for, which goes to features.json, and the model in the folder IMAGES for what `npu_images.py`
+asks for. With RANKS=2, each model is spread over two devices, in
 processes that vLLM starts, with what it does unless told otherwise; else everything runs in this process, eagerly. With
 BARE=1, vLLM's compiled parts are not there.
 """
@@ -45,6 +46,11 @@ def main(folder: Path, models: list[str], ranks: int) -> None:
             found = {"error": " ".join(f"{type(error).__name__}: {error}".split())}
         write(folder / f"{model.name}.json", found)
         gc.collect()
+    # The last, since torchvision is pretended from here on.
+    if model_with_images := os.environ.get("IMAGES"):
+        import npu_images
+
+        write(folder / "images.json", npu_images.asked(model_with_images))
 
 
 def without_compiled_parts() -> None:

@@ -94,3 +94,13 @@ def test_a_request_that_is_aborted(ours: Mapping[str, Any]) -> None:
     assert found["unfinished"] == found["blocks_in_use"] == 0
     plain = ours["greedy"]["plain"]["tokens"]
     assert found["finished"] == {"stays": plain[3]}
+
+
+def test_images_are_looked_at(on_npu: Answers) -> None:
+    """A vision tower's attention is PyTorch's, by vLLM's own choice; what it gives goes into a decoder's prompt."""
+    ours, theirs = on_npu.npu["images"], on_npu.cpu["images"]
+    assert (ours["platform"], theirs["platform"]) == ("NPUPlatform", "CpuPlatform")
+    assert compared(ours, theirs).ties == 0
+    without, *images = ours["logprobs"]
+    for one, other in [(without, images[0]), (without, images[1]), images]:
+        assert max(abs(p - q) for p, q in zip(one, other, strict=True)) > 3 * TOLERANCE

@@ -55,7 +55,9 @@ def make_llava(path: Path, **config: Any) -> Path:
     }
     (path / "preprocessor_config.json").write_text(json.dumps(images))
     llama = load_file(path / "model.safetensors")
-    save_file({f"language_model.{name}": tensor for name, tensor in llama.items()} | _vision(), path / "model.safetensors")
+    save_file(
+        {f"language_model.{name}": tensor for name, tensor in llama.items()} | _vision(), path / "model.safetensors"
+    )
     return path
 
 
