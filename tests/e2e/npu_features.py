@@ -76,7 +76,8 @@ def asked(model: str) -> dict[str, Any]:
 def _greedy(said: list[int], tokenizer: Any) -> dict[str, dict[str, Any]]:
     """Return requests that every platform answers alike, beside the plain one, whose first answers are `said`."""
     return {
-        "penalties": {"repetition_penalty": 1.3, "presence_penalty": 0.5, "frequency_penalty": 0.7},
+        # Turned round: the model would not say a thing twice by itself.
+        "penalties": {"repetition_penalty": 0.5, "presence_penalty": -2.0, "frequency_penalty": -2.0},
         "logit_bias": {"logit_bias": {17: 80.0}},
         "stop_token_ids": {"stop_token_ids": said, "ignore_eos": False},
         "min_tokens": {"stop_token_ids": said, "ignore_eos": False, "min_tokens": 5},

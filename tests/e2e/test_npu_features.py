@@ -60,8 +60,9 @@ def test_a_seed_is_repeatable(ours: Mapping[str, Any], kind: str) -> None:
     first, again, other = ours["seeded"][kind]
     assert first == again != other
     assert len(first) == len(npu_features.PROMPTS) * npu_features.SEEDED[kind].get("n", 1)
-    # Random they are.
-    assert len({tuple(tokens) for tokens in first}) == len(first)
+    # Random they are; those who ask for several answers get others, where the model is in two minds.
+    fewest = len(npu_features.PROMPTS) + (kind == "n")
+    assert len({tuple(tokens) for tokens in first}) >= fewest
 
 
 def test_log_probabilities_of_the_prompt(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:

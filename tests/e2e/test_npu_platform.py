@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from agreement import compared
+from agreement import TOLERANCE, compared
 from grid import marks
 from npu_runs import FAMILIES, QUANTIZED, REDUCED, Answers, read, run, serve
 
@@ -35,9 +35,10 @@ def test_quantized_it_answers_as_the_same_overlays_do_on_the_cpu(
     assert (ours["platform"], ours["devices"]) == ("NPUPlatform", ["npu:0"])
     assert theirs["platform"] == "CpuPlatform"
     assert ours["quantization"] == theirs["quantization"] == "ascend"
-    found = compared(ours, theirs)
+    # The same operators do the same. Gemma 2's attention alone is vLLM's own on the CPU, and a rounding is a step of int8.
+    found = compared(ours, theirs, 2 * TOLERANCE if name.startswith("gemma2") else TOLERANCE / 10)
     record_property("agreement", f"{name}: {found}")
-    assert found.ties <= 1
+    assert found.ties == 0
 
 
 @pytest.mark.e2e
