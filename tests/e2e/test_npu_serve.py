@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 import urllib.request
@@ -39,7 +38,6 @@ class Served:
     status: int | None = None
     left: list[int] = field(default_factory=list)
     group: list[int] = field(default_factory=list)
-    operators: set[str] = field(default_factory=set)
     log: str = ""
 
 
@@ -53,7 +51,6 @@ def served(on_npu: Answers, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     arguments += ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", "256", "--max-num-seqs", "8"]
     arguments += ["--kv-cache-memory-bytes", str(64 << 20), "--max-num-batched-tokens", "96"]
     command, variables = with_an_npu(*arguments)
-    variables["ASCEND_OVERLAY_NPU_REPORT"] = str(folder / "report")
     found = Served()
     server = serving.started(command, environment(folder) | variables, folder)
     tree = ProcessTree(server.pid)
@@ -70,8 +67,6 @@ def served(on_npu: Answers, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         tree.end()
         server.kill()
         server.wait()
-    reports = [json.loads(path.read_text()) for path in (folder / "report").glob("*.json")]
-    found.operators = {row["operator"] for report in reports for row in report["operators"]}
     found.log = (folder / "log.txt").read_text(errors="replace")
     yield found
 
@@ -140,8 +135,8 @@ def test_a_prompt_that_is_too_long_is_refused_and_the_server_goes_on(served: Ser
 
 
 def test_it_runs_on_the_npu(served: Served) -> None:
-    assert {"npu::npu_fused_infer_attention_score_v2", "npu::npu_scatter_pa_kv_cache"} <= served.operators
     assert "NPU KV cache size" in served.log
+    assert "for ASCEND backend(s)" in served.log
 
 
 def test_it_ends_when_told_to_and_nothing_stays_behind(served: Served) -> None:
