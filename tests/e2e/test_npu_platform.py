@@ -35,7 +35,7 @@ def test_quantized_it_answers_as_the_same_overlays_do_on_the_cpu(
     assert (ours["platform"], ours["devices"]) == ("NPUPlatform", ["npu:0"])
     assert theirs["platform"] == "CpuPlatform"
     assert ours["quantization"] == theirs["quantization"] == "ascend"
-    # The same operators do the same. Gemma 2's attention is vLLM's own on the CPU, and a rounding may be a step of int8.
+    # The same operators do the same. Gemma 2's attention is vLLM's own on the CPU; a rounding may be a step of int8.
     found = compared(ours, theirs, 2 * TOLERANCE if name.startswith("gemma2") else TOLERANCE / 10)
     record_property("agreement", f"{name}: {found}")
     assert found.ties == 0
