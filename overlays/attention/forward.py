@@ -11,7 +11,7 @@ from vllm.v1.attention.backend import AttentionImpl, AttentionType
 from ascend_overlay import npu
 from ascend_overlay.errors import OverlayError
 from ascend_overlay.npu.causal import causal_mask
-from ascend_overlay.overlays.attention import limits
+from ascend_overlay.overlays.attention import capped, limits
 from ascend_overlay.overlays.attention.cache import halves
 from ascend_overlay.overlays.attention.metadata import AscendMetadata
 
@@ -31,7 +31,7 @@ class AscendAttentionImpl(AttentionImpl[AscendMetadata]):  # type: ignore[misc, 
         alibi_slopes: refused.
         sliding_window: how many tokens a token sees, itself included; None: all before it.
         kv_cache_dtype: refused where it is a quantized one.
-        logits_soft_cap: refused.
+        logits_soft_cap: bound of the scores; see capped.py.
         attn_type: refused where it is not that of a decoder.
         kv_sharing_target_layer_name: the layer whose cache is read; nothing is written then.
         sinks: (num_heads,): a score beside those of the keys.
@@ -60,9 +60,10 @@ class AscendAttentionImpl(AttentionImpl[AscendMetadata]):  # type: ignore[misc, 
                 "num_kv_heads": num_kv_heads,
                 "head_size": head_size,
                 "alibi_slopes": alibi_slopes,
-                "logits_soft_cap": logits_soft_cap,
             }
         )
+        if logits_soft_cap and sinks is not None:
+            against.append("a soft cap of the scores beside sinks")
         if attn_type != AttentionType.DECODER:
             against.append(f"{attn_type} attention")
         if kv_cache_dtype not in ("auto", "float16", "bfloat16"):
@@ -80,6 +81,9 @@ class AscendAttentionImpl(AttentionImpl[AscendMetadata]):  # type: ignore[misc, 
         self.kv_cache_dtype = kv_cache_dtype
         self.kv_sharing_target_layer_name = kv_sharing_target_layer_name
         self.sinks = sinks
+        self.soft_cap = logits_soft_cap
+        if logits_soft_cap:
+            capped.announce()
         self._cache: Tensor | None = None
         self._halves: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
 
@@ -130,6 +134,11 @@ class AscendAttentionImpl(AttentionImpl[AscendMetadata]):  # type: ignore[misc, 
                 batch.slots,
                 cache_mode="Norm",
             )
+        if self.soft_cap:
+            rows, known = _rows(query, batch.tokens), {"scale": self.scale, "cap": self.soft_cap}
+            result = capped.attend(rows, keys, values, batch, window=self.sliding_window, **known)
+            _rows(output, batch.tokens).copy_(result)
+            return output
         before, after, mode = self._band(batch.causal)
         result, _ = torch.ops.npu.npu_fused_infer_attention_score_v2(
             _rows(query, batch.tokens).contiguous(),

@@ -120,7 +120,5 @@ def _model(model: Any) -> Iterator[str]:
     text = model.hf_text_config
     if hasattr(text, "index_topk"):
         yield "sparse attention (index_topk) is not served, since nothing here calls npu_lightning_indexer yet"
-    if cap := getattr(text, "attn_logit_softcapping", None):
-        yield f"the model caps the scores of attention (attn_logit_softcapping {cap}), which no operator computes"
     if getattr(text, "alibi", False) or getattr(text, "model_type", "") in ("bloom", "step1"):
         yield "the model weighs positions by ALiBi, which no operator computes"

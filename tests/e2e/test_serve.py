@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import signal
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e_kit import COMMAND, TIMEOUT, Demo, environment
+import serving
+from e2e_kit import COMMAND, Demo, environment
 
 from ascend_overlay.commands.demo.processes import ProcessTree
 from ascend_overlay.ledgers import Ledger, read_folder
@@ -41,7 +37,7 @@ class Served:
 def served(request: pytest.FixtureRequest, demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server that answered and was then told to end by a signal."""
     folder = tmp_path_factory.mktemp("serve")
-    port = _free_port()
+    port = serving.free_port()
     command = [*COMMAND, "run", "--ledger", str(folder / "ledger"), str(Path(sys.executable).with_name("vllm"))]
     command += [
         "serve",
@@ -56,28 +52,18 @@ def served(request: pytest.FixtureRequest, demo: Demo, tmp_path_factory: pytest.
     command += ["--max-model-len", "256", "--max-num-seqs", "8", "--enforce-eager"]
     log = folder / "log.txt"
     found = Served()
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            command,
-            # Set for a plugin of somebody else, this switches off every plugin of vLLM that it does not name, ours too.
-            env=environment(folder, VLLM_PLUGINS="somebody_elses_plugin"),
-            cwd=folder,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            # A shell starts what runs in the background with interrupts ignored, and children inherit that.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
+    # Set for a plugin of somebody else, this switches off every plugin of vLLM that it does not name, ours too.
+    server = serving.started(command, environment(folder, VLLM_PLUGINS="somebody_elses_plugin"), folder)
     tree = ProcessTree(server.pid)
     try:
-        _wait_until_up(server, port, log)
+        serving.wait_until_up(server, port, log)
         tree.sample()
         _ask(port, found)
         tree.sample()
         server.send_signal(request.param)
         found.status = server.wait(timeout=60)
         found.left = [process.pid for process in tree.survivors(patience=15)]
-        found.group = _group(server.pid)
+        found.group = serving.group(server.pid)
     finally:
         tree.end()
         server.kill()
@@ -98,39 +84,6 @@ def _ask(port: int, found: Served) -> None:
         )
         message: Any = {"role": "user", "content": "How many numbers are there?"}
         found.chat = client.chat.completions.create(model="tiny", messages=[message], max_tokens=8, temperature=0)
-
-
-def _wait_until_up(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while time.monotonic() < deadline:
-        assert server.poll() is None, log.read_text(errors="replace")[-8000:]
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.5)
-    pytest.fail(f"the server did not come up: {log.read_text(errors='replace')[-8000:]}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _group(leader: int) -> list[int]:
-    """Return the living members of the process group of `leader`, other than multiprocessing's resource trackers."""
-    members = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            text = (entry / "stat").read_text()
-            words = (entry / "cmdline").read_bytes()
-        except OSError:
-            continue
-        state, _, group = text[text.rindex(")") + 2 :].split()[:3]
-        if int(group) == leader and state not in "ZX" and b"resource_tracker" not in words:
-            members.append(int(entry.name))
-    return members
 
 
 def test_the_official_client_gets_completions(served: Served, demo: Demo) -> None:

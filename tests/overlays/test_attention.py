@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -54,8 +55,10 @@ def _numbers(seed: int, layer: Any, requests: Sequence[Any]) -> list[Any]:
 class Exact:
     """The same in float64, with each token of the cache in a dictionary."""
 
-    def __init__(self, layer: Any, window: int | None = None, sinks: Any = None, causal: bool = True) -> None:
-        self.layer, self.window, self.sinks, self.causal = layer, window, sinks, causal
+    def __init__(
+        self, layer: Any, window: int | None = None, sinks: Any = None, causal: bool = True, cap: float = 0.0
+    ) -> None:
+        self.layer, self.window, self.sinks, self.causal, self.cap = layer, window, sinks, causal, cap
         self.tokens: dict[tuple[int, int], Any] = {}
 
     def run(self, requests: Sequence[Any], query: Any, key: Any, value: Any) -> Any:
@@ -75,6 +78,8 @@ class Exact:
                 last = request.context + i + 1 if self.causal else total
                 first = 0 if self.window is None else max(0, request.context + i + 1 - self.window)
                 scores = torch.einsum("hd,lhd->hl", q[at + i], keys[first:last]) * layer.size**-0.5
+                if self.cap:
+                    scores = self.cap * (scores / self.cap).tanh()
                 if self.sinks is not None:
                     scores = torch.cat((scores, self.sinks.double().view(-1, 1)), 1)
                 weights = scores.softmax(1)[:, : last - first]
@@ -124,6 +129,48 @@ def test_every_state_of_a_batch(dtype_name: str, name: str) -> None:
             bounds = {"rtol": 2**-6, "atol": 2**-6} if dtype is torch.bfloat16 else {"rtol": 2**-9, "atol": 2**-9}
             torch.testing.assert_close(got, theirs, **bounds, msg=lambda text, state=state: f"{state}: {text}")
         assert calls() == {FIA: 5, WRITE: 5}
+
+
+@pytest.mark.parametrize("window", [None, 7, 129])
+@pytest.mark.parametrize("dtype_name", ["bfloat16", "float16"])
+def test_capped_scores_are_computed_without_the_operator(dtype_name: str, window: int | None) -> None:
+    with ascend_overlay.enabled(only=ONLY, trace=True):
+        layer = _layer(dtype_of(dtype_name), blocks=9, per_layer_sliding_window=window)
+        # Where vLLM has a backend that caps, it is left the layer; on an NPU, it has none.
+        layer.layer.impl.soft_cap = 0.5
+        exact = Exact(layer, window, cap=0.5)
+        for count, requests in enumerate(_batches().values(), 1):
+            numbers = _numbers(10 * count, layer, requests)
+            wanted = exact.run(requests, *numbers)
+            assert_rounded_once(layer.run(requests, *numbers), wanted, terms=wanted.abs() + 1)
+        assert calls() == {WRITE: 5}
+
+
+def test_capped_scores_are_said_aloud_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ascend_overlay.overlays.attention import capped
+
+    monkeypatch.setattr(capped, "_said", [])
+    with ascend_overlay.enabled(only=ONLY), caplog.at_level("WARNING", logger="vllm.ascend_overlay"):
+        monkeypatch.setattr(logging.getLogger("vllm"), "propagate", True)
+        assert [_impl(logits_soft_cap=cap).soft_cap for cap in (30.0, None, 50.0)] == [30.0, None, 50.0]
+        assert [text for name, text in ascend_overlay.ledger().notes if name == "attention"].count(capped._TEXT) == 1
+    assert caplog.text.count("one request after the other, which is slow") == 1
+
+
+def test_capped_scores_are_not_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph would keep the lengths of the requests that it was captured with."""
+    from types import SimpleNamespace
+
+    import torch
+
+    with ascend_overlay.enabled(only=ONLY):
+        layer = _layer(torch.bfloat16)
+        layer.layer.impl.soft_cap = 0.5
+        requests = [_request([3], 0, 5)]
+        capturing = SimpleNamespace(is_current_stream_capturing=lambda: True)
+        monkeypatch.setattr(torch, "npu", capturing, raising=False)
+        with pytest.raises(OverlayError, match="cannot be captured in a graph"):
+            layer.run(requests, *_numbers(1, layer, requests))
 
 
 def test_a_decoder_that_looks_ahead() -> None:
@@ -295,7 +342,7 @@ def _impl(**options: Any) -> Any:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"logits_soft_cap": 5.0}, r"a soft cap of the scores \(5.0\)"),
+        ({"logits_soft_cap": 5.0, "sinks": [1.0] * 4}, "a soft cap of the scores beside sinks"),
         ({"alibi_slopes": [1.0] * 4}, "ALiBi"),
         ({"attn_type": "encoder"}, "encoder attention"),
     ],

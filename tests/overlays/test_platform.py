@@ -149,7 +149,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"model_config__attn_type": "hybrid"}, r"hybrid.*not served; decoders are"),
     ({"model_config__attn_type": "attention_free"}, r"no attention but.*not served; decoders are"),
     ({"model_config__hf_text_config__index_topk": 64}, r"sparse attention \(index_topk\)"),
-    ({"model_config__hf_text_config__attn_logit_softcapping": 50.0}, r"attn_logit_softcapping 50.0"),
     ({"model_config__hf_text_config__alibi": True}, r"ALiBi"),
     ({"model_config__hf_text_config__model_type": "bloom"}, r"ALiBi"),
 ]

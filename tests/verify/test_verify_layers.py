@@ -217,3 +217,50 @@ def test_a_layer_that_cannot_run_on_an_npu_says_why(overlay: Any) -> None:
 def test_an_overlay_that_does_not_apply_is_skipped_on_the_npu_too(overlay: Any) -> None:
     overlay(npu_gate, when=predicate(lambda: False, "the moon is full"))
     assert [outcome.verdict for outcome in layers.run([layer()], _device())] == ["skipped", "skipped"]
+
+
+COMPILED_PARTS = {
+    "an operator": "torch.ops._lib_C.gate(x)",
+    "a module": "importlib.import_module('vllm._C')",
+}
+"""What stock vLLM does where it needs them."""
+
+
+def _lacking(site: Any, statement: str) -> None:
+    site.write({"lib.py": f"import importlib, torch\ndef gate(x):\n    return {statement}\n"})
+
+
+@pytest.mark.parametrize("statement", COMPILED_PARTS.values(), ids=COMPILED_PARTS)
+def test_without_vllms_compiled_parts_there_is_nothing_to_compare_with(site: Any, overlay: Any, statement: str) -> None:
+    _lacking(site, statement)
+    overlay(npu_gate)
+    for outcome in layers.run([layer()], _device()):
+        assert outcome.verdict == "skipped" and "by its compiled parts, and here " in outcome.skipped
+        # It is run all the same.
+        assert outcome.called == ("npu_swiglu",) and outcome.numbers is None
+
+
+@pytest.mark.parametrize(
+    ("function", "problem"),
+    [(no_operator, "it did not call npu_swiglu but no operator"), (raising, "ValueError: not today")],
+)
+def test_without_them_an_overlay_may_fail_all_the_same(site: Any, overlay: Any, function: Any, problem: str) -> None:
+    _lacking(site, COMPILED_PARTS["an operator"])
+    overlay(function)
+    for outcome in layers.run([layer()], _device()):
+        assert outcome.verdict == "FAIL" and problem in outcome.problems[0]
+
+
+def test_where_stock_vllm_does_without_them_an_overlay_must_too(overlay: Any) -> None:
+    overlay(lambda x: torch.ops._lib_C.gate(x))
+    for outcome in layers.run([layer()], _device()):
+        assert outcome.verdict == "FAIL" and "'_lib_C' object has no attribute 'gate'" in outcome.problems[0]
+
+
+def test_one_operator_missing_beside_others_is_a_fault(site: Any, overlay: Any) -> None:
+    others = torch.library.Library("_others_C", "FRAGMENT")
+    others.define("gated(Tensor x) -> Tensor")
+    _lacking(site, "torch.ops._others_C.gate(x)")
+    overlay(npu_gate)
+    outcome, _ = layers.run([layer()], _device())
+    assert outcome.verdict == "FAIL" and "it raises in stock vLLM: AttributeError" in outcome.problems[0]

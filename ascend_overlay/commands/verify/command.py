@@ -28,6 +28,8 @@ _QUIET = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "HF_HUB_OFFLINE": "1",
 }
+_BUILT_FOR_OTHERS = ("cu", "rocm", "xpu")
+"""How the label of a PyTorch for other devices begins."""
 
 
 def run(
@@ -89,6 +91,9 @@ def prepare() -> None:
     os.environ[settings.PREFIX] = "0"
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    # A vLLM that was built for none of its devices finds no platform otherwise; it is compared on the CPU.
+    if not (versions.distribution_version("torch") or "").partition("+")[2].startswith(_BUILT_FOR_OTHERS):
+        os.environ.setdefault("VLLM_TARGET_DEVICE", "cpu")
     if "VLLM_LOGGING_LEVEL" not in os.environ:
         # vLLM configures its logging when an engine starts, which none does here.
         logging.getLogger("vllm").setLevel(logging.ERROR)

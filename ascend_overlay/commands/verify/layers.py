@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ascend_overlay import api
 from ascend_overlay import settings as settings_module
+from ascend_overlay.commands.verify import compiled
 from ascend_overlay.commands.verify.numbers import compare
 from ascend_overlay.commands.verify.operators import SLACK, Device
 from ascend_overlay.commands.verify.outcome import Outcome
@@ -38,8 +39,10 @@ def run(cases: Sequence[LayerCase], device: Device | None = None) -> Iterator[Ou
     there = [outcome_of(case, device) for case in cases] if device else []
     stock: list[Any] = []
     with _traced(), configured():
-        for case, outcome in zip(cases, outcomes, strict=True):
-            stock.append(_run(case, outcome, "stock vLLM"))
+        for index, (case, outcome) in enumerate(zip(cases, outcomes, strict=True)):
+            stock.append(_run(case, outcome, "stock vLLM", may_lack=True))
+            if there:
+                there[index].skipped = there[index].skipped or outcome.skipped
             if called := _called():
                 outcome.problems.append(f"stock vLLM called {', '.join(called)}: an overlay is in force already")
     for overlay in dict.fromkeys(case.overlay for case in cases):
@@ -56,7 +59,7 @@ def run(cases: Sequence[LayerCase], device: Device | None = None) -> Iterator[Ou
                     # A configuration of its own: vLLM remembers layers by name.
                     with configured(), torch.device(device.name):
                         for index in mine:
-                            if not there[index].skipped:
+                            if not cases[index].cpu_only:
                                 _compare(cases[index], there[index], stock[index])
         except (VersionError, RuledOutError) as error:
             for outcome in found:
@@ -105,11 +108,15 @@ def outcome_of(case: LayerCase, device: Device | None = None) -> Outcome:
     return outcome
 
 
-def _run(case: LayerCase, outcome: Outcome, where: str) -> Any:
+def _run(case: LayerCase, outcome: Outcome, where: str, *, may_lack: bool) -> Any:
+    """Return what the layer returns; where it raises, None, and the outcome says so."""
     tracing.reset()
     try:
         return [result.cpu() if isinstance(result, Tensor) else result for result in flat(case.run())]
     except Exception as error:
+        if may_lack and (lacking := compiled.lacking(error)):
+            outcome.skipped = outcome.skipped or f"stock vLLM computes it by its compiled parts, and here {lacking}."
+            return None
         text = " ".join(str(error).split())[:300]
         outcome.problems.append(f"it raises in {where}: {type(error).__name__}: {text}")
         return None
@@ -117,12 +124,15 @@ def _run(case: LayerCase, outcome: Outcome, where: str) -> Any:
 
 def _compare(case: LayerCase, outcome: Outcome, stock: Any) -> None:
     where = " on the NPU" if outcome.kind == "NPU layer" else ""
-    overlaid = _run(case, outcome, f"the overlay {case.overlay!r}{where}")
+    # Where vLLM lacks what it computes by, its layer may not even be built; where it is, the overlay must run.
+    overlaid = _run(case, outcome, f"the overlay {case.overlay!r}{where}", may_lack=bool(outcome.skipped))
+    if overlaid is None and outcome.ok:
+        return
     outcome.called = tuple(_called())
     if missing := [name for name in case.operators if name not in outcome.called]:
         called = ", ".join(outcome.called) or "no operator"
         outcome.problems.append(f"it did not call {', '.join(missing)} but {called}")
-    if stock is None and outcome.ok:
+    if stock is None and outcome.ok and not outcome.skipped:
         outcome.problems.append("there is nothing to compare with, since it raises in stock vLLM")
     if stock is None or overlaid is None:
         return

@@ -1,6 +1,8 @@
-"""Operators that torch_npu calls to record attention for an update: those that write to given tensors, and workspaces.
+"""Operators that torch_npu itself calls in the place of another: a reference kernel answers the plain call, and these
+are made of that.
 
-A reference kernel answers the plain call; what is here is made of that.
+- To record attention for an update: those that write to given tensors, and workspaces.
+- Outside torch.inference_mode(), what npu_moe_token_unpermute is made of, which gives what the gradient needs, too.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ def install() -> None:
         library.impl(f"{name}.out", _given, "Meta")
         for key in ("CPU", "Meta"):
             library.impl(f"_{name}_get_max_workspace", _workspace, key)
+    for key in ("CPU", "Meta"):
+        library.impl("_npu_moe_token_unpermute", _unpermuted, key)
 
 
 def _writing(operator: Any) -> Callable[..., Any]:
@@ -46,6 +50,11 @@ def _writing(operator: Any) -> Callable[..., Any]:
 
 def _given(*args: Any, out: Any, **options: Any) -> Any:
     return tuple(out)
+
+
+def _unpermuted(permuted_tokens: torch.Tensor, *args: Any, **options: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    result: torch.Tensor = torch.ops.npu.npu_moe_token_unpermute(permuted_tokens, *args, **options)
+    return result, permuted_tokens.clone()
 
 
 def _workspace(query: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
