@@ -1,0 +1,77 @@
+"""Serves tiny models with captured graphs, one engine after the other: `python npu_graphs_worker.py FOLDER RUN...`.
+
+A RUN is `FAMILY:HOW`, with HOW of `HOWS`. Each leaves `FAMILY-HOW.json` with tokens, their log probabilities, how the
+configuration was settled and how many graphs were captured and replayed. With RANKS=2, the model is spread over two
+devices, in processes that vLLM starts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from npu_worker import LENGTHS, answers
+
+from ascend_overlay.commands.demo import in_process, tiny
+
+HOWS: dict[str, dict[str, Any]] = {
+    "eager": {"enforce_eager": True},
+    "default": {},
+    "pieces": {"compilation_config": {"cudagraph_mode": "PIECEWISE"}},
+    "compiled": {"compilation_config": {"mode": 3, "cudagraph_mode": "PIECEWISE"}},
+    "decode": {"compilation_config": {"cudagraph_mode": "FULL_DECODE_ONLY"}},
+    "compiled_both": {"compilation_config": {"mode": 3, "cudagraph_mode": "FULL_AND_PIECEWISE"}},
+    # Nothing is padded: a graph for each size of a batch that is decoded.
+    "every": {"compilation_config": {"cudagraph_mode": "FULL_DECODE_ONLY", "cudagraph_capture_sizes": [*range(1, 9)]}},
+}
+
+
+def engine(model: str, how: str, ranks: int) -> Any:
+    """Return an engine."""
+    import torch
+    from vllm import LLM, envs
+
+    envs.disable_envs_cache()
+    torch._dynamo.reset()
+    # Less than the longest prompt, so that it is read in parts, while others are already answered.
+    size = {"max_model_len": 256, "max_num_seqs": 8, "max_num_batched_tokens": 96}
+    # The memory of the graphs is measured unless the size of the cache is given.
+    size |= {"kv_cache_memory_bytes": 64 << 20} if how != "default" else {"gpu_memory_utilization": 0.05}
+    return LLM(model, dtype="bfloat16", tensor_parallel_size=ranks, disable_log_stats=True, **size, **HOWS[how])
+
+
+def counted(llm: Any) -> dict[str, Any]:
+    """Return what an engine of this process counted and what it was settled to."""
+    from ascend_overlay.overlays.platform import graphs
+
+    worker = llm.llm_engine.model_executor.driver_worker.worker
+    compilation = worker.compilation_config
+    return {
+        "counts": dict(graphs.counts),
+        "mode": compilation.mode.name,
+        "graphs": compilation.cudagraph_mode.name,
+        "estimate": getattr(worker, "cudagraph_memory_estimate", 0),
+        "available": getattr(worker, "available_kv_cache_memory_bytes", 0),
+    }
+
+
+def main(folder: Path, runs: list[str], ranks: int) -> None:
+    """Serve each of `runs`."""
+    if ranks == 1:
+        in_process.prepare()
+    for run in runs:
+        family, how = run.split(":")
+        llm = engine(str(tiny.FAMILIES[family](folder / "models" / run)), how, ranks)
+        found = answers(llm)
+        if ranks == 1:
+            found |= counted(llm)
+            in_process.shut_down(llm)
+        (folder / f"{family}-{how}.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    assert len(LENGTHS) < 8, "a batch of all prompts is to be padded"
+    main(Path(sys.argv[1]), sys.argv[2:], int(os.environ.get("RANKS", "1")))
