@@ -45,24 +45,24 @@ def end(graph: Captured) -> None:
         _captured.remove(graph)
 
 
-def recorded(layer: str) -> contextlib.AbstractContextManager[Any]:
-    """Return a context for the one call of attention of `layer`, in which a graph that is captured records it.
+def recorded(layer: Any) -> contextlib.AbstractContextManager[Any]:
+    """Return a context for the one call of attention of vLLM's `layer`, in which a graph that is captured records it.
 
     Raises:
         OverlayError: torch_npu did not record the call.
     """
-    return _recording(_captured[-1], layer) if _captured else _NOTHING
+    return _recording(_captured[-1], layer.layer_name) if _captured else _NOTHING
 
 
-def see_a_step(metadata: Any, layer: str) -> None:
-    """See that what `layer` does is not captured without a step that says what to do.
+def see_a_step(metadata: Any, layer: Any) -> None:
+    """See that what vLLM's `layer` does is not captured without a step that says what to do.
 
     Raises:
         OverlayError: it is. A replay would do nothing in its place.
     """
     if metadata is None and _captured:
         raise OverlayError(
-            f"the attention of the layer {layer!r} is being captured in a graph without a batch to attend to, and "
+            f"the attention of the layer {layer.layer_name!r} is being captured in a graph without a batch to attend to, and "
             f"replays would leave it out: vLLM neither splits the graph there nor marks the operator. Serve with "
             f"--enforce-eager, and please report the model and its configuration."
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,11 +13,14 @@ from vllm.config import CUDAGraphMode
 from vllm.distributed.parallel_state import GraphCaptureContext
 from vllm.forward_context import get_forward_context, is_forward_context_available
 
+import ascend_overlay
 from ascend_overlay.errors import OverlayError
 from ascend_overlay.npu import captures
 from ascend_overlay.overlays.platform.current import Current
 
 _npu: Any = torch.npu  # type: ignore[attr-defined, unused-ignore]
+
+_logger = logging.getLogger("vllm.ascend_overlay")
 
 CAPTURED, REPLAYED, UPDATED = "captured", "replayed", "updated"
 counts: collections.Counter[str] = collections.Counter()
@@ -107,6 +111,17 @@ def capture(device: torch.device) -> Iterator[GraphCaptureContext]:
     finally:
         _npu.set_stream(before)
     before.wait_stream(stream)
+
+
+def report() -> None:
+    """Say how many graphs this process had and how often they were of use, in the log and in the ledger; forget it."""
+    if not counts[CAPTURED]:
+        return
+    used = f"replayed {counts[REPLAYED]} times" if counts[REPLAYED] else "none of which was ever replayed"
+    text = f"{counts[CAPTURED]} graphs were captured, {used}; {counts[UPDATED]} calls of attention got new lengths"
+    ascend_overlay.note("platform", text)
+    _logger.info("In this process, %s.", text)
+    counts.clear()
 
 
 def _full() -> set[str]:
