@@ -61,18 +61,28 @@ class Graph(_npu.NPUGraph):  # type: ignore[misc, unused-ignore]
 
     def replay(self) -> None:
         """Replay, with the lengths of the batch at hand."""
-        if not self.layers:
-            super().replay()
-        else:
-            # The lists of the last replay must not be changed before its operators have read them.
+        if self.layers:
+            lists = self._lists()
+            # Those of the last replay must not be changed before its operators have read them.
             _npu.current_stream().synchronize()
             super().replay()
-            batch = get_forward_context().attn_metadata
             self.auto_dispatch_capture = True
-            # The replay waits for it on the device.
-            self.update([batch[layer].graph_lists() for layer in self.layers])
-            counts[UPDATED] += len(self.layers)
+            # On the device, the replay waits for it.
+            self.update(lists)
+            counts[UPDATED] += len(lists)
+        else:
+            super().replay()
         counts[REPLAYED] += 1
+
+
+    def _lists(self) -> list[dict[str, list[int]]]:
+        batch = get_forward_context().attn_metadata
+        if not isinstance(batch, dict) or not batch.keys() >= set(self.layers):
+            raise OverlayError(
+                f"a graph with the attention of {self.layers[0]!r} in it is to be replayed without a batch to attend "
+                f"to. Serve with --enforce-eager, and please report the model and its configuration."
+            )
+        return [batch[layer].graph_lists() for layer in self.layers]
 
 
 class Capturing(_npu.graph):  # type: ignore[misc, unused-ignore]

@@ -8,7 +8,7 @@ import torch
 from vllm.platforms.interface import Platform, PlatformEnum
 
 from ascend_overlay.errors import ConfigError
-from ascend_overlay.overlays.platform import breakable, hindrances, refusals, settling
+from ascend_overlay.overlays.platform import breakable, hindrances, refusals, settling, sizes
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -71,6 +71,11 @@ class NPUPlatform(Platform):  # type: ignore[misc, unused-ignore]
             if reason := backends.why_not(vllm_config):
                 raise refusals.refused(reason)
         settling.settle(vllm_config)
+
+    @classmethod
+    def apply_config_platform_defaults(cls, vllm_config: VllmConfig) -> None:
+        """Settle what vLLM would otherwise have settled before it asks again."""
+        sizes.settle(vllm_config)
 
     @classmethod
     def update_block_size_for_backend(cls, vllm_config: VllmConfig) -> None:

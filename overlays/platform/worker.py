@@ -37,6 +37,8 @@ class NPUWorker(Worker):  # type: ignore[misc, unused-ignore]
             self.vllm_config, self.rank, self.distributed_init_method, self.local_rank, current_platform.dist_backend
         )
         set_random_seed(self.model_config.seed)
+        # The pool of an engine that was here before: torch does not capture into one whose graphs are gone.
+        type(current_platform)._global_graph_pool = None
         gc.collect()
         torch.accelerator.empty_cache()
         self.init_snapshot = MemorySnapshot(device=self.device)
