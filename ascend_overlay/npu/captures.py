@@ -62,9 +62,9 @@ def see_a_step(metadata: Any, layer: Any) -> None:
     """
     if metadata is None and _captured:
         raise OverlayError(
-            f"the attention of the layer {layer.layer_name!r} is being captured in a graph without a batch to attend to, and "
-            f"replays would leave it out: vLLM neither splits the graph there nor marks the operator. Serve with "
-            f"--enforce-eager, and please report the model and its configuration."
+            f"the attention of the layer {layer.layer_name!r} is being captured in a graph without a batch to attend "
+            f"to, and replays would leave it out: vLLM neither splits the graph there nor marks the operator. Serve "
+            f"with --enforce-eager, and please report the model and its configuration."
         )
 
 

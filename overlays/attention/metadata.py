@@ -44,6 +44,10 @@ class AscendMetadata(AttentionMetadata):  # type: ignore[misc, unused-ignore]
         """Return what a captured graph is told of this batch when it is replayed, by the operator's names."""
         return {"actual_seq_qlen": self.query_ends, "actual_seq_kvlen": self.lengths}
 
+    def graph_tensors(self) -> tuple[Tensor, ...]:
+        """Return what a captured graph reads of this batch, where it lay when the graph was captured."""
+        return self.block_table, self.slots
+
 
 class AscendMetadataBuilder(AttentionMetadataBuilder[AscendMetadata]):  # type: ignore[misc, unused-ignore]
     """Describes batches, once for all layers of a group.

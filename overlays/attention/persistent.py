@@ -17,7 +17,8 @@ class Persistent:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._room: tuple[Tensor, Tensor] | None = None
+        # By the width of vLLM's table, which an engine never changes.
+        self._rooms: dict[int, tuple[Tensor, Tensor]] = {}
 
     def block_table(self, batch: Any) -> Tensor:
         """Return the operators' block table for a batch: (requests, most blocks)."""
@@ -32,10 +33,11 @@ class Persistent:
         return torch.add(slots, slots // block_size, alpha=block_size, out=room)
 
     def _of(self, batch: Any) -> tuple[Tensor, Tensor]:
-        if self._room is None:
-            table, slots = batch.block_table_tensor, batch.slot_mapping
-            self._room = table.new_zeros(self.most, table.shape[1]), slots.new_full((self.most,), -1)
-        return self._room
+        table, slots = batch.block_table_tensor, batch.slot_mapping
+        width = table.shape[1]
+        if width not in self._rooms:
+            self._rooms[width] = table.new_zeros(self.most, width), slots.new_full((self.most,), -1)
+        return self._rooms[width]
 
 
 def lengths(ends: list[int], known: list[int]) -> list[int]:

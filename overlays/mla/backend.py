@@ -119,6 +119,10 @@ class AscendMLAMetadata(MLACommonMetadata):  # type: ignore[misc, unused-ignore]
         decode = self.decode
         return {"actual_seq_lengths": decode.query_ends, "actual_seq_lengths_kv": decode.kv_lens}
 
+    def graph_tensors(self) -> tuple[torch.Tensor, ...]:
+        """Return what a captured graph reads of this step, where it lay when the graph was captured."""
+        return self.decode.block_table, self.slot_mapping
+
     def places(self, slots: torch.Tensor) -> torch.Tensor:
         """Return where the tokens of this step are written, (tokens,) of int64, made once for all layers.
 

@@ -37,6 +37,7 @@ class Graph(_npu.NPUGraph):  # type: ignore[misc, unused-ignore]
     def __init__(self) -> None:
         super().__init__()
         self.layers: list[str] = []
+        self._addresses: list[int] = []
 
     def capture_begin(self, *args: Any, **kwargs: Any) -> None:
         """Begin; layers find the graph by captures.py until it ends."""
@@ -54,35 +55,42 @@ class Graph(_npu.NPUGraph):  # type: ignore[misc, unused-ignore]
         if frozen := _full() - set(self.layers):
             raise OverlayError(
                 f"a graph was captured in which the lengths of {sorted(frozen)[0]!r} ({len(frozen)} layers) would stay "
-                f"those of the capture, since their attention is not recorded. Serve with --compilation-config "
-                f"'{{\"cudagraph_mode\": \"PIECEWISE\"}}', and please report the model."
+                f"those of the capture, since their attention is not recorded. Serve with --enforce-eager, and please "
+                f"report the model and its configuration."
             )
+        if self.layers:
+            self._addresses = _addresses(self._batch())
         counts[CAPTURED] += 1
 
     def replay(self) -> None:
         """Replay, with the lengths of the batch at hand."""
         if self.layers:
-            lists = self._lists()
-            # Those of the last replay must not be changed before its operators have read them.
+            batch = self._batch()
+            if _addresses(batch) != self._addresses:
+                raise OverlayError(
+                    f"a graph with the attention of {self.layers[0]!r} in it would not read the batch at hand, which "
+                    f"lies elsewhere than the one of the capture. Serve with --enforce-eager, and please report it."
+                )
+            # Lists of the last replay must not be changed before its operators have read them.
             _npu.current_stream().synchronize()
             super().replay()
             self.auto_dispatch_capture = True
             # On the device, the replay waits for it.
-            self.update(lists)
-            counts[UPDATED] += len(lists)
+            self.update([metadata.graph_lists() for metadata in batch])
+            counts[UPDATED] += len(batch)
         else:
             super().replay()
         counts[REPLAYED] += 1
 
-
-    def _lists(self) -> list[dict[str, list[int]]]:
+    def _batch(self) -> list[Any]:
+        """Return what each recorded call is told of the batch at hand."""
         batch = get_forward_context().attn_metadata
         if not isinstance(batch, dict) or not batch.keys() >= set(self.layers):
             raise OverlayError(
                 f"a graph with the attention of {self.layers[0]!r} in it is to be replayed without a batch to attend "
                 f"to. Serve with --enforce-eager, and please report the model and its configuration."
             )
-        return [batch[layer].graph_lists() for layer in self.layers]
+        return [batch[layer] for layer in self.layers]
 
 
 class Capturing(_npu.graph):  # type: ignore[misc, unused-ignore]
@@ -132,6 +140,12 @@ def report() -> None:
     ascend_overlay.note("platform", text)
     _logger.info("In this process, %s.", text)
     counts.clear()
+
+
+def _addresses(batch: list[Any]) -> list[int]:
+    """Return where the graph finds what it reads of a batch, of which layers share the most."""
+    different = {id(metadata): metadata for metadata in batch}.values()
+    return [tensor.data_ptr() for metadata in different for tensor in metadata.graph_tensors()]
 
 
 def _full() -> set[str]:

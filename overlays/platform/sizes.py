@@ -33,8 +33,8 @@ def settle(config: Any) -> None:
         return
     compilation.cudagraph_capture_sizes = few(most, largest)
     text = (
-        f"graphs are captured for {len(compilation.cudagraph_capture_sizes)} sizes of batches up to {largest}, since an "
-        f"NPU has no streams for more (cudagraph_capture_sizes of --compilation-config names others)"
+        f"graphs are captured for {len(compilation.cudagraph_capture_sizes)} sizes of batches up to {largest}, since "
+        f"an NPU has no streams for more (cudagraph_capture_sizes of --compilation-config names others)"
     )
     ascend_overlay.note("platform", text)
     _logger.info("On the NPU platform, %s.", text)

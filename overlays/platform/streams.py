@@ -1,7 +1,7 @@
 """The NPU's streams, events and graphs for vLLM's model runner and its graphs, which ask torch.cuda for them.
 
-Their modules get a `torch` of their own, with another `cuda`; torch itself stays as it is for everybody else. vLLM's own
-runner for XPUs changes torch.cuda for the whole process instead.
+Their modules get a `torch` of their own, with another `cuda`; torch itself stays as it is for everybody else. vLLM's
+own runner for XPUs changes torch.cuda for the whole process instead.
 """
 
 from __future__ import annotations

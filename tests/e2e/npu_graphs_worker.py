@@ -1,7 +1,8 @@
 """Serves tiny models with captured graphs, one engine after the other: `python npu_graphs_worker.py FOLDER RUN...`.
 
 A RUN is `FAMILY:HOW`, with HOW of `HOWS`. Each leaves `FAMILY-HOW.json` with tokens, their log probabilities, how the
-configuration was settled and how many graphs were captured and replayed. With TIMES=150, the same is asked so often.
+configuration was settled and how many graphs were captured and replayed; `failed:capture`, what becomes of a capture
+that fails. With TIMES=150, the same is asked so often.
 """
 
 from __future__ import annotations
@@ -63,11 +64,41 @@ def main(folder: Path, runs: list[str], times: int) -> None:
     in_process.prepare()
     for run in runs:
         family, how = run.split(":")
+        if family == "failed":
+            (folder / f"{family}-{how}.json").write_text(json.dumps(failed()), encoding="utf-8")
+            continue
         llm = engine(str(tiny.FAMILIES[family](folder / "models" / run)), how)
         found = [asked(llm) for _ in range(times)]
         result = found[0] | counted(llm) | {"differing": sum(one != found[0] for one in found)}
         in_process.shut_down(llm)
         (folder / f"{family}-{how}.json").write_text(json.dumps(result), encoding="utf-8")
+
+
+def failed() -> dict[str, Any]:
+    """Return what is said of a capture that fails, and whether the streams are as before."""
+    import torch
+    from vllm.utils.torch_utils import current_stream
+
+    from ascend_overlay.npu import captures
+    from ascend_overlay.overlays.platform import graphs
+
+    npu: Any = torch.npu  # type: ignore[attr-defined, unused-ignore]
+    before, vllms, said = npu.current_stream(), current_stream(), ""
+    try:
+        with graphs.capture(before.device):
+            during = npu.current_stream(), current_stream()
+            with graphs.Capturing(graphs.Graph(), stream=during[1]):
+                torch.ones(3, device="npu").sum().item()
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+    works = (torch.ones(3, device="npu") * 2).sum().item()
+    return {
+        "said": said,
+        "on another stream": during[0] == during[1] != before,
+        "as before": (npu.current_stream(), current_stream()) == (before, vllms),
+        "open": len(captures._captured),
+        "works": works,
+    }
 
 
 def asked(llm: Any) -> dict[str, Any]:

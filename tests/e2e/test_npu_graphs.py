@@ -74,8 +74,8 @@ def _run(folder: Path, *runs: str, **more: str) -> tuple[Results, str]:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, str]:
-    eager = [f"{family}:eager" for family in _LAYERS]
-    return _run(tmp_path_factory.mktemp("graphs"), *eager, *(run.name for run in RUNS), VLLM_LOGGING_LEVEL="DEBUG")
+    runs = [*(f"{family}:eager" for family in _LAYERS), *(run.name for run in RUNS), "failed:capture"]
+    return _run(tmp_path_factory.mktemp("graphs"), *runs, VLLM_LOGGING_LEVEL="DEBUG")
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +128,15 @@ def test_each_engine_says_what_became_of_its_graphs(served: tuple[Results, str])
     said = served[1]
     assert said.count("graphs were captured, replayed") == len(RUNS)
     assert "none of which was ever replayed" not in said
+
+
+@pytest.mark.e2e
+def test_a_capture_that_fails_says_so_and_leaves_the_streams_as_they_were(results: Results) -> None:
+    found = dict(results["failed:capture"])
+    said = found.pop("said")
+    assert said.startswith("OverlayError: on the NPU platform, a graph could not be captured: ")
+    assert said.endswith(". Serve without graphs: --enforce-eager.")
+    assert found == {"on another stream": True, "as before": True, "open": 0, "works": 6.0}
 
 
 @pytest.mark.grid
