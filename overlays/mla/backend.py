@@ -193,8 +193,8 @@ class AscendMLAMetadataBuilder(MLACommonMetadataBuilder[AscendMLAMetadata]):  # 
             first = starts[metadata.num_decodes]
             metadata.prompt_ends = (starts[metadata.num_decodes + 1 :] - first).tolist()
             for chunk in () if prompts.chunked_context is None else prompts.chunked_context.chunks:
-                lengths = prompts.query_lens_cpu[chunk.request_slice], chunk.seq_lens
-                queries, keys = (each.cumsum(0).tolist() for each in lengths)
+                both = prompts.query_lens_cpu[chunk.request_slice], chunk.seq_lens
+                queries, keys = (each.cumsum(0).tolist() for each in both)
                 metadata.chunk_ends.append((queries, keys))
         return metadata
 

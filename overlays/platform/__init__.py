@@ -3,9 +3,9 @@
 vLLM finds it by an entry point of the group ``vllm.platform_plugins`` (hooks/platforms.py), its seam for platforms;
 choice.py says whether there is an NPU to choose. npu.py is the platform, settling.py what becomes of a configuration,
 refusals.py what is refused before anything is built, sizes.py for which batches graphs are captured, breakable.py how
-they are made without a compiler. worker.py and runner.py are vLLM's own for GPUs, on an NPU: streams.py gives the runner
-the NPU's streams (current.py) and graphs (graphs.py), kernels.py PyTorch in place of the Triton kernels that it cannot
-do without, communicator.py the collectives, prefill.py what the builder of latent attention wants to hold.
+they are made without a compiler. worker.py and runner.py are vLLM's own for GPUs, on an NPU: streams.py gives the
+runner the NPU's streams (current.py) and graphs (graphs.py), kernels.py PyTorch in place of the Triton kernels that it
+cannot do without, communicator.py the collectives, prefill.py what the builder of latent attention wants to hold.
 
 The layers come from the overlays `attention`, `mla` and `moe`, by vLLM's registries; nothing here imports them.
 """

@@ -51,7 +51,7 @@ def few(most: int, largest: int) -> list[int]:
 def _streams(model: Any, parallel: Any) -> int:
     """Return how many streams the graphs for one size hold."""
     breaks = 2 if model.use_mla else 1
-    in_pieces = breaks * model.get_num_layers(parallel) + 1
+    in_pieces: int = breaks * model.get_num_layers(parallel) + 1
     # A graph with collectives in it holds one more for them.
     return (in_pieces + 1) * (2 if parallel.world_size > 1 else 1)
 

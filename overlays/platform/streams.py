@@ -94,7 +94,8 @@ def _weak_references() -> Any:
 
     ``_C::weak_ref_tensor(Tensor input) -> Tensor``: the same memory, which the result does not keep.
     """
-    library: Any = torch.library.Library("_C", "FRAGMENT")
+    kind: Any = torch.library.Library
+    library = kind("_C", "FRAGMENT")
     if not hasattr(torch.ops._C, _WEAK_REFERENCE):
         library.define(f"{_WEAK_REFERENCE}(Tensor input) -> Tensor")
     import torch_npu

@@ -200,6 +200,8 @@ def platform(npu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     """The platform's class."""
     name = "ascend_overlay.overlays.platform.npu"
     monkeypatch.delitem(sys.modules, name, raising=False)
+    # The platform sets it when it is loaded, unless the user has.
+    monkeypatch.setenv("VLLM_USE_BREAKABLE_CUDAGRAPH", "0")
     yield importlib.import_module(name).NPUPlatform
     sys.modules.pop(name, None)
 
