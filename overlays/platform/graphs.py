@@ -131,6 +131,14 @@ def capture(device: torch.device) -> Iterator[GraphCaptureContext]:
     before.wait_stream(stream)
 
 
+def see_some() -> None:
+    """Warn where vLLM was to capture graphs and has captured none."""
+    if not counts[CAPTURED]:
+        text = "no graph was captured, though the configuration asks for them: the model runs eagerly"
+        ascend_overlay.note("platform", text)
+        _logger.warning("On the NPU platform, %s. Please report the model and its configuration.", text)
+
+
 def report() -> None:
     """Say how many graphs this process had and how often they were of use, in the log and in the ledger; forget it."""
     if not counts[CAPTURED]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any
 
+import ascend_overlay
 from ascend_overlay.overlays.platform import refusals
 
 BLOCK_SIZE = 128
 """Tokens of a block of the KV cache: what npu_fused_infer_attention_score takes, and CANN recommends."""
 _MODULE = __name__.rpartition(".")[0]
+_logger = logging.getLogger("vllm.ascend_overlay")
 
 
 def settle(config: Any) -> None:
@@ -37,6 +40,11 @@ def _settle_graphs(config: Any) -> None:
     compilation = config.compilation_config
     if compilation.mode not in (None, CompilationMode.NONE) and compilation.backend != "eager":
         raise refusals.refused(refusals.compiler(compilation.backend))
+    if compilation.mode == CompilationMode.STOCK_TORCH_COMPILE and compilation.cudagraph_mode != CUDAGraphMode.NONE:
+        text = "no graphs are captured, since vLLM's model runner has none for the mode of compilation 1"
+        ascend_overlay.note("platform", text)
+        _logger.info("On the NPU platform, %s.", text)
+        compilation.cudagraph_mode = CUDAGraphMode.NONE
     if compilation.cudagraph_mode in (None, CUDAGraphMode.NONE):
         compilation.cudagraph_mode = CUDAGraphMode.NONE
         compilation.cudagraph_capture_sizes = []

@@ -63,6 +63,7 @@ class NPUWorker(Worker):  # type: ignore[misc, unused-ignore]
                 runner._dummy_sampler_run(hidden_states=last)
         if self.compilation_config.cudagraph_mode != CUDAGraphMode.NONE:
             runner.capture_model()
+            graphs.see_some()
         # What ran took random numbers, of which a user who seeds must not notice.
         set_random_seed(self.model_config.seed, self.parallel_config.data_parallel_index)
         spent = self.compilation_config

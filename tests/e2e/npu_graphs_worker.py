@@ -25,6 +25,8 @@ HOWS: dict[str, dict[str, Any]] = {
     "decode": {"compilation_config": {"cudagraph_mode": "FULL_DECODE_ONLY"}},
     "compiled_both": {"compilation_config": {"mode": 3, "cudagraph_mode": "FULL_AND_PIECEWISE"}},
     # Nothing is padded: a graph for each size of a batch that is decoded.
+    "stock": {"compilation_config": {"mode": 1}},
+    "traced": {"compilation_config": {"mode": 2}},
     "every": {"compilation_config": {"cudagraph_mode": "FULL_DECODE_ONLY", "cudagraph_capture_sizes": [*range(1, 9)]}},
 }
 
