@@ -38,7 +38,7 @@ class Checkpoint(Protocol):
     def source(self) -> str:
         """The file that the description was read from."""
 
-    def shards(self, prefix: str) -> list[str]:
+    def shards(self, layer: torch.nn.Module, prefix: str) -> list[str]:
         """Return the modules of the checkpoint that the layer `prefix` consists of."""
 
     def note_empty(self) -> None:
