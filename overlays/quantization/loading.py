@@ -64,6 +64,11 @@ class Loading:
         self._tensors: dict[str, CheckpointTensor] = {}
         self._loaded: dict[str, set[int]] = {}
 
+    @property
+    def projections(self) -> tuple[str, ...]:
+        """The modules of the checkpoint that the layer consists of."""
+        return self._linear.projections
+
     def loader(self, tensor: CheckpointTensor) -> Callable[..., None]:
         """Return the function that vLLM calls with each tensor of the checkpoint that belongs to the parameter."""
         self._tensors[tensor.name] = tensor

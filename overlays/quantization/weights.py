@@ -11,7 +11,7 @@ from torch import OutOfMemoryError, Tensor, nn
 from ascend_overlay.errors import CheckpointError
 from ascend_overlay.overlays.quantization import detection, numbers
 
-_FAILURES = (AssertionError, IndexError, KeyError, RuntimeError, ValueError)
+_FAILURES = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, ValueError)
 """What the loaders of vLLM's layers and models raise."""
 
 
@@ -70,27 +70,44 @@ class _Passing:
     Attributes:
         name: its name in the checkpoint; None where the model has none in hand, so nothing that goes wrong is about it.
         tensor: the tensor.
-        parameter: the parameter of the same name, if there is one.
+        place: its name in the model.
+        parameter: the parameter of that name, if there is one.
     """
 
     def __init__(self, weights: Iterable[tuple[str, Tensor]], model: nn.Module, looked_at: Container[str] = ()) -> None:
         self._weights = weights
+        self._model = model
         self._parameters = dict(model.named_parameters())
         self._looked_at = looked_at
         self._mapper = getattr(model, "hf_to_vllm_mapper", None)
         self.name: str | None = None
+        self.place = ""
         self.tensor: Tensor | None = None
         self.parameter: nn.Parameter | None = None
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         for name, tensor in self._weights:
             self.name, self.tensor = name, tensor
-            place = self._mapper.map_name(name) if self._mapper else name
-            self.parameter = self._parameters.get(place)
-            if self.parameter is not None and place not in self._looked_at:
+            self.place = (self._mapper.map_name(name) if self._mapper else name) or name
+            self.parameter = self._parameters.get(self.place)
+            if self.parameter is not None and self.place not in self._looked_at:
                 numbers.see_floating(name, tensor, self.parameter.dtype)
             yield name, tensor
             self.name = self.tensor = self.parameter = None
+
+    def layer(self) -> tuple[str, nn.Module] | None:
+        """Return name and layer of the linear layer that the tensor's module is loaded into, if there is one."""
+        from ascend_overlay.overlays.quantization.linear import AscendLinearMethod
+        from ascend_overlay.overlays.quantization.plain import PlainLinearMethod
+
+        module = self.place.rpartition(".")[0]
+        for name, layer in self._model.named_modules():
+            method = getattr(layer, "quant_method", None)
+            if isinstance(method, AscendLinearMethod | PlainLinearMethod) and (
+                module == name or module in method.loading.projections
+            ):
+                return name, layer
+        return None
 
 
 def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
@@ -111,6 +128,17 @@ def _sentence(place: str, passing: _Passing, model: str, error: Exception) -> st
             f"{place} has the shape {found}; for this model it is {wanted}. The file or config.json is that of another "
             f"model."
         )
+    if parameter is None and (into := passing.layer()) is not None:
+        name, layer = into
+        has = sorted(last for last, _ in layer.named_parameters(recurse=False))
+        last = passing.place.rpartition(".")[2]
+        if last not in has:
+            return (
+                f"{place}, {passing.tensor.dtype} of the shape {found}, is none of the tensors of the layer {name} "
+                f"({type(layer).__name__}), which by its type in the description has {', '.join(has)}. The description "
+                f"belongs to another checkpoint, or this one is made with something that its types do not have: "
+                f"quantize the model without it."
+            )
     rank = f", where one rank has the shape {wanted}" if wanted != found else ""
     what = " ".join(str(error).split()) or type(error).__name__
     return (
