@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ FLOAT = "FLOAT"
 """Type of a tensor that is not quantized."""
 
 _AGAIN = "Copy or download it again, or quantize the model again."
-_VARIANTS = "quant_model_description_*.json"
+_PATTERN = "quant_model_description*.json"
 _WEIGHTS = (".weight", ".weight_packed")
 
 
@@ -62,20 +63,29 @@ class Description:
 
 
 def locate(folder: Path) -> Path | None:
-    """Return the description in a model's folder, if there is one.
+    """Return the description in a model's folder, if there is one; see `choose`."""
+    name = choose([path.name for path in folder.glob(_PATTERN)], str(folder))
+    return folder / name if name else None
+
+
+def choose(names: Iterable[str], where: str) -> str | None:
+    """Return which of the files of a model is its description, if one is.
 
     Older releases of ModelSlim put the type into the name: quant_model_description_w8a8.json.
+
+    Args:
+        names: names of files.
+        where: folder or name of the model, for the error.
 
     Raises:
         CheckpointError: there are several.
     """
-    if (path := folder / FILE).is_file():
-        return path
-    variants = sorted(folder.glob(_VARIANTS))
-    if len(variants) > 1:
-        listed = ", ".join(path.name for path in variants)
-        raise CheckpointError(f"{folder} has several descriptions: {listed}. Rename the right one to {FILE}.")
-    return variants[0] if variants else None
+    found = sorted(name for name in names if fnmatchcase(name, _PATTERN))
+    if FILE in found:
+        return FILE
+    if len(found) > 1:
+        raise CheckpointError(f"{where} has several descriptions: {', '.join(found)}. Rename the right one to {FILE}.")
+    return found[0] if found else None
 
 
 def read(path: Path) -> Description:

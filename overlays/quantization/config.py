@@ -81,17 +81,11 @@ class AscendQuantizationConfig(QuantizationConfig):  # type: ignore[misc, unused
     def override_quantization_method(
         cls, hf_quant_cfg: dict[str, Any], user_quant: str | None, hf_config: Any = None
     ) -> str | None:
-        """Take a model whose config.json has a quantization_config that names no method.
+        """Take a model whose method is this one, by its description or by demand, whatever config.json says.
 
-        ModelSlim leaves such ones behind that were in the config.json of the model before.
+        ModelSlim leaves behind what was in the config.json of the model before: that of an original in fp8, too.
         """
-        if hf_quant_cfg.get("quant_method"):
-            return None
-        if user_quant == detection.METHOD:
-            return detection.METHOD
-        folder = getattr(hf_config, "name_or_path", None)
-        found = detection.find(folder, None) if user_quant is None and folder else None
-        return detection.METHOD if found else None
+        return detection.METHOD if user_quant == detection.METHOD else None
 
     def maybe_update_config(self, model_name: str, hf_config: Any = None, revision: str | None = None) -> None:
         """Read the description.
@@ -161,7 +155,7 @@ class AscendQuantizationConfig(QuantizationConfig):  # type: ignore[misc, unused
             )
 
     def shards(self, layer: torch.nn.Module, prefix: str) -> list[str]:
-        """Return the modules of the checkpoint that the layer `prefix` consists of: itself, or several if it is fused."""
+        """Return the modules of the checkpoint that the layer `prefix` consists of: several if it is fused."""
         from vllm.model_executor.layers.linear import MergedColumnParallelLinear, QKVParallelLinear
 
         usual: tuple[tuple[str, ...], ...] = ()

@@ -29,9 +29,10 @@ _SIZES: dict[str, Any] = {
     **dict.fromkeys(
         ("n_group", "topk_group", "first_k_dense_replace", "num_expert_groups", "moe_layer_start_index"), 1
     ),
-    **dict.fromkeys(("q_lora_rank", "kv_lora_rank"), 64),
-    **dict.fromkeys(("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"), 32),
-    "qk_head_dim": 64,
+    # vLLM's attention for latents takes these only.
+    **{"q_lora_rank": 64, "kv_lora_rank": 512, "qk_rope_head_dim": 64, "qk_nope_head_dim": 32, "v_head_dim": 32},
+    "qk_head_dim": 96,
+    "rotary_dim": 32,
     "sliding_window": 32,
     "hidden_size_per_layer_input": 16,
     "query_pre_attn_scalar": 32,
@@ -55,7 +56,7 @@ _MORE: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 3,
         "num_kv_shared_layers": 0,
         "attention_k_eq_v": True,
-        "enable_moe_block": False,
+        "num_experts": None,
         "layer_types": ["sliding_attention", "full_attention", "full_attention"],
         "num_global_key_value_heads": 2,
     },
@@ -63,6 +64,9 @@ _MORE: dict[str, dict[str, Any]] = {
     "BloomForCausalLM": {},
     "OPTForCausalLM": {"word_embed_proj_dim": 128},
     "DeepseekV2ForCausalLM": {"topk_method": "greedy"},
+    "DeepseekV3ForCausalLM": {"topk_method": "noaux_tc"},
+    "Glm4MoeForCausalLM": {"head_dim": 32},
+    "Glm4MoeLiteForCausalLM": {"first_k_dense_replace": 1, "topk_method": "noaux_tc"},
     "JambaForCausalLM": {
         "num_hidden_layers": 4,
         "attn_layer_period": 2,
@@ -107,7 +111,7 @@ def make(name: str, folder: Path) -> Path:
     sizes = {key: value for key, value in _SIZES.items() if key in known}
     # Tokens at the ends of the usual vocabularies are not in this one.
     sizes |= {key: 0 for key in ("pad_token_id", "bos_token_id", "eos_token_id") if key in known}
-    sizes |= {key: value for key, value in _MORE.get(name, {}).items()}
+    sizes |= _MORE.get(name, {})
     torch.manual_seed(0)
     config = cls.config_class(**sizes)
     config.dtype = torch.bfloat16

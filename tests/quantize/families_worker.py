@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import json
 import math
+import re
 import shutil
 import sys
 import warnings
@@ -50,10 +51,17 @@ def family(name: str, folder: Path, scheme: str) -> dict[str, Any]:
         before = logprobs(model)
     except Exception as error:
         return _ended("not served in float", error)
-    try:
-        report = quantize(model, folder / "int8", scheme)
-    except Exception as error:
-        return _ended("not quantized", error)
+    keep: list[str] = []
+    while True:
+        try:
+            report = quantize(model, folder / "int8", scheme, keep=keep)
+            break
+        except Exception as error:
+            # Its own advice, as a user would follow it.
+            advice = re.search(r"for example --keep '([^']+)'", str(error))
+            if advice is None or advice[1] in keep:
+                return _ended("not quantized", error)
+            keep.append(advice[1])
     try:
         after = logprobs(folder / "int8")
     except Exception as error:
@@ -63,6 +71,7 @@ def family(name: str, folder: Path, scheme: str) -> dict[str, Any]:
     return {
         "state": "served",
         "reason": "",
+        "keep": keep,
         "layers": sum(report.plan.quantized().values()),
         "experts": report.plan.turned(),
         "rms": mean,
