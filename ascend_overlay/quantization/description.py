@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ascend_overlay.errors import CheckpointError
+from ascend_overlay.quantization import json_file
 
 FILE = "quant_model_description.json"
 FLOAT = "FLOAT"
@@ -95,9 +96,9 @@ def read(path: Path) -> Description:
         CheckpointError: the file cannot be read, or is not one.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json_file.read(path)
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON: {error}. {_AGAIN}") from error
+        raise CheckpointError(f"{path} {error}. {_AGAIN}") from error
     return parse(data, str(path))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+import ascend_overlay
 from ascend_overlay.errors import CheckpointError
 from ascend_overlay.overlays.quantization import detection
 
@@ -45,6 +46,7 @@ def initialize_model(wrapped: Callable[..., nn.Module], instance: Any, args: tup
     from vllm.config import set_current_vllm_config
 
     from ascend_overlay.overlays.quantization import floats, norm_bias
+    from ascend_overlay.overlays.quantization.served import served
     from ascend_overlay.overlays.quantization.unnamed import settle
 
     prefix = kwargs.get("prefix", "")
@@ -53,4 +55,5 @@ def initialize_model(wrapped: Callable[..., nn.Module], instance: Any, args: tup
     if not prefix:
         norm_bias.give(model, quantization.description)
         floats.watch(model)
+        ascend_overlay.note("quantization", f"{type(model).__name__} is served so: {served(model)}")
     return model

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from torch import OutOfMemoryError, Tensor, nn
 
 from ascend_overlay.errors import CheckpointError
 from ascend_overlay.overlays.quantization import detection, numbers
+from ascend_overlay.quantization import json_file
 
 _FAILURES = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, ValueError)
 """What the loaders of vLLM's layers and models raise."""
+
+_AGAIN = "Copy or download it again."
 
 
 def load_weights(wrapped: Callable[..., None], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -28,6 +33,7 @@ def load_weights(wrapped: Callable[..., None], instance: Any, args: tuple[Any, .
     # At module level it would be imported in the middle of the imports of vLLM's loader.
     from ascend_overlay.overlays.quantization import missing
 
+    _see_index(instance, config)
     # The layers of these look at what comes, and some take integers.
     looked_at = set(missing.looked_for(model))
     theirs, own, loaded = model.load_weights, vars(model).get("load_weights"), None
@@ -37,6 +43,8 @@ def load_weights(wrapped: Callable[..., None], instance: Any, args: tuple[Any, .
         passing = _Passing(weights, model, looked_at)
         try:
             loaded = theirs(iter(passing), *more, **options)
+        except SafetensorError as error:
+            raise CheckpointError(_about_damage(instance, config, error)) from error
         except CheckpointError as error:
             if passing.name is None:
                 raise
@@ -110,6 +118,32 @@ class _Passing:
         return None
 
 
+def _see_index(loader: Any, config: Any) -> None:
+    """See that the index names files, before vLLM takes what it has for names.
+
+    Raises:
+        CheckpointError: it does not.
+    """
+    path = _folder(loader, config) / json_file.INDEX
+    try:
+        json_file.weight_map(path)
+    except FileNotFoundError:
+        return
+    except ValueError as error:
+        raise CheckpointError(f"{path} {error}. {_AGAIN}") from error
+
+
+def _about_damage(loader: Any, config: Any, error: Exception) -> str:
+    what = " ".join(str(error).split())
+    for path in _files(loader, config):
+        try:
+            with safe_open(path, framework="pt") as file:
+                file.keys()
+        except (OSError, SafetensorError):
+            return f"{path} is not a safetensors file, or is cut short: {what}. {_AGAIN}"
+    return f"a safetensors file of {config.model} cannot be read: {what}. {_AGAIN}"
+
+
 def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
     given = dict(zip(("model", "model_config"), args, strict=False)) | kwargs
     return given["model"], given["model_config"]
@@ -149,8 +183,6 @@ def _sentence(place: str, passing: _Passing, model: str, error: Exception) -> st
 
 def _place(name: str, loader: Any, config: Any) -> str:
     """Return the name of a tensor with that of its file, as far as that is to be found on this machine."""
-    from safetensors import SafetensorError, safe_open
-
     for path in _files(loader, config):
         try:
             with safe_open(path, framework="pt") as file:
@@ -162,11 +194,14 @@ def _place(name: str, loader: Any, config: Any) -> str:
 
 
 def _files(loader: Any, config: Any) -> list[Path]:
+    return sorted(path for path in _folder(loader, config).glob("*.safetensors") if path.is_file())
+
+
+def _folder(loader: Any, config: Any) -> Path:
     folder = Path(config.model)
     if not folder.is_dir():
-        try:
+        # Another loader, or no hub: the name of a tensor alone has to do.
+        with contextlib.suppress(Exception):
             # Where vLLM has put what it downloaded.
             folder = Path(loader._prepare_weights(config.model, None, config.revision, True, None)[0])
-        except Exception:  # another loader, or no hub: the name of the tensor alone has to do
-            return []
-    return sorted(folder.glob("*.safetensors"))
+    return folder

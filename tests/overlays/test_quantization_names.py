@@ -162,3 +162,19 @@ def test_a_router_that_did_not_come_is_missed_under_either_name(tmp_path: Path) 
     _renamed(tmp_path / "int8", lambda name: "" if "layers.1.mlp.gate." in name else name)
     with pytest.raises(CheckpointError, match=r"gate\.weight"):
         _load(tmp_path / "int8", model_impl="transformers")
+
+
+def test_the_ledger_says_which_scheme_serves_each_layer(tmp_path: Path) -> None:
+    quantize(make_llama(tmp_path / "float"), tmp_path / "int8", "w8a16", keep=["model.layers.0.mlp.*"])
+    quantize(make_qwen3_moe(tmp_path / "moe"), tmp_path / "moe8", "w8a8_dynamic", keep=["*.self_attn.*"])
+    before = len(ascend_overlay.ledger().notes)
+    _load(tmp_path / "int8")
+    _load(tmp_path / "moe8")
+    notes = [text for _, text in ascend_overlay.ledger().notes[before:]]
+    assert (
+        "LlamaForCausalLM is served so: W8A16: model.layers.0-1.self_attn.qkv_proj, model.layers.0-1.self_attn.o_proj, "
+        "model.layers.1.mlp.gate_up_proj, model.layers.1.mlp.down_proj; FLOAT: model.layers.0.mlp.gate_up_proj, "
+        "model.layers.0.mlp.down_proj"
+    ) in notes
+    [moe] = [text for text in notes if text.startswith("Qwen3MoeForCausalLM")]
+    assert "W8A8_DYNAMIC: model.layers.0-1.mlp.experts; FLOAT: model.layers.0-1.self_attn.qkv_proj" in moe

@@ -30,7 +30,11 @@ _SIZES: dict[str, Any] = {
         ("n_group", "topk_group", "first_k_dense_replace", "num_expert_groups", "moe_layer_start_index"), 1
     ),
     # vLLM's attention for latents takes these only.
-    **{"q_lora_rank": 64, "kv_lora_rank": 512, "qk_rope_head_dim": 64, "qk_nope_head_dim": 32, "v_head_dim": 32},
+    "q_lora_rank": 64,
+    "kv_lora_rank": 512,
+    "qk_rope_head_dim": 64,
+    "qk_nope_head_dim": 32,
+    "v_head_dim": 32,
     "qk_head_dim": 96,
     "rotary_dim": 32,
     "sliding_window": 32,
@@ -67,6 +71,9 @@ _MORE: dict[str, dict[str, Any]] = {
     "DeepseekV3ForCausalLM": {"topk_method": "noaux_tc"},
     "Glm4MoeForCausalLM": {"head_dim": 32},
     "Glm4MoeLiteForCausalLM": {"first_k_dense_replace": 1, "topk_method": "noaux_tc"},
+    "HYV3ForCausalLM": {"first_k_dense_replace": 1},
+    "AfmoeForCausalLM": {"score_func": "sigmoid"},
+    "Mamba2ForCausalLM": {"num_heads": 8, "head_dim": 32},
     "JambaForCausalLM": {
         "num_hidden_layers": 4,
         "attn_layer_period": 2,

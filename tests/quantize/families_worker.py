@@ -19,6 +19,9 @@ import families
 
 from ascend_overlay.commands.demo import in_process
 
+AGAIN = 3
+"""Status of a process that is to be started once more, for the families that are left."""
+
 PROMPTS = ([5, 60, 70, 80, 90, 100, 110, 120, 130], [7, 400, 410, 42, 43, 44])
 
 
@@ -36,7 +39,10 @@ def main(specification: str) -> None:
         found = family(name, folder / name, spec["scheme"])
         path.write_text(json.dumps(found), encoding="utf-8")
         shutil.rmtree(folder / name, ignore_errors=True)
-        print(name, {key: value for key, value in found.items() if key != "notes"}, flush=True)
+        print(name, found, flush=True)
+        if found["state"].startswith("not served"):
+            # An engine that failed half-way leaves things behind that the next one trips over.
+            sys.exit(AGAIN)
 
 
 def family(name: str, folder: Path, scheme: str) -> dict[str, Any]:

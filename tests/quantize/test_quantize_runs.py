@@ -39,7 +39,7 @@ def prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "prompts.txt"
     file.write_text("once\nupon a time\n")
 
-    def observe(checkpoint: Any, weights: Sequence[str], texts: Sequence[Any]) -> calibration.Calibration:
+    def observe(checkpoint: Any, weights: Sequence[str], texts: Sequence[Any], *_: Any) -> calibration.Calibration:
         observe.calls += 1  # type: ignore[attr-defined]
         return calibration.Calibration(dict.fromkeys(weights, RANGE), len(texts), 4, 0)
 
