@@ -32,6 +32,7 @@ class Description:
         weights: name of a module -> type of its weight, sorted by name.
         settings: what the file says beside tensors.
         norm_biases: names of tensors that are a bias of a norm.
+        floats: names of tensors left in float that are no weight of a module, such as experts in one tensor.
         unread: further entries that are about no module of `weights`, other than those that leave something in float.
         digest: hash of all this.
     """
@@ -40,6 +41,7 @@ class Description:
     weights: Mapping[str, str]
     settings: Mapping[str, Any] = field(default_factory=dict)
     norm_biases: tuple[str, ...] = ()
+    floats: tuple[str, ...] = ()
     unread: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""
     _names: list[str] = field(default_factory=list, repr=False)
@@ -59,8 +61,11 @@ class Description:
             name = rename(f"{module}.weight")
             if name is not None:
                 weights[name.removesuffix(".weight")] = type_
-        biases = tuple(name for old in self.norm_biases if (name := rename(old)) is not None)
-        return _sorted(replace(self, weights=weights, norm_biases=biases))
+        biases, floats = (
+            tuple(name for old in names if (name := rename(old)) is not None)
+            for names in (self.norm_biases, self.floats)
+        )
+        return _sorted(replace(self, weights=weights, norm_biases=biases, floats=floats))
 
 
 def locate(folder: Path) -> Path | None:
@@ -115,7 +120,8 @@ def parse(data: object, source: str) -> Description:
     weights: dict[str, str] = {}
     settings: dict[str, Any] = {}
     others: dict[str, str] = {}
-    biases = []
+    biases: list[str] = []
+    floats: list[str] = []
     for name, type_ in data.items():
         ending = next((ending for ending in _WEIGHTS if name.endswith(ending)), None)
         if ending is not None and not isinstance(type_, str):
@@ -126,7 +132,9 @@ def parse(data: object, source: str) -> Description:
             biases.append(name)
         elif "." not in name or not isinstance(type_, str) or name.endswith("quant_type"):
             settings[name] = type_
-        elif type_ != FLOAT:
+        elif type_ == FLOAT:
+            floats.append(name)
+        else:
             others[name] = type_
     if not weights:
         raise CheckpointError(
@@ -134,7 +142,7 @@ def parse(data: object, source: str) -> Description:
         )
     unread = {name: type_ for name, type_ in others.items() if name.rpartition(".")[0] not in weights}
     digest = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
-    return _sorted(Description(source, weights, settings, tuple(biases), unread, digest))
+    return _sorted(Description(source, weights, settings, tuple(biases), tuple(floats), unread, digest))
 
 
 def _sorted(description: Description) -> Description:

@@ -200,12 +200,34 @@ class AscendQuantizationConfig(QuantizationConfig):  # type: ignore[misc, unused
         inside = prefix.removesuffix(".routed_experts")
         self._begin_like(inside)
         found = dict(self._described.below(inside))
+        if not found and self._in_float(inside):
+            ascend_overlay.note("quantization", f"{inside}: in float, as all that {self.source} says of its module")
+            return FLOAT, inside
         if not found:
             raise CheckpointError(
                 f"{self.source} has no entry for any weight of {inside}, the routed experts of the model. The "
                 f"description belongs to another model, or vLLM knows the experts under another name."
             )
         return self._common(found, inside)
+
+    def _in_float(self, experts: str) -> bool:
+        """Tell whether experts that the description has under other names, or in one tensor, are left in float.
+
+        They are if nothing of their module is quantized, apart from what all tokens take.
+        """
+        module = experts.rpartition(".")[0]
+        types = {type_ for name, type_ in self._described.below(module) if "shared" not in name}
+        in_one = any(name.startswith(f"{experts}.") or name == experts for name in self._described.floats)
+        return bool(module) and types <= {FLOAT} and (bool(types) or in_one)
+
+    def is_float_everywhere(self, prefix: str) -> bool:
+        """Tell whether the description has modules with the last part of a name, and leaves all of them in float.
+
+        Some models hold a layer elsewhere than the checkpoint.
+        """
+        last = prefix.rpartition(".")[2]
+        types = {type_ for name, type_ in self._weights.items() if name.rpartition(".")[2] == last}
+        return types == {FLOAT}
 
     def _common(self, types: dict[str, str], prefix: str) -> tuple[str, str]:
         if len(set(types.values())) > 1:

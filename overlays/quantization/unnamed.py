@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 from vllm.model_executor.layers.linear import LinearBase, LinearMethodBase
 
+import ascend_overlay
+from ascend_overlay.overlays.quantization.plain import PlainLinearMethod
+
 if TYPE_CHECKING:
     from ascend_overlay.overlays.quantization.config import AscendQuantizationConfig
 
@@ -57,5 +60,12 @@ def settle(model: nn.Module, prefix: str, config: AscendQuantizationConfig, unna
         if places:  # else it was built and dropped
             # What two modules hold has two names.
             known = [name for name in places if config.knows(layer, name)]
-            method: Any = config.get_quant_method(layer, (known or places)[0])
-            waiting.settle(method)
+            name = (known or places)[0]
+            if not known and config.is_float_everywhere(name):
+                ascend_overlay.note(
+                    "quantization", f"{name}: in float, as {config.source} says of all that are called so"
+                )
+                waiting.settle(PlainLinearMethod(name, config))
+            else:
+                method: Any = config.get_quant_method(layer, name)
+                waiting.settle(method)

@@ -172,6 +172,30 @@ def test_the_experts_of_a_layer_have_one_type() -> None:
         _config(dict.fromkeys(types, "W8A9")).get_quant_method(experts, "mlp.experts")
 
 
+@pytest.mark.parametrize(
+    ("entries", "in_float"),
+    [
+        ({"mlp.router.weight": "FLOAT", "mlp.experts.gate_up_proj": "FLOAT"}, True),
+        ({"moe.x.weight": "W8A8", "mlp.experts.gate_up_proj": "FLOAT"}, True),
+        ({"mlp.input_linear.weight": "FLOAT", "mlp.output_linear.weight": "FLOAT"}, True),
+        ({"mlp.input_linear.weight": "FLOAT", "mlp.shared_expert.up_proj.weight": "W8A8"}, True),
+        ({"mlp.router.weight": "FLOAT", "mlp.input_linear.weight": "W8A8_DYNAMIC"}, False),
+        ({"other.router.weight": "FLOAT", "mlp2.experts.gate_up_proj": "FLOAT"}, False),
+    ],
+)
+def test_experts_under_other_names_are_in_float_if_all_of_their_module_is(
+    entries: dict[str, str], in_float: bool
+) -> None:
+    from vllm.model_executor.layers.fused_moe import RoutedExperts
+
+    made, experts = config(Checkpoint(torch.bfloat16, types=entries)), RoutedExperts.__new__(RoutedExperts)
+    if in_float:
+        assert made.get_quant_method(experts, "mlp.experts.routed_experts") is None
+    else:
+        with pytest.raises(CheckpointError, match=r"no entry for any weight of mlp\.experts"):
+            made.get_quant_method(experts, "mlp.experts.routed_experts")
+
+
 def test_it_reaches_other_processes_whole() -> None:
     made = pickle.loads(pickle.dumps(_config({NAME: "W8A8"}, {"a": ["b"]})))
     assert made.description.weights == {NAME: "W8A8"}

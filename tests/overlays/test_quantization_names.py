@@ -114,6 +114,21 @@ def test_a_layer_without_a_name_that_is_not_described_is_named_by_its_place(
         _load(tmp_path / "int8")
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_layer_that_the_model_holds_elsewhere_is_in_float_if_all_of_its_name_are(kept: bool, tmp_path: Path) -> None:
+    quantize(make_llama(tmp_path / "float"), tmp_path / "int8", "w8a8_dynamic", keep=["*.down_proj"] if kept else [])
+    path = tmp_path / "int8" / "quant_model_description.json"
+    types = {key: value for key, value in json.loads(path.read_text()).items() if "1.mlp.down_proj" not in key}
+    path.write_text(json.dumps(types))
+    if kept:
+        assert "model.layers.1.mlp.down_proj" not in _types(_load(tmp_path / "int8"))
+        notes = [text for _, text in ascend_overlay.ledger().notes]
+        assert any(text.startswith("model.layers.1.mlp.down_proj: in float") for text in notes)
+    else:
+        with pytest.raises(CheckpointError, match=r"no entry for model\.layers\.1\.mlp\.down_proj"):
+            _load(tmp_path / "int8")
+
+
 def _renamed(folder: Path, rename: Any) -> Path:
     tensors = load_file(folder / "model.safetensors")
     save_file({new: tensor for name, tensor in tensors.items() if (new := rename(name))}, folder / "model.safetensors")

@@ -107,7 +107,7 @@ def test_a_bar_on_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(
         calibration,
         "observe",
-        lambda _, weights, *__: calibration.Calibration(dict.fromkeys(weights, (-1, 1)), 1, 1, 0),
+        lambda _, names, *__: calibration.Calibration(dict.fromkeys(names, (-1, 1)), 1, 1, 0),
     )
     screen = io.StringIO()
     watcher = Shown(Console(file=screen, force_terminal=True, width=100, highlight=False))

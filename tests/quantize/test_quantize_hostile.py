@@ -1,4 +1,4 @@
-"""Files that somebody else made: whatever is in them, one sentence names the file and the place, and says what to do."""
+"""Files that somebody else made: whatever is in them, one sentence names file and place, and says what to do."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ def test_weights_that_are_no_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(
         calibration,
         "observe",
-        lambda _, weights, *__: calibration.Calibration(dict.fromkeys(weights, (-1, 1)), 1, 1, 0),
+        lambda _, names, *__: calibration.Calibration(dict.fromkeys(names, (-1, 1)), 1, 1, 0),
     )
     with pytest.raises(QuantizeError, match=rf"the tensor '{name}' in .*model\.safetensors holds NaN or infinite"):
         quantize(model, tmp_path / "out", "w8a8", calibrate=lines)

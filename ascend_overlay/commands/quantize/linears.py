@@ -1,4 +1,4 @@
-"""Which matrices are linear layers, and which of these vLLM loads into one: by name, or as the user or a plugin says."""
+"""Which matrices are linear layers, and which of them vLLM loads into one: by name, or as user or plugin says."""
 
 from __future__ import annotations
 
