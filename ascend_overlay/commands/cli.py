@@ -225,8 +225,12 @@ def demo(arguments: tuple[str, ...]) -> None:
 @main.command(short_help="Quantize a model to int8, in ModelSlim's format.")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--scheme", required=True, metavar="w8a8|w8a8_dynamic|w8a16", help="What weights and inputs become.")
-@click.option("--calibrate", metavar="FILE", type=click.Path(path_type=Path), help="Prompts to observe, for w8a8.")
+@click.option(
+    "--scheme", required=True, metavar="w8a8|w8a8_dynamic|w8a8_mix|w8a16", help="What weights and inputs become."
+)
+@click.option(
+    "--calibrate", metavar="FILE", type=click.Path(path_type=Path), help="Prompts to observe, for w8a8 and w8a8_mix."
+)
 @click.option("--keep", metavar="PATTERN", multiple=True, help="Leave these layers in float: '*.down_proj'.")
 @click.option("--linear", metavar="PATTERN", multiple=True, help="These are linear layers, too: '*.attn.wa+wb'.")
 @click.option("--dry-run", is_flag=True, help="Show what would be quantized, and write nothing.")

@@ -110,7 +110,9 @@ def test_a_layer_that_is_not_described_is_an_error_or_a_warning(monkeypatch: pyt
 
 
 def test_an_unknown_type_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(CheckpointError, match=r"down_proj.weight is 'W8A9'.*There are: W8A16, W8A8, W8A8_DYNAMIC"):
+    with pytest.raises(
+        CheckpointError, match=r"down_proj.weight is 'W8A9'.*There are: W8A16, W8A8, W8A8_DYNAMIC, W8A8_MIX"
+    ):
         _linear(_config({NAME: "W8A9"}), NAME, monkeypatch)
 
 

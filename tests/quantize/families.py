@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 VOCABULARY = 512
+_MOST = 8_000_000
 
 _SIZES: dict[str, Any] = {
     **dict.fromkeys(("hidden_size", "n_embd", "d_model", "dim", "word_embed_proj_dim", "embedding_size"), 128),
@@ -119,15 +120,17 @@ def make(name: str, folder: Path) -> Path:
     # Tokens at the ends of the usual vocabularies are not in this one.
     sizes |= {key: 0 for key in ("pad_token_id", "bos_token_id", "eos_token_id") if key in known}
     sizes |= _MORE.get(name, {})
-    torch.manual_seed(0)
     config = cls.config_class(**sizes)
     config.dtype = torch.bfloat16
+    with torch.device("meta"):
+        count = sum(parameter.numel() for parameter in cls(config).parameters())
+    if count > _MOST:
+        raise ValueError(f"{count:,} parameters are not tiny")
+    torch.manual_seed(0)
     model = cls(config).to(torch.bfloat16)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() >= 2:
                 parameter.normal_(std=parameter.shape[-1] ** -0.5)
-    if (count := sum(parameter.numel() for parameter in model.parameters())) > 8_000_000:
-        raise ValueError(f"{count:,} parameters are not tiny")
     model.save_pretrained(folder)
     return folder

@@ -42,6 +42,8 @@ def weights_alone(x: Tensor, found: Tensors) -> Tensor:
 FORMULAS: dict[str, Callable[[Tensor, Tensors], Tensor]] = {
     "W8A8": static,
     "W8A8_DYNAMIC": dynamic,
+    # No engine that only decodes.
+    "W8A8_MIX": dynamic,
     "W8A16": weights_alone,
 }
 

@@ -333,7 +333,7 @@ def test_w8a8_needs_prompts_and_says_why(model: Path, tmp_path: Path) -> None:
 
 
 def test_other_schemes_take_no_prompts(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--calibrate is for w8a8; w8a16 does not fix the ranges"):
+    with pytest.raises(ConfigError, match="--calibrate is for w8a8 and w8a8_mix; w8a16 does not fix the ranges"):
         quantize(model, tmp_path / "out", "w8a16", calibrate=tmp_path / "file")
 
 

@@ -363,3 +363,15 @@ def test_what_was_announced_is_what_is_written(model: Path, tmp_path: Path) -> N
         "vectors: norms, biases and the like": 3,
         "outside the decoder layers of the language model": 2,
     }
+
+
+def test_the_mixed_scheme_holds_what_the_static_one_holds(model: Path, tmp_path: Path, prompts: Path) -> None:
+    quantize(model, tmp_path / "static", "w8a8", calibrate=prompts)
+    quantize(model, tmp_path / "mix", "w8a8_mix", calibrate=prompts)
+    static, mix = kit.load(tmp_path / "static"), kit.load(tmp_path / "mix")
+    assert static.keys() == mix.keys() and all(torch.equal(static[name], mix[name]) for name in static)
+    types = json.loads((tmp_path / "mix" / "quant_model_description.json").read_text())
+    assert types["model_quant_type"] == "W8A8_MIX"
+    assert types["model.layers.0.self_attn.q_proj.weight"] == "W8A8_MIX"
+    with pytest.raises(QuantizeError, match="--calibrate FILE"):
+        quantize(model, tmp_path / "other", "w8a8_mix")

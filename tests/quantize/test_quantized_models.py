@@ -45,6 +45,7 @@ FLOATS: dict[str, tuple[Callable[..., Path], dict[str, Any]]] = {
     "deepseek_v3": (tiny.make_deepseek_v3, {}),
 }
 RUNS = [(name, scheme) for name in FLOATS for scheme in ("w8a8", "w8a8_dynamic", "w8a16")]
+RUNS += [("llama", "w8a8_mix")]
 _DENSE = ("llama", "llama_float16", "qwen3", "gemma2", "gemma3")
 LAYERS = dict.fromkeys(_DENSE, 8) | {"qwen3_moe": 4, "deepseek_v2": 15, "deepseek_v3": 15}
 """How many linear layers of each are quantized, besides two layers of routed experts in those that have them."""
@@ -152,8 +153,9 @@ def _calibrated(found: Results) -> None:
     state = json.loads((found.model("llama-w8a8") / "ascend_overlay_quantize.json").read_text())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibration, "observe", lambda *_: calibration.Calibration(state["observed"], 3, 60, 0))
-        out = found.model("llama_float16-w8a8")
-        quantize(found.model("llama_float16"), out, "w8a8", calibrate=found.folder / "lines.txt")
+        for name, scheme in (("llama_float16", "w8a8"), ("llama", "w8a8_mix")):
+            out = found.model(f"{name}-{scheme}")
+            quantize(found.model(name), out, scheme, calibrate=found.folder / "lines.txt")
 
 
 def _change(found: Results, name: str, *, without: str = "", adding: str = "") -> None:

@@ -8,8 +8,8 @@ from ascend_overlay.errors import QuantizeError
 from ascend_overlay.quantization import json_file
 
 NEEDED = (
-    "w8a8 fixes the range of every layer's input before serving, so the ranges have to be observed. Pass --calibrate "
-    'FILE with texts such as the model will see: one prompt a line, or a .jsonl file with {"text": ...} or '
+    "w8a8 and w8a8_mix fix the range of every layer's input before serving, so the ranges have to be observed. Pass "
+    '--calibrate FILE with texts such as the model will see: one prompt a line, or a .jsonl file with {"text": ...} or '
     '{"tokens": [...]} on each line; some dozens are enough. w8a8_dynamic needs no calibration.'
 )
 

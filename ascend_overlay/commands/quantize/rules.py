@@ -16,11 +16,19 @@ if TYPE_CHECKING:
 
     from ascend_overlay.commands.quantize.checkpoint import Checkpoint, Entry
 
-SCHEMES = {"w8a8": "W8A8", "w8a8_dynamic": "W8A8_DYNAMIC", "w8a16": "W8A16"}
+SCHEMES = {"w8a8": "W8A8", "w8a8_dynamic": "W8A8_DYNAMIC", "w8a8_mix": "W8A8_MIX", "w8a16": "W8A16"}
 """What a scheme is called in the command, and in the description of a checkpoint."""
 
+CALIBRATED = ("W8A8", "W8A8_MIX")
+"""Types whose inputs have a range that is fixed beforehand."""
+
 # There is no static scheme for routed experts, and none with weights alone.
-_EXPERT_TYPES = {"w8a8": "W8A8_DYNAMIC", "w8a8_dynamic": "W8A8_DYNAMIC", "w8a16": FLOAT}
+_EXPERT_TYPES = {
+    "w8a8": "W8A8_DYNAMIC",
+    "w8a8_dynamic": "W8A8_DYNAMIC",
+    "w8a8_mix": "W8A8_DYNAMIC",
+    "w8a16": FLOAT,
+}
 
 # No decoder layer of the language model, though its name may hold "layers.0" as well.
 _TOWER = re.compile(r"(?:^|\.)(?:visual|vision\w*|audio\w*|image\w*|speech\w*|\w*tower\w*|\w*projector|encoder)\.")

@@ -13,7 +13,7 @@ from typing import Protocol
 from ascend_overlay.commands.quantize import calibration, checkpoint, files, linears, prompts, rules, state, writer
 from ascend_overlay.commands.quantize.checkpoint import Checkpoint
 from ascend_overlay.commands.quantize.linears import Linears
-from ascend_overlay.commands.quantize.rules import SCHEMES, Choice
+from ascend_overlay.commands.quantize.rules import CALIBRATED, SCHEMES, Choice
 from ascend_overlay.commands.quantize.writer import Job
 from ascend_overlay.errors import ConfigError, QuantizeError, did_you_mean
 from ascend_overlay.quantization.description import FILE, FLOAT
@@ -147,7 +147,7 @@ def quantize(
         model: a folder with config.json and safetensors files, in float.
         out: a folder that is empty, does not exist, or was begun earlier.
         scheme: a key of SCHEMES.
-        calibrate: a file of prompts, for w8a8.
+        calibrate: a file of prompts, for w8a8 and w8a8_mix.
         keep: patterns of the names of modules that stay in float.
         linear: patterns of the names of modules that are linear layers, besides those of the usual names; a + stands
             between last parts that vLLM loads into one layer: "*.attn.wa+wb".
@@ -206,19 +206,21 @@ def _trouble_told(out: Path) -> Iterator[None]:
 
 
 def _prompts(scheme: str, calibrate: Path | None) -> list[str | list[int]] | None:
-    if scheme == "w8a8":
+    if SCHEMES[scheme] in CALIBRATED:
         if calibrate is None:
             raise QuantizeError(prompts.NEEDED)
         return prompts.read(calibrate)
     if calibrate is not None:
-        raise ConfigError(f"--calibrate is for w8a8; {scheme} does not fix the ranges of inputs. Leave it out.")
+        raise ConfigError(
+            f"--calibrate is for w8a8 and w8a8_mix; {scheme} does not fix the ranges of inputs. Leave it out."
+        )
     return None
 
 
 def _calibrate(
     made: Plan, done: state.State, texts: list[str | list[int]], watcher: Watcher, load: Sequence[str]
 ) -> None:
-    weights = [name for name, choice in made.choices.items() if choice.type == "W8A8"]
+    weights = [name for name, choice in made.choices.items() if choice.type in CALIBRATED]
     with watcher.phase(f"run {len(texts)} prompt{'s' * (len(texts) > 1)} through the model in vLLM"):
         found = calibration.observe(made.checkpoint, weights, texts, made.linears, load)
     done.observed = found.observed
