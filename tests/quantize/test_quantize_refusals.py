@@ -327,7 +327,7 @@ def test_a_damaged_state(model: Path, tmp_path: Path) -> None:
 
 
 def test_w8a8_needs_prompts_and_says_why(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(QuantizeError, match=r"fixes the range of every.*--calibrate FILE.*one prompt a line"):
+    with pytest.raises(QuantizeError, match=r"fix the range of every.*--calibrate FILE.*one prompt a line"):
         quantize(model, tmp_path / "out", "w8a8")
     assert not (tmp_path / "out").exists()
 

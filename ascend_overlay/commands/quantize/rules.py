@@ -16,18 +16,22 @@ if TYPE_CHECKING:
 
     from ascend_overlay.commands.quantize.checkpoint import Checkpoint, Entry
 
-SCHEMES = {"w8a8": "W8A8", "w8a8_dynamic": "W8A8_DYNAMIC", "w8a8_mix": "W8A8_MIX", "w8a16": "W8A16"}
-"""What a scheme is called in the command, and in the description of a checkpoint."""
+SCHEMES = {"w8a8": "W8A8", "w8a8_dynamic": "W8A8_DYNAMIC", "w8a8_mix": "W8A8_MIX", "w8a16": "W8A16", "w4a16": "W8A16"}
+"""What a scheme of the command makes of linear layers, as the description of a checkpoint calls it."""
+
+GROUP_SIZE = 32
+"""Inputs of W4A16 that have a scale in common."""
 
 CALIBRATED = ("W8A8", "W8A8_MIX")
 """Types whose inputs have a range that is fixed beforehand."""
 
-# There is no static scheme for routed experts, and none with weights alone.
+# There is no static scheme for routed experts, and none with int8 weights alone; and 4 bits are for experts.
 _EXPERT_TYPES = {
     "w8a8": "W8A8_DYNAMIC",
     "w8a8_dynamic": "W8A8_DYNAMIC",
     "w8a8_mix": "W8A8_DYNAMIC",
     "w8a16": FLOAT,
+    "w4a16": "W4A16",
 }
 
 # No decoder layer of the language model, though its name may hold "layers.0" as well.
@@ -103,6 +107,10 @@ def choose(
     if all(choice.type == FLOAT for choice in choices.values()):
         raise QuantizeError(f"{checkpoint.folder} has no linear layer that {scheme} would quantize.")
     _refuse_split(choices, linears)
+    if scheme == "w4a16" and all(choice.type != "W4A16" for choice in choices.values()):
+        raise QuantizeError(
+            f"{checkpoint.folder} has no routed experts that w4a16 would quantize; w8a16 takes the rest."
+        )
     return choices
 
 
@@ -144,6 +152,8 @@ def _choose(
     if not is_expert(entry.name):
         return Choice(SCHEMES[scheme])
     kind = _EXPERT_TYPES[scheme]
+    if kind == "W4A16" and (entry.shape[0] % 8 or entry.shape[1] % GROUP_SIZE):
+        return Choice(FLOAT, f"routed experts whose inputs are no whole groups of {GROUP_SIZE}, or outputs of 8")
     return Choice(kind, "routed experts: the NPU has no W8A16 for them" if kind == FLOAT else "")
 
 

@@ -13,7 +13,7 @@ from typing import Protocol
 from ascend_overlay.commands.quantize import calibration, checkpoint, files, linears, prompts, rules, state, writer
 from ascend_overlay.commands.quantize.checkpoint import Checkpoint
 from ascend_overlay.commands.quantize.linears import Linears
-from ascend_overlay.commands.quantize.rules import CALIBRATED, SCHEMES, Choice
+from ascend_overlay.commands.quantize.rules import CALIBRATED, GROUP_SIZE, SCHEMES, Choice
 from ascend_overlay.commands.quantize.writer import Job
 from ascend_overlay.errors import ConfigError, QuantizeError, did_you_mean
 from ascend_overlay.quantization.description import FILE, FLOAT
@@ -82,6 +82,8 @@ class Plan:
         experts = {self.choices[name].type for name in self.choices if linears.is_expert(name)} - {SCHEMES[self.scheme]}
         if "W8A8_DYNAMIC" in experts:
             return ["Routed experts become W8A8_DYNAMIC: the NPU has no static scheme for them."]
+        if self.scheme == "w4a16":
+            return ["Layers besides routed experts become W8A16: 4 bits are for experts."]
         if self.scheme == "w8a16" and FLOAT in experts:
             return ["Routed experts stay in float: the NPU has no scheme for them with int8 weights alone."]
         return []
@@ -245,7 +247,8 @@ def _finish(job: Job, scheme: str, out: Path) -> tuple[str, ...]:
     config.json comes last, since the folder is a model with it.
     """
     source = job.checkpoint
-    description: dict[str, object] = {"version": "1.0.0", "model_quant_type": SCHEMES[scheme], "group_size": 0}
+    group = GROUP_SIZE if scheme == "w4a16" else 0
+    description: dict[str, object] = {"version": "1.0.0", "model_quant_type": scheme.upper(), "group_size": group}
     files.write_json(out / FILE, description | job.description())
     if source.indexed:
         layouts = {shard: job.layout(shard) for shard in source.shards}
