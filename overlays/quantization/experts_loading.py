@@ -64,6 +64,11 @@ class ExpertsLoading:
 
         return load
 
+    @property
+    def untouched(self) -> bool:
+        """Tell whether nothing came through the layer's own loader."""
+        return not any(self._loaded.values())
+
     def finish(self) -> None:
         """See that all tensors were loaded.
 

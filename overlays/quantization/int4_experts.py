@@ -83,6 +83,6 @@ def repacked(rows: Tensor) -> Tensor:
     # One expert after the other, since the numbers take eight times the memory.
     for expert, packed in zip(columns, rows, strict=True):
         numbers = (((packed.unsqueeze(-1) >> shifts) & 15) - 8).flatten(-2).t()
-        bits = (numbers.unflatten(1, (-1, PACKED)) & 15).long() << shifts
+        bits = (numbers.reshape(len(numbers), -1, PACKED) & 15).long() << shifts
         expert.copy_(bits.sum(-1).to(torch.int32))
     return columns

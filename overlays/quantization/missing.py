@@ -31,7 +31,7 @@ def look_for(model: nn.Module, loaded: set[str] | None, source: str) -> None:
         CheckpointError: one was not.
     """
     try:
-        floats.finish(model)
+        floats.finish(model, loaded or set())
     except CheckpointError as error:
         _complain(str(error))
     if loaded is None:

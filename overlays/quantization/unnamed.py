@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 from vllm.model_executor.layers.linear import LinearBase, LinearMethodBase
 
 import ascend_overlay
 from ascend_overlay.overlays.quantization.plain import PlainLinearMethod
-
-if TYPE_CHECKING:
-    from ascend_overlay.overlays.quantization.config import AscendQuantizationConfig
 
 
 class Unnamed(LinearMethodBase):  # type: ignore[misc, unused-ignore]
@@ -33,8 +30,8 @@ class Unnamed(LinearMethodBase):  # type: ignore[misc, unused-ignore]
         self._sizes, self._attributes = sizes, attributes
 
     def apply(self, layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Is never called: the model is being built."""
-        raise NotImplementedError
+        """Is never called in a model: by then the layer has its method."""
+        raise NotImplementedError(f"the layer {self.prefix!r} is in no model, so nobody knows what it computes with")
 
     def settle(self, method: LinearMethodBase) -> None:
         """Give the layer its method, and the weights of that."""
@@ -44,8 +41,14 @@ class Unnamed(LinearMethodBase):  # type: ignore[misc, unused-ignore]
         layer.update_param_tp_status()
 
 
-def settle(model: nn.Module, prefix: str, config: AscendQuantizationConfig, unnamed: list[Unnamed]) -> None:
+def settle(model: nn.Module, prefix: str, config: Any, unnamed: list[Unnamed]) -> None:
     """Give each of the layers the method that belongs to its name in `model`, whose own name is `prefix`.
+
+    Args:
+        model: the model, built.
+        prefix: its own name.
+        config: the AscendQuantizationConfig that gave the layers to `unnamed`.
+        unnamed: the layers that wait.
 
     Raises:
         CheckpointError: the description does not have it under that name either.

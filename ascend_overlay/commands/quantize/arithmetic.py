@@ -94,7 +94,7 @@ def pack_rows(blocks: Iterable[Tensor], dtype: torch.dtype, group: int) -> tuple
     packed, scales = [], []
     wrong = whole = 0.0
     for block in blocks:
-        values = block.float().unflatten(1, (-1, group))
+        values = block.float().reshape(len(block), -1, group)
         largest = values.abs().amax(-1)
         if not bool(torch.isfinite(largest).all()):
             raise FloatingPointError
@@ -102,7 +102,7 @@ def pack_rows(blocks: Iterable[Tensor], dtype: torch.dtype, group: int) -> tuple
         scale = torch.maximum(scale, _next_after(torch.zeros_like(scale)))
         steps = scale.float().unsqueeze(-1)
         numbers = (values / steps).round_().clamp_(-8, 7)
-        bits = (numbers.flatten(1).unflatten(1, (-1, 8)).to(torch.int64) + 8) << shifts
+        bits = (numbers.reshape(len(block), -1, 8).to(torch.int64) + 8) << shifts
         packed.append(bits.sum(-1).to(torch.int32))
         scales.append(scale)
         whole += float(torch.linalg.vector_norm(values)) ** 2

@@ -37,6 +37,7 @@ def specs(kind: str, shape: tuple[int, ...], dtype: str) -> dict[str, Spec]:
         dtype: dtype of the model, BF16 or F16.
     """
     out = shape[0]
+    found: dict[str, tuple[str, tuple[int, ...]]]
     if kind == "W4A16":
         found = {
             "weight_packed": ("I32", (out, shape[1] // 8)),

@@ -159,7 +159,9 @@ def _int4_numbers() -> Tensor:
 
 def _int4_product(dtype: str) -> Arguments:
     rows = normal(1, _TOKENS * _TOP_K, _HIDDEN, dtype=dtype)
-    packed = ((_int4_numbers().unflatten(2, (-1, 8)) & 15) << torch.arange(0, 32, 4)).sum(-1).to(torch.int32)
+    packed = (
+        ((_int4_numbers().reshape(_EXPERTS, _HIDDEN, -1, 8) & 15) << torch.arange(0, 32, 4)).sum(-1).to(torch.int32)
+    )
     scale = normal(3, _EXPERTS, _HIDDEN // 32, _COLUMNS, dtype=dtype).abs() * 1e-2
     offset = normal(4, _EXPERTS, _HIDDEN // 32, _COLUMNS, dtype=dtype)
     options = {"antiquant_scale": [scale], "antiquant_offset": [offset]}
@@ -168,7 +170,7 @@ def _int4_product(dtype: str) -> Arguments:
 
 def _int4_rows(x: list[Tensor], weight: list[Tensor], **options: Any) -> Tensor:
     scale, offset = (options[f"antiquant_{name}"][0].double() for name in ("scale", "offset"))
-    numbers = _int4_numbers().to(scale.device).double().unflatten(1, (-1, 32))
+    numbers = _int4_numbers().to(scale.device).double().reshape(_EXPERTS, -1, 32, _COLUMNS)
     whole = ((numbers + offset.unsqueeze(2)) * scale.unsqueeze(2)).flatten(1, 2)
     return _product(x, [whole], group_list=options["group_list"])
 

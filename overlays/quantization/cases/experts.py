@@ -119,7 +119,7 @@ def _of_4_bits(expert: int, dtype: str) -> Iterator[tuple[str, dict[str, Any]]]:
         weight = whole(3 * expert + number, -8, 7, outputs, inputs)
         scale = 2.0 ** whole(3 * expert + number + 50, -6, -5, outputs, inputs // _GROUP)
         if is_quantized():
-            bits = (weight + 8).unflatten(1, (-1, 8)) << torch.arange(0, 32, 4, device=weight.device)
+            bits = (weight + 8).reshape(outputs, -1, 8) << torch.arange(0, 32, 4, device=weight.device)
             yield shard, {"weight_packed": bits.sum(-1).to(torch.int32), "weight_scale": scale}
         else:
             yield shard, {"weight": (weight * scale.repeat_interleave(_GROUP, 1)).to(dtype_of(dtype))}
