@@ -115,6 +115,15 @@ def ascend_overlay_quantization_schemes() -> Iterable[LinearScheme | ExpertsSche
 
 
 @hookspec
+def ascend_overlay_linear_layers() -> Iterable[str]:  # type: ignore[empty-body]
+    """Say which matrices of models of one's own are linear layers, for `ascend-overlay quantize`.
+
+    Called by that command alone. Patterns of the names of modules, as its option `--linear` takes them:
+    "*.attn.in_proj"; with a + between those that vLLM loads into one layer: "*.attn.wa+wb".
+    """
+
+
+@hookspec
 def ascend_overlay_cases() -> Iterable[OperatorCase | LayerCase]:  # type: ignore[empty-body]
     """Contribute comparisons to `ascend-overlay verify`: calls of NPU operators, and layers under an overlay.
 

@@ -225,26 +225,48 @@ def demo(arguments: tuple[str, ...]) -> None:
 @main.command(short_help="Quantize a model to int8, in ModelSlim's format.")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--scheme", required=True, metavar="w8a8|w8a8_dynamic|w8a16", help="What weights and inputs become.")
-@click.option("--calibrate", metavar="FILE", type=click.Path(path_type=Path), help="Prompts to observe, for w8a8.")
+@click.option(
+    "--scheme", required=True, metavar="w8a8|w8a8_dynamic|w8a8_mix|w8a16|w4a16", help="What weights and inputs become."
+)
+@click.option(
+    "--calibrate", metavar="FILE", type=click.Path(path_type=Path), help="Prompts to observe, for w8a8 and w8a8_mix."
+)
 @click.option("--keep", metavar="PATTERN", multiple=True, help="Leave these layers in float: '*.down_proj'.")
+@click.option("--linear", metavar="PATTERN", multiple=True, help="These are linear layers, too: '*.attn.wa+wb'.")
 @click.option("--dry-run", is_flag=True, help="Show what would be quantized, and write nothing.")
-def quantize(model: Path, out: Path, scheme: str, calibrate: Path | None, keep: tuple[str, ...], dry_run: bool) -> None:
+@_LOAD
+def quantize(
+    model: Path,
+    out: Path,
+    scheme: str,
+    calibrate: Path | None,
+    keep: tuple[str, ...],
+    linear: tuple[str, ...],
+    dry_run: bool,
+    load: str | None,
+) -> None:
     """Quantize the model in the folder MODEL to int8, and write it to the folder OUT.
 
     OUT is a checkpoint in ModelSlim's format, which vLLM serves with the overlays: ascend-overlay run vllm serve OUT.
-    A run that was interrupted goes on where it ended if it is given once more. Nothing is ever overwritten.
+    A run that was interrupted goes on where it ended if it is given once more. Nothing is ever overwritten. In a
+    PATTERN of --linear, a + stands between layers that vLLM loads into one.
     """
+    from ascend_overlay import api
     from ascend_overlay.commands.quantize import run as quantization
     from ascend_overlay.commands.quantize import show
 
     console = _console(highlight=False)
+    plugins = Settings.from_env().updated(load=_names(load))
+    # They may know linear layers.
+    api.check_settings(plugins)
     if dry_run:
-        show.plan(console, quantization.plan(model, scheme, keep))
+        show.plan(console, quantization.plan(model, scheme, keep, linear))
         return
     watcher = show.Shown(console)
     try:
-        found = quantization.quantize(model, out, scheme, calibrate=calibrate, keep=keep, watcher=watcher)
+        found = quantization.quantize(
+            model, out, scheme, calibrate=calibrate, keep=keep, linear=linear, load=plugins.load, watcher=watcher
+        )
     except KeyboardInterrupt:
         raise click.ClickException(
             f"interrupted. What is written to {out} is not lost: the same command goes on from there."

@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from ascend_overlay.errors import CheckpointError
+from ascend_overlay.quantization import json_file
 
 FILE = "quant_model_description.json"
 FLOAT = "FLOAT"
 """Type of a tensor that is not quantized."""
 
 _AGAIN = "Copy or download it again, or quantize the model again."
-_VARIANTS = "quant_model_description_*.json"
+_PATTERN = "quant_model_description*.json"
 _WEIGHTS = (".weight", ".weight_packed")
 
 
@@ -30,6 +32,7 @@ class Description:
         weights: name of a module -> type of its weight, sorted by name.
         settings: what the file says beside tensors.
         norm_biases: names of tensors that are a bias of a norm.
+        floats: names of tensors left in float that are no weight of a module, such as experts in one tensor.
         unread: further entries that are about no module of `weights`, other than those that leave something in float.
         digest: hash of all this.
     """
@@ -38,6 +41,7 @@ class Description:
     weights: Mapping[str, str]
     settings: Mapping[str, Any] = field(default_factory=dict)
     norm_biases: tuple[str, ...] = ()
+    floats: tuple[str, ...] = ()
     unread: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""
     _names: list[str] = field(default_factory=list, repr=False)
@@ -57,25 +61,37 @@ class Description:
             name = rename(f"{module}.weight")
             if name is not None:
                 weights[name.removesuffix(".weight")] = type_
-        biases = tuple(name for old in self.norm_biases if (name := rename(old)) is not None)
-        return _sorted(replace(self, weights=weights, norm_biases=biases))
+        biases, floats = (
+            tuple(name for old in names if (name := rename(old)) is not None)
+            for names in (self.norm_biases, self.floats)
+        )
+        return _sorted(replace(self, weights=weights, norm_biases=biases, floats=floats))
 
 
 def locate(folder: Path) -> Path | None:
-    """Return the description in a model's folder, if there is one.
+    """Return the description in a model's folder, if there is one; see `choose`."""
+    name = choose([path.name for path in folder.glob(_PATTERN)], str(folder))
+    return folder / name if name else None
+
+
+def choose(names: Iterable[str], where: str) -> str | None:
+    """Return which of the files of a model is its description, if one is.
 
     Older releases of ModelSlim put the type into the name: quant_model_description_w8a8.json.
+
+    Args:
+        names: names of files.
+        where: folder or name of the model, for the error.
 
     Raises:
         CheckpointError: there are several.
     """
-    if (path := folder / FILE).is_file():
-        return path
-    variants = sorted(folder.glob(_VARIANTS))
-    if len(variants) > 1:
-        listed = ", ".join(path.name for path in variants)
-        raise CheckpointError(f"{folder} has several descriptions: {listed}. Rename the right one to {FILE}.")
-    return variants[0] if variants else None
+    found = sorted(name for name in names if fnmatchcase(name, _PATTERN))
+    if FILE in found:
+        return FILE
+    if len(found) > 1:
+        raise CheckpointError(f"{where} has several descriptions: {', '.join(found)}. Rename the right one to {FILE}.")
+    return found[0] if found else None
 
 
 def read(path: Path) -> Description:
@@ -85,9 +101,9 @@ def read(path: Path) -> Description:
         CheckpointError: the file cannot be read, or is not one.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json_file.read(path)
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON: {error}. {_AGAIN}") from error
+        raise CheckpointError(f"{path} {error}. {_AGAIN}") from error
     return parse(data, str(path))
 
 
@@ -104,7 +120,8 @@ def parse(data: object, source: str) -> Description:
     weights: dict[str, str] = {}
     settings: dict[str, Any] = {}
     others: dict[str, str] = {}
-    biases = []
+    biases: list[str] = []
+    floats: list[str] = []
     for name, type_ in data.items():
         ending = next((ending for ending in _WEIGHTS if name.endswith(ending)), None)
         if ending is not None and not isinstance(type_, str):
@@ -115,7 +132,9 @@ def parse(data: object, source: str) -> Description:
             biases.append(name)
         elif "." not in name or not isinstance(type_, str) or name.endswith("quant_type"):
             settings[name] = type_
-        elif type_ != FLOAT:
+        elif type_ == FLOAT:
+            floats.append(name)
+        else:
             others[name] = type_
     if not weights:
         raise CheckpointError(
@@ -123,7 +142,7 @@ def parse(data: object, source: str) -> Description:
         )
     unread = {name: type_ for name, type_ in others.items() if name.rpartition(".")[0] not in weights}
     digest = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
-    return _sorted(Description(source, weights, settings, tuple(biases), unread, digest))
+    return _sorted(Description(source, weights, settings, tuple(biases), tuple(floats), unread, digest))
 
 
 def _sorted(description: Description) -> Description:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+import ascend_overlay
 from ascend_overlay.errors import CheckpointError
 from ascend_overlay.overlays.quantization import detection
 
@@ -15,7 +16,9 @@ _PAST_THE_LAYERS = ("sharded_state", "runai_streamer_sharded", "tensorizer")
 
 
 def initialize_model(wrapped: Callable[..., nn.Module], instance: Any, args: tuple[Any, ...], kwargs: Any) -> nn.Module:
-    """Give the norms of a new model the biases that its description lists, and have checked what it leaves in float.
+    """Give nameless layers of a new model their weights, and norms the biases that the description lists.
+
+    What that leaves in float is checked from then on.
 
     Raises:
         CheckpointError: the model cannot be loaded in this way.
@@ -31,12 +34,26 @@ def initialize_model(wrapped: Callable[..., nn.Module], instance: Any, args: tup
             f"{detection.METHOD!r} compute with other tensors than they load. Load the checkpoint itself, with "
             f"load_format='auto'."
         )
-    model = wrapped(*args, **kwargs)
-    # A part of a larger model is built by a call of its own, within that of the whole.
-    if quantization.description is not None and not kwargs.get("prefix"):
-        # At module level they would be imported in the middle of the imports of vLLM's loader.
-        from ascend_overlay.overlays.quantization import floats, norm_bias
+    if quantization.description is None or quantization.unnamed is not None:
+        # A part of a larger model is built by a call of its own, within that of the whole.
+        return wrapped(*args, **kwargs)
+    quantization.unnamed = []
+    try:
+        model = wrapped(*args, **kwargs)
+    finally:
+        unnamed, quantization.unnamed = quantization.unnamed, None
+    # At module level they would be imported in the middle of the imports of vLLM's loader.
+    from vllm.config import set_current_vllm_config
 
+    from ascend_overlay.overlays.quantization import floats, norm_bias
+    from ascend_overlay.overlays.quantization.served import served
+    from ascend_overlay.overlays.quantization.unnamed import settle
+
+    prefix = kwargs.get("prefix", "")
+    with set_current_vllm_config(config):
+        settle(model, prefix, quantization, unnamed)
+    if not prefix:
         norm_bias.give(model, quantization.description)
         floats.watch(model)
+        ascend_overlay.note("quantization", f"{type(model).__name__} is served so: {served(model)}")
     return model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from vllm.model_executor.layers.quantization.base_config import QuantizationConfig, QuantizeMethodBase
@@ -14,8 +14,13 @@ from ascend_overlay import settings
 from ascend_overlay.availability import torch_npu_installed
 from ascend_overlay.errors import CheckpointError, did_you_mean, some_of
 from ascend_overlay.overlays.quantization import detection, unsupported
-from ascend_overlay.quantization import find_experts, find_linear
+from ascend_overlay.quantization import find_experts, find_linear, fused
 from ascend_overlay.quantization.description import FLOAT, Description
+
+_MODEL = "model."
+
+if TYPE_CHECKING:
+    from ascend_overlay.overlays.quantization.unnamed import Unnamed
 
 if torch_npu_installed():
     # An operator that this release does not have is missed with this. The reference kernels have all.
@@ -31,6 +36,9 @@ class AscendQuantizationConfig(QuantizationConfig):  # type: ignore[misc, unused
         description: what the file says, with the names that the modules have in vLLM.
         packed_modules_mapping: name of a fused module -> names of the modules that it consists of in the checkpoint;
             vLLM puts in that of the model.
+        weights_were_loaded: whether anything was loaded at all.
+        unnamed: while a model is built, its layers that the description does not have under the name that they are
+            built with; else None.
     """
 
     packed_modules_mapping: dict[str, list[str]]
@@ -39,7 +47,9 @@ class AscendQuantizationConfig(QuantizationConfig):  # type: ignore[misc, unused
         super().__init__()
         self.description = description
         self.weights_were_loaded = False
+        self.unnamed: list[Unnamed] | None = None
         self._noted_empty = False
+        self._may_lack_model = True
 
     def __repr__(self) -> str:
         return f"AscendQuantizationConfig({self.description.source if self.description else None!r})"
@@ -71,17 +81,11 @@ class AscendQuantizationConfig(QuantizationConfig):  # type: ignore[misc, unused
     def override_quantization_method(
         cls, hf_quant_cfg: dict[str, Any], user_quant: str | None, hf_config: Any = None
     ) -> str | None:
-        """Take a model whose config.json has a quantization_config that names no method.
+        """Take a model whose method is this one, by its description or by demand, whatever config.json says.
 
-        ModelSlim leaves such ones behind that were in the config.json of the model before.
+        ModelSlim leaves behind what was in the config.json of the model before: that of an original in fp8, too.
         """
-        if hf_quant_cfg.get("quant_method"):
-            return None
-        if user_quant == detection.METHOD:
-            return detection.METHOD
-        folder = getattr(hf_config, "name_or_path", None)
-        found = detection.find(folder, None) if user_quant is None and folder else None
-        return detection.METHOD if found else None
+        return detection.METHOD if user_quant == detection.METHOD else None
 
     def maybe_update_config(self, model_name: str, hf_config: Any = None, revision: str | None = None) -> None:
         """Read the description.
@@ -115,8 +119,12 @@ class AscendQuantizationConfig(QuantizationConfig):  # type: ignore[misc, unused
 
         from ascend_overlay.overlays.quantization.linear import AscendLinearMethod
         from ascend_overlay.overlays.quantization.plain import PlainLinearMethod
+        from ascend_overlay.overlays.quantization.unnamed import Unnamed
 
         if isinstance(layer, LinearBase):
+            if self.unnamed is not None and not self.knows(layer, prefix):
+                self.unnamed.append(unnamed := Unnamed(layer, prefix))
+                return unnamed
             type_, tensor = self._of_linear(layer, prefix)
             if type_ == FLOAT:
                 return PlainLinearMethod(prefix, self)
@@ -146,21 +154,41 @@ class AscendQuantizationConfig(QuantizationConfig):  # type: ignore[misc, unused
                 "no weights were loaded into quantized layers, as with load_format='dummy': they are zeros until then",
             )
 
-    def shards(self, prefix: str) -> list[str]:
-        """Return the modules of the checkpoint that the layer `prefix` consists of: itself, or several if it is fused.
+    def shards(self, layer: torch.nn.Module, prefix: str) -> list[str]:
+        """Return the modules of the checkpoint that the layer `prefix` consists of: several if it is fused."""
+        from vllm.model_executor.layers.linear import MergedColumnParallelLinear, QKVParallelLinear
 
-        Raises:
-            CheckpointError: the description has neither.
+        usual: tuple[tuple[str, ...], ...] = ()
+        if isinstance(layer, QKVParallelLinear):
+            usual = fused.ATTENTION
+        elif isinstance(layer, MergedColumnParallelLinear):
+            usual = fused.MERGED
+        return fused.parts_of(prefix, self.packed_modules_mapping, usual, self._weights, one_for_two=_keys_are_values())
+
+    def knows(self, layer: torch.nn.Module, prefix: str) -> bool:
+        """Tell whether the description has any part of a linear layer under this name."""
+        self._begin_like(prefix)
+        return any(shard in self._weights for shard in self.shards(layer, prefix))
+
+    def _begin_like(self, prefix: str) -> None:
+        """Have the names of the description begin with "model." if those of the model do, and none of it does.
+
+        Embedding models are published with the names of the part that their class calls so; vLLM adds it as it loads.
         """
-        parent, dot, last = prefix.rpartition(".")
-        parts = [f"{parent}{dot}{part}" for part in self.packed_modules_mapping.get(last, ())]
-        if parts and any(part in self._weights for part in parts):
-            return parts
-        return [prefix]
+        description = self._described
+        if not self._may_lack_model or not prefix.startswith(_MODEL):
+            return
+        self._may_lack_model = False
+        if any(name.startswith(_MODEL) for name in description.weights):
+            return
+        first = prefix.removeprefix(_MODEL).partition(".")[0]
+        if next(description.below(first), None):
+            self.description = description.renamed(lambda name: f"{_MODEL}{name}")
+            ascend_overlay.note("quantization", f"the names of {self.source} lack {_MODEL!r}, and are read with it")
 
     def _of_linear(self, layer: torch.nn.Module, prefix: str) -> tuple[str, str]:
         """Return the type of a linear layer, and a tensor of the checkpoint that has it."""
-        shards = self.shards(prefix)
+        shards = self.shards(layer, prefix)
         absent = [shard for shard in shards if shard not in self._weights]
         if absent:
             return self._undescribed(layer, prefix, absent)
@@ -170,13 +198,36 @@ class AscendQuantizationConfig(QuantizationConfig):  # type: ignore[misc, unused
         """Return the type of the routed experts, and a tensor of the checkpoint that has it."""
         # vLLM calls the layer that holds the experts of mlp.experts so.
         inside = prefix.removesuffix(".routed_experts")
+        self._begin_like(inside)
         found = dict(self._described.below(inside))
+        if not found and self._in_float(inside):
+            ascend_overlay.note("quantization", f"{inside}: in float, as all that {self.source} says of its module")
+            return FLOAT, inside
         if not found:
             raise CheckpointError(
                 f"{self.source} has no entry for any weight of {inside}, the routed experts of the model. The "
                 f"description belongs to another model, or vLLM knows the experts under another name."
             )
         return self._common(found, inside)
+
+    def _in_float(self, experts: str) -> bool:
+        """Tell whether experts that the description has under other names, or in one tensor, are left in float.
+
+        They are if nothing of their module is quantized, apart from what all tokens take.
+        """
+        module = experts.rpartition(".")[0]
+        types = {type_ for name, type_ in self._described.below(module) if "shared" not in name}
+        in_one = any(name.startswith(f"{experts}.") or name == experts for name in self._described.floats)
+        return bool(module) and types <= {FLOAT} and (bool(types) or in_one)
+
+    def is_float_everywhere(self, prefix: str) -> bool:
+        """Tell whether the description has modules with the last part of a name, and leaves all of them in float.
+
+        Some models hold a layer elsewhere than the checkpoint.
+        """
+        last = prefix.rpartition(".")[2]
+        types = {type_ for name, type_ in self._weights.items() if name.rpartition(".")[2] == last}
+        return types == {FLOAT}
 
     def _common(self, types: dict[str, str], prefix: str) -> tuple[str, str]:
         if len(set(types.values())) > 1:
@@ -221,3 +272,12 @@ class AscendQuantizationConfig(QuantizationConfig):  # type: ignore[misc, unused
     def source(self) -> str:
         """The file that the description was read from."""
         return self._described.source
+
+
+def _keys_are_values() -> bool:
+    """Tell whether layers of the model that is being built have no values of their own (Gemma 4)."""
+    from vllm.config import get_current_vllm_config_or_none
+
+    config = get_current_vllm_config_or_none()
+    text = getattr(config and config.model_config, "hf_text_config", None)
+    return bool(getattr(text, "attention_k_eq_v", False))

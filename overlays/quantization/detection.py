@@ -19,11 +19,12 @@ def verify_quantization(
     wrapped: Callable[..., None], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
     """Choose the method `ascend` for a model that comes with a description, and no other method was asked for."""
-    theirs = instance.model_arch_config.quantization_config
-    if instance.quantization is None and theirs is None:
+    theirs = (instance.model_arch_config.quantization_config or {}).get("quant_method")
+    if instance.quantization is None and theirs != METHOD:
         path = find(instance.model, instance.revision)
         if path is not None:
-            ascend_overlay.note("quantization", f"{path} is there, so the quantization method is {METHOD!r}")
+            stale = f", whatever config.json says of {theirs!r}" if theirs else ""
+            ascend_overlay.note("quantization", f"{path} is there, so the quantization method is {METHOD!r}{stale}")
             instance.quantization = METHOD
     wrapped(*args, **kwargs)
 
@@ -38,22 +39,29 @@ def compute_hash(wrapped: Callable[..., str], instance: Any, args: tuple[Any, ..
 
 
 def find(model: str, revision: str | None) -> Path | None:
-    """Return the description of a model, given its folder or its name on a hub, if there is one."""
+    """Return the description of a model, given its folder or its name on a hub, if there is one.
+
+    Raises:
+        CheckpointError: there are several.
+    """
     folder = Path(model)
     if folder.is_dir():
         return description.locate(folder)
     if folder.exists():
         return None  # a single file, as GGUF
-    from vllm.transformers_utils.repo_utils import file_or_path_exists, try_get_local_file
+    from vllm.transformers_utils.repo_utils import list_repo_files, try_get_local_file
 
-    if not file_or_path_exists(model, description.FILE, revision):
-        return None
     path = try_get_local_file(model, description.FILE, revision)
     if isinstance(path, Path):
         return path
+    name = description.choose([name for name in list_repo_files(model, revision=revision) if "/" not in name], model)
+    if name is None:
+        # Without a network there is no list, but perhaps what was downloaded.
+        config = try_get_local_file(model, "config.json", revision)
+        return description.locate(config.parent) if isinstance(config, Path) else None
     from huggingface_hub import hf_hub_download
 
-    return Path(hf_hub_download(model, description.FILE, revision=revision))
+    return Path(hf_hub_download(model, name, revision=revision))
 
 
 def load(model: str, revision: str | None) -> Description:

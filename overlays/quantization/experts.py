@@ -40,6 +40,8 @@ class W8A8DynamicExperts(FusedMoEMethodBase):  # type: ignore[misc, unused-ignor
         CheckpointError: the layer is one that the operators of torch_npu do not compute.
     """
 
+    scheme_type = "W8A8_DYNAMIC"
+
     def __init__(self, layer: Any, prefix: str) -> None:
         moe = layer.moe_config
         super().__init__(moe)

@@ -64,6 +64,11 @@ class ExpertsLoading:
 
         return load
 
+    @property
+    def untouched(self) -> bool:
+        """Tell whether nothing came through the layer's own loader."""
+        return not any(self._loaded.values())
+
     def finish(self) -> None:
         """See that all tensors were loaded.
 
@@ -125,7 +130,8 @@ class ExpertsLoading:
         ranks = self._layer.moe_config.moe_parallel_config.tp_size
         rows, width = param.shape[1:]
         if shard == "w2":
-            return (rows, width if name.endswith(("_scale", "_offset")) else width * ranks)
+            # Scales of whole channels are on every rank; those of groups of inputs are with their inputs.
+            return (rows, width if width == 1 and name.endswith(("_scale", "_offset")) else width * ranks)
         return (rows // len(self._shards(name)) * ranks, width)
 
     def _shards(self, name: str) -> tuple[str, ...]:

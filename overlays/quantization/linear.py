@@ -48,7 +48,7 @@ class AscendLinearMethod(LinearMethodBase):  # type: ignore[misc, unused-ignore]
         """Give `layer` the parameters that the scheme loads."""
         linear = self._linear = Linear(
             name=self._prefix,
-            projections=tuple(self._config.shards(self._prefix)),
+            projections=tuple(self._config.shards(layer, self._prefix)),
             inputs=input_size_per_partition,
             outputs=tuple(output_partition_sizes),
             dtype=params_dtype,

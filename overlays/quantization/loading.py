@@ -38,7 +38,7 @@ class Checkpoint(Protocol):
     def source(self) -> str:
         """The file that the description was read from."""
 
-    def shards(self, prefix: str) -> list[str]:
+    def shards(self, layer: torch.nn.Module, prefix: str) -> list[str]:
         """Return the modules of the checkpoint that the layer `prefix` consists of."""
 
     def note_empty(self) -> None:
@@ -63,6 +63,11 @@ class Loading:
         self._load: Callable[..., None] = getattr(layer, "weight_loader_v2", loader)
         self._tensors: dict[str, CheckpointTensor] = {}
         self._loaded: dict[str, set[int]] = {}
+
+    @property
+    def projections(self) -> tuple[str, ...]:
+        """The modules of the checkpoint that the layer consists of."""
+        return self._linear.projections
 
     def loader(self, tensor: CheckpointTensor) -> Callable[..., None]:
         """Return the function that vLLM calls with each tensor of the checkpoint that belongs to the parameter."""

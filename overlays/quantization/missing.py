@@ -31,7 +31,7 @@ def look_for(model: nn.Module, loaded: set[str] | None, source: str) -> None:
         CheckpointError: one was not.
     """
     try:
-        floats.finish(model)
+        floats.finish(model, loaded or set())
     except CheckpointError as error:
         _complain(str(error))
     if loaded is None:
@@ -41,6 +41,11 @@ def look_for(model: nn.Module, loaded: set[str] | None, source: str) -> None:
             f"that did not come",
         )
         return
+    # Two modules can hold one parameter, as a router that its experts hold, too.
+    places: dict[nn.Parameter, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        places.setdefault(parameter, []).append(name)
+    loaded = loaded.union(*(names for names in places.values() if not loaded.isdisjoint(names)))
     # It knows what a checkpoint need not have, and needs nothing of its loader for that.
     look: Any = DefaultModelLoader.track_weights_loading
     try:

@@ -41,7 +41,7 @@ class PlainLinearMethod(UnquantizedLinearMethod):  # type: ignore[misc, unused-i
         """Give `layer` its weight."""
         linear = Linear(
             name=self._prefix,
-            projections=tuple(self._config.shards(self._prefix)),
+            projections=tuple(self._config.shards(layer, self._prefix)),
             inputs=input_size_per_partition,
             outputs=tuple(output_partition_sizes),
             dtype=params_dtype,

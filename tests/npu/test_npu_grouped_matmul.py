@@ -177,6 +177,77 @@ def test_int8_results_are_rounded_to_even_and_saturate() -> None:
     assert y.tolist() == [[0, 50], [2, 127], [2, 127], [64, 127], [-64, -128]]
 
 
+def _packed(numbers: Any) -> Any:
+    """Put eight numbers of 4 bits, of neighbouring columns, into an int32, the first in the lowest bits."""
+    return torch.tensor(
+        [
+            [
+                [_signed(sum((int(row[8 * i + j]) & 15) << (4 * j) for j in range(8))) for i in range(len(row) // 8)]
+                for row in group
+            ]
+            for group in numbers
+        ],
+        dtype=torch.int32,
+    ).view(*numbers.shape[:2], numbers.shape[2] // 8)
+
+
+def _signed(bits: int) -> int:
+    return bits - 2**32 if bits >= 2**31 else bits
+
+
+@given(
+    sizes=_SIZES,
+    parts=st.integers(0, 3),
+    length=st.integers(1, 8),
+    n=st.sampled_from([8, 16]),
+    dtype=st.sampled_from([torch.bfloat16, torch.float16]),
+)
+def test_a_weight_of_4_bits_is_scaled_before_the_product(
+    sizes: list[int], parts: int, length: int, n: int, dtype: Any
+) -> None:
+    groups, k = len(sizes), max(1, parts) * length
+    generator = torch.Generator().manual_seed(k)
+    numbers = torch.randint(-8, 8, (groups, k, n), generator=generator)
+    x, shape = tensor(1, sum(sizes), k, dtype=dtype), (groups, parts, n) if parts else (groups, n)
+    scale, offset = tensor(3, *shape, dtype=dtype, scale=1e-2), tensor(4, *shape, dtype=dtype)
+    options = GROUPED | {"group_list": torch.tensor(sizes), "group_list_type": _kind(sizes)}
+    (y,) = OPERATORS.npu_grouped_matmul(
+        [x], [_packed(numbers)], antiquant_scale=[scale], antiquant_offset=[offset], **options
+    )
+    by_row = [
+        (values.repeat_interleave(length, 1) if parts else values.unsqueeze(1)).double() for values in (scale, offset)
+    ]
+    exact, size = _product(x, (numbers.double() + by_row[1]) * by_row[0], sizes)
+    assert y.dtype == dtype and y.shape == (sum(sizes), n)
+    assert_rounded_once(y, exact, size)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"antiquant_scale": None}, "takes an antiquant_scale and an antiquant_offset"),
+        ({"antiquant_scale": [torch.ones(2, 3, 16).half()]}, "parts of equal length|it takes"),
+        ({"antiquant_offset": [torch.ones(2, 4, 16).half()]}, "parts of equal length|it takes"),
+        ({"antiquant_scale": [torch.ones(2, 2).half()]}, "antiquant_scale has the shapes"),
+        ({"scale": [torch.ones(2, 16)]}, "there is scale"),
+    ],
+)
+def test_what_a_weight_of_4_bits_does_not_take(change: dict[str, Any], says: str) -> None:
+    x, weight = torch.ones(4, 8).half(), torch.zeros(2, 8, 2, dtype=torch.int32)
+    options: dict[str, Any] = {
+        "antiquant_scale": [torch.ones(2, 2, 16).half()],
+        "antiquant_offset": [torch.zeros(2, 2, 16).half()],
+        "group_list": torch.tensor([2, 2]),
+        "group_list_type": 1,
+    }
+    OPERATORS.npu_grouped_matmul([x], [weight], **(GROUPED | options))
+    with pytest.raises(RuntimeError, match=says):
+        OPERATORS.npu_grouped_matmul([x], [weight], **(GROUPED | options | change))
+    turned = torch.zeros(2, 2, 8, dtype=torch.int32).transpose(1, 2)
+    with pytest.raises(RuntimeError, match="a packed weight is a transposed view"):
+        OPERATORS.npu_grouped_matmul([x], [turned], **(GROUPED | options))
+
+
 @given(sizes=_SIZES, k=st.integers(1, 40), n=st.integers(1, 16), dtype=st.sampled_from([torch.bfloat16, torch.float16]))
 def test_an_int8_weight_is_scaled_before_the_product(sizes: list[int], k: int, n: int, dtype: Any) -> None:
     groups = len(sizes)

@@ -14,16 +14,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-SCHEMES = ("W8A8", "W8A8_DYNAMIC", "W8A16")
+SCHEMES = ("W8A8", "W8A8_DYNAMIC", "W8A8_MIX", "W8A16")
 
 
 @dataclass
 class Checkpoint:
-    """The tensors of a checkpoint, and their types."""
+    """The tensors of a checkpoint, and their types; `decodes`: it is computed where W8A8_MIX is static."""
 
     dtype: Any
     tensors: dict[str, Any] = field(default_factory=dict)
     types: dict[str, Any] = field(default_factory=dict)
+    decodes: bool = False
 
     def put(self, name: str, type_: str, tensors: dict[str, Any]) -> None:
         """Add the tensors of a module."""
@@ -49,7 +50,7 @@ class Checkpoint:
         }
         if bias is not None:
             tensors["bias"] = bias.to(self.dtype)
-        if type_ == "W8A8":
+        if type_ in ("W8A8", "W8A8_MIX"):
             # The step of the inputs has an exact reciprocal, and covers -3 .. 5 or so.
             step, zero = 2**-5, -32
             deq_scale = step * scale.flatten()
@@ -75,7 +76,7 @@ class Checkpoint:
         if type_ == "W8A16":
             weight = (take["weight"].double() + take["weight_offset"].double()) * scale[:, None]
             return x.double() @ weight.t() + bias, x.double().abs() @ weight.abs().t()
-        if type_ == "W8A8_DYNAMIC":
+        if type_ == "W8A8_DYNAMIC" or (type_ == "W8A8_MIX" and not self.decodes):
             step = x.float().abs().amax(1, keepdim=True) / 127
             whole = (x.float() / step).round().clamp(-128, 127).long()
             product = (whole @ take["weight"].long().t()).double() * scale * step.double()

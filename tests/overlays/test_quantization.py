@@ -12,6 +12,8 @@ from layer_kit import assert_rounded_once, calls, configured, tensor
 
 import ascend_overlay
 from ascend_overlay import settings
+from ascend_overlay.errors import CheckpointError
+from ascend_overlay.npu import tracing
 
 torch = pytest.importorskip("torch")
 
@@ -23,6 +25,7 @@ HALVES = [torch.bfloat16, torch.float16]
 OPERATORS = {
     "W8A8": {"npu_quantize": 1, "npu_quant_matmul": 1},
     "W8A8_DYNAMIC": {"npu_dynamic_quant": 1, "npu_quant_matmul": 1},
+    "W8A8_MIX": {"npu_dynamic_quant": 1, "npu_quant_matmul": 1},
     "W8A16": {"npu_weight_quant_batchmatmul": 1},
 }
 NAME = "model.layers.0.self_attn.o_proj"
@@ -177,7 +180,7 @@ def test_what_row_parallel_ranks_compute_adds_up(
             )
             load(layer, checkpoint, [NAME])
             results.append(layer(x[:, number * 32 : (number + 1) * 32].contiguous())[0].double())
-    if scheme == "W8A8_DYNAMIC":
+    if scheme in ("W8A8_DYNAMIC", "W8A8_MIX"):
         # Each rank finds the scale of its own half of the token.
         assert ((results[0] + results[1] - exact).abs() < 0.02 * exact.abs().amax()).all()
         return
@@ -361,6 +364,55 @@ def test_weights_can_be_loaded_again(scheme: str, monkeypatch: pytest.MonkeyPatc
         finalize_layerwise_reload(layer, None)
         assert layer.weight.data_ptr() == address
         _assert_agrees(layer(x)[0], [second.expected(NAME, x)])
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize(
+    ("role", "static"), [(None, False), ("kv_producer", False), ("kv_both", False), ("kv_consumer", True)]
+)
+def test_the_mixed_scheme_is_static_where_an_engine_only_decodes(
+    role: str | None, static: bool, biased: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vllm.config import KVTransferConfig, get_current_vllm_config
+    from vllm.model_executor.layers.linear import RowParallelLinear
+
+    transfer = KVTransferConfig(kv_connector="SharedStorageConnector", kv_role=role) if role else None
+    monkeypatch.setattr(get_current_vllm_config(), "kv_transfer_config", transfer)
+    checkpoint, x = Checkpoint(torch.bfloat16, decodes=static), tensor(5, 6, 80, dtype=torch.bfloat16)
+    bias = tensor(2, 48, dtype=torch.float32) if biased else None
+    checkpoint.add(NAME, "W8A8_MIX", tensor(1, 48, 80, dtype=torch.float32), bias)
+    with rank(monkeypatch, 0, 1):
+        layer = RowParallelLinear(
+            80, 48, bias=biased, params_dtype=torch.bfloat16, quant_config=config(checkpoint), prefix=NAME
+        )
+    load(layer, checkpoint, [NAME])
+    assert layer.scheme.type == ("W8A8" if static else "W8A8_DYNAMIC")
+    before = tracing.counts()
+    _assert_agrees(layer(x)[0], [checkpoint.expected(NAME, x)])
+    ran = {name for name, count in tracing.counts().items() if count != before.get(name, 0)}
+    assert ran == ({"npu_quantize", "npu_quant_matmul"} if static else {"npu_dynamic_quant", "npu_quant_matmul"})
+    kept = {name for name, _ in layer.named_parameters()} - {"bias"}
+    wanted = {"input_scale_reciprocal", "input_offset", "deq_scale", "quant_bias"} if static else {"weight_scale"}
+    assert kept == wanted | {"weight"}, "nothing of the other scheme is kept in memory"
+
+
+def test_the_mixed_scheme_misses_what_it_computes_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vllm.model_executor.layers.linear import ReplicatedLinear
+
+    checkpoint = Checkpoint(torch.bfloat16)
+    checkpoint.add(NAME, "W8A8_MIX", tensor(1, 48, 80, dtype=torch.float32))
+    for last in ("input_scale", "deq_scale"):
+        del checkpoint.tensors[f"{NAME}.{last}"]
+
+    def built() -> Any:
+        with rank(monkeypatch, 0, 1):
+            made = config(checkpoint)
+            return ReplicatedLinear(80, 48, bias=False, params_dtype=torch.bfloat16, quant_config=made, prefix=NAME)
+
+    load(built(), checkpoint, [NAME])
+    del checkpoint.tensors[f"{NAME}.weight_scale"]
+    with pytest.raises(CheckpointError, match=r"has no .*o_proj\.weight_scale"):
+        load(built(), checkpoint, [NAME])
 
 
 def test_every_scheme_has_a_test() -> None:

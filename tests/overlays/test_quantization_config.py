@@ -110,7 +110,9 @@ def test_a_layer_that_is_not_described_is_an_error_or_a_warning(monkeypatch: pyt
 
 
 def test_an_unknown_type_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(CheckpointError, match=r"down_proj.weight is 'W8A9'.*There are: W8A16, W8A8, W8A8_DYNAMIC"):
+    with pytest.raises(
+        CheckpointError, match=r"down_proj.weight is 'W8A9'.*There are: W8A16, W8A8, W8A8_DYNAMIC, W8A8_MIX"
+    ):
         _linear(_config({NAME: "W8A9"}), NAME, monkeypatch)
 
 
@@ -170,6 +172,30 @@ def test_the_experts_of_a_layer_have_one_type() -> None:
         _config({"a": "FLOAT"}).get_quant_method(experts, "mlp.experts")
     with pytest.raises(CheckpointError, match=r"experts\.0\.down_proj\.weight is 'W8A9'.*for routed experts"):
         _config(dict.fromkeys(types, "W8A9")).get_quant_method(experts, "mlp.experts")
+
+
+@pytest.mark.parametrize(
+    ("entries", "in_float"),
+    [
+        ({"mlp.router.weight": "FLOAT", "mlp.experts.gate_up_proj": "FLOAT"}, True),
+        ({"moe.x.weight": "W8A8", "mlp.experts.gate_up_proj": "FLOAT"}, True),
+        ({"mlp.input_linear.weight": "FLOAT", "mlp.output_linear.weight": "FLOAT"}, True),
+        ({"mlp.input_linear.weight": "FLOAT", "mlp.shared_expert.up_proj.weight": "W8A8"}, True),
+        ({"mlp.router.weight": "FLOAT", "mlp.input_linear.weight": "W8A8_DYNAMIC"}, False),
+        ({"other.router.weight": "FLOAT", "mlp2.experts.gate_up_proj": "FLOAT"}, False),
+    ],
+)
+def test_experts_under_other_names_are_in_float_if_all_of_their_module_is(
+    entries: dict[str, str], in_float: bool
+) -> None:
+    from vllm.model_executor.layers.fused_moe import RoutedExperts
+
+    made, experts = config(Checkpoint(torch.bfloat16, types=entries)), RoutedExperts.__new__(RoutedExperts)
+    if in_float:
+        assert made.get_quant_method(experts, "mlp.experts.routed_experts") is None
+    else:
+        with pytest.raises(CheckpointError, match=r"no entry for any weight of mlp\.experts"):
+            made.get_quant_method(experts, "mlp.experts.routed_experts")
 
 
 def test_it_reaches_other_processes_whole() -> None:
@@ -425,11 +451,79 @@ def test_a_quantization_config_without_a_method_gives_way(tmp_path: Path) -> Non
     assert _configuration(model, quantization="ascend").model_config.quantization == "ascend"
 
 
-def test_another_method_is_not_overruled(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "stale",
+    [
+        {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}},
+        {"quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 128}},
+        {"compression_config": {"quant_method": "compressed-tensors", "config_groups": {}}},
+    ],
+)
+def test_what_config_json_says_of_the_original_gives_way(tmp_path: Path, stale: dict[str, Any]) -> None:
+    model = _model(tmp_path, _TYPES, **stale)
+    made = _configuration(model)
+    assert made.model_config.quantization == "ascend"
+    assert made.quant_config.description.weights == {"model.layers.0.mlp.down_proj": "W8A8"}
+    [entry] = stale.values()
+    notes = [text for _, text in ascend_overlay.ledger().notes if str(tmp_path) in text]
+    assert any(f"whatever config.json says of {entry['quant_method']!r}" in text for text in notes), notes
+    assert _configuration(model, quantization="ascend").model_config.quantization == "ascend"
+
+
+def test_another_method_that_is_asked_for_is_not_overruled(tmp_path: Path) -> None:
     from vllm.config import ModelConfig
 
-    model = _model(tmp_path, _TYPES, quantization_config={"quant_method": "awq", "bits": 4, "group_size": 128})
+    entry = {"quant_method": "awq", "bits": 4, "group_size": 128}
+    model = _model(tmp_path, _TYPES, quantization_config=entry)
+    assert ModelConfig(model, skip_tokenizer_init=True, quantization="awq").quantization == "awq"
+    (tmp_path / "quant_model_description.json").unlink()
     assert ModelConfig(model, skip_tokenizer_init=True).quantization != "ascend"
+
+
+@pytest.mark.parametrize("name", ["quant_model_description.json", "quant_model_description_w8a8_dynamic.json"])
+@pytest.mark.parametrize("network", [True, False])
+def test_a_model_of_a_hub_has_its_description_under_either_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, network: bool
+) -> None:
+    import huggingface_hub
+    from vllm.transformers_utils import repo_utils
+
+    from ascend_overlay.overlays.quantization import detection
+
+    (tmp_path / name).write_text(json.dumps(_TYPES))
+    (tmp_path / "config.json").write_text("{}")
+    asked = []
+
+    def cached(model: str, file: str, revision: str | None = "main") -> Path | None:
+        assert (model, revision) == ("some/model", "v2")
+        return None if network or not (tmp_path / file).exists() else tmp_path / file
+
+    def listed(model: str, *, revision: str | None = None) -> list[str]:
+        return ["config.json", name, "original/quant_model_description_w8a8.json"] if network else []
+
+    def download(model: str, file: str, *, revision: str | None = None) -> str:
+        asked.append((model, file, revision))
+        return str(tmp_path / file)
+
+    monkeypatch.setattr(repo_utils, "try_get_local_file", cached)
+    monkeypatch.setattr(repo_utils, "list_repo_files", listed)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    assert detection.load("some/model", "v2").weights == {"model.layers.0.mlp.down_proj": "W8A8"}
+    assert asked == ([("some/model", name, "v2")] if network else [])
+
+
+def test_a_model_of_a_hub_with_several_descriptions_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vllm.transformers_utils import repo_utils
+
+    from ascend_overlay.overlays.quantization import detection
+
+    names = ["quant_model_description_w8a8.json", "quant_model_description_w4a8.json"]
+    monkeypatch.setattr(repo_utils, "try_get_local_file", lambda *_: None)
+    monkeypatch.setattr(repo_utils, "list_repo_files", lambda *_, **__: names)
+    with pytest.raises(
+        CheckpointError, match=r"some/model has several descriptions: .*w4a8\.json, .*w8a8\.json\. Rename"
+    ):
+        detection.find("some/model", None)
 
 
 def test_a_model_without_a_description_is_an_error_if_it_was_asked_for(tmp_path: Path) -> None:

@@ -278,3 +278,29 @@ def test_the_streamers_tensors_are_looked_after_as_well(folder: Path, tmp_path: 
         _load(_changed(folder, tmp_path / "a", "llama", name, _shorter), "runai_streamer")
     with pytest.raises(CheckpointError, match=rf"not initialized from checkpoint: .*{name}"):
         _load(_changed(folder, tmp_path / "b", "llama", name, None), "runai_streamer")
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("self_attn.k_proj.kv_cache_scale", "self_attn.qkv_proj (QKVParallelLinear)"),
+        ("self_attn.q_proj.smooth_scale", "self_attn.qkv_proj (QKVParallelLinear)"),
+        ("mlp.up_proj.smooth_scale", "mlp.gate_up_proj (MergedColumnParallelLinear)"),
+        ("mlp.down_proj.smooth_scale", "mlp.down_proj (RowParallelLinear)"),
+        # Left in float.
+        ("self_attn.o_proj.smooth_scale", "self_attn.o_proj (RowParallelLinear)"),
+    ],
+)
+def test_a_tensor_that_its_layer_does_not_have_is_named_with_it(
+    folder: Path, tmp_path: Path, name: str, layer: str
+) -> None:
+    model = tmp_path / "llama"
+    shutil.copytree(folder / "llama", model)
+    tensors = {key: value for path in model.glob("*.safetensors") for key, value in load_file(path).items()}
+    _split(model, tensors | {f"{LAYER}.{name}": torch.ones(64, dtype=torch.bfloat16)})
+    with pytest.raises(CheckpointError) as caught:
+        _load(model)
+    text = str(caught.value)
+    assert f"{LAYER}.{name} of {model / FILE}, torch.bfloat16 of the shape (64,), is none of the tensors of" in text
+    assert f"{LAYER}.{layer}, which by its type in the description has bias, weight" in text or "mlp" in name
+    assert f"{LAYER}.{layer}" in text

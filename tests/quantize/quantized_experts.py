@@ -35,6 +35,27 @@ def routed(x: Tensor, weights: Tensor, experts: Tensor, found: Callable[[int], T
     return total
 
 
+def of_4_bits(x: Tensor, weights: Tensor, experts: Tensor, found: Callable[[int], Tensors]) -> Tensor:
+    """Return the same of experts of the type W4A16."""
+    total = torch.zeros(x.shape, dtype=torch.float64)
+    for expert in experts.unique().tolist():
+        tokens, places = (experts == expert).nonzero(as_tuple=True)
+        tensors = found(expert)
+        gate, up = (
+            (x[tokens].double() @ _whole(tensors, name).T).to(x.dtype).double() for name in ("gate_proj", "up_proj")
+        )
+        activated = (gate * torch.sigmoid(gate) * up).to(x.dtype).double()
+        down = (activated @ _whole(tensors, "down_proj").T).to(x.dtype)
+        total.index_add_(0, tokens, down.double() * weights[tokens, places].double().unsqueeze(-1))
+    return total
+
+
+def _whole(tensors: Tensors, name: str) -> Tensor:
+    packed, scale = tensors[f"{name}.weight_packed"].long(), tensors[f"{name}.weight_scale"].double()
+    numbers = torch.stack([((packed >> (4 * place)) & 15) - 8 for place in range(8)], -1).flatten(1)
+    return numbers * scale.repeat_interleave(numbers.shape[1] // scale.shape[1], 1)
+
+
 def _quantized(x: Tensor) -> tuple[Tensor, Tensor]:
     step = x.float().abs().amax(-1, keepdim=True) / 127
     return (x.float() / step).round().nan_to_num(0).long(), step

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from quantized_experts import routed
+from quantized_experts import of_4_bits, routed
 from torch import Tensor
 
 Tensors = dict[str, Tensor]
@@ -42,6 +42,8 @@ def weights_alone(x: Tensor, found: Tensors) -> Tensor:
 FORMULAS: dict[str, Callable[[Tensor, Tensors], Tensor]] = {
     "W8A8": static,
     "W8A8_DYNAMIC": dynamic,
+    # No engine that only decodes.
+    "W8A8_MIX": dynamic,
     "W8A16": weights_alone,
 }
 
@@ -59,6 +61,7 @@ class Watched:
     def __init__(self, model: Any, checkpoint: Tensors) -> None:
         from ascend_overlay.overlays.quantization.experts import W8A8DynamicExperts
         from ascend_overlay.overlays.quantization.linear import AscendLinearMethod
+        from ascend_overlay.overlays.quantization.w4a16_experts import W4A16Experts
 
         self._packed = model.packed_modules_mapping
         self._checkpoint = checkpoint
@@ -69,9 +72,9 @@ class Watched:
             if checkpoint and isinstance(method, AscendLinearMethod):
                 self.layers[name] = _record(method.scheme.type)
                 layer.register_forward_hook(self._hook(name))
-            elif checkpoint and isinstance(method, W8A8DynamicExperts):
+            elif checkpoint and isinstance(method, W8A8DynamicExperts | W4A16Experts):
                 name = name.removesuffix(".routed_experts")
-                self.experts[name] = _record("W8A8_DYNAMIC")
+                self.experts[name] = _record(method.scheme_type)
                 # vLLM calls the method itself, not the layer.
                 vars(method)["apply"] = self._applying(name, method.apply)
 
@@ -95,7 +98,8 @@ class Watched:
     def _applying(self, name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
         def apply(layer: Any, x: Any, topk_weights: Any, topk_ids: Any, *more: Any, **options: Any) -> Any:
             y = theirs(layer, x, topk_weights, topk_ids, *more, **options)
-            exact = routed(x, topk_weights, topk_ids, lambda number: self._tensors(f"{name}.{number}."))
+            formula = of_4_bits if self.experts[name]["type"] == "W4A16" else routed
+            exact = formula(x, topk_weights, topk_ids, lambda number: self._tensors(f"{name}.{number}."))
             _note(self.experts[name], y, exact)
             return y
 

@@ -105,7 +105,9 @@ def test_a_bar_on_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     lines = folder / "lines.txt"
     lines.write_text("a\n")
     monkeypatch.setattr(
-        calibration, "observe", lambda _, weights, __: calibration.Calibration(dict.fromkeys(weights, (-1, 1)), 1, 1, 0)
+        calibration,
+        "observe",
+        lambda _, names, *__: calibration.Calibration(dict.fromkeys(names, (-1, 1)), 1, 1, 0),
     )
     screen = io.StringIO()
     watcher = Shown(Console(file=screen, force_terminal=True, width=100, highlight=False))

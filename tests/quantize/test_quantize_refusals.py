@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from ascend_overlay.commands.quantize import calibration, observe, prompts, rules
 from ascend_overlay.commands.quantize.checkpoint import Checkpoint, read
+from ascend_overlay.commands.quantize.linears import Linears
 from ascend_overlay.commands.quantize.run import plan, quantize
 from ascend_overlay.errors import ConfigError, QuantizeError
 
@@ -173,7 +174,9 @@ def test_weights_that_are_no_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyP
     lines = tmp_path / "lines.txt"
     lines.write_text("a\n")
     monkeypatch.setattr(
-        calibration, "observe", lambda _, weights, __: calibration.Calibration(dict.fromkeys(weights, (-1, 1)), 1, 1, 0)
+        calibration,
+        "observe",
+        lambda _, names, *__: calibration.Calibration(dict.fromkeys(names, (-1, 1)), 1, 1, 0),
     )
     with pytest.raises(QuantizeError, match=rf"the tensor '{name}' in .*model\.safetensors holds NaN or infinite"):
         quantize(model, tmp_path / "out", "w8a8", calibrate=lines)
@@ -324,13 +327,13 @@ def test_a_damaged_state(model: Path, tmp_path: Path) -> None:
 
 
 def test_w8a8_needs_prompts_and_says_why(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(QuantizeError, match=r"fixes the range of every.*--calibrate FILE.*one prompt a line"):
+    with pytest.raises(QuantizeError, match=r"fix the range of every.*--calibrate FILE.*one prompt a line"):
         quantize(model, tmp_path / "out", "w8a8")
     assert not (tmp_path / "out").exists()
 
 
 def test_other_schemes_take_no_prompts(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--calibrate is for w8a8; w8a16 does not fix the ranges"):
+    with pytest.raises(ConfigError, match="--calibrate is for w8a8 and w8a8_mix; w8a16 does not fix the ranges"):
         quantize(model, tmp_path / "out", "w8a16", calibrate=tmp_path / "file")
 
 
@@ -360,7 +363,7 @@ def test_only_a_line_feed_ends_a_prompt(tmp_path: Path) -> None:
         ("a.txt", None, r"the calibration file '.*a\.txt' cannot be read: No such file"),
         ("a.txt", b"\n \n", "has no prompt in it"),
         ("a.txt", b"\xff\xfe\x00", "is not text in UTF-8"),
-        ("a.jsonl", b'{"text": "a"}\nnot JSON\n', r"a\.jsonl:2 is not JSON"),
+        ("a.jsonl", b'{"text": "a"}\nnot JSON\n', r"a\.jsonl:2 cannot be read as JSON"),
         ("a.jsonl", b'"text"\n', r'a\.jsonl:1 is neither \{"text"'),
         ("a.jsonl", b'{"text": ""}\n', "is neither"),
         ("a.jsonl", b'{"text": "a", "tokens": [1]}\n', "is neither"),
@@ -390,7 +393,7 @@ def test_a_failing_engine_shows_the_end_of_its_log(
 def test_fused_parts_get_one_range() -> None:
     layer = "model.layers.0.self_attn"
     ranges = {f"{layer}.{part}_proj.weight": (-float(n), float(n)) for n, part in enumerate("qkvo")}
-    assert calibration._merged(ranges) == {
+    assert calibration._merged(ranges, Linears()) == {
         **{f"{layer}.{part}_proj.weight": (-2.0, 2.0) for part in "qkv"},
         f"{layer}.o_proj.weight": (-3.0, 3.0),
     }
@@ -432,14 +435,6 @@ def test_the_cache_is_that_of_one_prompt(monkeypatch: pytest.MonkeyPatch) -> Non
     assert observe._cache_size(SimpleNamespace(), 2049) is None
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "3")
     assert observe._cache_size(llama, 2049) is None, "the user's own choice"
-
-
-def test_a_layer_is_looked_for_under_the_names_that_it_may_have() -> None:
-    packed = {"qkv_proj": ["q_proj", "k_proj", "v_proj"], "gate_up_proj": ["gate_proj", "up_proj"]}
-    assert observe._places("model.layers.0.self_attn.k_proj", packed) == [
-        "model.layers.0.self_attn.k_proj",
-        "model.layers.0.self_attn.qkv_proj",
-    ]
 
 
 def test_a_checkpoint_is_plain_data(model: Path) -> None:

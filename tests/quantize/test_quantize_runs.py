@@ -39,7 +39,7 @@ def prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "prompts.txt"
     file.write_text("once\nupon a time\n")
 
-    def observe(checkpoint: Any, weights: Sequence[str], texts: Sequence[Any]) -> calibration.Calibration:
+    def observe(checkpoint: Any, weights: Sequence[str], texts: Sequence[Any], *_: Any) -> calibration.Calibration:
         observe.calls += 1  # type: ignore[attr-defined]
         return calibration.Calibration(dict.fromkeys(weights, RANGE), len(texts), 4, 0)
 
@@ -363,3 +363,51 @@ def test_what_was_announced_is_what_is_written(model: Path, tmp_path: Path) -> N
         "vectors: norms, biases and the like": 3,
         "outside the decoder layers of the language model": 2,
     }
+
+
+def test_the_mixed_scheme_holds_what_the_static_one_holds(model: Path, tmp_path: Path, prompts: Path) -> None:
+    quantize(model, tmp_path / "static", "w8a8", calibrate=prompts)
+    quantize(model, tmp_path / "mix", "w8a8_mix", calibrate=prompts)
+    static, mix = kit.load(tmp_path / "static"), kit.load(tmp_path / "mix")
+    assert static.keys() == mix.keys() and all(torch.equal(static[name], mix[name]) for name in static)
+    types = json.loads((tmp_path / "mix" / "quant_model_description.json").read_text())
+    assert types["model_quant_type"] == "W8A8_MIX"
+    assert types["model.layers.0.self_attn.q_proj.weight"] == "W8A8_MIX"
+    with pytest.raises(QuantizeError, match="--calibrate FILE"):
+        quantize(model, tmp_path / "other", "w8a8_mix")
+
+
+def test_experts_of_4_bits_and_the_rest_of_8(tmp_path: Path) -> None:
+    before = {name: torch.randn(64, 96) for name in kit.moe() if ".experts." in name or "o_proj" in name}
+    before["model.layers.0.mlp.experts.0.up_proj.weight"][3, :32] = 0
+    before = {name: tensor.bfloat16() for name, tensor in before.items()}
+    model = kit.write(tmp_path / "model", before)
+    report = quantize(model, tmp_path / "out", "w4a16")
+    assert report.plan.turned() == ["Layers besides routed experts become W8A16: 4 bits are for experts."]
+    after, types = kit.load(tmp_path / "out"), json.loads((tmp_path / "out" / FILE).read_text())
+    assert (types["model_quant_type"], types["group_size"]) == ("W4A16", 32)
+    assert types["model.layers.0.self_attn.o_proj.weight"] == "W8A16"
+    for name, weight in before.items():
+        if ".experts." not in name:
+            continue
+        module = name.removesuffix(".weight")
+        packed, scale = after[f"{module}.weight_packed"], after[f"{module}.weight_scale"]
+        assert (packed.dtype, packed.shape, scale.dtype, scale.shape) == (
+            torch.int32,
+            (64, 12),
+            torch.bfloat16,
+            (64, 3),
+        )
+        assert types[f"{module}.weight_packed"] == types[f"{module}.weight_scale"] == "W4A16"
+        numbers = torch.stack([((packed.long() >> (4 * place)) & 15) - 8 for place in range(8)], -1).flatten(1)
+        whole = scale.double().repeat_interleave(32, 1)
+        # Half a step, or what the largest of a group loses by the rounding of its scale.
+        assert ((numbers * whole - weight.double()).abs() <= 0.53 * whole).all()
+
+
+def test_experts_of_4_bits_need_experts(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(QuantizeError, match="has no routed experts that w4a16 would quantize; w8a16 takes the rest"):
+        quantize(model, tmp_path / "out", "w4a16")
+    narrow = kit.write(tmp_path / "narrow", kit.moe())
+    with pytest.raises(QuantizeError, match="has no routed experts that w4a16 would quantize"):
+        quantize(narrow, tmp_path / "out", "w4a16")

@@ -45,6 +45,7 @@ FLOATS: dict[str, tuple[Callable[..., Path], dict[str, Any]]] = {
     "deepseek_v3": (tiny.make_deepseek_v3, {}),
 }
 RUNS = [(name, scheme) for name in FLOATS for scheme in ("w8a8", "w8a8_dynamic", "w8a16")]
+RUNS += [("llama", "w8a8_mix"), ("qwen3_moe", "w4a16")]
 _DENSE = ("llama", "llama_float16", "qwen3", "gemma2", "gemma3")
 LAYERS = dict.fromkeys(_DENSE, 8) | {"qwen3_moe": 4, "deepseek_v2": 15, "deepseek_v3": 15}
 """How many linear layers of each are quantized, besides two layers of routed experts in those that have them."""
@@ -53,6 +54,8 @@ _REDUCED = {
     ("qwen3", "w8a8_dynamic"),
     ("qwen3_moe", "w8a8"),
     ("qwen3_moe", "w8a8_dynamic"),
+    ("qwen3_moe", "w4a16"),
+    ("llama", "w8a8_mix"),
     ("gemma2", "w8a16"),
     ("gemma3", "w8a8_dynamic"),
     ("deepseek_v3", "w8a8_dynamic"),
@@ -152,8 +155,9 @@ def _calibrated(found: Results) -> None:
     state = json.loads((found.model("llama-w8a8") / "ascend_overlay_quantize.json").read_text())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibration, "observe", lambda *_: calibration.Calibration(state["observed"], 3, 60, 0))
-        out = found.model("llama_float16-w8a8")
-        quantize(found.model("llama_float16"), out, "w8a8", calibrate=found.folder / "lines.txt")
+        for name, scheme in (("llama_float16", "w8a8"), ("llama", "w8a8_mix")):
+            out = found.model(f"{name}-{scheme}")
+            quantize(found.model(name), out, scheme, calibrate=found.folder / "lines.txt")
 
 
 def _change(found: Results, name: str, *, without: str = "", adding: str = "") -> None:
@@ -246,14 +250,14 @@ def test_every_layer_computes_its_formula_in_integers(
 ) -> None:
     layers = results(f"{name}-{scheme}")["layers"]
     assert len(layers) == LAYERS[name]
-    assert {layer["type"] for layer in layers.values()} == {scheme.upper()}
+    assert {layer["type"] for layer in layers.values()} == {"W8A16" if scheme == "w4a16" else scheme.upper()}
     assert [where for where, layer in layers.items() if not layer["calls"]] == []
     worst = max(layer["worst"] for layer in layers.values())
     same = sum(layer["equal"] for layer in layers.values()) / sum(layer["values"] for layer in layers.values())
     record_property("layers", f"{name}-{scheme}: {same:.4%} equal, worst {worst:.4f} units in the last place")
     # Sums of int8 products are exact, so only the last rounding is left.
     assert worst <= 0.501
-    assert same >= (0.999 if scheme != "w8a16" else 0.99)
+    assert same >= (0.999 if scheme not in ("w8a16", "w4a16") else 0.99)
 
 
 @pytest.mark.parametrize(("name", "scheme"), _params([run for run in RUNS if run[0] not in _DENSE]))
@@ -268,6 +272,10 @@ def test_experts_compute_their_formula_in_integers(
     worst = max(layer["worst"] for layer in experts.values())
     same = sum(layer["equal"] for layer in experts.values()) / sum(layer["values"] for layer in experts.values())
     record_property("experts", f"{name}-{scheme}: {same:.4%} equal, worst {worst:.4f} units in the last place")
+    if scheme == "w4a16":
+        # Sums in float32, which round to a neighbour now and then, also between the products.
+        assert worst <= 8 and same >= 0.98
+        return
     assert worst <= 0.501
     assert same >= 0.999
 
@@ -330,6 +338,8 @@ def test_the_model_says_nearly_the_same(
 
 @each
 def test_weights_take_half_the_memory(results: Results, name: str, scheme: str) -> None:
+    if scheme == "w4a16":
+        pytest.skip("its experts take a quarter: they are not int8")
     sizes = results(f"{name}-{scheme}")["sizes"]
     checkpoint = load_file(results.model(f"{name}-{scheme}") / "model.safetensors")
     weights = sum(tensor.numel() for tensor in checkpoint.values() if tensor.dtype.itemsize == 1 and tensor.ndim == 2)

@@ -72,6 +72,44 @@ def quantize_rows(blocks: Iterable[Tensor], dtype: torch.dtype, floor: Tensor | 
     return Quantized(torch.cat(weights), torch.cat(scales), torch.cat(sums), (wrong / whole) ** 0.5 if whole else 0.0)
 
 
+def pack_rows(blocks: Iterable[Tensor], dtype: torch.dtype, group: int) -> tuple[Tensor, Tensor, float]:
+    """Quantize a weight that comes in blocks of rows to 4 bits, with a scale for each row and group of inputs.
+
+    ``q = clamp(round(w / s), -8, 7)`` with ``s = max|w| / 7`` in the group; stored is q + 8, eight neighbours in an
+    int32, the first in the lowest bits.
+
+    Args:
+        blocks: (rows, in), floating point, finite.
+        dtype: dtype of the scales.
+        group: how many inputs have a scale in common.
+
+    Returns:
+        (out, in / 8) int32, (out, in / group) of `dtype`, and the root of the sum of squared errors over that of
+        squared weights.
+
+    Raises:
+        FloatingPointError: a weight is NaN or infinite.
+    """
+    shifts = torch.arange(0, 32, 4, dtype=torch.int64)
+    packed, scales = [], []
+    wrong = whole = 0.0
+    for block in blocks:
+        values = block.float().reshape(len(block), -1, group)
+        largest = values.abs().amax(-1)
+        if not bool(torch.isfinite(largest).all()):
+            raise FloatingPointError
+        scale = torch.where(largest > 0, largest / 7, 1.0).to(dtype)
+        scale = torch.maximum(scale, _next_after(torch.zeros_like(scale)))
+        steps = scale.float().unsqueeze(-1)
+        numbers = (values / steps).round_().clamp_(-8, 7)
+        bits = (numbers.reshape(len(block), -1, 8).to(torch.int64) + 8) << shifts
+        packed.append(bits.sum(-1).to(torch.int32))
+        scales.append(scale)
+        whole += float(torch.linalg.vector_norm(values)) ** 2
+        wrong += float(torch.linalg.vector_norm(numbers.mul_(steps).sub_(values))) ** 2
+    return torch.cat(packed), torch.cat(scales), (wrong / whole) ** 0.5 if whole else 0.0
+
+
 def weight_scales(largest: Tensor, dtype: torch.dtype, floor: Tensor | None = None) -> Tensor:
     """Return the scale of each channel in `dtype`, given its largest absolute weight (float32).
 

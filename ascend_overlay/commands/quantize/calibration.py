@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ascend_overlay.commands import troubles
 from ascend_overlay.commands.quantize.checkpoint import Checkpoint
-from ascend_overlay.commands.quantize.rules import groups, module_of
+from ascend_overlay.commands.quantize.linears import Linears, module_of
 from ascend_overlay.errors import QuantizeError
 
 _MODULE = "ascend_overlay.commands.quantize.observe"
@@ -42,8 +42,16 @@ class Calibration:
     cut: int
 
 
-def observe(checkpoint: Checkpoint, weights: Sequence[str], prompts: Sequence[str | list[int]]) -> Calibration:
+def observe(
+    checkpoint: Checkpoint,
+    weights: Sequence[str],
+    prompts: Sequence[str | list[int]],
+    linears: Linears,
+    load: Sequence[str] = (),
+) -> Calibration:
     """Run `prompts` through the model and return the ranges of the inputs of `weights`.
+
+    Overlays are on, those of plugins too, unless the environment says otherwise (ASCEND_OVERLAY=0).
 
     Raises:
         QuantizeError: vLLM is not installed or cannot run the model, has no linear layer for a weight, or a layer was
@@ -58,6 +66,7 @@ def observe(checkpoint: Checkpoint, weights: Sequence[str], prompts: Sequence[st
             "dtype": {"BF16": "bfloat16", "F16": "float16"}[checkpoint.dtype],
             "modules": [module_of(weight) for weight in weights],
             "prompts": list(prompts),
+            "load": list(load),
             "result": str(folder / "result.json"),
         }
         (folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
@@ -76,13 +85,13 @@ def observe(checkpoint: Checkpoint, weights: Sequence[str], prompts: Sequence[st
     if result.get("error"):
         raise QuantizeError(result["error"])
     ranges = {f"{module}.weight": (low, high) for module, (low, high) in result["observed"].items()}
-    return Calibration(_merged(ranges), len(prompts), result["tokens"], result["cut"])
+    return Calibration(_merged(ranges, linears), len(prompts), result["tokens"], result["cut"])
 
 
-def _merged(ranges: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+def _merged(ranges: dict[str, tuple[float, float]], linears: Linears) -> dict[str, tuple[float, float]]:
     """Give the members of a group one range, should vLLM not fuse them for this model."""
     merged: dict[str, tuple[float, float]] = {}
-    for members in groups(ranges).values():
+    for members in linears.groups(ranges).values():
         low = min(ranges[name][0] for name in members)
         high = max(ranges[name][1] for name in members)
         merged |= dict.fromkeys(members, (low, high))

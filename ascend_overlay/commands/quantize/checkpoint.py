@@ -6,13 +6,14 @@ the quantizer wants to know every name, dtype and shape before it reads any data
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ascend_overlay.errors import QuantizeError
+from ascend_overlay.quantization import json_file
+from ascend_overlay.quantization.json_file import INDEX
 
 if TYPE_CHECKING:
     import torch
@@ -24,8 +25,8 @@ SIZES |= {"U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1}
 FLOATS = ("BF16", "F16", "F32")
 """Dtypes that can be quantized."""
 
-INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
+_AGAIN = "Download it again."
 _LARGEST_HEADER = 100_000_000  # the limit of the safetensors library
 _TORCH_NAMES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 
@@ -152,15 +153,15 @@ def read_json(path: Path) -> dict[str, Any]:
         QuantizeError: there is none.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json_file.read(path)
     except FileNotFoundError as error:
         raise QuantizeError(
             f"{path} does not exist. MODEL is a folder with config.json and safetensors files."
         ) from error
-    except (OSError, ValueError) as error:
-        raise QuantizeError(f"{path} cannot be read as JSON: {error}.") from error
+    except ValueError as error:
+        raise QuantizeError(f"{path} {error}. {_AGAIN}") from error
     if not isinstance(data, dict):
-        raise QuantizeError(f"{path} does not hold a JSON object.")
+        raise QuantizeError(f"{path} does not hold a JSON object. {_AGAIN}")
     return data
 
 
@@ -170,6 +171,8 @@ def header(path: Path) -> list[Entry]:
     Raises:
         QuantizeError: it is not one, or is cut short.
     """
+    if not path.is_file():
+        raise QuantizeError(f"{path} is not a regular file. {_AGAIN}")
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
@@ -177,29 +180,50 @@ def header(path: Path) -> list[Entry]:
         if start.startswith(b"version "):
             raise QuantizeError(f"{path} is a pointer of git-lfs, not the file itself. Run: git lfs pull")
         if len(start) < 8 or length > min(size, _LARGEST_HEADER):
-            raise QuantizeError(f"{path} is not a safetensors file, or is cut short. Download it again.")
-        try:
-            data = json.loads(file.read(length))
-            entries = [
-                Entry(
-                    name,
-                    value["dtype"],
-                    tuple(value["shape"]),
-                    path,
-                    8 + length + value["data_offsets"][0],
-                    value["data_offsets"][1] - value["data_offsets"][0],
-                )
-                for name, value in data.items()
-                if name != "__metadata__"
-            ]
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            raise QuantizeError(f"{path} has a header that is not one of safetensors. Download it again.") from error
+            raise QuantizeError(f"{path} is not a safetensors file, or is cut short. {_AGAIN}")
+        text = file.read(length)
+    try:
+        data = json_file.parse(text)
+    except ValueError as error:
+        raise QuantizeError(f"{path} has a header that {error}. {_AGAIN}") from error
+    if not isinstance(data, dict):
+        raise QuantizeError(f"{path} has a header that is not one of safetensors. {_AGAIN}")
+    entries = [_entry(name, value, path, 8 + length) for name, value in data.items() if name != "__metadata__"]
+    end, before = 0, ""
+    entries.sort(key=lambda entry: (entry.start, entry.size, entry.name))
     for entry in entries:
         if entry.start + entry.size > size:
-            raise QuantizeError(f"{path} ends before the tensor {entry.name!r} does. Download it again.")
+            raise QuantizeError(f"{path} ends before the tensor {entry.name!r} does. {_AGAIN}")
         if entry.dtype in SIZES and entry.size != elements(entry.shape) * SIZES[entry.dtype]:
-            raise QuantizeError(f"{path}: the size of the tensor {entry.name!r} is not that of its shape and dtype.")
-    return sorted(entries, key=lambda entry: (entry.start, entry.name))
+            raise QuantizeError(
+                f"{path}: the size of the tensor {entry.name!r} is not that of its shape and dtype. {_AGAIN}"
+            )
+        if entry.start < end:
+            raise QuantizeError(f"{path}: the tensors {before!r} and {entry.name!r} overlap. {_AGAIN}")
+        end, before = entry.start + entry.size, entry.name
+    return entries
+
+
+def _entry(name: str, value: Any, path: Path, start: int) -> Entry:
+    """Return the tensor that an entry of a header is about."""
+    found: dict[str, Any] = value if isinstance(value, dict) else {}
+    dtype: Any = found.get("dtype")
+    shape: Any = found.get("shape")
+    offsets: Any = found.get("data_offsets")
+    wrong = None
+    if not isinstance(dtype, str):
+        wrong = f"dtype {dtype!r}"
+    elif not _are_counts(shape):
+        wrong = f"shape {shape!r}"
+    elif not _are_counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        wrong = f"data_offsets {offsets!r}"
+    if wrong is not None:
+        raise QuantizeError(f"{path} gives the tensor {name!r} the {wrong:.200}, which is none. {_AGAIN}")
+    return Entry(name, dtype, tuple(shape), path, start + offsets[0], offsets[1] - offsets[0])
+
+
+def _are_counts(found: Any) -> bool:
+    return isinstance(found, list) and all(type(number) is int and number >= 0 for number in found)
 
 
 def elements(shape: tuple[int, ...]) -> int:
@@ -212,12 +236,11 @@ def elements(shape: tuple[int, ...]) -> int:
 
 def _shards(folder: Path) -> tuple[tuple[str, ...], dict[str, str] | None]:
     if (folder / INDEX).exists():
-        index = read_json(folder / INDEX).get("weight_map")
-        if not isinstance(index, dict) or not index:
-            raise QuantizeError(f"{folder / INDEX} has no weight_map.")
+        try:
+            index = json_file.weight_map(folder / INDEX)
+        except ValueError as error:
+            raise QuantizeError(f"{folder / INDEX} {error}. {_AGAIN}") from error
         shards = tuple(sorted(set(index.values())))
-        if outside := [shard for shard in shards if Path(shard).name != shard]:
-            raise QuantizeError(f"{folder / INDEX} names the file {outside[0]!r}, which is not in its own folder.")
         if absent := [shard for shard in shards if not (folder / shard).exists()]:
             raise QuantizeError(f"{folder / absent[0]} does not exist, but {INDEX} names it. Download the rest.")
         return shards, index

@@ -15,7 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ascend_overlay
+from ascend_overlay import settings
 from ascend_overlay.errors import some_of
+from ascend_overlay.quantization import fused
 
 _LONGEST = 2048
 """Tokens of a prompt that are used; memory grows with them, and ranges hardly do."""
@@ -36,6 +39,9 @@ def main(specification: str) -> None:
 
 
 def _run(spec: dict[str, Any]) -> dict[str, Any]:
+    # What serves the model runs it here: an NPU's platform, and models and layers of plugins.
+    if os.environ.get(settings.PREFIX) != "0":
+        ascend_overlay.enable(load=spec["load"] or None)
     from vllm import LLM, SamplingParams
     from vllm.transformers_utils.config import get_config
 
@@ -127,27 +133,15 @@ class _Range:
 
 def _watch(model: Any, modules: list[str]) -> dict[str, _Range]:
     """Hook the layer that each module of the checkpoint is loaded into."""
-    from vllm.model_executor.layers.linear import LinearBase
-
-    layers = {
-        name: layer for name, layer in model.named_modules(remove_duplicate=False) if isinstance(layer, LinearBase)
-    }
-    mapper = getattr(model, "hf_to_vllm_mapper", None)
-    packed = getattr(model, "packed_modules_mapping", {})
+    places = _places(model, modules)
     ranges: dict[int, _Range] = {}
     found: dict[str, _Range] = {}
-    absent = []
-    for module in modules:
-        name = module if mapper is None else mapper.get_rename_mapper().map_name(module)
-        layer = next((layers[place] for place in _places(name, packed) if place in layers), None)
-        if layer is None:
-            absent.append(module)
-            continue
+    for module, layer in places.items():
         if id(layer) not in ranges:
             ranges[id(layer)] = _Range()
             layer.register_forward_pre_hook(ranges[id(layer)], with_kwargs=True)
         found[module] = ranges[id(layer)]
-    if absent:
+    if absent := [module for module in modules if module not in places]:
         raise _ObservationError(
             f"{type(model).__name__} of vLLM has no linear layer for {some_of(absent)}. Leave what it does not have in "
             "float with --keep."
@@ -155,11 +149,34 @@ def _watch(model: Any, modules: list[str]) -> dict[str, _Range]:
     return found
 
 
-def _places(name: str, packed: dict[str, list[str]]) -> list[str]:
-    """Return the names under which vLLM may have the layer `name`."""
-    parent, _, last = name.rpartition(".")
-    fused = [whole for whole, parts in packed.items() if last in parts]
-    return [name, *(f"{parent}.{whole}" for whole in fused)]
+def _places(model: Any, modules: list[str]) -> dict[str, Any]:
+    """Return the layer that each module of the checkpoint is loaded into, as far as there is one."""
+    from vllm.model_executor.layers.linear import LinearBase, MergedColumnParallelLinear, QKVParallelLinear
+
+    mapper = getattr(model, "hf_to_vllm_mapper", None)
+    names = {module: mapper.get_rename_mapper().map_name(module) if mapper else module for module in modules}
+    packed = getattr(model, "packed_modules_mapping", {})
+    layers = [
+        (name, layer) for name, layer in model.named_modules(remove_duplicate=False) if isinstance(layer, LinearBase)
+    ]
+    described = set(names.values())
+    found: dict[str, Any] = {}
+    for name, layer in layers:
+        usual: tuple[tuple[str, ...], ...] = ()
+        if isinstance(layer, QKVParallelLinear):
+            usual = fused.ATTENTION
+        elif isinstance(layer, MergedColumnParallelLinear):
+            usual = fused.MERGED
+        for part in fused.parts_of(name, packed, usual, described):
+            found.setdefault(part, layer)
+        if name in described:
+            found.setdefault(name, layer)
+    # The class of an embedding model adds "model." as it loads.
+    return {
+        module: layer
+        for module, name in names.items()
+        if (layer := found.get(name, found.get(f"model.{name}"))) is not None
+    }
 
 
 def _check(observed: dict[str, tuple[float, float]]) -> None:

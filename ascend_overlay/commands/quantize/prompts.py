@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from ascend_overlay.errors import QuantizeError
+from ascend_overlay.quantization import json_file
 
 NEEDED = (
-    "w8a8 fixes the range of every layer's input before serving, so the ranges have to be observed. Pass --calibrate "
-    'FILE with texts such as the model will see: one prompt a line, or a .jsonl file with {"text": ...} or '
+    "w8a8 and w8a8_mix fix the range of every layer's input before serving, so the ranges have to be observed. Pass "
+    '--calibrate FILE with texts such as the model will see: one prompt a line, or a .jsonl file with {"text": ...} or '
     '{"tokens": [...]} on each line; some dozens are enough. w8a8_dynamic needs no calibration.'
 )
 
@@ -24,6 +24,9 @@ def read(path: Path) -> list[str | list[int]]:
     Raises:
         QuantizeError: the file cannot be read, a line is not as it should be, or there is no prompt.
     """
+    if path.exists() and not path.is_file():
+        # A run that goes on where it ended reads it again, which a pipe does not allow.
+        raise QuantizeError(f"the calibration file {str(path)!r} is not a regular file. Write the prompts into one.")
     try:
         # Not splitlines(): a prompt may hold other characters that end a line for Python, as U+2028 in JSON.
         lines = path.read_text(encoding="utf-8").split("\n")
@@ -45,9 +48,9 @@ def read(path: Path) -> list[str | list[int]]:
 
 def _parse(line: str, where: str) -> str | list[int]:
     try:
-        data = json.loads(line)
+        data = json_file.parse(line)
     except ValueError as error:
-        raise QuantizeError(f"{where} is not JSON: {error}.") from error
+        raise QuantizeError(f"{where} {error}. Mend the line, or leave it out.") from error
     if isinstance(data, dict):
         text, tokens = data.get("text"), data.get("tokens")
         if isinstance(text, str) and text and tokens is None:

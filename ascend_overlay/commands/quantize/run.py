@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from ascend_overlay.commands.quantize import calibration, checkpoint, files, prompts, rules, state, writer
-from ascend_overlay.commands.quantize.checkpoint import INDEX, Checkpoint
-from ascend_overlay.commands.quantize.rules import SCHEMES, Choice
+from ascend_overlay.commands.quantize import calibration, checkpoint, files, linears, prompts, rules, state, writer
+from ascend_overlay.commands.quantize.checkpoint import Checkpoint
+from ascend_overlay.commands.quantize.linears import Linears
+from ascend_overlay.commands.quantize.rules import CALIBRATED, GROUP_SIZE, SCHEMES, Choice
 from ascend_overlay.commands.quantize.writer import Job
 from ascend_overlay.errors import ConfigError, QuantizeError, did_you_mean
 from ascend_overlay.quantization.description import FILE, FLOAT
+from ascend_overlay.quantization.json_file import INDEX
 
 _CONFIG = "config.json"
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx")
@@ -48,12 +50,14 @@ class Plan:
         scheme: a key of SCHEMES.
         before: bytes of the weights of the model.
         after: bytes of the files that are written for them.
+        linears: what is known of linear layers.
     """
 
     job: Job
     scheme: str
     before: int
     after: int
+    linears: Linears = field(default_factory=Linears)
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -75,9 +79,11 @@ class Plan:
 
     def turned(self) -> list[str]:
         """Return sentences about layers that get another type than the scheme's."""
-        experts = {self.choices[name].type for name in self.choices if rules.is_expert(name)} - {SCHEMES[self.scheme]}
+        experts = {self.choices[name].type for name in self.choices if linears.is_expert(name)} - {SCHEMES[self.scheme]}
         if "W8A8_DYNAMIC" in experts:
             return ["Routed experts become W8A8_DYNAMIC: the NPU has no static scheme for them."]
+        if self.scheme == "w4a16":
+            return ["Layers besides routed experts become W8A16: 4 bits are for experts."]
         if self.scheme == "w8a16" and FLOAT in experts:
             return ["Routed experts stay in float: the NPU has no scheme for them with int8 weights alone."]
         return []
@@ -106,7 +112,7 @@ class Report:
     not_copied: tuple[str, ...] = ()
 
 
-def plan(model: Path, scheme: str, keep: Sequence[str] = ()) -> Plan:
+def plan(model: Path, scheme: str, keep: Sequence[str] = (), linear: Sequence[str] = ()) -> Plan:
     """Return what quantizing the model in the folder `model` would do; reads no weights.
 
     Raises:
@@ -118,9 +124,10 @@ def plan(model: Path, scheme: str, keep: Sequence[str] = ()) -> Plan:
             f"there is no scheme {scheme!r}; there are {', '.join(SCHEMES)}.{did_you_mean(scheme, SCHEMES)}"
         )
     found = checkpoint.read(model)
-    job = Job(found, rules.choose(found, scheme, keep), {})
+    known = linears.known(linear)
+    job = Job(found, rules.choose(found, scheme, keep, known), {})
     after = sum(job.size(shard) for shard in found.shards)
-    return Plan(job, scheme, found.size, after)
+    return Plan(job, scheme, found.size, after, known)
 
 
 def quantize(
@@ -130,6 +137,8 @@ def quantize(
     *,
     calibrate: Path | None = None,
     keep: Sequence[str] = (),
+    linear: Sequence[str] = (),
+    load: Sequence[str] = (),
     watcher: Watcher | None = None,
 ) -> Report:
     """Quantize the model in the folder `model` and write it to the folder `out`.
@@ -140,8 +149,11 @@ def quantize(
         model: a folder with config.json and safetensors files, in float.
         out: a folder that is empty, does not exist, or was begun earlier.
         scheme: a key of SCHEMES.
-        calibrate: a file of prompts, for w8a8.
+        calibrate: a file of prompts, for w8a8 and w8a8_mix.
         keep: patterns of the names of modules that stay in float.
+        linear: patterns of the names of modules that are linear layers, besides those of the usual names; a + stands
+            between last parts that vLLM loads into one layer: "*.attn.wa+wb".
+        load: modules that are plugins, for the process that calibrates.
         watcher: is told how it goes.
 
     Raises:
@@ -150,12 +162,12 @@ def quantize(
         ConfigError: there is no such scheme, or `calibrate` is given for a scheme that needs none.
     """
     watcher = watcher or Silent()
-    made = plan(model, scheme, keep)
+    made = plan(model, scheme, keep, linear)
     texts = _prompts(scheme, calibrate)
     source = made.checkpoint
     with (
         _trouble_told(out),
-        state.opened(out, state.options(source, scheme, tuple(keep), calibrate), model) as done,
+        state.opened(out, state.options(source, scheme, tuple(keep), calibrate, made.linears), model) as done,
     ):
         with watcher.phase("load torch"):
             importlib.import_module("torch")
@@ -168,7 +180,7 @@ def quantize(
             (out / _CONFIG).unlink(missing_ok=True)
         done.save(out)
         if texts and done.observed is None:
-            _calibrate(made, done, texts, watcher)
+            _calibrate(made, done, texts, watcher, load)
             done.save(out)
         job = Job(source, made.choices, done.observed or {})
         watcher.begin(source.size)
@@ -196,19 +208,23 @@ def _trouble_told(out: Path) -> Iterator[None]:
 
 
 def _prompts(scheme: str, calibrate: Path | None) -> list[str | list[int]] | None:
-    if scheme == "w8a8":
+    if SCHEMES[scheme] in CALIBRATED:
         if calibrate is None:
             raise QuantizeError(prompts.NEEDED)
         return prompts.read(calibrate)
     if calibrate is not None:
-        raise ConfigError(f"--calibrate is for w8a8; {scheme} does not fix the ranges of inputs. Leave it out.")
+        raise ConfigError(
+            f"--calibrate is for w8a8 and w8a8_mix; {scheme} does not fix the ranges of inputs. Leave it out."
+        )
     return None
 
 
-def _calibrate(made: Plan, done: state.State, texts: list[str | list[int]], watcher: Watcher) -> None:
-    weights = [name for name, choice in made.choices.items() if choice.type == "W8A8"]
+def _calibrate(
+    made: Plan, done: state.State, texts: list[str | list[int]], watcher: Watcher, load: Sequence[str]
+) -> None:
+    weights = [name for name, choice in made.choices.items() if choice.type in CALIBRATED]
     with watcher.phase(f"run {len(texts)} prompt{'s' * (len(texts) > 1)} through the model in vLLM"):
-        found = calibration.observe(made.checkpoint, weights, texts)
+        found = calibration.observe(made.checkpoint, weights, texts, made.linears, load)
     done.observed = found.observed
     done.calibration = {"prompts": found.prompts, "tokens": found.tokens, "cut": found.cut}
 
@@ -231,7 +247,8 @@ def _finish(job: Job, scheme: str, out: Path) -> tuple[str, ...]:
     config.json comes last, since the folder is a model with it.
     """
     source = job.checkpoint
-    description: dict[str, object] = {"version": "1.0.0", "model_quant_type": SCHEMES[scheme], "group_size": 0}
+    group = GROUP_SIZE if scheme == "w4a16" else 0
+    description: dict[str, object] = {"version": "1.0.0", "model_quant_type": scheme.upper(), "group_size": group}
     files.write_json(out / FILE, description | job.description())
     if source.indexed:
         layouts = {shard: job.layout(shard) for shard in source.shards}
@@ -242,7 +259,7 @@ def _finish(job: Job, scheme: str, out: Path) -> tuple[str, ...]:
     for path in sorted(source.folder.iterdir()):
         if path.name in (_CONFIG, INDEX) or path.name in source.shards:
             continue
-        if path.is_dir() or path.name.startswith(".") or path.suffix in _WEIGHTS:
+        if not path.is_file() or path.name.startswith(".") or path.suffix in _WEIGHTS:
             left.append(path.name + ("/" if path.is_dir() else ""))
         else:
             files.copy(path, out / path.name)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ascend_overlay.commands.quantize.checkpoint import SIZES, elements
+from ascend_overlay.commands.quantize.rules import CALIBRATED, GROUP_SIZE
 from ascend_overlay.errors import QuantizeError
 
 if TYPE_CHECKING:
@@ -31,13 +32,20 @@ def specs(kind: str, shape: tuple[int, ...], dtype: str) -> dict[str, Spec]:
     """Return the tensors of a layer, by the last part of their names.
 
     Args:
-        kind: W8A8, W8A8_DYNAMIC or W8A16.
+        kind: W8A8, W8A8_MIX, W8A8_DYNAMIC, W8A16 or W4A16.
         shape: (out, in) of its weight.
         dtype: dtype of the model, BF16 or F16.
     """
     out = shape[0]
+    found: dict[str, tuple[str, tuple[int, ...]]]
+    if kind == "W4A16":
+        found = {
+            "weight_packed": ("I32", (out, shape[1] // 8)),
+            "weight_scale": (dtype, (out, shape[1] // GROUP_SIZE)),
+        }
+        return {name: Spec(kind, shape, elements(shape) * SIZES[kind]) for name, (kind, shape) in found.items()}
     found = {"weight": ("I8", shape), "weight_scale": (dtype, (out, 1)), "weight_offset": (dtype, (out, 1))}
-    if kind == "W8A8":
+    if kind in CALIBRATED:
         found |= {
             "input_scale": (dtype, (1,)),
             "input_offset": ("I8", (1,)),
@@ -54,7 +62,7 @@ def quantize(
     """Return the tensors of a layer as `specs` names them, and the relative error of its weight.
 
     Args:
-        kind: W8A8, W8A8_DYNAMIC or W8A16.
+        kind: W8A8, W8A8_MIX, W8A8_DYNAMIC, W8A16 or W4A16.
         weight: its weight in float.
         bias: its bias, if it has one.
         dtype: dtype of the model, BF16 or F16.
@@ -68,11 +76,17 @@ def quantize(
     from ascend_overlay.commands.quantize import arithmetic
 
     own = arithmetic.DTYPES[dtype]
-    loaded_bias = None if kind != "W8A8" or bias is None else bias.read()
+    if kind == "W4A16":
+        try:
+            packed, group_scales, error = arithmetic.pack_rows(_blocks(weight), own, GROUP_SIZE)
+        except FloatingPointError as trouble:
+            raise _not_finite(weight) from trouble
+        return {"weight_packed": packed, "weight_scale": group_scales}, error
+    loaded_bias = None if kind not in CALIBRATED or bias is None else bias.read()
     if bias is not None and loaded_bias is not None and not bool(torch.isfinite(loaded_bias).all()):
         raise _not_finite(bias)
     floor = input_scale = offset = None
-    if kind == "W8A8":
+    if kind in CALIBRATED:
         assert observed is not None, weight.name
         input_scale, offset = arithmetic.input_scale_and_offset(*observed, own)
         floor = None if loaded_bias is None else arithmetic.scale_floor(loaded_bias, input_scale)

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ascend_overlay.commands.quantize.rules import module_of
+from ascend_overlay.commands.quantize.linears import module_of
 from ascend_overlay.quantization.description import FLOAT
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,7 +13,9 @@ from typing import Any
 from ascend_overlay import __version__
 from ascend_overlay.commands.quantize import files
 from ascend_overlay.commands.quantize.checkpoint import Checkpoint
+from ascend_overlay.commands.quantize.linears import Linears
 from ascend_overlay.errors import QuantizeError
+from ascend_overlay.quantization import json_file
 
 NAME = "ascend_overlay_quantize.json"
 
@@ -47,13 +48,16 @@ class State:
         return files.sha256(path) == str(record["sha256"])
 
 
-def options(checkpoint: Checkpoint, scheme: str, keep: tuple[str, ...], calibration: Path | None) -> dict[str, Any]:
+def options(
+    checkpoint: Checkpoint, scheme: str, keep: tuple[str, ...], calibration: Path | None, linears: Linears
+) -> dict[str, Any]:
     """Return all that decides what is written, as plain data."""
     stats = {shard: (checkpoint.folder / shard).stat() for shard in checkpoint.shards}
     return {
         "ascend_overlay": __version__,
         "scheme": scheme,
         "keep": list(keep),
+        "linear": [pattern.text for pattern in linears.patterns],
         "calibration file": files.sha256(calibration) if calibration else None,
         # Weights that were replaced since have another time, if not another size.
         "model": {shard: [stat.st_size, stat.st_mtime_ns] for shard, stat in stats.items()},
@@ -124,9 +128,10 @@ def _read(folder: Path, wanted: dict[str, Any]) -> State | None:
     if not path.exists():
         return None
     try:
-        state = State(**json.loads(path.read_text(encoding="utf-8")))
+        state = State(**json_file.read(path))
         begun = dict(state.options)
-    except (ValueError, TypeError) as error:
+        _see_plain(state)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise QuantizeError(f"{path} is damaged: {error}. Remove {folder} and begin anew.") from error
     changed = [name for name in wanted if begun.get(name) != wanted[name]]
     if changed:
@@ -138,8 +143,22 @@ def _read(folder: Path, wanted: dict[str, Any]) -> State | None:
     return state
 
 
+def _see_plain(state: State) -> None:
+    """See that all is of the type that is written."""
+    for name, record in state.shards.items():
+        float(record["error"])
+        if not all(isinstance(value, str) for value in (name, record["sha256"], record["worst"])):
+            raise TypeError(f"what it says of {name!r} is not what is written")
+        if type(record["size"]) is not int:
+            raise TypeError(f"the size of {name!r} is {record['size']!r}")
+    for name, (low, high) in ({} if state.observed is None else state.observed).items():
+        if not float(low) <= float(high):
+            raise ValueError(f"the range of {name!r} is from {low} to {high}")
+    dict(state.calibration)
+
+
 def _change(name: str, before: object, now: object) -> str:
-    if name in ("scheme", "keep", "ascend_overlay"):
+    if name in ("scheme", "keep", "linear", "ascend_overlay"):
         return f"{name} was {before!r} and is {now!r} now"
     return f"the {name} is another one now"
 

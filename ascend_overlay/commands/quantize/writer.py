@@ -10,7 +10,8 @@ from typing import IO, TYPE_CHECKING
 
 from ascend_overlay.commands.quantize import files, schemes
 from ascend_overlay.commands.quantize.checkpoint import SIZES, Checkpoint, Entry
-from ascend_overlay.commands.quantize.rules import Choice, module_of
+from ascend_overlay.commands.quantize.linears import module_of
+from ascend_overlay.commands.quantize.rules import Choice
 from ascend_overlay.commands.quantize.schemes import Spec
 from ascend_overlay.errors import QuantizeError
 from ascend_overlay.quantization.description import FLOAT

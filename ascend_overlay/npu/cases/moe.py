@@ -31,6 +31,7 @@ def cases() -> Iterator[OperatorCase]:
             yield _case("npu_grouped_matmul", label, dtype, arguments, _product, atol=2e-5)
     for dtype in ("bfloat16", "float16"):
         yield _case("npu_grouped_matmul", "int8, scaled by token", dtype, _int8_product, _product)
+        yield _case("npu_grouped_matmul", "4 bits, scaled by group of inputs", dtype, _int4_product, _int4_rows)
 
 
 def _gating(dtype: str) -> Iterator[OperatorCase]:
@@ -164,6 +165,29 @@ def _int8_product(dtype: str) -> Arguments:
     tokens = normal(4, _TOKENS * _TOP_K).abs() * 1e-2
     quantized = {"scale": [scale], "per_token_scale": [tokens], "output_dtype": dtype_of(dtype)}
     return ([rows], [weight]), _grouped_options() | quantized
+
+
+def _int4_numbers() -> Tensor:
+    generator = torch.Generator().manual_seed(2)
+    return torch.randint(-8, 8, (_EXPERTS, _HIDDEN, _COLUMNS), generator=generator)
+
+
+def _int4_product(dtype: str) -> Arguments:
+    rows = normal(1, _TOKENS * _TOP_K, _HIDDEN, dtype=dtype)
+    packed = (
+        ((_int4_numbers().reshape(_EXPERTS, _HIDDEN, -1, 8) & 15) << torch.arange(0, 32, 4)).sum(-1).to(torch.int32)
+    )
+    scale = normal(3, _EXPERTS, _HIDDEN // 32, _COLUMNS, dtype=dtype).abs() * 1e-2
+    offset = normal(4, _EXPERTS, _HIDDEN // 32, _COLUMNS, dtype=dtype)
+    options = {"antiquant_scale": [scale], "antiquant_offset": [offset]}
+    return ([rows], [packed]), _grouped_options() | options
+
+
+def _int4_rows(x: list[Tensor], weight: list[Tensor], **options: Any) -> Tensor:
+    scale, offset = (options[f"antiquant_{name}"][0].double() for name in ("scale", "offset"))
+    numbers = _int4_numbers().to(scale.device).double().reshape(_EXPERTS, -1, 32, _COLUMNS)
+    whole = ((numbers + offset.unsqueeze(2)) * scale.unsqueeze(2)).flatten(1, 2)
+    return _product(x, [whole], group_list=options["group_list"])
 
 
 def _product(x: list[Tensor], weight: list[Tensor], **options: Any) -> Tensor:

@@ -14,7 +14,7 @@ from torch.nn.functional import gelu, relu, silu
 from ascend_overlay.npu.kernel import ReferenceKernel
 from ascend_overlay.npu.reference.checks import refuse
 from ascend_overlay.npu.reference.integers import integer_product
-from ascend_overlay.npu.reference.moe_matmul_checks import NAME, Call, check, dtype_of, group_sizes
+from ascend_overlay.npu.reference.moe_matmul_checks import NAME, Call, check, columns_of, dtype_of, group_sizes
 from ascend_overlay.npu.reference.quantization import carried_scale, to_int8
 
 Tensors = Sequence[Tensor]
@@ -38,7 +38,7 @@ _ACTIVATIONS: dict[int, Callable[[Tensor], Tensor]] = {
 def npu_grouped_matmul(x: Tensors, weight: Tensors, **options: Any) -> list[Tensor]:
     """Return ``x_i @ weight_i`` for each group i.
 
-    Three kinds of products, with what is rounded once at the end, to the dtype of the result:
+    Four kinds of products, with what is rounded once at the end, to the dtype of the result:
 
     - float: ``x @ w + bias``; all of one dtype, bias of float16 with float16, else of float32.
     - int8 by int8, added up in int32: ``act((x @ w + bias) * scale * per_token_scale)``, bias of int32. The result is
@@ -46,6 +46,8 @@ def npu_grouped_matmul(x: Tensors, weight: Tensors, **options: Any) -> list[Tens
       saturated) with one of int64, as npu_trans_quant_param makes it. Without a scale, and with output_dtype int32, it
       is the sum itself.
     - int8 weight: ``x @ ((w + antiquant_offset) * antiquant_scale) + bias``; x of float16 or bfloat16.
+    - int4 weight: the same; int32 that hold eight numbers of 4 bits each, of neighbouring columns, the first in the
+      lowest bits. Scales and offsets may also be those of equal parts of the inputs: (groups, parts, n).
 
     A Python loop over the groups is what a grouped product is on a CPU; groups without rows cost nothing. PyTorch's own
     grouped_mm is such a loop, too, and not quicker.
@@ -73,8 +75,8 @@ def npu_grouped_matmul(x: Tensors, weight: Tensors, **options: Any) -> list[Tens
         One tensor (rows, n), or one a group.
 
     Raises:
-        RuntimeError: a shape, dtype or mode that the NPU does not take, or a packed dtype (int4, float4, float8), which
-            has no reference kernel.
+        RuntimeError: a shape, dtype or mode that the NPU does not take, or a packed dtype (float4, float8, and int4 for
+            inputs of int8), which has no reference kernel.
     """
     if torch.is_grad_enabled():
         # PyTorch writes to `out` only where no gradients are wanted.
@@ -146,7 +148,7 @@ def _ungrouped(call: Call, i: int) -> Tensor:
     x = call.x[i]
     rows = x.flatten(0, -2)
     accumulator = torch.int32 if call.kind == "int8" else call.dtype
-    product = torch.empty(rows.shape[0], call.weight[i].shape[1], dtype=accumulator, device=x.device)
+    product = torch.empty(rows.shape[0], columns_of(call.weight[i], x.dtype), dtype=accumulator, device=x.device)
     _product(call, rows, i, product)
     if call.kind == "int8":
         bias, scale = (None if values is None else values[i] for values in (call.bias, call.scale))
@@ -162,15 +164,26 @@ def _product(call: Call, x: Tensor, i: int, out: Tensor) -> None:
         out.copy_(integer_product(x, weight))
         return
     bias = None if call.bias is None else call.of_group(call.bias, i)
-    if call.kind == "int8 weight":
+    if call.kind in ("int8 weight", "int4 weight"):
         assert call.antiquant_offset is not None and call.antiquant_scale is not None
         offset, scale = call.of_group(call.antiquant_offset, i), call.of_group(call.antiquant_scale, i)
+        if call.kind == "int4 weight":
+            weight = unpacked(weight)
+        if scale.dim() == 2:
+            scale, offset = (values.repeat_interleave(len(weight) // len(values), 0) for values in (scale, offset))
         weight = (weight.float() + offset.float()) * scale.float()
     elif bias is None:
         _multiply(x, weight, out)
         return
     product = x.float() @ weight.float()
     out.copy_(product if bias is None else product + bias.float())
+
+
+def unpacked(weight: Tensor) -> Tensor:
+    """Return the numbers of 4 bits that int32 hold: (..., 8 * columns), int32 from -8 to 7."""
+    shifts = torch.arange(28, -1, -4, dtype=torch.int32, device=weight.device)
+    # To the highest bits and back, which brings the sign along.
+    return ((weight.unsqueeze(-1) << shifts) >> 28).flatten(-2)
 
 
 def _multiply(x: Tensor, weight: Tensor, out: Tensor) -> None:
@@ -212,10 +225,10 @@ def _scaled(call: Call, product: Tensor, bias: Tensor | None, scale: Tensor | No
 def _fake(x: Tensors, weight: Tensors, **options: Any) -> list[Tensor]:
     dtype = dtype_of(options.get("output_dtype"), x[0].dtype)
     if options.get("split_item") in (2, 3):
-        return [x[0].new_empty((sum(t.shape[0] for t in x), weight[0].shape[-1]), dtype=dtype)]
+        return [x[0].new_empty((sum(t.shape[0] for t in x), columns_of(weight[0], x[0].dtype)), dtype=dtype)]
     if len(x) != len(weight):
         refuse(NAME, f"there are {len(x)} tensors and {len(weight)} weights; without groups it takes one for each.")
-    return [t.new_empty((*t.shape[:-1], w.shape[-1]), dtype=dtype) for t, w in zip(x, weight, strict=True)]
+    return [t.new_empty((*t.shape[:-1], columns_of(w, t.dtype)), dtype=dtype) for t, w in zip(x, weight, strict=True)]
 
 
 KERNELS = (

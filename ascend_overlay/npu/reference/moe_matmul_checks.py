@@ -31,7 +31,12 @@ _KINDS = (
     (torch.int8, torch.int8, "int8"),
     (torch.float16, torch.int8, "int8 weight"),
     (torch.bfloat16, torch.int8, "int8 weight"),
+    # Eight numbers in one.
+    (torch.float16, torch.int32, "int4 weight"),
+    (torch.bfloat16, torch.int32, "int4 weight"),
 )
+PACKED = 8
+"""Numbers of 4 bits in an int32, the first in the lowest bits."""
 _BY_SCALE = {torch.bfloat16: torch.bfloat16, torch.float32: torch.float16, torch.int64: torch.int8}
 
 
@@ -39,7 +44,7 @@ class Call(NamedTuple):
     """The arguments of one call that is in order.
 
     Attributes:
-        kind: "float", "int8" or "int8 weight".
+        kind: "float", "int8", "int8 weight" or "int4 weight".
         dtype: of the result.
         n: columns of the result, where it is one tensor.
         stacked: whether the weights of all groups are one tensor.
@@ -74,6 +79,12 @@ class Call(NamedTuple):
     def of_group(self, tensors: Tensors, i: int) -> Tensor:
         """Return the part of group i."""
         return tensors[0].select(0, i) if self.stacked else tensors[i]
+
+
+def columns_of(weight: Tensor, dtype: torch.dtype) -> int:
+    """Return how many columns a weight has for inputs of `dtype`."""
+    packed = weight.dtype == torch.int32 and dtype.is_floating_point
+    return weight.shape[-1] * (PACKED if packed else 1)
 
 
 def dtype_of(output: Any, default: torch.dtype) -> torch.dtype:
@@ -116,7 +127,7 @@ def _checked(
     found = (
         _kind(x, weight),
         dtype_of(options.get("output_dtype"), x[0].dtype),
-        weight[0].shape[-1],
+        columns_of(weight[0], x[0].dtype),
         len(weight) == 1 and weight[0].dim() == 3,
         options.get("group_list_type", 0) or 0,
         _group_type(options.get("group_type")),
@@ -151,7 +162,9 @@ def _kind(x: Tensors, weight: Tensors) -> str:
     kinds = [kind for left, right, kind in _KINDS if dtypes == ({left}, {right})]
     if not kinds:
         names = [" and ".join(sorted(map(str, found))) for found in dtypes]
-        taken = "float16, bfloat16, float32 or int8 for both, or an int8 weight with float16 or bfloat16"
+        taken = (
+            "float16, bfloat16, float32 or int8 for both, or an int8 or packed int32 weight with float16 or bfloat16"
+        )
         refuse(NAME, f"x is {names[0]} and weight {names[1]}; the reference kernel takes {taken}.")
     return kinds[0]
 
@@ -171,16 +184,24 @@ def _check_shapes(call: Call, split_item: int) -> None:
         if value not in taken:
             at = f" with group_type {call.group_type}" if option == "split_item" else ""
             refuse(NAME, f"{option} is {value}; it takes {' or '.join(map(str, taken))}{at}.")
+    if call.kind == "int4 weight" and not all(weight.is_contiguous() for weight in call.weight):
+        refuse(NAME, "a packed weight is a transposed view; the reference kernel takes contiguous ones.")
     if call.group_type == -1:
         _check_ungrouped(call)
     else:
         _check_grouped(call)
     wanted: list[tuple[int, ...]]
+
+    def columns(weight: Tensor) -> int:
+        return columns_of(weight, call.x[0].dtype)
+
     for name in ("bias", "scale", "antiquant_scale", "antiquant_offset"):
         tensors = getattr(call, name)
         if tensors is None:
             continue
-        wanted = [(weight.shape[0], weight.shape[2]) if call.stacked else (weight.shape[1],) for weight in call.weight]
+        wanted = [(weight.shape[0], call.n) if call.stacked else (columns(weight),) for weight in call.weight]
+        if call.kind == "int4 weight" and name.startswith("antiquant") and tensors[0].dim() == 2 + call.stacked:
+            wanted = [_by_group(call, tensors, wanted[0])]
         if [tuple(tensor.shape) for tensor in tensors] != wanted:
             refuse(NAME, f"{name} has the shapes {[tuple(t.shape) for t in tensors]}; it takes {wanted}.")
     if call.per_token_scale is not None:
@@ -188,6 +209,16 @@ def _check_shapes(call: Call, split_item: int) -> None:
         if [tuple(tensor.shape) for tensor in call.per_token_scale] != wanted:
             found = [tuple(tensor.shape) for tensor in call.per_token_scale]
             refuse(NAME, f"per_token_scale has the shapes {found}; it takes {wanted}.")
+
+
+def _by_group(call: Call, tensors: Tensors, whole: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of scales for groups of inputs: (groups, parts, n), with parts of equal length."""
+    inputs, parts = call.weight[0].shape[-2], tensors[0].shape[-2]
+    if len(tensors) > 1 or not parts or inputs % parts or (call.antiquant_scale or tensors)[0].shape[-2] != parts:
+        refuse(
+            NAME, f"the scales are for {parts} parts of {inputs} inputs; it takes parts of equal length, of one tensor."
+        )
+    return (*whole[:-1], parts, whole[-1])
 
 
 def _check_ungrouped(call: Call) -> None:
@@ -246,7 +277,7 @@ def _check_dtypes(call: Call) -> None:
     else:
         wanted = {"bias": (_BIAS[x],), "antiquant_scale": (x,), "antiquant_offset": (x,)}
         if not {"antiquant_scale", "antiquant_offset"} <= given.keys():
-            refuse(NAME, "an int8 weight with x of another dtype takes an antiquant_scale and an antiquant_offset.")
+            refuse(NAME, f"an {call.kind} with x of another dtype takes an antiquant_scale and an antiquant_offset.")
     for name, dtypes in given.items():
         if name not in wanted:
             refuse(NAME, f"there is {name}; with x of {x} and weight of {call.weight[0].dtype} it takes none.")

@@ -16,6 +16,7 @@ from ascend_overlay.overlays.quantization.cases.linear import STEP, is_quantized
 
 _TOP_K, _HIDDEN, _INTERMEDIATE, _EXPERTS = 2, 128, 64, 8
 _GATE = 32
+_GROUP = 32  # what W4A16 takes where the description does not say
 _OPERATORS = (
     "npu_moe_init_routing_v2",
     "npu_grouped_matmul",
@@ -41,9 +42,20 @@ def cases() -> Iterator[LayerCase]:
                 rtol=4 * HALF_UNIT[dtype],
                 atol=4 * HALF_UNIT[dtype],
             )
+            yield LayerCase(
+                layer="vllm.model_executor.layers.fused_moe.routed_experts:RoutedExperts",
+                label=f"W4A16, {tokens} tokens, 2 of 8 experts",
+                dtype=dtype,
+                overlay="quantization",
+                run=functools.partial(_run, tokens, dtype, "W4A16"),
+                operators=("npu_moe_init_routing_v2", "npu_grouped_matmul", "npu_swiglu", "npu_moe_token_unpermute"),
+                # Sums of numbers of both signs, rounded between the products.
+                rtol=8 * HALF_UNIT[dtype],
+                atol=8 * HALF_UNIT[dtype],
+            )
 
 
-def _run(tokens: int, dtype: str) -> Any:
+def _run(tokens: int, dtype: str, type_: str = "W8A8_DYNAMIC") -> Any:
     import torch
     from vllm.config import VllmConfig, set_current_vllm_config
     from vllm.forward_context import set_forward_context
@@ -51,12 +63,12 @@ def _run(tokens: int, dtype: str) -> Any:
     # One of its own: vLLM remembers in it the layers of experts by name, and takes each name once.
     config = VllmConfig()
     with set_current_vllm_config(config), torch.no_grad():
-        layer = _layer(dtype)
+        layer = _layer(dtype, type_)
         with set_forward_context(None, config, num_tokens=tokens):
             return layer(_inputs(tokens, dtype), normal(7, tokens, _EXPERTS, dtype=dtype, scale=2))
 
 
-def _layer(dtype: str) -> Any:
+def _layer(dtype: str, type_: str) -> Any:
     import torch
     from vllm.model_executor.layers.fused_moe import FusedMoEFactory
 
@@ -72,22 +84,45 @@ def _layer(dtype: str) -> Any:
             params_dtype=dtype_of(dtype),
             renormalize=True,
             prefix=_NAME,
-            quant_config=quant_config(dict.fromkeys(projections, "W8A8_DYNAMIC")),
+            quant_config=quant_config(dict.fromkeys(projections, type_)),
         )
     finally:
         torch.set_default_dtype(before)
     held = layer.routed_experts
     for expert in range(_EXPERTS):
-        for shard, (weight, scale) in _weights(expert).items():
-            tensors = {"weight": (weight * scale).to(dtype_of(dtype))}
-            if is_quantized():
-                tensors = {"weight": weight.to(torch.int8), "weight_scale": scale}
+        for shard, tensors in (_of_4_bits if type_ == "W4A16" else _of_8_bits)(expert, dtype):
             for last, tensor in tensors.items():
                 name = f"{'w2' if shard == 'w2' else 'w13'}_{last}"
                 parameter = getattr(held, name)
                 parameter.weight_loader(parameter, tensor, f"{_NAME}.{name}", shard_id=shard, expert_id=expert)
     held.quant_method.process_weights_after_loading(held)
     return layer
+
+
+def _of_8_bits(expert: int, dtype: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the tensors of an expert, quantized or in stock vLLM in float."""
+    import torch
+
+    for shard, (weight, scale) in _weights(expert).items():
+        if is_quantized():
+            yield shard, {"weight": weight.to(torch.int8), "weight_scale": scale}
+        else:
+            yield shard, {"weight": (weight * scale).to(dtype_of(dtype))}
+
+
+def _of_4_bits(expert: int, dtype: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the same of whole numbers of 4 bits, with scales that are powers of two."""
+    import torch
+
+    for number, shard in enumerate(("w1", "w3", "w2")):
+        outputs, inputs = (_HIDDEN, _INTERMEDIATE) if shard == "w2" else (_INTERMEDIATE, _HIDDEN)
+        weight = whole(3 * expert + number, -8, 7, outputs, inputs)
+        scale = 2.0 ** whole(3 * expert + number + 50, -6, -5, outputs, inputs // _GROUP)
+        if is_quantized():
+            bits = (weight + 8).reshape(outputs, -1, 8) << torch.arange(0, 32, 4, device=weight.device)
+            yield shard, {"weight_packed": bits.sum(-1).to(torch.int32), "weight_scale": scale}
+        else:
+            yield shard, {"weight": (weight * scale.repeat_interleave(_GROUP, 1)).to(dtype_of(dtype))}
 
 
 def _inputs(tokens: int, dtype: str) -> Any:

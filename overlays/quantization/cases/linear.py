@@ -17,6 +17,7 @@ _LAYERS = "vllm.model_executor.layers"
 _OPERATORS = {
     "W8A8": ("npu_quantize", "npu_quant_matmul"),
     "W8A8_DYNAMIC": ("npu_dynamic_quant", "npu_quant_matmul"),
+    "W8A8_MIX": ("npu_dynamic_quant", "npu_quant_matmul"),
     "W8A16": ("npu_weight_quant_batchmatmul",),
 }
 _TOKENS, _INPUTS = 33, 256
@@ -116,7 +117,7 @@ def _load(layer: Any, scheme: str, dtype: str, seed: int, outputs: int, biased: 
     tensors = {"weight": (weight * scale).to(dtype_of(dtype))}
     if is_quantized():
         tensors = {"weight": weight, "weight_scale": scale}
-        if scheme == "W8A8":
+        if scheme in ("W8A8", "W8A8_MIX"):
             tensors |= {
                 "input_scale": here(torch.tensor([STEP])),
                 "input_offset": here(torch.zeros(1, dtype=torch.int8)),
