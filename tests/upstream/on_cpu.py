@@ -27,6 +27,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pairs
 import pytest
 import stand_ins
 
@@ -37,6 +38,7 @@ settings: Any = SimpleNamespace(
     overlaid=os.environ["UPSTREAM_OVERLAID"] == "1",
     results=Path(os.environ["UPSTREAM_RESULTS"]),
     rows=json.loads(os.environ["UPSTREAM_ROWS"]),
+    reduced=os.environ["UPSTREAM_REDUCED"] == "1",
 )
 _asked = False
 """A test is computing what it takes for the right answer."""
@@ -119,9 +121,22 @@ def _row(item: Any) -> dict[str, Any]:
 def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
     """Keep what the rows select."""
     kept = [item for item in items if _selected(item)]
+    if settings.reduced:
+        kept = _reduced(kept)
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
     _play_cuda(settings.layer)
+
+
+def _reduced(items: list[Any]) -> list[Any]:
+    """Keep all pairs of parameters of each test, and of what only the overlays bring: the same in both processes."""
+    groups: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        ours = any(str(value).startswith("ascend") for value in parameters.values())
+        groups.setdefault((item.parent.nodeid, item.originalname, ours), {})[item.nodeid] = parameters
+    kept = {name for points in groups.values() for name in pairs.covering(points)}
+    return [item for item in items if item.nodeid in kept]
 
 
 def _selected(item: Any) -> bool:
