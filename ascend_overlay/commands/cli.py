@@ -216,7 +216,7 @@ def coverage(folder: Path | None, load: str | None, write: json_output.Write | N
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def demo(arguments: tuple[str, ...]) -> None:
-    """Run a tiny DeepSeek-V2 in stock and in overlaid vLLM, and compare."""
+    """Run a tiny DeepSeek-V2 in stock and in overlaid vLLM, on an NPU as well, and compare."""
     from ascend_overlay.commands.demo.command import main as demo_main  # type: ignore[import-not-found, unused-ignore]
 
     sys.exit(demo_main(list(arguments)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ascend_overlay.commands.demo.runs import Run
+from ascend_overlay.commands.demo.watching import Run
 from ascend_overlay.ledgers import Entry, Ledger
 
 

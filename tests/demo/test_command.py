@@ -16,7 +16,7 @@ from demo_kit import all_ledgers, finished, output
 from ascend_overlay.commands import json_output, troubles
 from ascend_overlay.commands.demo import command, runs
 from ascend_overlay.commands.demo.processes import ProcessTree
-from ascend_overlay.commands.demo.runs import Run
+from ascend_overlay.commands.demo.watching import Run
 
 pytest.importorskip("numpy")
 pytest.importorskip("tokenizers")
@@ -59,6 +59,7 @@ class Stage:
         """Write the stand-in: `before` runs on import, `start` when the engine is made, `token` is what it says."""
         (self.folder / "vllm").mkdir()
         (self.folder / "vllm" / "__init__.py").write_text(_ENGINE.format(before=before, start=start, token=token))
+        (self.folder / "vllm" / "platforms.py").write_text("class CpuPlatform: ...\ncurrent_platform = CpuPlatform()\n")
         (self.folder / "vllm" / "_version.py").write_text("__version__ = '0.32.0'\n")
         (self.folder / "torch.py").write_text("__version__ = '2.13.0'\n")
 

@@ -7,7 +7,7 @@ from e2e_kit import Demo
 
 from ascend_overlay.commands.demo import command, runs
 from ascend_overlay.commands.demo.checks import OPERATORS
-from ascend_overlay.commands.demo.runs import Run
+from ascend_overlay.commands.demo.watching import Run
 from ascend_overlay.ledgers import Ledger
 
 pytestmark = pytest.mark.e2e
