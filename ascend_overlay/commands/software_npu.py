@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
+from ascend_overlay import availability, versions
 from ascend_overlay.errors import ConfigError
 from ascend_overlay.npu.software import build, options
 from ascend_overlay.npu.software.options import Options
@@ -45,6 +46,9 @@ def see(npu: str | None) -> None:
     """
     if npu == "software":
         variables(npu, None, None, None)
+    elif npu is not None and not availability.torch_npu_installed():
+        series = ".".join((versions.installed("torch") or "RELEASE").split(".")[:2])
+        raise ConfigError(f"torch_npu is not installed: pip install --no-deps 'torch_npu=={series}.*'.")
     elif npu is not None and (reason := hindrances.installation()):
         raise ConfigError(f"vLLM cannot run on a card here: {reason}. On a machine without one: --npu software.")
 

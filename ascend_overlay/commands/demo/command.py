@@ -20,22 +20,9 @@ from ascend_overlay import __version__, versions
 from ascend_overlay.commands import json_output, software_npu, troubles
 from ascend_overlay.commands.demo import checks, compare, runs, show, tiny
 from ascend_overlay.commands.demo import on_npu as on_npu_checks
+from ascend_overlay.commands.demo.prompts import PROMPTS, SEED
 from ascend_overlay.commands.demo.watching import Run
 from ascend_overlay.errors import ConfigError
-
-_PROMPTS = (
-    "The river wanted to see the mountains, so",
-    "A language model reads",
-    "How many numbers are there between",
-    "In the morning",
-    "Each layer adds something",
-    "Once upon a time there was",
-    "Count them: one, two,",
-    "Memory is slow and",
-)
-
-_SEED = 12
-"""With these weights, none of the prompts leads to a near tie that another rounding could turn."""
 
 _NPUS = {
     "card": "the card that torch_npu finds",
@@ -83,9 +70,7 @@ def main(argv: Sequence[str]) -> int:
     help="A third run, on an NPU: the card that torch_npu finds, or software, which this machine's CPU computes for.",
 )
 @click.option("--eager/--compiled", default=True, help="Without torch.compile (default), or with it: slower to start.")
-@click.option(
-    "--prompts", type=click.IntRange(1, len(_PROMPTS)), default=4, show_default=True, help="How many prompts."
-)
+@click.option("--prompts", type=click.IntRange(1, len(PROMPTS)), default=4, show_default=True, help="How many prompts.")
 @click.option("--tokens", type=click.IntRange(1, 128), default=16, show_default=True, help="Tokens for each prompt.")
 @click.option("--timeout", type=click.FloatRange(min=1), default=600.0, show_default=True, help="Seconds for each run.")
 @click.option("--keep", type=_FOLDER, help="Keep model, ledgers and logs in this folder.")
@@ -123,11 +108,11 @@ def _run(options: Options, folder: Path, write: json_output.Write | None) -> boo
         show.header(console, _about(options))
     with show.Progress(console) as progress:
         started = time.perf_counter()
-        model = tiny.make_deepseek_v2(folder / "model", seed=_SEED)
+        model = tiny.make_deepseek_v2(folder / "model", seed=SEED)
         progress("all" if options.npu else "both", "make the model", time.perf_counter() - started, True)
         spec: dict[str, Any] = {
             "model": str(model),
-            "prompts": list(_PROMPTS[: options.prompts]),
+            "prompts": list(PROMPTS[: options.prompts]),
             "tokens": options.tokens,
             "compiled": options.compiled,
         }

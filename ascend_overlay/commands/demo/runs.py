@@ -17,6 +17,9 @@ from ascend_overlay.settings import PREFIX
 
 _WORKER = Path(__file__).with_name("worker.py")
 _COMMAND = "import sys; from ascend_overlay.commands.cli import main; sys.argv[0] = 'ascend-overlay'; main()"
+RUN = (sys.executable, "-c", _COMMAND, "run")
+"""`ascend-overlay run`, of this very library."""
+
 _TARGET = "VLLM_TARGET_DEVICE"
 
 Npu = Literal["card", "software"]
@@ -83,7 +86,7 @@ def command(name: str, folder: Path, *python: str, npu: Npu | None) -> list[str]
         if name == "npu":
             options += ["--npu-report", str(folder / "report")]
     started = [sys.executable, *python]
-    return [sys.executable, "-c", _COMMAND, "run", *options, *started] if options else started
+    return [*RUN, *options, *started] if options else started
 
 
 def environment(cache: Path, *, overlaid: bool, compiled: bool) -> dict[str, str]:

@@ -23,13 +23,13 @@ def main(specification: str) -> None:
     spec = json.loads(Path(specification).read_text(encoding="utf-8"))
     folder = Path(spec["folder"])
 
-    with _phase(folder, "import vLLM"):
+    with phase(folder, "import vLLM"):
         import torch
         import vllm
         from vllm import LLM, SamplingParams
         from vllm.platforms import current_platform
 
-    with _phase(folder, "start the engine"):
+    with phase(folder, "start the engine"):
         llm = LLM(
             spec["model"],
             dtype="bfloat16",
@@ -52,9 +52,9 @@ def main(specification: str) -> None:
         )
         return list(llm.generate(spec["prompts"], wanted, use_tqdm=False))
 
-    with _phase(folder, "first token"):
+    with phase(folder, "first token"):
         generate(1)
-    with _phase(folder, "generate"):
+    with phase(folder, "generate"):
         outputs = generate(spec["tokens"])
     result = {
         "vllm": vllm.__version__,
@@ -65,7 +65,7 @@ def main(specification: str) -> None:
         "overlaid": "ascend_overlay.engine.engine" in sys.modules,
         "outputs": [output(found) for found in outputs],
     }
-    with _phase(folder, "shut down"):
+    with phase(folder, "shut down"):
         llm.llm_engine.engine_core.shutdown()
     (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
 
@@ -101,7 +101,8 @@ def _logprobs(position: Any) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _phase(folder: Path, name: str) -> Iterator[None]:
+def phase(folder: Path, name: str) -> Iterator[None]:
+    """Note in `folder` when the phase `name` begins and how long it takes."""
     _tell(folder, phase=name, event="begin")
     started = time.perf_counter()
     yield
