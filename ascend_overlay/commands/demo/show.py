@@ -81,20 +81,19 @@ def operators(console: Console, found: Sequence[Ledger], on_npu: Mapping[str, Ma
     if not counts and not on_npu:
         return
     roles = list(dict.fromkeys(str(ledger.process["role"]) for ledger in sorted(found, key=_order)))
-    table = _table(
-        "Calls of NPU operators, by process" + (" of the overlaid run; on npu" if on_npu is not None else "")
-    )
+    there = " of the overlaid run; on npu, where what a graph captures counts once" if on_npu is not None else ""
+    table = _table(f"Calls of NPU operators, by process{there}")
     table.add_column("operator")
     for role in roles:
         table.add_column(role, justify="right")
     if on_npu is not None:
         table.add_column("on npu", justify="right")
     for name in sorted({*counts, *(on_npu or {})}):
-        by_role, there = counts.get(name, {}), sum((on_npu or {}).get(name, {}).values())
-        if name not in checks.OPERATORS and not any(by_role.values()) and not there:
+        by_role, calls = counts.get(name, {}), sum((on_npu or {}).get(name, {}).values())
+        if name not in checks.OPERATORS and not any(by_role.values()) and not calls:
             continue
         table.add_row(
-            name, *(f"{by_role.get(role, 0):,}" for role in roles), *([] if on_npu is None else [f"{there:,}"])
+            name, *(f"{by_role.get(role, 0):,}" for role in roles), *([] if on_npu is None else [f"{calls:,}"])
         )
     console.print()
     console.print(table)

@@ -26,7 +26,7 @@ def step(console: Console, done: Mapping[str, Any]) -> None:
 
 def summary(console: Console, content: Mapping[str, Any], path: Path) -> None:
     """Print the times of launches, the sum, and where the file is."""
-    launches = next((done["found"] for done in content["steps"] if done["step"] == "launches"), {})
+    launches: Mapping[str, Any] = next((done["found"] for done in content["steps"] if done["step"] == "launches"), {})
     if launches.get("measured"):
         title = "Microseconds, median" + (f" ({SOFTWARE})" if content["npu"] == "software" else "")
         table = Table(title=title, title_justify="left", title_style="bold")
