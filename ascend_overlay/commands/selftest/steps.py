@@ -76,7 +76,8 @@ class _Scripts:
         def run(timeout: float, progress: Progress) -> Run:
             found = Run(name, self.folder / name)
             found.folder.mkdir()
-            env = runs.environment(found.folder / "cache", overlaid=True, compiled=False)
+            # verify compiles, so nothing may keep it from that.
+            env = runs.environment(found.folder / "cache", overlaid=True, compiled=True)
             python = [sys.executable, "-m", module, str(found.folder), *arguments]
             command = [*runs.RUN, "--npu", "software", *_as_it_is(), *python]
             follow(found, command if self.npu == "software" else python, env, timeout=timeout, progress=progress)

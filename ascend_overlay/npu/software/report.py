@@ -24,9 +24,8 @@ _INTERVAL = 1.0
 class Report:
     """The file of this process: written while it runs, whenever something was called since, and when it ends.
 
-    vLLM's processes end in every way: by themselves, by a signal, by another's hand. Those of multiprocessing run no
-    atexit handler; and where they import torch_npu before they begin, as in what they are given to do, multiprocessing
-    forgets the finalizers of until then.
+    Processes end in every way: by themselves, by a signal, by another's hand. Those of multiprocessing run no atexit
+    handler, and one that is forked forgets the finalizers of its parent.
     """
 
     def __init__(self, native: Native, folder: str) -> None:
