@@ -136,7 +136,8 @@ def _run(every: Sequence[Step], options: Options) -> bool:
 
 
 def _step(step: Step, timeout: float, out: Console) -> dict[str, Any]:
-    run = Run(step.name, Path())
+    # Until the step returns one: with no log to read.
+    run = Run(step.name, Path(os.devnull))
     with Progress(out) as progress:
         try:
             run = step.run(timeout, lambda name, phase, seconds, over: progress(name, phase, seconds, False))
