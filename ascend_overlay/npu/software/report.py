@@ -24,8 +24,8 @@ _INTERVAL = 1.0
 class Report:
     """The file of this process: written while it runs, whenever something was called since, and when it ends.
 
-    Processes end in every way: by themselves, by a signal, by another's hand. Those of multiprocessing run no atexit
-    handler, and one that is forked forgets the finalizers of its parent.
+    Processes end in every way. `vllm serve` kills its engine at once when it is told to end; those of multiprocessing
+    run no atexit handler, and one that is forked forgets the finalizers of its parent.
     """
 
     def __init__(self, native: Native, folder: str) -> None:
