@@ -13,9 +13,9 @@ import pytest
 from e2e_kit import TIMEOUT, Demo, environment
 
 from ascend_overlay.commands.demo import runs
-from ascend_overlay.commands.demo.watching import Run
 from ascend_overlay.commands.demo.checks import OPERATORS
 from ascend_overlay.commands.demo.compare import compare
+from ascend_overlay.commands.demo.watching import Run
 
 
 class Compiled(NamedTuple):

@@ -85,6 +85,24 @@ def test_what_fails_or_hangs_does_not_stop_the_others(
     assert "are left in" in captured.err
 
 
+@pytest.mark.parametrize("npu", ["software", "card"])
+def test_times_of_a_software_npu_are_called_meaningless(
+    npu: str, stage: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = {"item": {"launched": 1.5, "done": 2.5}, "add": {"error": "RuntimeError: no"}}
+    code = f"import json; json.dump({{'measured': {measured}}}, open('result.json', 'w'))"
+    stage([step(tmp_path, "launches", code)], "--npu", npu)
+    printed = capsys.readouterr().out
+    assert ("on a software NPU: these times say nothing of a card" in printed) is (npu == "software")
+    assert [
+        cell.strip() for cell in next(line for line in printed.splitlines() if "item" in line).split("│")[1:-1]
+    ] == [
+        "item",
+        "1.5",
+        "2.5",
+    ]
+
+
 def test_an_interrupt_leaves_what_was_found(stage: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted(timeout: float, progress: Progress) -> Run:
         raise KeyboardInterrupt

@@ -29,12 +29,13 @@ def summary(console: Console, content: Mapping[str, Any], path: Path) -> None:
     launches: Mapping[str, Any] = next((done["found"] for done in content["steps"] if done["step"] == "launches"), {})
     if launches.get("measured"):
         title = "Microseconds, median" + (f" ({SOFTWARE})" if content["npu"] == "software" else "")
-        table = Table(title=title, title_justify="left", title_style="bold")
+        # Not the table's own, which would be broken to the width of the table.
+        console.print(f"\n[bold]{title}[/]", soft_wrap=True)
+        table = Table()
         for name, justify in (("", "left"), ("launched", "right"), ("done", "right")):
             table.add_column(name, justify=justify)  # type: ignore[arg-type]
         for name, found in launches["measured"].items():
             table.add_row(escape(name), *(str(found.get(what, "-")) for what in ("launched", "done")))
-        console.print()
         console.print(table)
     console.print()
     failed = sum(not done["ok"] for done in content["steps"])
