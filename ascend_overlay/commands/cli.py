@@ -216,10 +216,23 @@ def coverage(folder: Path | None, load: str | None, write: json_output.Write | N
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def demo(arguments: tuple[str, ...]) -> None:
-    """Run a tiny DeepSeek-V2 in stock and in overlaid vLLM, and compare."""
+    """Run a tiny DeepSeek-V2 in stock and in overlaid vLLM, on an NPU as well, and compare."""
     from ascend_overlay.commands.demo.command import main as demo_main  # type: ignore[import-not-found, unused-ignore]
 
     sys.exit(demo_main(list(arguments)))
+
+
+@main.command(
+    context_settings={"ignore_unknown_options": True},
+    add_help_option=False,
+    short_help="See whether it works on a card, and leave a file for an issue.",
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def selftest(arguments: tuple[str, ...]) -> None:
+    """See whether vLLM, torch_npu, a card and the overlays work together, and leave one file about it."""
+    from ascend_overlay.commands.selftest.command import main as selftest_main
+
+    sys.exit(selftest_main(list(arguments)))
 
 
 @main.command(short_help="Quantize a model to int8, in ModelSlim's format.")

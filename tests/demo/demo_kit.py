@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ascend_overlay.commands.demo.runs import Run
+from ascend_overlay.commands.demo.watching import Run
 from ascend_overlay.ledgers import Entry, Ledger
+from ascend_overlay.overlays.platform.choice import PATH
 
 
 def output(tokens: list[int], logprobs: list[dict[str, float]] | None = None) -> dict[str, Any]:
@@ -45,3 +46,24 @@ def finished(name: str, folder: Path, **changes: Any) -> Run:
     for attribute, value in changes.items():
         setattr(run, attribute, value)
     return run
+
+
+def report(role: str, **operators: int) -> dict[str, Any]:
+    """Return the report of a process on a software NPU, with what it called of the namespace npu."""
+    rows = [{"operator": f"npu::{name}", "dtypes": [], "calls": calls} for name, calls in operators.items()]
+    return {"process": ledger(role).process["pid"], "operators": [*rows, {"operator": "aten::add", "calls": 3}]}
+
+
+def on_npu(folder: Path) -> Run:
+    """Return a good run on a software NPU."""
+    plain = all_ledgers(npu_rms_norm=20, npu_geglu=0)
+    notes = (("platform", "9 graphs were captured, replayed 13 times; 26 calls of attention got new lengths"),)
+    result = {"overlaid": True, "device": "npu", "platform": PATH, "outputs": [output([5, 6])]}
+    return finished(
+        "npu",
+        folder,
+        result=result,
+        ledgers=[*plain[:-1], Ledger(plain[-1].process, plain[-1].entries, notes, plain[-1].operators)],
+        reports=[report("worker", npu_rms_norm=7)],
+        phases={"generate": 0.5},
+    )

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from demo_kit import all_ledgers, finished, output
+from demo_kit import all_ledgers, finished, on_npu, output
 
-from ascend_overlay.commands import json_output, troubles
+from ascend_overlay.commands import json_output, software_npu, troubles
 from ascend_overlay.commands.demo import command, runs
 from ascend_overlay.commands.demo.processes import ProcessTree
-from ascend_overlay.commands.demo.runs import Run
+from ascend_overlay.commands.demo.watching import Run
 
 pytest.importorskip("numpy")
 pytest.importorskip("tokenizers")
@@ -59,6 +59,7 @@ class Stage:
         """Write the stand-in: `before` runs on import, `start` when the engine is made, `token` is what it says."""
         (self.folder / "vllm").mkdir()
         (self.folder / "vllm" / "__init__.py").write_text(_ENGINE.format(before=before, start=start, token=token))
+        (self.folder / "vllm" / "platforms.py").write_text("class CpuPlatform: ...\ncurrent_platform = CpuPlatform()\n")
         (self.folder / "vllm" / "_version.py").write_text("__version__ = '0.32.0'\n")
         (self.folder / "torch.py").write_text("__version__ = '2.13.0'\n")
 
@@ -96,6 +97,9 @@ def test_without_vllm_it_says_how_to_get_it(
         (["--prompts", "many"], "--prompts"),
         (["--json", "figures.json"], "unexpected extra argument"),
         (["--nonsense"], "--nonsense"),
+        (["--npu", "hard"], "'card', 'software'"),
+        (["--npu", "card"], "torch_npu is not installed: pip install --no-deps 'torch_npu==2.13.*'"),
+        (["--npu", "software"], "pip install --no-deps 'torch_npu==2.13.*'"),
         (["--keep", "/proc/no"], "pass --keep another folder"),
     ],
 )
@@ -110,7 +114,7 @@ def test_arguments_that_cannot_be_used(arguments: list[str], says: str, stage: S
 def test_help_is_help(stage: Stage) -> None:
     done = stage.demo("--help")
     assert done.returncode == 0
-    for option in ("--json", "--keep", "--compiled", "--timeout", "--tokens", "--prompts"):
+    for option in ("--json", "--keep", "--compiled", "--timeout", "--tokens", "--prompts", "--npu"):
         assert option in done.stdout
 
 
@@ -198,6 +202,40 @@ def test_status_and_figures_follow_from_what_the_runs_say(
     printed = capsys.readouterr().out
     assert ("2 of 8 checks failed" in printed) is (status == 1)
     assert "npu_swiglu" in printed
+
+
+def test_with_an_npu_there_is_a_third_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started: list[tuple[str, Any, Any]] = []
+
+    def execute(name: str, spec: Any, folder: Path, *, npu: Any, **_: Any) -> Run:
+        started.append((name, npu, spec.get("graphs")))
+        if name == "npu":
+            return on_npu(folder)
+        ledgers = all_ledgers(npu_swiglu=3) if name == "overlaid" else []
+        return finished(name, folder, ledgers=ledgers, phases={"generate": 0.25})
+
+    monkeypatch.setattr(runs, "execute", execute)
+    monkeypatch.setattr(troubles, "missing", lambda: None)
+    monkeypatch.setattr(software_npu, "see", lambda npu: None)
+    documents: list[Any] = []
+    monkeypatch.setattr(json_output, "reserve", lambda: documents.append)
+    arguments = ["--keep", str(tmp_path / "kept"), "--prompts", "1", "--tokens", "2", "--npu", "software"]
+    assert command.main([*arguments, "--json"]) == 0
+    assert started == [("stock", "software", None), ("overlaid", "software", None), ("npu", "software", True)]
+    (figures,) = documents
+    assert [check["name"] for check in figures["checks"]][8:10] == ["npu", "npu tokens"]
+    assert figures["npu_operators"]["npu_rms_norm"] == {"worker": 7}
+    assert figures["npu"]["result"]["device"] == "npu" and figures["npu_differences"][0]["agreeing"] == 2
+    assert figures["operators"] == {"npu_swiglu": {"worker": 3}}
+    capsys.readouterr()
+    assert command.main(arguments) == 0
+    printed = capsys.readouterr().out
+    for text in ("npu/stock", "on npu", "npu against stock", "its times mean nothing", "All 17 checks passed"):
+        assert text in printed
+    row = next(line for line in printed.splitlines() if "generated tokens per second" in line)
+    assert [cell.strip() for cell in row.split("│")[2:-1]] == ["8", "8", "4", "1.00", "0.50"]
 
 
 def test_json_is_all_that_comes_to_standard_output(stage: Stage) -> None:

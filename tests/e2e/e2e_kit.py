@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ascend_overlay.commands.demo.watching import Run
+from ascend_overlay.ledgers import Ledger
+
 TIMEOUT = 400.0
 """Seconds after which any one run counts as hanging."""
 
@@ -36,3 +39,18 @@ class Demo(NamedTuple):
     figures: dict[str, Any]
     beside: str
     folder: Path
+
+
+def again(name: str, demo: Demo) -> Run:
+    """Return a run of `demo`, as it was."""
+    then = demo.figures[name]
+    return Run(
+        name,
+        demo.folder / name,
+        status=then["status"],
+        seconds=then["seconds"],
+        phases=then["phases"],
+        result=then["result"],
+        peak=then["peak_memory_bytes"],
+        ledgers=[Ledger.from_dict(ledger) for ledger in then["ledgers"]],
+    )

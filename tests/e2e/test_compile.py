@@ -15,13 +15,14 @@ from e2e_kit import TIMEOUT, Demo, environment
 from ascend_overlay.commands.demo import runs
 from ascend_overlay.commands.demo.checks import OPERATORS
 from ascend_overlay.commands.demo.compare import compare
+from ascend_overlay.commands.demo.watching import Run
 
 
 class Compiled(NamedTuple):
     """An overlaid and then a stock run, with torch.compile, that use one cache."""
 
-    overlaid: runs.Run
-    stock: runs.Run
+    overlaid: Run
+    stock: Run
     folders: dict[str, set[str]]
     cache: Path
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from e2e_kit import Demo
+from e2e_kit import Demo, again
 
 from ascend_overlay.commands.demo import command, runs
 from ascend_overlay.commands.demo.checks import OPERATORS
-from ascend_overlay.commands.demo.runs import Run
-from ascend_overlay.ledgers import Ledger
 
 pytestmark = pytest.mark.e2e
 
@@ -74,7 +72,7 @@ def test_beside_the_document_there_is_progress_alone(demo: Demo) -> None:
 def test_without_json_it_tells_it_to_a_person(
     demo: Demo, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(runs, "execute", lambda name, *_, **__: _again(name, demo))
+    monkeypatch.setattr(runs, "execute", lambda name, *_, **__: again(name, demo))
     assert command.main([]) == 0
     output = capsys.readouterr().out
     lines = output.splitlines()
@@ -83,21 +81,6 @@ def test_without_json_it_tells_it_to_a_person(
     for text in ("engine_core", "DeepseekV2ForCausalLM", "overlaid/stock", "tokens agree", "peak memory"):
         assert text in output
     assert lines[-1].startswith("All ")
-
-
-def _again(name: str, demo: Demo) -> Run:
-    """Return a run of `demo`, as it was."""
-    then = demo.figures[name]
-    return Run(
-        name,
-        demo.folder / name,
-        status=then["status"],
-        seconds=then["seconds"],
-        phases=then["phases"],
-        result=then["result"],
-        peak=then["peak_memory_bytes"],
-        ledgers=[Ledger.from_dict(ledger) for ledger in then["ledgers"]],
-    )
 
 
 def test_what_was_to_be_kept_is_there(demo: Demo) -> None:

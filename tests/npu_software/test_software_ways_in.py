@@ -111,12 +111,25 @@ for _ in range(20):
     ]
     # ones, three products, a sum, nonzero; no view, nothing that has no elements, and no reading of a number
     assert found["launches"] == 6
+    assert found["ended"] is True
     assert found["model steps"] == {}
 
 
 def test_a_process_that_calls_nothing_reports_nothing(software: Software, tmp_path: Path) -> None:
     software("-c", "import torch", options=("--npu-report", str(tmp_path / "report")))
     assert not (tmp_path / "report").exists()
+
+
+def test_a_process_leaves_its_report_however_it_ends(software: Software, tmp_path: Path) -> None:
+    file = Path(__file__).with_name("inside_endings.py")
+    done = software(str(file), str(tmp_path / "report"), options=("--npu-report", str(tmp_path / "report")))
+    ended = {}
+    for how, pid in json.loads(_last(done.stdout)).items():
+        found = json.loads((tmp_path / "report" / f"{pid}.json").read_text())
+        calls = [row["calls"] for row in found["operators"] if row["operator"] == "aten::add.Tensor"]
+        assert (found["process"], calls) == (pid, [5]), how
+        ended[how] = found["ended"]
+    assert ended == {"spawned": True, "terminated": True, "forked": True, "killed": False, "left": False}
 
 
 def test_the_report_tells_what_each_kind_of_step_asks_for(software: Software, tmp_path: Path) -> None:

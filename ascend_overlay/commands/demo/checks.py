@@ -1,13 +1,13 @@
-"""What must hold after the two runs of the demo, and whether it does."""
+"""What must hold after the runs of the demo, and whether it does."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ascend_overlay.commands import troubles
 from ascend_overlay.commands.demo.compare import TOLERANCE, Difference
-from ascend_overlay.commands.demo.runs import Run
+from ascend_overlay.commands.demo.watching import Run
 from ascend_overlay.ledgers import Ledger
 
 ROLES = ("main", "inspection", "engine_core", "worker")
@@ -48,10 +48,18 @@ def all_checks(stock: Run, overlaid: Run, differences: Sequence[Difference]) -> 
     checks = [ended(run) for run in (stock, overlaid)]
     if stock.result:
         checks.append(untouched(stock))
+    return [*checks, *compared(stock, overlaid, differences, operator_counts(overlaid.ledgers))]
+
+
+def compared(
+    stock: Run, overlaid: Run, differences: Sequence[Difference], counts: Mapping[str, Mapping[str, int]]
+) -> list[Check]:
+    """Return every check of an overlaid run beside the stock one; `counts` are its calls of operators."""
+    checks = []
     if stock.result and overlaid.result:
         checks += [tokens(differences), logprobs(differences)]
     if overlaid.ledgers or overlaid.result:
-        checks += [processes(overlaid.ledgers), patches(overlaid.ledgers), operators(overlaid.ledgers)]
+        checks += [processes(overlaid.ledgers), patches(overlaid.ledgers), operators(counts)]
     return checks
 
 
@@ -130,9 +138,8 @@ def patches(ledgers: Sequence[Ledger]) -> Check:
     return Check("patches", True, f"none failed; applied: {text}.")
 
 
-def operators(ledgers: Sequence[Ledger]) -> Check:
-    """Every NPU operator ran that the model needs and that the overlays bring."""
-    counts = operator_counts(ledgers)
+def operators(counts: Mapping[str, Mapping[str, int]]) -> Check:
+    """Every NPU operator ran that the model needs and that the overlays bring; see `operator_counts`."""
     if not counts:
         return Check("operators", False, "no NPU operator was counted in any process.")
     idle = [name for name in OPERATORS if name in counts and not any(counts[name].values())]

@@ -1,4 +1,4 @@
-"""`ascend-overlay demo`: a tiny DeepSeek-V2 in stock and in overlaid vLLM, side by side."""
+"""`ascend-overlay demo`: a tiny DeepSeek-V2 in stock and in overlaid vLLM, and on an NPU, side by side."""
 
 from __future__ import annotations
 
@@ -12,28 +12,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from ascend_overlay import __version__, versions
-from ascend_overlay.commands import json_output, troubles
+from ascend_overlay.commands import json_output, software_npu, troubles
 from ascend_overlay.commands.demo import checks, compare, runs, show, tiny
+from ascend_overlay.commands.demo import on_npu as on_npu_checks
+from ascend_overlay.commands.demo.prompts import PROMPTS, SEED
+from ascend_overlay.commands.demo.watching import Run
 from ascend_overlay.errors import ConfigError
 
-_PROMPTS = (
-    "The river wanted to see the mountains, so",
-    "A language model reads",
-    "How many numbers are there between",
-    "In the morning",
-    "Each layer adds something",
-    "Once upon a time there was",
-    "Count them: one, two,",
-    "Memory is slow and",
-)
-
-_SEED = 12
-"""With these weights, none of the prompts leads to a near tie that another rounding could turn."""
+_NPUS = {
+    "card": "the card that torch_npu finds",
+    "software": "a software NPU, which the CPU computes for: its times mean nothing",
+}
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -42,6 +36,7 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 class Options:
     """What the user asked for; see the help of the command."""
 
+    npu: runs.Npu | None
     compiled: bool
     prompts: int
     tokens: int
@@ -63,16 +58,19 @@ def main(argv: Sequence[str]) -> int:
         click.ClickException(str(error)).show()
         return 2
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted; both runs are ended.", err=True)
+        click.echo("Interrupted; all runs are ended.", err=True)
         return 130
     return int(status or 0)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--eager/--compiled", default=True, help="Without torch.compile (default), or with it: slower to start.")
 @click.option(
-    "--prompts", type=click.IntRange(1, len(_PROMPTS)), default=4, show_default=True, help="How many prompts."
+    "--npu",
+    type=click.Choice(get_args(runs.Npu)),
+    help="A third run, on an NPU: the card that torch_npu finds, or software, which this machine's CPU computes for.",
 )
+@click.option("--eager/--compiled", default=True, help="Without torch.compile (default), or with it: slower to start.")
+@click.option("--prompts", type=click.IntRange(1, len(PROMPTS)), default=4, show_default=True, help="How many prompts.")
 @click.option("--tokens", type=click.IntRange(1, 128), default=16, show_default=True, help="Tokens for each prompt.")
 @click.option("--timeout", type=click.FloatRange(min=1), default=600.0, show_default=True, help="Seconds for each run.")
 @click.option("--keep", type=_FOLDER, help="Keep model, ledgers and logs in this folder.")
@@ -83,10 +81,15 @@ def _command(write: json_output.Write | None, **given: Any) -> int:
     Makes the model, runs it twice, each time in processes of its own, and shows the ledger of every process, how often
     each NPU operator ran, whether both say the same, and time and memory side by side. Needs no NPU and no download.
     The exit status is 0 only if everything is as it should be.
+
+    With --npu, these two runs are on the CPU, whatever vLLM would choose, and a third one is stock vLLM on the NPU,
+    with captured graphs. It needs torch_npu, of the release that torch is of (pip install --no-deps
+    torch_npu==RELEASE); --npu card also CANN and a card, --npu software a compiler.
     """
     options = Options(compiled=not given.pop("eager"), **given)
     if sentence := troubles.missing():
         raise click.ClickException(sentence)
+    software_npu.see(options.npu)
     folder = _folder(options.keep)
     keep = options.keep is not None
     try:
@@ -99,38 +102,50 @@ def _command(write: json_output.Write | None, **given: Any) -> int:
 
 
 def _run(options: Options, folder: Path, write: json_output.Write | None) -> bool:
-    """Run both and say what came of it, by `write` as data where that is given; return whether all is well."""
+    """Run all and say what came of it, by `write` as data where that is given; return whether all is well."""
     console = show.console()
     if write is None:
         show.header(console, _about(options))
     with show.Progress(console) as progress:
         started = time.perf_counter()
-        model = tiny.make_deepseek_v2(folder / "model", seed=_SEED)
-        progress("both", "make the model", time.perf_counter() - started, True)
+        model = tiny.make_deepseek_v2(folder / "model", seed=SEED)
+        progress("all" if options.npu else "both", "make the model", time.perf_counter() - started, True)
         spec: dict[str, Any] = {
             "model": str(model),
-            "prompts": list(_PROMPTS[: options.prompts]),
+            "prompts": list(PROMPTS[: options.prompts]),
             "tokens": options.tokens,
             "compiled": options.compiled,
         }
-        stock, overlaid = (
-            runs.execute(name, spec, folder / name, timeout=options.timeout, progress=progress)
-            for name in ("stock", "overlaid")
+        on_npu = {"npu": options.npu, "graphs": True}
+        stock, overlaid, *others = (
+            runs.execute(
+                name,
+                spec | (on_npu if name == "npu" else {}),
+                folder / name,
+                timeout=options.timeout,
+                progress=progress,
+                npu=options.npu,
+            )
+            for name in _names(options)
         )
-    differences = (
-        compare.compare(stock.result["outputs"], overlaid.result["outputs"]) if stock.result and overlaid.result else []
-    )
+    npu = others[0] if others else None
+    differences = compare.of_runs(stock, overlaid)
+    npu_differences = compare.of_runs(stock, npu)
     found = checks.all_checks(stock, overlaid, differences)
+    if npu is not None:
+        found += on_npu_checks.checks(stock, npu, npu_differences)
     ok = all(check.ok for check in found)
     if write is None:
+        every = [stock, overlaid, *others]
         show.ledgers(console, overlaid.ledgers)
-        show.operators(console, overlaid.ledgers)
-        show.outputs(console, differences)
-        show.costs(console, show.cost_rows(stock, overlaid, options.prompts * options.tokens))
-        for run in (stock, overlaid):
+        show.operators(console, overlaid.ledgers, None if npu is None else on_npu_checks.operator_calls(npu))
+        show.outputs(console, "overlaid", differences)
+        show.outputs(console, "npu", npu_differences)
+        show.costs(console, every, show.cost_rows(every, options.prompts * options.tokens))
+        for run in every:
             if run.status != 0 or not run.result:
                 show.log_tail(console, run)
-        show.verdicts(console, found)
+        show.verdicts(console, found, npu=npu is not None)
     else:
         write(
             {
@@ -143,11 +158,24 @@ def _run(options: Options, folder: Path, write: json_output.Write | None) -> boo
                 "differences": [difference.to_dict() for difference in differences],
                 "stock": stock.to_dict(),
                 "overlaid": overlaid.to_dict(),
+                **({} if npu is None else _third(npu, npu_differences)),
             }
         )
     if not ok and options.keep is None:
         console.print(f"Model, ledgers and logs are left in {folder}", soft_wrap=True, markup=False)
     return ok
+
+
+def _names(options: Options) -> list[str]:
+    return ["stock", "overlaid", *(["npu"] if options.npu else [])]
+
+
+def _third(npu: Run, differences: Sequence[compare.Difference]) -> dict[str, Any]:
+    return {
+        "npu_operators": on_npu_checks.operator_calls(npu),
+        "npu_differences": [difference.to_dict() for difference in differences],
+        "npu": npu.to_dict(),
+    }
 
 
 def _about(options: Options) -> list[tuple[str, str]]:
@@ -162,6 +190,7 @@ def _about(options: Options) -> list[tuple[str, str]]:
             "machine",
             f"Python {platform.python_version()}, {os.cpu_count()} CPUs, {system}",
         ),
+        *([("npu", _NPUS[options.npu])] if options.npu else []),
         ("run", f"DeepSeek-V2, 3 layers, 1.5 million random parameters, bfloat16, {mode}"),
     ]
 
@@ -171,7 +200,7 @@ def _folder(keep: Path | None) -> Path:
         return Path(tempfile.mkdtemp(prefix="ascend-overlay-demo-"))
     try:
         keep.mkdir(parents=True, exist_ok=True)
-        for name in ("model", "stock", "overlaid"):
+        for name in ("model", "stock", "overlaid", "npu"):
             # Ledgers and phases of an earlier demo must not pass for those of this one.
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(keep / name)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ascend_overlay.commands.demo.watching import Run
+
 LIKELIEST = 20
 """How many of the likeliest tokens are compared at every position."""
 
@@ -23,9 +25,9 @@ class Difference:
 
     Attributes:
         prompt: the prompt.
-        text: what the overlaid run generated.
+        text: what the other run generated.
         tokens: number of greedy tokens of the stock run.
-        agreeing: how many of them the overlaid run generated, too, before the first that differs.
+        agreeing: how many of them the other run generated, too, before the first that differs.
         tie: for the first token that differs: how much likelier, at least, the stock run found its own choice, in
             nats; None where there is no such token.
         compared: number of log probabilities compared; those after a differing token have another past and are left
@@ -54,14 +56,21 @@ class Difference:
         return {**asdict(self), "acceptable": self.acceptable}
 
 
-def compare(stock: Sequence[Mapping[str, Any]], overlaid: Sequence[Mapping[str, Any]]) -> list[Difference]:
+def compare(stock: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> list[Difference]:
     """Compare the outputs of two runs, prompt by prompt.
 
     Args:
         stock: outputs as the worker script reports them.
-        overlaid: the same for the other run; the prompts must be the same.
+        other: the same for the other run; the prompts must be the same.
     """
-    return [_difference(theirs, ours) for theirs, ours in zip(stock, overlaid, strict=True)]
+    return [_difference(theirs, ours) for theirs, ours in zip(stock, other, strict=True)]
+
+
+def of_runs(stock: Run, other: Run | None) -> list[Difference]:
+    """Compare what two runs reported; nothing where one of them is not there or did not get so far."""
+    if other is None or not stock.result or not other.result:
+        return []
+    return compare(stock.result["outputs"], other.result["outputs"])
 
 
 def _difference(stock: Mapping[str, Any], overlaid: Mapping[str, Any]) -> Difference:

@@ -1,80 +1,29 @@
-"""One run of the demo's worker script, stock or overlaid, watched from outside."""
+"""One run of the demo's worker script: stock, overlaid, or on an NPU."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ascend_overlay.commands.demo.compare import LIKELIEST
-from ascend_overlay.commands.demo.processes import ProcessTree, Seen
+from ascend_overlay.commands.demo.watching import Progress, Run, follow
 from ascend_overlay.engine.propagation import startup_folder
-from ascend_overlay.ledgers import Ledger, read_folder
+from ascend_overlay.ledgers import read_folder
 from ascend_overlay.settings import PREFIX
 
-_POLL = 0.2
 _WORKER = Path(__file__).with_name("worker.py")
 _COMMAND = "import sys; from ascend_overlay.commands.cli import main; sys.argv[0] = 'ascend-overlay'; main()"
+RUN = (sys.executable, "-c", _COMMAND, "run")
+"""`ascend-overlay run`, of this very library."""
 
-Progress = Callable[[str, str, float, bool], None]
-"""Called as progress(name of the run, phase, seconds in it, whether the phase is over)."""
+_TARGET = "VLLM_TARGET_DEVICE"
 
-
-@dataclass
-class Run:
-    """What came of one run.
-
-    Attributes:
-        name: "stock" or "overlaid".
-        folder: where it wrote.
-        status: exit status of its main process; None if it was ended because it took too long.
-        seconds: wall time from start to exit.
-        phases: seconds of each phase that came to its end, by name.
-        phase: the phase it was in when it ended early, else "".
-        result: what the worker script reported; empty if it did not get there.
-        peak: largest sum of the resident sets of all its processes, in bytes; 0 where that is not known.
-        processes: the processes that were seen.
-        survivors: those that outlived the main process by more than a moment, and were ended.
-        ledgers: the ledgers that its processes wrote.
-    """
-
-    name: str
-    folder: Path
-    status: int | None = None
-    seconds: float = 0.0
-    phases: dict[str, float] = field(default_factory=dict)
-    phase: str = ""
-    result: dict[str, Any] = field(default_factory=dict)
-    peak: int = 0
-    processes: list[Seen] = field(default_factory=list)
-    survivors: list[Seen] = field(default_factory=list)
-    ledgers: list[Ledger] = field(default_factory=list)
-
-    @property
-    def log(self) -> Path:
-        """The file that holds all its output."""
-        return self.folder / "log.txt"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {
-            "status": self.status,
-            "seconds": self.seconds,
-            "phases": self.phases,
-            "ended_in_phase": self.phase,
-            "peak_memory_bytes": self.peak,
-            "processes": [{"pid": seen.pid, "name": seen.name, "peak_bytes": seen.peak} for seen in self.processes],
-            "survivors": [seen.pid for seen in self.survivors],
-            "result": self.result,
-            "ledgers": [ledger.to_dict() for ledger in self.ledgers],
-            "log": str(self.log),
-        }
+Npu = Literal["card", "software"]
+"""An NPU of this machine, or one that its CPU computes for."""
 
 
 def execute(
@@ -85,51 +34,59 @@ def execute(
     timeout: float,
     progress: Progress,
     cache: Path | None = None,
+    npu: Npu | None = None,
 ) -> Run:
-    """Run the worker script as `name` ("stock" or "overlaid") in `folder` and wait for its end.
+    """Run the worker script as `name` ("stock", "overlaid" or "npu") in `folder` and wait for its end.
 
     Args:
-        name: which of the two it is.
+        name: which of the three it is: vLLM as it is, with the overlays, or on the NPU, also with the overlays.
         spec: model, prompts, tokens and compiled, as the worker script takes them.
         folder: an empty folder of its own; made if needed.
         timeout: seconds after which it is ended.
         progress: told about each phase.
         cache: folder of vLLM's caches; default: one of its own, so that a run neither profits from another nor from an
             earlier demo.
+        npu: the NPU that the run "npu" is on, and that the others have beside them, and leave alone; None: whatever
+            vLLM chooses.
     """
     folder.mkdir(parents=True, exist_ok=True)
     specification = folder / "spec.json"
     specification.write_text(json.dumps({**spec, "likeliest": LIKELIEST, "folder": str(folder)}), encoding="utf-8")
-    command = [sys.executable, str(_WORKER), str(specification)]
-    if name == "overlaid":
-        command = [sys.executable, "-c", _COMMAND, "run", "--trace", "--ledger", str(folder / "ledger"), *command]
+    env = environment(cache or folder / "cache", overlaid=name != "stock", compiled=bool(spec["compiled"]))
+    if name == "npu":
+        # A space for the cache of keys and values is the CPU's; and this run asks for another device.
+        for variable in ("VLLM_CPU_KVCACHE_SPACE", _TARGET):
+            env.pop(variable, None)
+    elif npu is not None:
+        # A vLLM that was built for no device finds none otherwise.
+        env[_TARGET] = "cpu"
+    if spec.get("alone"):
+        env["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     run = Run(name, folder)
-    with run.log.open("wb") as log:
-        started = time.monotonic()
-        child = subprocess.Popen(
-            command,
-            env=environment(cache or folder / "cache", overlaid=name == "overlaid", compiled=bool(spec["compiled"])),
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        tree = ProcessTree(child.pid)
-        try:
-            run.status = _watch(child, tree, run, started + timeout, progress)
-        finally:
-            run.seconds = time.monotonic() - started
-            # The tree first: a child that lost its parent is found by what was seen before.
-            run.survivors = [] if run.status is None else tree.survivors(patience=5.0)
-            tree.end()
-            child.kill()
-            child.wait()
-    run.peak, run.processes = tree.peak, list(tree.seen.values())
-    if (folder / "result.json").exists():
-        run.result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    follow(
+        run, command(name, folder, str(_WORKER), str(specification), npu=npu), env, timeout=timeout, progress=progress
+    )
     run.ledgers = read_folder(folder / "ledger")
+    run.reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "report").glob("*.json"))]
     return run
+
+
+def command(name: str, folder: Path, *python: str, npu: Npu | None) -> list[str]:
+    """Return the command that runs Python with the arguments `python` as the run `name`, which writes to `folder`."""
+    options: list[str] = []
+    if name != "stock":
+        options += ["--trace", "--ledger", str(folder / "ledger")]
+    elif npu == "software":
+        options += ["--no-overlays"]
+    if name == "overlaid" and npu is not None:
+        options += ["--exclude", "platform"]
+    if npu == "software":
+        # Beside a torch_npu without CANN, not even torch can be imported.
+        options += ["--npu", "software"]
+        if name == "npu":
+            options += ["--npu-report", str(folder / "report")]
+    started = [sys.executable, *python]
+    return [*RUN, *options, *started] if options else started
 
 
 def environment(cache: Path, *, overlaid: bool, compiled: bool) -> dict[str, str]:
@@ -154,54 +111,3 @@ def environment(cache: Path, *, overlaid: bool, compiled: bool) -> dict[str, str
         "DO_NOT_TRACK": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-
-
-def _watch(
-    child: subprocess.Popen[bytes], tree: ProcessTree, run: Run, deadline: float, progress: Progress
-) -> int | None:
-    """Wait for the end of `child`; return its exit status, or None after the deadline."""
-    phases = _Phases(run, progress)
-    while (status := child.poll()) is None:
-        tree.sample()
-        phases.read()
-        if time.monotonic() > deadline:
-            return None
-        time.sleep(_POLL)
-    phases.read()
-    return status
-
-
-class _Phases:
-    """Follows the file in which the worker script notes its phases."""
-
-    def __init__(self, run: Run, progress: Progress) -> None:
-        self._run = run
-        self._progress = progress
-        self._path = run.folder / "phases.jsonl"
-        self._position = 0
-        self._since = time.monotonic()
-        self._begin("start Python")
-
-    def read(self) -> None:
-        for event in self._events():
-            if event["event"] == "begin":
-                self._begin(event["phase"])
-            else:
-                self._run.phases[event["phase"]] = event["seconds"]
-                self._run.phase = ""
-                self._progress(self._run.name, event["phase"], event["seconds"], True)
-        if self._run.phase:
-            self._progress(self._run.name, self._run.phase, time.monotonic() - self._since, False)
-
-    def _begin(self, phase: str) -> None:
-        self._run.phase, self._since = phase, time.monotonic()
-
-    def _events(self) -> list[dict[str, Any]]:
-        if not self._path.exists():
-            return []
-        with self._path.open("rb") as file:
-            file.seek(self._position)
-            lines = file.read()
-        whole = lines[: lines.rfind(b"\n") + 1]
-        self._position += len(whole)
-        return [json.loads(line) for line in whole.splitlines()]

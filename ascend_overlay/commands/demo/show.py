@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ascend_overlay.commands.demo.checks import Check
     from ascend_overlay.commands.demo.compare import Difference
-    from ascend_overlay.commands.demo.runs import Run
+    from ascend_overlay.commands.demo.watching import Run
     from ascend_overlay.ledgers import Ledger
 
 
@@ -69,29 +69,41 @@ def ledgers(console: Console, found: Sequence[Ledger]) -> None:
         processes.show([replace(ledger, operators={}) for ledger in sorted(found, key=_order)], console)
 
 
-def operators(console: Console, found: Sequence[Ledger]) -> None:
-    """Print how often each NPU operator ran in each process, without those that are there for other models."""
+def operators(console: Console, found: Sequence[Ledger], on_npu: Mapping[str, Mapping[str, int]] | None = None) -> None:
+    """Print how often each NPU operator ran in each process, without those that are there for other models.
+
+    Args:
+        console: where to print.
+        found: ledgers of the overlaid run.
+        on_npu: the calls of the run on an NPU, by operator and process; they get a column.
+    """
     counts = checks.operator_counts(found)
-    if not counts:
+    if not counts and not on_npu:
         return
-    roles = [str(ledger.process["role"]) for ledger in sorted(found, key=_order)]
-    table = _table("Calls of NPU operators, by process")
+    roles = list(dict.fromkeys(str(ledger.process["role"]) for ledger in sorted(found, key=_order)))
+    there = " of the overlaid run; on npu, where what a graph captures counts once" if on_npu is not None else ""
+    table = _table(f"Calls of NPU operators, by process{there}")
     table.add_column("operator")
-    for role in dict.fromkeys(roles):
+    for role in roles:
         table.add_column(role, justify="right")
-    for name, by_role in sorted(counts.items()):
-        if name not in checks.OPERATORS and not any(by_role.values()):
+    if on_npu is not None:
+        table.add_column("on npu", justify="right")
+    for name in sorted({*counts, *(on_npu or {})}):
+        by_role, calls = counts.get(name, {}), sum((on_npu or {}).get(name, {}).values())
+        if name not in checks.OPERATORS and not any(by_role.values()) and not calls:
             continue
-        table.add_row(name, *(f"{by_role.get(role, 0):,}" for role in dict.fromkeys(roles)))
+        table.add_row(
+            name, *(f"{by_role.get(role, 0):,}" for role in roles), *([] if on_npu is None else [f"{calls:,}"])
+        )
     console.print()
     console.print(table)
 
 
-def outputs(console: Console, differences: Sequence[Difference]) -> None:
-    """Print, prompt by prompt, what was generated and how the runs differ."""
+def outputs(console: Console, name: str, differences: Sequence[Difference]) -> None:
+    """Print, prompt by prompt, what the run `name` generated and how it differs from the stock run."""
     if not differences:
         return
-    table = _table("Greedy decoding, overlaid against stock (the weights are random: expect no sense)")
+    table = _table(f"Greedy decoding, {name} against stock (the weights are random: expect no sense)")
     table.add_column("prompt", overflow="ellipsis", no_wrap=True, max_width=34)
     table.add_column("generated", overflow="ellipsis", no_wrap=True, max_width=34)
     table.add_column("tokens agree", justify="right")
@@ -108,26 +120,32 @@ def outputs(console: Console, differences: Sequence[Difference]) -> None:
     console.print(table)
 
 
-def costs(console: Console, rows: Sequence[tuple[str, str, str, str]]) -> None:
-    """Print time and memory of the runs side by side; a row is (what, stock, overlaid, ratio)."""
+def costs(console: Console, runs: Sequence[Run], rows: Sequence[Sequence[str]]) -> None:
+    """Print time and memory of the runs side by side; rows are those of `cost_rows`."""
     table = _table("Time and memory")
-    for title, justify in (("", "left"), ("stock", "right"), ("overlaid", "right"), ("overlaid/stock", "right")):
-        table.add_column(title, justify=justify)  # type: ignore[arg-type]
+    table.add_column("")
+    for run in runs:
+        table.add_column(run.name, justify="right")
+    for run in runs[1:]:
+        table.add_column(f"{run.name}/{runs[0].name}", justify="right")
     for row in rows:
         table.add_row(*row)
     console.print()
     console.print(table)
 
 
-def cost_rows(stock: Run, overlaid: Run, tokens: int) -> list[tuple[str, str, str, str]]:
-    """Return the rows of `costs`; `tokens` is the number of tokens generated in all."""
+def cost_rows(runs: Sequence[Run], tokens: int) -> list[tuple[str, ...]]:
+    """Return the rows of `costs`: what, the figure of each run, the ratio of each but the first to the first.
+
+    `tokens` is the number of tokens generated in all.
+    """
     rows = []
-    for phase in dict.fromkeys([*stock.phases, *overlaid.phases]):
-        rows.append(_row(phase, stock.phases.get(phase), overlaid.phases.get(phase), _seconds))
-    rows.append(_row("all, with start and exit of Python", stock.seconds, overlaid.seconds, _seconds))
-    before, after = (tokens / run.phases["generate"] if "generate" in run.phases else None for run in (stock, overlaid))
-    rows.append(_row("generated tokens per second", before, after, "{:,.0f}".format))
-    rows.append(_row("peak memory of all processes", stock.peak or None, overlaid.peak or None, _gigabytes))
+    for phase in dict.fromkeys(phase for run in runs for phase in run.phases):
+        rows.append(_row(phase, [run.phases.get(phase) for run in runs], _seconds))
+    rows.append(_row("all, with start and exit of Python", [run.seconds for run in runs], _seconds))
+    speeds = [tokens / run.phases["generate"] if "generate" in run.phases else None for run in runs]
+    rows.append(_row("generated tokens per second", speeds, "{:,.0f}".format))
+    rows.append(_row("peak memory of all processes", [run.peak or None for run in runs], _gigabytes))
     return rows
 
 
@@ -140,26 +158,26 @@ def log_tail(console: Console, run: Run) -> None:
         console.print(f"  {line}", markup=False, soft_wrap=True)
 
 
-def verdicts(console: Console, found: Sequence[Check]) -> None:
-    """Print each check and the sum of them."""
+def verdicts(console: Console, found: Sequence[Check], *, npu: bool = False) -> None:
+    """Print each check and the sum of them; `npu`: one of the runs was on an NPU."""
     console.print()
+    width = max((len(check.name) for check in found), default=0)
     for check in found:
         mark = "[green]ok  [/]" if check.ok else "[bold red]FAIL[/]"
-        console.print(f"{mark}  [bold]{check.name:<11}[/]{escape(check.text)}", soft_wrap=True)
+        console.print(f"{mark}  [bold]{check.name:<{width}}[/]  {escape(check.text)}", soft_wrap=True)
     failed = sum(not check.ok for check in found)
     console.print()
     if failed:
         console.print(f"[bold red]{failed} of {len(found)} checks failed.[/]")
     else:
-        console.print(f"[bold green]All {len(found)} checks passed:[/] overlaid vLLM says what stock vLLM says.")
+        who = "overlaid vLLM, on the CPU and on the NPU, says" if npu else "overlaid vLLM says"
+        console.print(f"[bold green]All {len(found)} checks passed:[/] {who} what stock vLLM says.")
 
 
-def _row(
-    name: str, stock: float | None, overlaid: float | None, shown: Callable[[float], str]
-) -> tuple[str, str, str, str]:
-    texts = ["-" if value is None else shown(value) for value in (stock, overlaid)]
-    ratio = f"{overlaid / stock:.2f}" if stock and overlaid else "-"
-    return name, texts[0], texts[1], ratio
+def _row(name: str, values: Sequence[float | None], shown: Callable[[float], str]) -> tuple[str, ...]:
+    texts = ["-" if value is None else shown(value) for value in values]
+    stock = values[0]
+    return name, *texts, *(f"{value / stock:.2f}" if stock and value else "-" for value in values[1:])
 
 
 def _seconds(value: float) -> str:

@@ -51,7 +51,7 @@ def install() -> None:
         _native = found
     options = Options.from_env()
     if options is not None and options.report:
-        report.at_exit(found, options.report)
+        report.start(found, options.report)
 
 
 def _names(space: str) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from multiprocessing import util
 from pathlib import Path
@@ -17,19 +17,88 @@ from ascend_overlay.npu.software.sites import Sites
 from ascend_overlay.npu.software.steps import Steps
 
 _COPY = "copy to the "
+_INTERVAL = 1.0
+"""Seconds from one look to the next. A process that is killed leaves what it had called at the last."""
 
-_steps: Steps | None = None
+
+class Report:
+    """The file of this process: written while it runs, whenever something was called since, and when it ends.
+
+    Processes end in every way. `vllm serve` kills its engine at once when it is told to end; those of multiprocessing
+    run no atexit handler, and one that is forked forgets the finalizers of its parent.
+    """
+
+    def __init__(self, native: Native, folder: str) -> None:
+        self.native, self.folder = native, folder
+        self._process = os.getpid()
+        self.steps = Steps(native)
+        self._sites = Sites()
+        native.listen(self._sites.note)
+        # A child by fork has the counts of its parent, too.
+        self._calls_before = {(name, detail): calls for name, detail, calls in native.counts()}
+        self._waits_before = native.waits()
+        self._written: dict[tuple[str, str], int] = {}
+        self._lock = threading.Lock()
+        self._end = threading.Event()
+        self.write_at_exit()
+        util.register_after_fork(self, Report.write_at_exit)
+        threading.Thread(target=self._keep_writing, name="software NPU's report", daemon=True).start()
+
+    def write_at_exit(self) -> None:
+        """Have the last word written when this process ends by itself."""
+        # A child by fork is called, too, and has a report of its own.
+        if os.getpid() == self._process:
+            # multiprocessing ends its processes without atexit, but runs this; so does the main process.
+            util.Finalize(None, self._write_last, exitpriority=10)
+
+    def write(self, *, ended: bool) -> None:
+        """Write the file, if anything was called since it was last written; `ended`: nothing more will be."""
+        with self._lock:
+            calls = self._calls()
+            if not any("::" in name for name, _ in calls) or (calls == self._written and not ended):
+                return
+            rows = [(name, detail, number) for (name, detail), number in calls.items()]
+            waits = {what: times - self._waits_before[what] for what, times in self.native.waits().items()}
+            content = summary(rows, waits, self._sites.rows(), self.steps.summary())
+            Path(self.folder).mkdir(parents=True, exist_ok=True)
+            scratch = Path(self.folder) / f".{self._process}.part"
+            scratch.write_text(json.dumps({**content, "ended": ended}, indent=1), encoding="utf-8")
+            scratch.replace(Path(self.folder) / f"{self._process}.json")
+            self._written = calls
+
+    def _calls(self) -> dict[tuple[str, str], int]:
+        before = self._calls_before
+        found = {(name, detail): calls - before.get((name, detail), 0) for name, detail, calls in self.native.counts()}
+        return {key: calls for key, calls in found.items() if calls}
+
+    def _keep_writing(self) -> None:
+        try:
+            while not self._end.wait(_INTERVAL):
+                self.write(ended=False)
+        except OSError as error:
+            print(f"ascend-overlay: no report can be written to {self.folder}: {error.strerror}.", file=sys.stderr)
+
+    def _write_last(self) -> None:
+        self._end.set()
+        self.native.listen(None)
+        self.write(ended=True)
 
 
-def at_exit(native: Native, folder: str) -> None:
-    """Count from now on, and write the report of this process when it ends."""
-    global _steps
+_report: Report | None = None
+
+
+def start(native: Native, folder: str) -> None:
+    """Count from now on, and keep the report of this process in `folder`; so do its children by fork."""
+    global _report
     native.count()
-    sites = Sites()
-    native.listen(sites.note)
-    _steps = Steps(native)
-    # multiprocessing ends its processes without atexit, but runs this; so does the main process.
-    util.Finalize(None, write, args=(native, folder, sites, _steps), exitpriority=10)
+    _report = Report(native, folder)
+    os.register_at_fork(after_in_child=_anew)
+
+
+def _anew() -> None:
+    global _report
+    if _report is not None:
+        _report = Report(_report.native, _report.folder)
 
 
 def step_begins(kind: str) -> None:
@@ -38,20 +107,8 @@ def step_begins(kind: str) -> None:
     Args:
         kind: what is compared with its like, such as "decode".
     """
-    if _steps is not None:
-        _steps.begins(kind)
-
-
-def write(native: Native, folder: str, sites: Sites, steps: Steps) -> None:
-    """Write the report of this process, if it called anything."""
-    native.listen(None)
-    content = summary(native.counts(), native.waits(), sites.rows(), steps.summary())
-    if not content["operators"]:
-        return
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".report-", delete=False) as file:
-        json.dump(content, file, indent=1)
-    os.replace(file.name, Path(folder) / f"{os.getpid()}.json")
+    if _report is not None:
+        _report.steps.begins(kind)
 
 
 def summary(

@@ -30,6 +30,8 @@ class Steps:
 
     def summary(self) -> dict[str, Any]:
         """Return, by kind, how many steps have ended, and the least and most that one launched and waited."""
+        # Asked by another thread than the one in which steps begin.
+        found_so_far = {kind: tuple(found) for kind, found in list(self._found.items())}
         return {
             kind: {
                 "steps": len(found),
@@ -38,5 +40,5 @@ class Steps:
                     for what, numbers in zip(("launches", "host waits"), zip(*found, strict=True), strict=True)
                 },
             }
-            for kind, found in self._found.items()
+            for kind, found in found_so_far.items()
         }
