@@ -198,6 +198,10 @@ except Exception as error: print(type(error).__name__, error)
     assert second.startswith("ConfigError there is no overlay 'platfrom'")
 
 
+CONFIG = """
+class VllmConfig:
+    def _maybe_enable_breakable_cudagraph(self): return False
+"""
 RESOLVE = """
 import logging
 logging.basicConfig(format="%(message)s")
@@ -217,7 +221,10 @@ ascend_overlay.enable(only=["platform"])
 
 @pytest.mark.parametrize("code", [RESOLVE, LOOK_BACK], ids=["when vLLM chooses", "when it has chosen"])
 def test_another_platform_beside_an_npu_is_said_aloud(machine: Machine, code: str) -> None:
-    machine.site.vllm("0.32.0", {"vllm/platforms/__init__.py": PLATFORMS})
+    machine.site.vllm(
+        "0.32.0",
+        {"vllm/platforms/__init__.py": PLATFORMS, "vllm/config/__init__.py": "", "vllm/config/vllm.py": CONFIG},
+    )
     said = machine.run(code).stderr
     assert "There is an NPU here, and vLLM runs on the CPU (vllm.platforms.cpu.CpuPlatform): the overlay `pl" in said
     assert "VLLM_TARGET_DEVICE=cpu asks for it" in machine.run(code, VLLM_TARGET_DEVICE="cpu").stderr
