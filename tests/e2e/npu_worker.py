@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +52,14 @@ def engine(model: str, ranks: int) -> Any:
     return LLM(model, dtype="bfloat16", tensor_parallel_size=ranks, **size)
 
 
-def answers(llm: Any) -> dict[str, Any]:
-    """Return the tokens, and the log probability of each."""
+def answers(llm: Any, lengths: Sequence[int] = LENGTHS, tokens: int = TOKENS) -> dict[str, Any]:
+    """Return the tokens that answer prompts of these lengths, and the log probability of each."""
     from vllm import SamplingParams
 
-    prompts = [{"prompt_token_ids": [1 + (7 * i + 3 * j) % 200 for j in range(n)]} for i, n in enumerate(LENGTHS)]
+    prompts = [{"prompt_token_ids": [1 + (7 * i + 3 * j) % 200 for j in range(n)]} for i, n in enumerate(lengths)]
     # They end one after the other, so that batches have many sizes.
     wanted = [
-        SamplingParams(temperature=0.0, max_tokens=TOKENS - i, ignore_eos=True, logprobs=1) for i in range(len(prompts))
+        SamplingParams(temperature=0.0, max_tokens=tokens - i, ignore_eos=True, logprobs=1) for i in range(len(prompts))
     ]
     outputs = [found.outputs[0] for found in llm.generate(prompts, wanted, use_tqdm=False)]
     return {

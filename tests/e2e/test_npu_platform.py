@@ -64,14 +64,15 @@ def test_it_does_without_vllms_compiled_parts(results: Mapping[str, Mapping[str,
 
 
 def test_two_devices_answer_as_one_does(results: Mapping[str, Mapping[str, Any]], tmp_path: Path) -> None:
-    """With nothing asked for but the devices: torch.compile and graphs, not served yet, are left out with a note."""
+    """With nothing asked for but the devices: in captured graphs."""
     done = _run(tmp_path, str(_WORKER), str(tmp_path), "llama3", devices=2, RANKS="2")
     found = json.loads((tmp_path / "llama3.json").read_text())
     assert found["platform"] == "NPUPlatform"
     assert found["tokens"] == results["npu"]["llama3"]["tokens"]
     for ours, theirs in zip(found["logprobs"], results["npu"]["llama3"]["logprobs"], strict=True):
         assert ours == pytest.approx(theirs, abs=TOLERANCE)
-    assert "the model runs eagerly" in done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert said.count("graphs were captured, replayed") == 2, said[-6000:]
 
 
 REFUSED = """
@@ -95,6 +96,11 @@ for options in (
         print("answer:", type(error).__name__, " ".join(str(error).split()))
     else:
         print("answer: served", options)
+inductor = {"mode": 3, "backend": "inductor"}
+try:
+    EngineArgs(str(model), compilation_config=inductor).create_engine_config()
+except Exception as error:
+    print("answer:", type(error).__name__, " ".join(str(error).split()))
 config = EngineArgs(str(model)).create_engine_config()
 compilation = config.compilation_config
 print("answer:", compilation.mode, compilation.cudagraph_mode, config.cache_config.block_size)
@@ -106,8 +112,8 @@ def test_what_is_not_served_is_refused_at_start(tmp_path: Path) -> None:
     (tmp_path / "refused.py").write_text(REFUSED)
     done = _run(tmp_path, str(tmp_path / "refused.py"), str(tmp_path / "model"))
     lines = [line.removeprefix("answer: ") for line in done.stdout.splitlines() if line.startswith("answer: ")]
-    assert len(lines) == 8, done.stdout
-    for line, word in zip(lines, ("sleep", "LoRA", "float32", "fp8", "fp8", "4 devices"), strict=False):
+    assert len(lines) == 9, done.stdout
+    for line, word in zip(lines, ("sleep", "LoRA", "float32", "fp8", "fp8", "4 devices", "inductor"), strict=False):
         assert "on the NPU platform, " in line and word in line, lines
-    assert "NONE" in lines[6].upper() and lines[6].endswith(" 128"), lines
-    assert lines[7] == "ascend_overlay.overlays.platform.worker.NPUWorker True", lines
+    assert "FULL_AND_PIECEWISE" in lines[7].upper() and lines[7].endswith(" 128"), lines
+    assert lines[8] == "ascend_overlay.overlays.platform.worker.NPUWorker True", lines
