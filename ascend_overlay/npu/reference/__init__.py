@@ -34,6 +34,7 @@ OPERATORS: dict[str, tuple[str, ...]] = {
     "attention": (
         "npu_fused_infer_attention_score",
         "npu_fused_infer_attention_score_v2",
+        "npu_fused_infer_attention_score_v2.out",
         "npu_scatter_pa_kv_cache",
         "npu_scatter_pa_kv_cache_functional",
     ),
