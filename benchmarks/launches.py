@@ -3,8 +3,8 @@
 Small batches are bound by these on a card, and they are the same numbers on every machine: no time is measured. The
 numbers are of one step with four requests, eagerly. Those of a layer are what one more layer adds.
 
-A launch is one call of an operator that has the device do something; views, new tensors without content, and copies from
-and to the host are none. What an operator does within itself is not seen. torch_npu must be installed.
+A launch is one call of an operator that has the device do something; views, new tensors without content, and copies
+from and to the host are none. What an operator does within itself is not seen. torch_npu must be installed.
 """
 
 from __future__ import annotations

@@ -293,9 +293,9 @@ def test_what_is_written_to_given_tensors_is_what_is_returned(
     returned = problem.call(layout, 0, lse=lse)
     out = [torch.full_like(made, torch.nan) for made in returned]
     got = problem.call(layout, 0, lse=lse, out=out)
-    assert [made.data_ptr() for made in got] == [given.data_ptr() for given in out]
-    for made, given in zip(returned, out, strict=True):
-        assert torch.equal(made, given)
+    assert [made.data_ptr() for made in got] == [target.data_ptr() for target in out]
+    for made, target in zip(returned, out, strict=True):
+        assert torch.equal(made, target)
 
 
 @pytest.mark.parametrize(
