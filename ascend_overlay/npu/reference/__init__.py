@@ -43,6 +43,7 @@ OPERATORS: dict[str, tuple[str, ...]] = {
     "batch_matmul": ("npu_transpose_batchmatmul",),
     "attention_update": ("npu_attention_update",),
     "quantization": ("npu_quantize", "npu_dynamic_quant", "npu_trans_quant_param"),
+    "swiglu_quantization": ("npu_dequant_swiglu_quant",),
     "quantized_matmul": ("npu_quant_matmul", "npu_weight_quant_batchmatmul"),
 }
 """Module of this package -> the operators that it has kernels of; those of a module are loaded together."""
