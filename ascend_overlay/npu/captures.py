@@ -37,7 +37,10 @@ class Captured(Protocol):
     layers: list[str]
 
 
-class _WithWorkspace(TorchDispatchMode):
+_Mode: Any = TorchDispatchMode
+
+
+class _WithWorkspace(_Mode):  # type: ignore[misc, unused-ignore]
     """Gives a call that writes to given tensors its room."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from layer_launches import Counted
+
 from ascend_overlay.commands.demo import in_process, tiny
 
 LENGTHS = (5, 33, 130, 1, 64, 17)
@@ -33,9 +35,14 @@ def main(folder: Path, families: list[str], ranks: int) -> None:
         from vllm.platforms import current_platform
 
         llm = engine(str(model), ranks)
-        found = {"platform": type(current_platform).__name__, **answers(llm)}
-        if ranks == 1:
-            runner = llm.llm_engine.model_executor.driver_worker.worker.model_runner
+        platform = type(current_platform).__name__
+        runner = llm.llm_engine.model_executor.driver_worker.worker.model_runner if ranks == 1 else None
+        counted = Counted(runner.model) if runner is not None and platform == "NPUPlatform" else None
+        found = {"platform": platform, **answers(llm)}
+        if counted is not None:
+            # At the end, all that is left is decoded.
+            found["launches of a layer"], found["waits"] = counted.launched[-4:], counted.waited
+        if runner is not None:
             found["devices"] = sorted({str(weight.device) for weight in runner.model.parameters()})
             in_process.shut_down(llm)
         (folder / f"{family}.json").write_text(json.dumps(found), encoding="utf-8")

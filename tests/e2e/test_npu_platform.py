@@ -18,6 +18,7 @@ FAMILIES = ("llama3", "qwen3_moe", "deepseek_v2")
 TOLERANCE = 0.1
 """Largest difference of a log probability, in nats: 0.04 was seen, in bfloat16."""
 _WORKER = Path(__file__).with_name("npu_worker.py")
+_PERFORMANCE = Path(__file__).parents[2] / "docs" / "performance.md"
 
 
 def _run(folder: Path, *arguments: str, devices: int = 1, **more: str) -> subprocess.CompletedProcess[str]:
@@ -54,6 +55,24 @@ def test_it_answers_as_vllms_platform_for_cpus_does(results: Mapping[str, Mappin
     assert on_npu["tokens"] == on_cpu["tokens"]
     for ours, theirs in zip(on_npu["logprobs"], on_cpu["logprobs"], strict=True):
         assert ours == pytest.approx(theirs, abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_layer_launches_what_is_written_and_the_host_waits_for_nothing_in_it(
+    results: Mapping[str, Mapping[str, Any]], family: str
+) -> None:
+    found = results["npu"][family]
+    # One number for a step of the last four requests and for one of the last.
+    assert len(set(found["launches of a layer"])) == 1
+    assert found["launches of a layer"][0] == _documented(family)
+    assert len(found["waits"]) > 16 and not any(found["waits"])
+
+
+def _documented(family: str) -> int:
+    """Return the launches of a layer that docs/performance.md has, with all overlays."""
+    section = _PERFORMANCE.read_text(encoding="utf-8").partition("\n## Launches\n")[2].partition("\n## ")[0]
+    (row,) = [line for line in section.splitlines() if line.startswith(f"| {family} |")]
+    return int(row.split("|")[2])
 
 
 def test_it_does_without_vllms_compiled_parts(results: Mapping[str, Mapping[str, Any]], tmp_path: Path) -> None:

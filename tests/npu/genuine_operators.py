@@ -197,9 +197,7 @@ def main() -> None:
             "our schema": str(torch._C.parse_schema(f"npu::{kernel.schema}")),
             "cpu before": torch._C._dispatch_has_kernel_for_dispatch_key(qualified, "CPU"),
             "meta before": torch._C._dispatch_has_kernel_for_dispatch_key(qualified, "Meta"),
-            "genuine meta": None
-            if kernel.name in NO_META
-            else look(overload(kernel.name)(*positional, **named)),
+            "genuine meta": None if kernel.name in NO_META else look(overload(kernel.name)(*positional, **named)),
             "our fake": look(kernel.fake(*positional, **named)),
         }
     npu.load(*npu.kernels())

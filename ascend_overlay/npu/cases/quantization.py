@@ -56,9 +56,7 @@ def cases() -> Iterator[OperatorCase]:
     for dtype, atol in (("int8", 1.0), ("int32", 0.0)):
         arguments = functools.partial(_matmul_arguments, 33, dtype, "int32 bias")
         yield _case("npu_quant_matmul", "33 tokens, int32 bias", dtype, arguments, _matmul, atol)
-    yield _case(
-        "npu_dequant_swiglu_quant", "sums of 3 groups", "int32", _swiglu_of_sums, _swiglu, 0.0, 2**-20, units=1
-    )
+    yield _case("npu_dequant_swiglu_quant", "sums of 3 groups", "int32", _swiglu_of_sums, _swiglu, 0.0, 2**-20, units=1)
     yield _case("npu_trans_quant_param", "with offset", "int64", _carried_arguments, _carried, 0.0)
 
 
