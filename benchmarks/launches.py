@@ -10,6 +10,7 @@ from and to the host are none. What an operator does within itself is not seen. 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import subprocess
 import sys
@@ -85,6 +86,10 @@ def _counted(folder: Path, asked: str | None) -> dict[str, Any]:
     env = clean_environment(
         VLLM_ENABLE_V1_MULTIPROCESSING="0", VLLM_CPU_OMP_THREADS_BIND="nobind", VLLM_CACHE_ROOT=str(folder / "cache")
     )
+    # It may lie where PYTHONPATH says, which the clean environment is without.
+    npu = importlib.util.find_spec("torch_npu")
+    if npu is not None and npu.origin is not None:
+        env["PYTHONPATH"] = str(Path(npu.origin).parents[1])
     command = ["env", *(["-u", "ASCEND_OVERLAY"] if asked is None else [f"ASCEND_OVERLAY={asked}"]), *python]
     started = [sys.executable, "-m", "ascend_overlay", "run", "--no-overlays", "--npu", "software", *command]
     done = subprocess.run(started, env=env, capture_output=True, text=True, check=False)

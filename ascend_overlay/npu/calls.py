@@ -13,7 +13,7 @@ class Call:
     """A call of an operator of torch.ops.npu.
 
     Attributes:
-        operator: its name, without the namespace.
+        operator: its name, without the namespace; "NAME.out" for that overload.
         positional: how many arguments are passed by position.
         keywords: the names of those that are passed by keyword.
         unpacks: something is unpacked in it, so that it may pass more.
@@ -45,8 +45,8 @@ class Uses:
 def uses(source: str, module: str = "") -> Uses:
     """Read the `source` of `module`, whose name relative imports count from.
 
-    Understood are ``torch.ops.npu.NAME(...)`` and ``torch.ops.npu.NAME.default(...)``, also where a part of that has
-    been given a name of its own by an assignment.
+    Understood are ``torch.ops.npu.NAME(...)``, ``torch.ops.npu.NAME.default(...)`` and ``torch.ops.npu.NAME.out(...)``,
+    also where a part of that has been given a name of its own by an assignment.
     """
     tree = ast.parse(source)
     aliases = _aliases(tree)
@@ -91,7 +91,9 @@ def _path(node: ast.AST, aliases: dict[str, tuple[str, ...]]) -> tuple[str, ...]
 def _operator(path: tuple[str, ...]) -> str | None:
     if path[:3] != ("torch", "ops", "npu") or len(path) < 4:
         return None
-    return path[3] if path[4:] in ((), ("default",)) else None
+    if path[4:] in ((), ("default",)):
+        return path[3]
+    return f"{path[3]}.out" if path[4:] == ("out",) else None
 
 
 def _imports(tree: ast.AST, module: str) -> frozenset[str]:

@@ -5,6 +5,9 @@ where its recording mode saw the call; entered around the capture, the mode does
 vLLM's attention is one. So a layer enters it itself, and has to: what is captured without it is frozen, and no replay
 says so.
 
+What writes to tensors that are given (NAME.out) needs room to work in that the graph keeps, which torch_npu makes for
+the plain call only; here it is made for the other.
+
 Nothing here imports torch_npu: without a card there is no graph, and nothing to be recorded.
 """
 
@@ -13,6 +16,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from typing import Any, Protocol
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ascend_overlay.errors import OverlayError
 
@@ -29,6 +35,22 @@ class Captured(Protocol):
 
     graph_dispatch_mode: Any
     layers: list[str]
+
+
+_Mode: Any = TorchDispatchMode
+
+
+class _WithWorkspace(_Mode):  # type: ignore[misc, unused-ignore]
+    """Gives a call that writes to given tensors its room."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        options = kwargs or {}
+        if func._overloadname == "out" and func.namespace == "npu" and options.get("workspace") is None:
+            operator = func._schema.name.removeprefix("npu::")
+            arguments = {name: value for name, value in options.items() if name not in ("out", "workspace")}
+            room = getattr(torch.ops.npu, f"_{operator}_get_max_workspace")(*args, **arguments)
+            options = {**options, "workspace": room}
+        return func(*args, **options)
 
 
 _captured: list[Captured] = []
@@ -72,7 +94,7 @@ def see_a_step(metadata: Any, layer: Any) -> None:
 def _recording(graph: Captured, layer: str) -> Iterator[None]:
     mode = graph.graph_dispatch_mode
     before = len(mode.graph_dispatch_records)
-    with mode:
+    with mode, _WithWorkspace():
         yield
     made = len(mode.graph_dispatch_records) - before
     if made != 1:

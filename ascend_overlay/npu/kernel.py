@@ -9,7 +9,7 @@ from typing import Any
 
 from ascend_overlay.errors import ConfigError
 
-_SCHEMA = re.compile(r"(?P<name>[A-Za-z_]\w*)\(.*\)\s*->\s*\S.*", re.DOTALL)
+_SCHEMA = re.compile(r"(?P<name>[A-Za-z_]\w*(?:\.\w+)?)\(.*\)\s*->\s*\S.*", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,5 +45,5 @@ class ReferenceKernel:
 
     @property
     def name(self) -> str:
-        """The operator's name, without the namespace."""
+        """The operator's name, without the namespace; with that of the overload, where it is not the default one."""
         return self.schema.partition("(")[0]

@@ -164,8 +164,9 @@ def _agreement() -> ModuleType:
 
 
 def _schema_of(name: str) -> torch.FunctionSchema | None:
+    operator, _, which = name.partition(".")
     overloads = [
-        schema for schema in torch._C._jit_get_schemas_for_operator(f"npu::{name}") if not schema.overload_name
+        schema for schema in torch._C._jit_get_schemas_for_operator(f"npu::{operator}") if schema.overload_name == which
     ]
     return overloads[0] if overloads else None
 

@@ -16,7 +16,7 @@ from ascend_overlay.overlays.attention import capped, limits
 from ascend_overlay.overlays.attention.cache import halves
 from ascend_overlay.overlays.attention.metadata import AscendMetadata
 
-npu.load("npu_fused_infer_attention_score_v2", "npu_scatter_pa_kv_cache")
+npu.load("npu_fused_infer_attention_score_v2.out", "npu_scatter_pa_kv_cache")
 
 _CAUSAL, _BAND, _EVERYTHING = 3, 4, 0
 
@@ -143,7 +143,7 @@ class AscendAttentionImpl(AttentionImpl[AscendMetadata]):  # type: ignore[misc, 
             return output
         before, after, mode = self._band(batch.causal)
         with captures.recorded(layer):
-            result, _ = torch.ops.npu.npu_fused_infer_attention_score_v2(
+            torch.ops.npu.npu_fused_infer_attention_score_v2.out(
                 _rows(query, batch.tokens).contiguous(),
                 by_token,
                 values_by_token,
@@ -160,8 +160,9 @@ class AscendAttentionImpl(AttentionImpl[AscendMetadata]):  # type: ignore[misc, 
                 input_layout="TND",
                 sparse_mode=mode,
                 block_size=keys.shape[1],
+                # The second result is not asked for.
+                out=[_rows(output, batch.tokens), query.new_empty(0, dtype=torch.float32)],
             )
-        _rows(output, batch.tokens).copy_(result)
         return output
 
     def _halves_of(self, kv_cache: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch.nn import functional
 from vllm.model_executor.layers.attention.mla_attention import MLACommonImpl
 
 from ascend_overlay import npu
-from ascend_overlay.errors import ConfigError
+from ascend_overlay.errors import ConfigError, OverlayError
 from ascend_overlay.npu import captures
 from ascend_overlay.npu.causal import causal_mask
 from ascend_overlay.overlays.mla.cache import Planes, planes
@@ -68,12 +68,22 @@ class AscendMLAImpl(MLACommonImpl):  # type: ignore[misc, type-arg, unused-ignor
         self._heads = 1 << (num_heads - 1).bit_length()
         self._cache: Tensor | None = None
         self._planes: Planes
+        self._handed: tuple[Any, Tensor] | None = None
 
     def planes(self, cache: Tensor) -> Planes:
         """Return the latents and the rotated keys of the layer's cache; see cache.py."""
         if self._cache is not cache:
             self._cache, self._planes = cache, planes(cache)
         return self._planes
+
+    def hand_over(self, metadata: Any, rotated: Tensor | None) -> None:
+        """Take the rotated queries of a step, (tokens, heads, 64), in place of those that forward_mqa will be given.
+
+        Args:
+            metadata: of the step.
+            rotated: None: what is given is rotated already.
+        """
+        self._handed = None if rotated is None else (metadata, rotated)
 
     def do_kv_cache_update(
         self,
@@ -107,7 +117,8 @@ class AscendMLAImpl(MLACommonImpl):  # type: ignore[misc, type-arg, unused-ignor
         """Attend to the latents of decoded sequences.
 
         Args:
-            q: absorbed queries (tokens, heads, 512) and rotated ones (tokens, heads, 64), or both in one tensor.
+            q: absorbed queries (tokens, heads, 512) and rotated ones (tokens, heads, 64), or both in one tensor. Those
+                that were handed over take the place of the rotated ones.
             kv_c_and_k_pe_cache: (blocks, block_size, 576).
             attn_metadata: of this step.
             layer: vLLM's layer.
@@ -115,9 +126,22 @@ class AscendMLAImpl(MLACommonImpl):  # type: ignore[misc, type-arg, unused-ignor
         Returns:
             Weighted latents, (tokens, heads, 512), with the memory of (heads, tokens, 512), as the projection behind
             takes it.
+
+        Raises:
+            OverlayError: rotated queries were handed over for another step.
         """
         sizes = self.kv_lora_rank, self.qk_rope_head_dim
         absorbed, rotated = q if isinstance(q, tuple) else q.split_with_sizes(sizes, dim=-1)
+        if self._handed is not None:
+            (step, handed), self._handed = self._handed, None
+            if step is not attn_metadata or handed.shape != rotated.shape:
+                raise OverlayError(
+                    f"the rotated queries that were made for the attention of {layer.layer_name!r}, "
+                    f"{tuple(handed.shape)}, are not those of the step that it computes, {tuple(rotated.shape)}: "
+                    f"something between the two is not known to the overlay 'mla'. Leave it out with "
+                    f"ASCEND_OVERLAY_DISABLE=mla, and please report the model and its configuration."
+                )
+            rotated = handed
         latents, keys = self.planes(kv_c_and_k_pe_cache)
         blocks, size = latents.shape[:2]
         decode = attn_metadata.decode

@@ -75,7 +75,10 @@ class AscendMultiHeadLatentAttention(MultiHeadLatentAttentionWrapper):  # type: 
         # Made here, in the piece of the graph before the operator: the piece behind it reads the same memory each time.
         latents, keys = _places(kv)
         tables = positions, rope.cosines, rope.sines
-        getattr(torch.ops.vllm, CACHE_WRITE)(q, kv, norm.weight, *tables, norm.variance_epsilon, name, latents, keys)
+        may_hand_over = llama_4_scaling is None
+        getattr(torch.ops.vllm, CACHE_WRITE)(
+            q, kv, norm.weight, *tables, norm.variance_epsilon, name, latents, keys, may_hand_over
+        )
         if llama_4_scaling is not None:
             q *= llama_4_scaling
         shape = (hidden_states.shape[0], self.num_heads * self.v_head_dim)
@@ -114,11 +117,15 @@ def norm_rope_cache(
     layer_name: LayerNameType,
     latents: Tensor,
     keys: Tensor,
+    may_hand_over: bool,
 ) -> None:
     """Rotate queries and keys, normalize latents, and write keys and latents to the cache of the layer.
 
     vLLM splits its graphs at this operator (choice.py). A captured piece behind it reads the addresses that it was
     captured with, so what the operator makes goes to tensors that are given, and nothing is returned.
+
+    Where all tokens are decoded, nobody reads latents and keys but from the cache, and the rotated queries go to the
+    implementation as they are: `q`, `latents` and `keys` are left alone then, which saves four copies.
 
     Args:
         q: (tokens, heads, elements). The last 64 elements are rotated in place; those of padding become zeros.
@@ -131,6 +138,7 @@ def norm_rope_cache(
         layer_name: of the MLAAttention whose cache it is.
         latents: for the normalized latents, (tokens, 512). Rows of padding become zeros.
         keys: for the rotated keys, (tokens, 1, 64). Likewise.
+        may_hand_over: nothing happens to the queries between here and the attention.
     """
     metadata, layer, cache, slots = get_attention_context(_resolve_layer_name(layer_name))
     captures.see_a_step(metadata, layer)
@@ -145,8 +153,10 @@ def norm_rope_cache(
         for rows in (turned, latents, keys):
             rows[tokens:].zero_()
     cos, sin = metadata.angles(positions, cosines, sines)
-    rotated = torch.ops.npu.npu_interleave_rope.default(turned[:tokens].unsqueeze(2).contiguous(), cos, sin)
-    turned[:tokens].copy_(rotated.squeeze(2))
+    # Queries with strides, as CANN's documentation of aclnnInterleaveRope has it.
+    rotated = torch.ops.npu.npu_interleave_rope.default(turned[:tokens].unsqueeze(2), cos, sin).squeeze(2)
+    decoding = may_hand_over and metadata.prefill is None
+    layer.impl.hand_over(metadata, rotated if decoding else None)
     latent_cache, key_cache = layer.impl.planes(cache)
     *_, made_keys, made_latents = torch.ops.npu.npu_kv_rmsnorm_rope_cache.default(
         kv[:tokens].view(tokens, 1, 1, LATENT + ROPE),
@@ -158,8 +168,11 @@ def norm_rope_cache(
         latent_cache,
         epsilon=epsilon,
         cache_mode="PA",
-        is_output_kv=True,
+        is_output_kv=not decoding,
     )
+    if decoding:
+        return
+    turned[:tokens].copy_(rotated)
     latents[:tokens].copy_(made_latents.view(tokens, LATENT))
     keys[:tokens].copy_(made_keys.view(tokens, 1, ROPE))
 

@@ -47,17 +47,27 @@ def slot_mapping(
         raise OverlayError("context parallelism is not served on an NPU; leave its options out.")
     positions, slots = positions_ptr[:num_tokens], slot_mapping_ptr[:num_tokens]
     table, nth = block_table_ptr.view(-1, block_table_stride), positions // KV_CACHE_BLOCK_SIZE
-    if query_start_loc_ptr.shape[0] == 2:
+    # Every call is a launch, and each of these is one.
+    if query_start_loc_ptr.shape[0] == num_tokens + 1:
+        # No request is without tokens, so each has one.
+        block = table[:num_tokens].gather(1, nth.unsqueeze(1)).squeeze(1)
+    elif query_start_loc_ptr.shape[0] == 2:
         block = table[0, nth]
     else:
         # How many requests but the first begin at or before a token tells which one it belongs to. The result's size
         # is known, so that the host does not wait.
         tokens = _numbers(slot_mapping_ptr.shape[0], positions.device)[:num_tokens]
         block = table[torch.searchsorted(query_start_loc_ptr[1:-1], tokens, right=True), nth]
-    # The block's first slot and the place in it, in one: every call is a launch.
+    # The block's first slot and the place in it, in one.
     torch.add(positions, block - nth, alpha=KV_CACHE_BLOCK_SIZE, out=slots)
-    if num_tokens < max_num_tokens:
-        slot_mapping_ptr[num_tokens:max_num_tokens].fill_(PAD_ID)
+    padded_from = getattr(slot_mapping_ptr, _PADDED_FROM, max_num_tokens)
+    if num_tokens < padded_from:
+        slot_mapping_ptr[num_tokens:padded_from].fill_(PAD_ID)
+    setattr(slot_mapping_ptr, _PADDED_FROM, num_tokens)
+
+
+_PADDED_FROM = "padded_from"
+"""Attribute of a tensor of slots: where those of nobody begin, which are not written again."""
 
 
 @functools.lru_cache(maxsize=8)

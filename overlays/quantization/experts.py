@@ -13,7 +13,7 @@ from vllm.model_executor.layers.fused_moe.routed_experts import FusedMoeWeightSc
 from vllm.model_executor.utils import replace_parameter
 
 from ascend_overlay.errors import CheckpointError
-from ascend_overlay.npu.moe.layer import activation_of, columns, refusal, weighted_input
+from ascend_overlay.npu.moe.layer import activation_of, columns, is_swiglu, refusal, weighted_input
 from ascend_overlay.overlays.quantization.experts_loading import ExpertsLoading
 from ascend_overlay.overlays.quantization.int8_experts import int8_experts
 from ascend_overlay.overlays.quantization.numbers import see_scales, see_zero
@@ -130,6 +130,7 @@ class W8A8DynamicExperts(FusedMoEMethodBase):  # type: ignore[misc, unused-ignor
             layer.w2_weight,
             layer.w2_weight_scale,
             self._activation,
+            swiglu=is_swiglu(self.moe),
             expert_map=layer.expert_map,
         )
 

@@ -6,7 +6,8 @@ a = activation(h)
 a_q, s_a = round(a / s_a), max|a| / 127
 y = (a_q @ W2) * s_2 * s_a
 
-h, a and y are in the dtype of the activations, and the y of a token's experts are added up by their weights.
+h, a and y are in the dtype of the activations, and the y of a token's experts are added up by their weights. Where one
+operator computes a and quantizes it, a is not rounded in between.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from ascend_overlay import npu
 from ascend_overlay.npu.moe.activation import Activation
 from ascend_overlay.npu.moe.experts import add_up, list_type, sort_by_expert
 
-npu.load("npu_dynamic_quant", "npu_grouped_matmul")
+npu.load("npu_dynamic_quant", "npu_dequant_swiglu_quant", "npu_grouped_matmul")
+
+_WIDEST = 8192
+"""Columns of h, for which npu_dequant_swiglu_quant has room whatever the number of rows."""
 
 
 def int8_experts(
@@ -31,6 +35,7 @@ def int8_experts(
     scale2: Tensor,
     activation: Activation,
     *,
+    swiglu: bool = False,
     expert_map: Tensor | None = None,
 ) -> Tensor:
     """Return for each token the weighted sum of what its experts make of it.
@@ -44,14 +49,19 @@ def int8_experts(
         w2: (num_experts, intermediate, hidden), int8.
         scale2: (num_experts, hidden); dtype of `scale13`.
         activation: takes rows of `columns`, returns rows of `intermediate`.
+        swiglu: it is that of npu_swiglu.
         expert_map: see ascend_overlay.npu.moe.experts.sort_by_expert.
 
     Returns:
         (num_tokens, hidden), dtype of `x`. Experts that are not here add nothing.
     """
     tokens = sort_by_expert(x, experts, w13.shape[0], expert_map, quantized=True)
-    hidden = activation(_product(tokens.rows, tokens.scale, w13, scale13, tokens.counts, x.dtype))
-    quantized, scale = torch.ops.npu.npu_dynamic_quant.default(hidden)
+    hidden = _product(tokens.rows, tokens.scale, w13, scale13, tokens.counts, x.dtype)
+    # torch_npu documents bfloat16; of float16 it says two things.
+    if swiglu and hidden.dtype == torch.bfloat16 and hidden.shape[1] <= _WIDEST:
+        quantized, scale = torch.ops.npu.npu_dequant_swiglu_quant.default(hidden, activate_left=True, quant_mode=1)
+    else:
+        quantized, scale = torch.ops.npu.npu_dynamic_quant.default(activation(hidden))
     return add_up(_product(quantized, scale, w2, scale2, tokens.counts, x.dtype), tokens, weights)
 
 

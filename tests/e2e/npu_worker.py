@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from layer_launches import Counted
+
 from ascend_overlay.commands.demo import in_process, tiny
 
 LENGTHS = (5, 33, 130, 1, 64, 17)
@@ -77,10 +79,15 @@ def served(model: str, ranks: int) -> dict[str, Any]:
     try:
         from vllm.platforms import current_platform
 
-        found = {"platform": type(current_platform).__name__, **answers(llm)}
+        platform = type(current_platform).__name__
+        runner = llm.llm_engine.model_executor.driver_worker.worker.model_runner if ranks == 1 else None
+        counted = Counted(runner.model) if runner is not None and platform == "NPUPlatform" else None
+        found = {"platform": platform, **answers(llm)}
         found["quantization"] = llm.llm_engine.model_config.quantization
-        if ranks == 1:
-            runner = llm.llm_engine.model_executor.driver_worker.worker.model_runner
+        if counted is not None:
+            # At the end, all that is left is decoded.
+            found["launches of a layer"], found["waits"] = counted.launched[-4:], counted.waited
+        if runner is not None:
             found["devices"] = sorted({str(weight.device) for weight in runner.model.parameters()})
         return found
     finally:

@@ -12,6 +12,8 @@ from agreement import TOLERANCE, compared
 from grid import marks
 from npu_runs import FAMILIES, QUANTIZED, REDUCED, Answers, read, run, serve
 
+PERFORMANCE = Path(__file__).parents[2] / "docs" / "performance.md"
+
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("family", FAMILIES)
@@ -39,6 +41,23 @@ def test_quantized_it_answers_as_the_same_overlays_do_on_the_cpu(
     found = compared(ours, theirs, 2 * TOLERANCE if name.startswith("gemma2") else TOLERANCE / 10)
     record_property("agreement", f"{name}: {found}")
     assert found.ties == 0
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("family", ["llama3", "qwen3_moe", "deepseek_v2"])
+def test_a_layer_launches_what_is_written_and_the_host_waits_for_nothing_in_it(on_npu: Answers, family: str) -> None:
+    found = on_npu.npu[family]
+    # One number for a step of the last four requests and for one of the last.
+    assert len(set(found["launches of a layer"])) == 1
+    assert found["launches of a layer"][0] == _documented(family)
+    assert len(found["waits"]) >= 16 and not any(found["waits"])
+
+
+def _documented(family: str) -> int:
+    """Return the launches of a layer that docs/performance.md has, with all overlays."""
+    section = PERFORMANCE.read_text(encoding="utf-8").partition("\n## Launches\n")[2].partition("\n## ")[0]
+    (row,) = [line for line in section.splitlines() if line.startswith(f"| {family} |")]
+    return int(row.split("|")[2])
 
 
 @pytest.mark.e2e

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch  # noqa: E402
 import ascend_overlay  # noqa: E402
 from ascend_overlay import npu  # noqa: E402
 from ascend_overlay.npu import registration, tracing  # noqa: E402
+from ascend_overlay.npu.overloads import overload  # noqa: E402
 from ascend_overlay.npu.reference import KERNELS  # noqa: E402
 
 CHECKS = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
@@ -41,6 +43,21 @@ def arguments(name: str, device: str = "cpu", dtype: Any = torch.bfloat16) -> tu
     packed = random(6, 4 * 64)
     experts = (torch.arange(18, device=device) % 7).reshape(6, 3).to(torch.int32)
     rows = torch.arange(18, device=device).flip(0).to(torch.int32)
+    paged = (
+        (random(6, 4, 16), random(3, 128, 32), random(3, 128, 32)),
+        {
+            "atten_mask": torch.ones(2048, 2048, dtype=torch.bool, device=device).triu(1),
+            "actual_seq_qlen": [2, 6],
+            "actual_seq_kvlen": [129, 4],
+            "block_table": torch.tensor([[2, 0], [1, 0]], dtype=torch.int32, device=device),
+            "num_query_heads": 4,
+            "num_key_value_heads": 2,
+            "softmax_scale": 0.25,
+            "input_layout": "TND_NTD",
+            "sparse_mode": 3,
+            "block_size": 128,
+        },
+    )
     return {
         "npu_rms_norm": ((random(2, 5, 32), random(32), 1e-5), {}),
         "npu_add_rms_norm": ((random(5, 32), packed[:5, :32], random(32), 1e-5), {}),
@@ -56,6 +73,7 @@ def arguments(name: str, device: str = "cpu", dtype: Any = torch.bfloat16) -> tu
         "npu_gemma_rms_norm": ((random(2, 5, 32), random(32), 1e-5), {}),
         "npu_quantize": ((random(5, 32), random(32), random(32), torch.qint8, -1, False), {}),
         "npu_dynamic_quant": ((random(5, 32),), {"smooth_scales": random(32), "dst_type": torch.int8}),
+        "npu_dequant_swiglu_quant": ((random(5, 64),), {"activate_left": True, "quant_mode": 1}),
         "npu_trans_quant_param": ((random(48).float(), random(1).float()), {}),
         "npu_quant_matmul": (
             (int8(5, 64), int8(64, 48), random(48).float()),
@@ -101,20 +119,10 @@ def arguments(name: str, device: str = "cpu", dtype: Any = torch.bfloat16) -> tu
             (random(2, 5, 64), random(2, 7, 32), random(2, 7, 32)),
             {"num_heads": 4, "num_key_value_heads": 2, "scale": 0.25, "softmax_lse_flag": True},
         ),
-        "npu_fused_infer_attention_score_v2": (
-            (random(6, 4, 16), random(3, 128, 32), random(3, 128, 32)),
-            {
-                "atten_mask": torch.ones(2048, 2048, dtype=torch.bool, device=device).triu(1),
-                "actual_seq_qlen": [2, 6],
-                "actual_seq_kvlen": [129, 4],
-                "block_table": torch.tensor([[2, 0], [1, 0]], dtype=torch.int32, device=device),
-                "num_query_heads": 4,
-                "num_key_value_heads": 2,
-                "softmax_scale": 0.25,
-                "input_layout": "TND_NTD",
-                "sparse_mode": 3,
-                "block_size": 128,
-            },
+        "npu_fused_infer_attention_score_v2": paged,
+        "npu_fused_infer_attention_score_v2.out": (
+            paged[0],
+            {**paged[1], "out": [random(4, 6, 16), torch.empty(0, dtype=torch.float32, device=device)]},
         ),
         "npu_scatter_pa_kv_cache": (
             (random(6, 2, 32), random(6, 2, 16), random(3, 4, 2, 32), random(3, 4, 2, 16), 11 - positions),
@@ -155,7 +163,7 @@ def run(function: Any, name: str) -> list[Any]:
     """Call `function` with arguments for the operator `name`; return its results, then what it wrote to."""
     positional, named = arguments(name)
     results = listed(function(*positional, **named))
-    declared = getattr(torch.ops.npu, name).default._schema.arguments
+    declared = overload(name)._schema.arguments
     given = dict(zip([argument.name for argument in declared], positional, strict=False)) | named
     return results + [given[argument.name] for argument in declared if argument.is_write]
 
@@ -168,7 +176,7 @@ def look(result: Any) -> list[Any]:
 def on_npu(name: str) -> str:
     """Call the operator's NPU kernel with CPU tensors: it runs, and fails for want of an NPU."""
     positional, named = arguments(name)
-    operator = getattr(torch.ops.npu, name).default
+    operator = overload(name)
     try:
         operator.redispatch(torch._C.DispatchKeySet(torch._C.DispatchKey.PrivateUse1), *positional, **named)
     except RuntimeError as error:
@@ -185,30 +193,28 @@ def main() -> None:
         qualified = f"npu::{kernel.name}"
         positional, named = arguments(kernel.name, "meta")
         found["operators"][kernel.name] = {
-            "genuine schema": str(getattr(torch.ops.npu, kernel.name).default._schema),
+            "genuine schema": str(overload(kernel.name)._schema),
             "our schema": str(torch._C.parse_schema(f"npu::{kernel.schema}")),
             "cpu before": torch._C._dispatch_has_kernel_for_dispatch_key(qualified, "CPU"),
             "meta before": torch._C._dispatch_has_kernel_for_dispatch_key(qualified, "Meta"),
-            "genuine meta": None
-            if kernel.name in NO_META
-            else look(getattr(torch.ops.npu, kernel.name)(*positional, **named)),
+            "genuine meta": None if kernel.name in NO_META else look(overload(kernel.name)(*positional, **named)),
             "our fake": look(kernel.fake(*positional, **named)),
         }
     npu.load(*npu.kernels())
     found["defined"] = list(registration._registry.defined)
     found["notes"] = [text for _, text in ascend_overlay.ledger().notes]
     for kernel in KERNELS:
-        operator = getattr(torch.ops.npu, kernel.name)
+        operator = overload(kernel.name)
         entry = found["operators"][kernel.name]
         entry["got"] = run(operator, kernel.name)
-        entry["by name"] = run(getattr(torch_npu, kernel.name), kernel.name)
+        entry["by name"] = run(functools.reduce(getattr, kernel.name.split("."), torch_npu), kernel.name)
         entry["wanted"] = run(kernel.cpu, kernel.name)
         torch._dynamo.reset()
         call = torch.compile(lambda *a, op=operator, **k: op(*a, **k), fullgraph=True, backend="inductor")
         entry["compiled"] = run(call, kernel.name)
         positional, named = arguments(kernel.name)
         entry["checks"] = torch.library.opcheck(
-            operator.default,
+            operator,
             positional,
             named,
             test_utils=CHECKS[-1:] if kernel.undeclared_writes else CHECKS,
@@ -216,7 +222,7 @@ def main() -> None:
     with ascend_overlay.enabled(only=["roles"], trace=True):
         for kernel in KERNELS:
             positional, named = arguments(kernel.name)
-            getattr(torch.ops.npu, kernel.name)(*positional, **named)
+            overload(kernel.name)(*positional, **named)
             found["operators"][kernel.name]["counted on CPU"] = tracing.counts()[kernel.name]
             found["operators"][kernel.name]["error on NPU"] = on_npu(kernel.name)
             found["operators"][kernel.name]["counted on NPU"] = tracing.counts()[kernel.name] - 1

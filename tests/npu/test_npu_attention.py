@@ -281,3 +281,34 @@ def test_what_the_npu_refuses_is_refused() -> None:
     strided = arguments[0].repeat(1, 1, 2)[..., :16]
     with pytest.raises(RuntimeError, match="query is not contiguous"):
         SECOND(strided, *arguments[1:], **keywords)
+
+
+@given(layout=st.sampled_from(["TND", "TND_NTD", "BSND"]), lengths=_LENGTHS, lse=st.booleans(), dtype=_DTYPES)
+def test_what_is_written_to_given_tensors_is_what_is_returned(
+    layout: str, lengths: list[tuple[int, int]], lse: bool, dtype: Any
+) -> None:
+    problem = Problem([n for n, _ in lengths], [m for _, m in lengths], dtype=dtype)
+    if max(problem.queries) == 0:
+        return
+    returned = problem.call(layout, 0, lse=lse)
+    out = [torch.full_like(made, torch.nan) for made in returned]
+    got = problem.call(layout, 0, lse=lse, out=out)
+    assert [made.data_ptr() for made in got] == [target.data_ptr() for target in out]
+    for made, target in zip(returned, out, strict=True):
+        assert torch.equal(made, target)
+
+
+@pytest.mark.parametrize(
+    ("out", "sentence"),
+    [
+        (lambda x: [x], "out has 1 tensors"),
+        (lambda x: [x[:2], x], r"attention_out is \(2, 4, 16\)"),
+        (lambda x: [x.float(), x], "attention_out is .* of torch.float32"),
+        (lambda x: [x.transpose(0, 1).contiguous().transpose(0, 1), x], "attention_out is not contiguous"),
+    ],
+)
+def test_other_tensors_are_not_written_to(out: Any, sentence: str) -> None:
+    x = tensor(1, 3, 4, 16, dtype=torch.bfloat16)
+    lengths = {"actual_seq_qlen": [3], "actual_seq_kvlen": [3]}
+    with pytest.raises(RuntimeError, match=sentence):
+        SECOND.out(x, x, x, **lengths, num_query_heads=4, input_layout="TND", out=out(torch.zeros_like(x)))

@@ -34,6 +34,7 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_schemas_are_read_from_a_wheel_and_from_a_folder(wheel: Path) -> None:
     expected = {
         "npu_one": "npu_one(Tensor x, int k=1) -> Tensor",
+        "npu_one.out": "npu_one.out(Tensor x, *, Tensor(a!) out) -> Tensor(a!)",
         "npu_three": "npu_three(Tensor[] x) -> (Tensor, Tensor[])",
     }
     for place in (wheel, source.unpacked(wheel).folder):

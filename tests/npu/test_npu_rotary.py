@@ -222,10 +222,20 @@ def test_rotary_mul_with_a_matrix(dtype: Any) -> None:
     assert torch.equal(with_matrix, OPERATORS.npu_rotary_mul(x, r1[None], r2[None], "half"))
 
 
-@given(batch=st.integers(1, 4), heads=st.integers(1, 4), steps=st.integers(1, 3), one=st.booleans())
-def test_interleave_rope_sorts_the_pairs_and_turns_them(batch: int, heads: int, steps: int, one: bool) -> None:
+@given(
+    batch=st.integers(1, 4),
+    heads=st.integers(1, 4),
+    steps=st.integers(1, 3),
+    one=st.booleans(),
+    how=st.sampled_from(["whole", "part of a head", "steps before heads"]),
+)
+def test_interleave_rope_sorts_the_pairs_and_turns_them(
+    batch: int, heads: int, steps: int, one: bool, how: str
+) -> None:
     dtype = torch.bfloat16
-    x = tensor(1, batch, heads, steps, 64, dtype=dtype)
+    x = tensor(1, batch, heads, steps, 64 if how == "whole" else 192, dtype=dtype)[..., -64:]
+    if how == "steps before heads":
+        x = x.transpose(1, 2).contiguous().transpose(1, 2)
     rows = 1 if one else steps
     cos, sin, whole_cos, whole_sin = _doubled(batch * rows, 64, HALF, dtype)
     got = OPERATORS.npu_interleave_rope(x, whole_cos.view(batch, 1, rows, 64), whole_sin.view(batch, 1, rows, 64))
@@ -234,12 +244,14 @@ def test_interleave_rope_sorts_the_pairs_and_turns_them(batch: int, heads: int, 
     turned = pairs * turn
     exact = torch.cat((turned.real, turned.imag), dim=-1)
     assert_rounded_once(got, exact, torch.full_like(exact, 2 * float(x.abs().max())))
+    assert got.is_contiguous()
 
 
 def test_torch_accepts_the_other_two() -> None:
     x = tensor(1, 2, 4, 1, 64, dtype=torch.bfloat16)
     cos, sin = tensor(2, 2, 1, 1, 64, dtype=torch.bfloat16), tensor(3, 2, 1, 1, 64, dtype=torch.bfloat16)
     assert_checked_by_torch(OPERATORS.npu_interleave_rope, x, cos, sin)
+    assert_checked_by_torch(OPERATORS.npu_interleave_rope, tensor(1, 2, 4, 1, 96, dtype=x.dtype)[..., 32:], cos, sin)
     assert_checked_by_torch(OPERATORS.npu_rotary_mul, x, cos, sin, "interleave")
     assert_compiles(lambda x, c, s: OPERATORS.npu_interleave_rope(x, c, s), x, cos, sin)
     assert_compiles(lambda x, c, s: OPERATORS.npu_rotary_mul(x, c, s), x, cos, sin)

@@ -15,7 +15,7 @@ from ascend_overlay.errors import OverlayError
 pytestmark = pytest.mark.vllm
 
 ONLY = ["attention"]
-FIA, WRITE = "npu_fused_infer_attention_score_v2", "npu_scatter_pa_kv_cache"
+FIA, WRITE = "npu_fused_infer_attention_score_v2.out", "npu_scatter_pa_kv_cache"
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ miss that by a few thousandths of its size in bfloat16; the overlaid layer may m
 from __future__ import annotations
 
 import dataclasses
+import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from layer_kit import calls, one_rank
 
 import ascend_overlay
-from ascend_overlay.errors import CheckpointError, ConfigError
+from ascend_overlay.errors import CheckpointError, ConfigError, OverlayError
 from ascend_overlay.npu import tracing
 
 pytestmark = pytest.mark.vllm
@@ -215,6 +216,40 @@ def test_nothing_is_computed_while_vllm_measures_its_memory() -> None:
     assert not out.any()
     assert (layer.attention.kv_cache == 7).all()
     assert not calls()
+
+
+def test_rotated_queries_are_handed_over_where_all_tokens_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from ascend_overlay.overlays.mla.impl import AscendMLAImpl
+
+    handed = []
+    theirs = AscendMLAImpl.hand_over
+
+    def hand_over(self: Any, metadata: Any, rotated: Any) -> None:
+        handed.append(None if rotated is None else tuple(rotated.shape))
+        theirs(self, metadata, rotated)
+
+    monkeypatch.setattr(AscendMLAImpl, "hand_over", hand_over)
+    plain, scaled = _steps(), _steps()
+    # What scales the queries comes between rotation and attention.
+    monkeypatch.setattr(scaled, "forward", lambda p, x: scaled.layer(p, x, torch.ones((), dtype=x.dtype)))
+    for new in ({0: 20, 1: 30}, {0: 1, 1: 1}, {0: 1, 2: 4}):
+        for one, other in zip(plain.step(new), scaled.step(new), strict=True):
+            assert torch.equal(one, other)
+    decoded = (2, plain.attention.num_heads, 64)
+    assert handed == [None, None, decoded, None, None, None]
+
+
+def test_rotated_queries_of_another_step_are_not_taken() -> None:
+    import torch
+
+    impl, heads = _steps().attention.impl, 4
+    queries = torch.zeros(1, heads, 512), torch.zeros(1, heads, 64)
+    impl.hand_over(object(), queries[1])
+    layer = types.SimpleNamespace(layer_name="model.layers.0")
+    with pytest.raises(OverlayError, match=r"made for the attention of 'model.layers.0', \(1, 4, 64\), are not those"):
+        impl.forward_mqa(queries, torch.zeros(1), object(), layer)
 
 
 def test_the_angles_of_a_step_are_looked_up_once_for_all_layers() -> None:

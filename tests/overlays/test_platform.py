@@ -106,6 +106,25 @@ def test_slots_of_tokens(lengths: list[int]) -> None:
         kernels.slot_mapping(*call, KV_CACHE_BLOCK_SIZE=size, TOTAL_CP_WORLD_SIZE=2, **options)
 
 
+def test_slots_of_nobody_are_written_once() -> None:
+    table = torch.arange(1, 9, dtype=torch.int32).view(4, 2)
+    options = {"TOTAL_CP_RANK": 0, "CP_KV_CACHE_INTERLEAVE_SIZE": 1, "PAD_ID": -1, "BLOCK_SIZE": 1024}
+    slots = torch.full((6,), 77)
+
+    def write(tokens: int, positions: list[int], starts: list[int]) -> list[int]:
+        given = torch.tensor(starts, dtype=torch.int32), torch.tensor(positions), table, 2, slots
+        kernels.slot_mapping(tokens, 6, *given, KV_CACHE_BLOCK_SIZE=4, TOTAL_CP_WORLD_SIZE=1, **options)
+        return slots.tolist()
+
+    three, decoded = [1, 5, 0], [5, 17, 20]
+    assert write(3, three, [0, 1, 2, 3]) == [*decoded, -1, -1, -1]
+    slots[5] = 77
+    assert write(3, three, [0, 1, 2, 3]) == [*decoded, -1, -1, 77]
+    assert write(1, [1], [0, 1]) == [5, -1, -1, -1, -1, 77]
+    assert write(5, [0, 1, 2, 3, 4], [0, 5]) == [4, 5, 6, 7, 8, 77]
+    assert write(2, [1, 5], [0, 1, 2]) == [5, 17, -1, -1, -1, 77]
+
+
 def test_blocks_are_cleared_in_every_cache() -> None:
     plain, split = torch.ones(6, 2, 4), torch.ones(12, 3)
     kernels.zero_blocks([plain, split], [1, 4], 6)

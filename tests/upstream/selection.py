@@ -247,7 +247,7 @@ FILES = (
         without={"kv_cache_dtype": ("fp8", "fp8_e4m3"), "batch_spec_name": ("large_decode", "large_prefill")},
         # vLLM's backend for the CPU packs what is in its cache, so that the cache of the tests is none for it.
         stock=False,
-        operators=("npu_fused_infer_attention_score_v2", "npu_scatter_pa_kv_cache"),
+        operators=("npu_fused_infer_attention_score_v2.out", "npu_scatter_pa_kv_cache"),
         passes=15,
         on_operators=15,
         left_out="fp8 caches; other backends; encoders; two large batches, for time",

@@ -7,7 +7,7 @@ _NORMS = ("npu_rms_norm", "npu_add_rms_norm")
 _GEMMA_NORMS = ("npu_gemma_rms_norm",)
 _MLP = ("npu_swiglu",)
 _GEMMA_MLP = ("npu_geglu",)
-_PAGED = ("npu_scatter_pa_kv_cache", "npu_fused_infer_attention_score_v2")
+_PAGED = ("npu_scatter_pa_kv_cache", "npu_fused_infer_attention_score_v2.out")
 _LATENT = (
     "npu_interleave_rope",
     "npu_kv_rmsnorm_rope_cache",

@@ -15,6 +15,7 @@ from ascend_overlay.npu import registration
 from ascend_overlay.npu.case import Arguments, OperatorCase
 from ascend_overlay.npu.genuine import meta
 from ascend_overlay.npu.genuine.meta import Call, Shape, flat
+from ascend_overlay.npu.overloads import overload
 
 SLACK = 2.0
 """How many tolerances the NPU may be off the reference kernel: each of the two may be off the formula by one."""
@@ -122,7 +123,7 @@ def _compare(got: Sequence[Any], wanted: Sequence[Any], outcome: Outcome) -> Non
 
 
 def _call(operator: str, *positional: Any, **named: Any) -> Any:
-    returned = getattr(torch.ops.npu, operator)(*positional, **named)
+    returned = overload(operator)(*positional, **named)
     return () if returned is None else returned
 
 
@@ -138,7 +139,7 @@ def _bound(operator: str, positional: tuple[Any, ...], named: dict[str, Any]) ->
     """Yield each passed argument: its name, whether the operator writes to it, and its value."""
     kernel = registration.kernels().get(operator)
     undeclared = () if kernel is None else kernel.undeclared_writes
-    for place, argument in enumerate(getattr(torch.ops.npu, operator).default._schema.arguments):
+    for place, argument in enumerate(overload(operator)._schema.arguments):
         declared = argument.alias_info is not None and argument.alias_info.is_write
         written = declared or argument.name in undeclared
         if place < len(positional):

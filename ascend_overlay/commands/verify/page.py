@@ -68,7 +68,8 @@ def _table(kernels: Mapping[str, ReferenceKernel], usages: Mapping[str, Usage]) 
     for name, kernel in kernels.items():
         cells = [_fit(kernel, release, usages.values()) for release in releases.values()]
         meta = "yes" if name in releases[schemas.HOME].meta else "no"
-        yield f"| [`{name}`](#{name}) | {' | '.join(cells)} | {meta} | {_overlays(name, usages) or 'none'} |"
+        link = f"[`{name}`](#{name.replace('.', '')})"
+        yield f"| {link} | {' | '.join(cells)} | {meta} | {_overlays(name, usages) or 'none'} |"
     yield ""
 
 

@@ -29,12 +29,22 @@ _PAGED: dict[str, tuple[list[int], dict[str, Any]]] = {
 
 
 def cases() -> Iterator[OperatorCase]:
-    """Yield the cases of both versions of npu_fused_infer_attention_score, and of npu_scatter_pa_kv_cache."""
+    """Yield the cases of npu_fused_infer_attention_score in its forms, and of npu_scatter_pa_kv_cache."""
     second = "npu_fused_infer_attention_score_v2"
     for dtype in ("bfloat16", "float16"):
         for label, (new, more) in _PAGED.items():
             yield _case(second, label, dtype, functools.partial(_paged, dtype, new, more))
         yield _case("npu_fused_infer_attention_score", "BSH, padded", dtype, functools.partial(_padded, dtype))
+        yield OperatorCase(
+            operator=f"{second}.out",
+            label="paged, into given tensors",
+            dtype=dtype,
+            arguments=functools.partial(_paged_into, dtype),
+            baseline=_paged_into_formula,
+            against="formula",
+            rtol=HALF_UNIT[dtype],
+            atol=1e-5,
+        )
     yield _case(second, "paged, sinks", "bfloat16", _with_sinks)
     for dtype in ("bfloat16", "float16", "float32"):
         for operator in ("npu_scatter_pa_kv_cache", "npu_scatter_pa_kv_cache_functional"):
@@ -84,6 +94,15 @@ def _paged(dtype: str, new: Sequence[int], more: dict[str, Any]) -> Arguments:
         "block_size": _BLOCK,
         **more,
     }
+
+
+def _paged_into(dtype: str) -> Arguments:
+    positional, named = _paged(dtype, [3, 17, 1], {"sparse_mode": 3})
+    return positional, {**named, "out": [normal(4, 21, 8, 64, dtype=dtype), torch.empty(0, dtype=torch.float32)]}
+
+
+def _paged_into_formula(query: Tensor, keys: Tensor, values: Tensor, **more: Any) -> list[Tensor | None]:
+    return 2 * _paged_formula(query, keys, values, **more)
 
 
 def _paged_formula(query: Tensor, keys: Tensor, values: Tensor, **more: Any) -> list[Tensor | None]:

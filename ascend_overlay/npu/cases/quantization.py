@@ -31,6 +31,11 @@ def cases() -> Iterator[OperatorCase]:
             )
             arguments = functools.partial(_dynamic_arguments, tokens, dtype)
             yield _case("npu_dynamic_quant", label, dtype, arguments, _dynamic, 0.0, units=1)
+            for named in ("left", "right"):
+                arguments = functools.partial(_swiglu_arguments, tokens, dtype, named)
+                yield _case(
+                    "npu_dequant_swiglu_quant", f"{label}, {named}", dtype, arguments, _swiglu, 0.0, 2**-20, units=1
+                )
             for named in ("per token", "per token, bias", "int32 bias"):
                 arguments = functools.partial(_matmul_arguments, tokens, dtype, named)
                 carried = dtype == "float16" and "per token" not in named
@@ -51,6 +56,7 @@ def cases() -> Iterator[OperatorCase]:
     for dtype, atol in (("int8", 1.0), ("int32", 0.0)):
         arguments = functools.partial(_matmul_arguments, 33, dtype, "int32 bias")
         yield _case("npu_quant_matmul", "33 tokens, int32 bias", dtype, arguments, _matmul, atol)
+    yield _case("npu_dequant_swiglu_quant", "sums of 3 groups", "int32", _swiglu_of_sums, _swiglu, 0.0, 2**-20, units=1)
     yield _case("npu_trans_quant_param", "with offset", "int64", _carried_arguments, _carried, 0.0)
 
 
@@ -104,6 +110,30 @@ def _dynamic_arguments(tokens: int, dtype: str) -> Arguments:
 def _dynamic(x: Tensor) -> tuple[Tensor, Tensor]:
     scale = x.double().abs().amax(-1) / 127
     return (x.double() / scale.unsqueeze(-1)).round().to(torch.int8), scale
+
+
+def _swiglu_arguments(tokens: int, dtype: str, half: str) -> Arguments:
+    return (normal(1, tokens, 256, dtype=dtype),), {"activate_left": half == "left", "quant_mode": 1}
+
+
+def _swiglu_of_sums() -> Arguments:
+    return (_int32(1, 33, 256),), {
+        "weight_scale": normal(2, 3, 256).abs() * 1e-3,
+        "activation_scale": normal(3, 33).abs() * 0.1,
+        "group_index": torch.tensor([20, 0, 13]),
+        "activate_left": True,
+        "quant_mode": 1,
+    }
+
+
+def _swiglu(x: Tensor, *, activate_left: bool, **scales: Any) -> tuple[Tensor, Tensor]:
+    value = x.double()
+    if x.dtype == torch.int32:
+        by_row = scales["weight_scale"].double().repeat_interleave(scales["group_index"], 0)
+        value = value * by_row * scales["activation_scale"].double().unsqueeze(1)
+    first, second = value.chunk(2, -1)
+    a, b = (first, second) if activate_left else (second, first)
+    return _dynamic(a / (1 + (-a).exp()) * b)
 
 
 def _matmul_arguments(tokens: int, dtype: str, named: str) -> Arguments:

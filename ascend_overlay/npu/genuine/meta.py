@@ -11,6 +11,7 @@ from typing import Any
 
 from ascend_overlay.npu.genuine import process
 from ascend_overlay.npu.genuine.source import TorchNpu
+from ascend_overlay.npu.overloads import overload
 
 
 @dataclass(frozen=True)
@@ -113,18 +114,22 @@ def _answer(request: tuple[list[str], list[Call]]) -> Statement:
     operators, calls = request
     schemas: dict[str, str | None] = {}
     for name in operators:
-        operator = getattr(torch.ops.npu, name, None)
-        default = getattr(operator, "default", None)
-        schemas[name] = None if default is None else str(default._schema).removeprefix("npu::")
+        operator = _overload(name)
+        schemas[name] = None if operator is None else str(operator._schema).removeprefix("npu::")
     has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
     meta = frozenset(name for name, schema in schemas.items() if schema and has_kernel(f"npu::{name}", "Meta"))
     return Statement(torch_npu.__version__, schemas, meta, tuple(_called(call) for call in calls))
 
 
-def _called(call: Call) -> Answer:
-    import torch
+def _overload(name: str) -> Any:
+    try:
+        return overload(name)
+    except AttributeError:
+        return None
 
-    operator = getattr(torch.ops.npu, call.operator, None)
+
+def _called(call: Call) -> Answer:
+    operator = _overload(call.operator)
     if operator is None:
         return Answer(refusal="it has no such operator")
     try:

@@ -22,8 +22,8 @@ _META_KERNEL = re.compile(r"""impl\(m,\s*["'](\w+)["']\)|register_fake\(\s*["']n
 def read(source: Path) -> tuple[dict[str, str], frozenset[str]]:
     """Return the schemas of torch.ops.npu by the names of the operators, and the operators with a meta kernel.
 
-    Overloads other than the default one are left out, and so are the few operators that torch_npu defines in Python
-    (super_kernel_scope_begin and the like).
+    Overloads other than the default one have names with a dot, "npu_one.out". The few operators that torch_npu defines
+    in Python (super_kernel_scope_begin and the like) are left out.
 
     Args:
         source: a wheel, or the folder that holds the package torch_npu.
@@ -50,8 +50,7 @@ def _read(content: Callable[[str], bytes], files: list[str], source: Path) -> tu
     for match in _SCHEMA.finditer(library):
         text = match[0].decode()
         name = text.partition("(")[0]
-        if "." not in name:
-            schemas[name] = text
+        schemas[name] = text
     meta = set()
     for file in filter(_META.fullmatch, files):
         for found in _META_KERNEL.finditer(content(file).decode()):

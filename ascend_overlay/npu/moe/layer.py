@@ -24,6 +24,11 @@ def activation_of(moe: Any) -> Activation | None:
     return activation(moe.activation.value, limit=moe.swiglu_limit, alpha=alpha, beta=beta)
 
 
+def is_swiglu(moe: Any) -> bool:
+    """Tell whether the activation of the experts is ``a * sigmoid(a) * b`` of the halves of a row, and nothing more."""
+    return bool(moe.activation.value == "silu" and moe.swiglu_limit is None)
+
+
 def refusal(moe: Any) -> str | None:
     """Return what of the layer the operators do not compute, in a few words; None where they compute all of it."""
     from vllm import envs

@@ -34,6 +34,7 @@ OPERATORS: dict[str, tuple[str, ...]] = {
     "attention": (
         "npu_fused_infer_attention_score",
         "npu_fused_infer_attention_score_v2",
+        "npu_fused_infer_attention_score_v2.out",
         "npu_scatter_pa_kv_cache",
         "npu_scatter_pa_kv_cache_functional",
     ),
@@ -42,6 +43,7 @@ OPERATORS: dict[str, tuple[str, ...]] = {
     "batch_matmul": ("npu_transpose_batchmatmul",),
     "attention_update": ("npu_attention_update",),
     "quantization": ("npu_quantize", "npu_dynamic_quant", "npu_trans_quant_param"),
+    "swiglu_quantization": ("npu_dequant_swiglu_quant",),
     "quantized_matmul": ("npu_quant_matmul", "npu_weight_quant_batchmatmul"),
 }
 """Module of this package -> the operators that it has kernels of; those of a module are loaded together."""

@@ -256,7 +256,7 @@ def npu_interleave_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     The result stays sorted into halves.
 
     Args:
-        x: (B, N, S, 64); float16 or bfloat16; contiguous.
+        x: (B, N, S, 64), with any strides; float16 or bfloat16.
         cos: (B, 1, S or 1, 64); dtype of `x`; contiguous.
         sin: likewise.
 
@@ -267,7 +267,7 @@ def npu_interleave_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         RuntimeError: a shape or dtype that the NPU does not take.
     """
     _check_interleave(x, cos, sin)
-    return sort_and_rotate(x.float(), cos, sin).to(dtype=x.dtype)
+    return sort_and_rotate(x.contiguous().float(), cos, sin).to(dtype=x.dtype)
 
 
 @once_for_alike
@@ -277,7 +277,8 @@ def _check_interleave(x: Tensor, cos: Tensor, sin: Tensor) -> None:
         dimensions(operator, name, tensor, (4,))
         if tensor.dtype not in (torch.float16, torch.bfloat16):
             refuse(operator, f"{name} is {tensor.dtype}; it takes float16 or bfloat16.")
-        contiguous(operator, name, tensor)
+        if name != "x":
+            contiguous(operator, name, tensor)
         if tensor.shape[-1] != 64:
             refuse(operator, f"the last dimension of {name} has {tensor.shape[-1]} elements; it takes 64.")
     same_dtype(operator, x=x, cos=cos, sin=sin)
@@ -339,6 +340,9 @@ KERNELS = (
         schema="npu_interleave_rope(Tensor x, Tensor cos, Tensor sin) -> Tensor",
         cpu=npu_interleave_rope,
         fake=_fake_interleave_rope,
-        source="torch_npu 2.13 (schema, meta kernel), torch_npu's API reference of npu_interleave_rope",
+        source=(
+            "torch_npu 2.13 (schema, meta kernel), torch_npu's API reference of npu_interleave_rope, "
+            "CANN aclnnInterleaveRope (x with strides)"
+        ),
     ),
 )

@@ -28,9 +28,10 @@ def install() -> None:
     npu.load()
     library = _Library("npu", "IMPL")
     _libraries.append(library)
+    # That of the second version is a reference kernel itself.
+    library.impl(f"{_ATTENTION[0]}.out", _writing(getattr(torch.ops.npu, _ATTENTION[0])), "CPU")
+    library.impl(f"{_ATTENTION[0]}.out", _given, "Meta")
     for name in _ATTENTION:
-        library.impl(f"{name}.out", _writing(getattr(torch.ops.npu, name)), "CPU")
-        library.impl(f"{name}.out", _given, "Meta")
         for key in ("CPU", "Meta"):
             library.impl(f"_{name}_get_max_workspace", _workspace, key)
     for key in ("CPU", "Meta"):

@@ -17,13 +17,8 @@ from ascend_overlay.overlays.quantization.cases.linear import STEP, is_quantized
 _TOP_K, _HIDDEN, _INTERMEDIATE, _EXPERTS = 2, 128, 64, 8
 _GATE = 32
 _GROUP = 32  # what W4A16 takes where the description does not say
-_OPERATORS = (
-    "npu_moe_init_routing_v2",
-    "npu_grouped_matmul",
-    "npu_swiglu",
-    "npu_dynamic_quant",
-    "npu_moe_token_unpermute",
-)
+_OPERATORS = ("npu_moe_init_routing_v2", "npu_grouped_matmul", "npu_moe_token_unpermute")
+_BETWEEN = {"bfloat16": ("npu_dequant_swiglu_quant",), "float16": ("npu_swiglu", "npu_dynamic_quant")}
 _NAME = "mlp.experts"
 
 
@@ -37,7 +32,7 @@ def cases() -> Iterator[LayerCase]:
                 dtype=dtype,
                 overlay="quantization",
                 run=functools.partial(_run, tokens, dtype),
-                operators=_OPERATORS,
+                operators=_OPERATORS + _BETWEEN[dtype],
                 # The NPU's operators round what each expert gives; vLLM's kernel adds it up in float32.
                 rtol=4 * HALF_UNIT[dtype],
                 atol=4 * HALF_UNIT[dtype],

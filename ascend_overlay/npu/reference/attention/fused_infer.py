@@ -11,7 +11,9 @@ from ascend_overlay.npu.kernel import ReferenceKernel
 from ascend_overlay.npu.reference.attention import repeated
 from ascend_overlay.npu.reference.attention.band import UNLIMITED
 from ascend_overlay.npu.reference.attention.call import Call
+from ascend_overlay.npu.reference.checks import contiguous, refuse
 
+_OUT = "npu_fused_infer_attention_score_v2.out"
 _SOURCE = "torch_npu 2.13 (schema, meta kernel, documentation inside the wheel)"
 
 
@@ -76,6 +78,53 @@ def npu_fused_infer_attention_score_v2(
             and without `block_table`.
     """
     return repeated.run(_second, query, key, value, options)
+
+
+def npu_fused_infer_attention_score_v2_out(
+    query: Tensor, key: Tensor, value: Tensor, *, out: Sequence[Tensor], workspace: Tensor | None = None, **options: Any
+) -> tuple[Tensor, Tensor]:
+    """Write what npu_fused_infer_attention_score_v2 returns to `out`.
+
+    Args:
+        query: as there, as is all that is not named here.
+        key: likewise.
+        value: likewise.
+        out: attention_out and softmax_lse, of the shapes and dtypes that they have there; contiguous. What is given for
+            softmax_lse is not looked at unless `return_softmax_lse` asks for it.
+        workspace: what _npu_fused_infer_attention_score_v2_get_max_workspace returns: room for a captured graph to
+            compute in; not needed elsewhere, and nothing here.
+
+    Returns:
+        `out`.
+
+    Raises:
+        RuntimeError: see there, or something else in `out`.
+    """
+    targets = _targets(out)
+    for name, target, made in zip(
+        ("attention_out", "softmax_lse"),
+        targets,
+        npu_fused_infer_attention_score_v2(query, key, value, **options),
+        strict=True,
+    ):
+        if name == "softmax_lse" and not options.get("return_softmax_lse"):
+            continue
+        if target.shape != made.shape or target.dtype != made.dtype:
+            text = f"{name} is {tuple(target.shape)} of {target.dtype}"
+            refuse(_OUT, f"{text}; what is written to it is {tuple(made.shape)} of {made.dtype}.")
+        contiguous(_OUT, name, target)
+        target.copy_(made)
+    return targets
+
+
+def _targets(out: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    if len(out) != 2:
+        refuse(_OUT, f"out has {len(out)} tensors; it takes two, attention_out and softmax_lse.")
+    return out[0], out[1]
+
+
+def _fake_out(query: Tensor, key: Tensor, value: Tensor, *, out: Sequence[Tensor], **options: Any) -> Any:
+    return _targets(out)
 
 
 def _fake_first(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
@@ -185,6 +234,24 @@ def _second(
     )
 
 
+_ARGUMENTS_OF_V2 = (
+    "Tensor query, Tensor key, Tensor value, *, "
+    "Tensor? query_rope=None, Tensor? key_rope=None, Tensor? pse_shift=None, Tensor? atten_mask=None, "
+    "SymInt[]? actual_seq_qlen=None, SymInt[]? actual_seq_kvlen=None, Tensor? block_table=None, "
+    "Tensor? dequant_scale_query=None, Tensor? dequant_scale_key=None, Tensor? dequant_offset_key=None, "
+    "Tensor? dequant_scale_value=None, Tensor? dequant_offset_value=None, "
+    "Tensor? dequant_scale_key_rope=None, Tensor? quant_scale_out=None, Tensor? quant_offset_out=None, "
+    "Tensor? quant_scale_p=None, Tensor? learnable_sink=None, int num_query_heads=1, "
+    "int num_key_value_heads=0, float softmax_scale=1., int pre_tokens=2147483647, "
+    'int next_tokens=2147483647, str input_layout="BSH", int sparse_mode=0, int block_size=0, '
+    "int query_quant_mode=0, int key_quant_mode=0, int value_quant_mode=0, int inner_precise=0, "
+    "bool return_softmax_lse=False, int? query_dtype=None, int? key_dtype=None, int? value_dtype=None, "
+    "int? query_rope_dtype=None, int? key_rope_dtype=None, int? key_shared_prefix_dtype=None, "
+    "int? value_shared_prefix_dtype=None, int? dequant_scale_query_dtype=None, "
+    "int? dequant_scale_key_dtype=None, int? dequant_scale_value_dtype=None, "
+    "int? dequant_scale_key_rope_dtype=None, int? out_dtype=None"
+)
+
 KERNELS = (
     ReferenceKernel(
         schema=(
@@ -207,25 +274,16 @@ KERNELS = (
         source=_SOURCE,
     ),
     ReferenceKernel(
-        schema=(
-            "npu_fused_infer_attention_score_v2(Tensor query, Tensor key, Tensor value, *, "
-            "Tensor? query_rope=None, Tensor? key_rope=None, Tensor? pse_shift=None, Tensor? atten_mask=None, "
-            "SymInt[]? actual_seq_qlen=None, SymInt[]? actual_seq_kvlen=None, Tensor? block_table=None, "
-            "Tensor? dequant_scale_query=None, Tensor? dequant_scale_key=None, Tensor? dequant_offset_key=None, "
-            "Tensor? dequant_scale_value=None, Tensor? dequant_offset_value=None, "
-            "Tensor? dequant_scale_key_rope=None, Tensor? quant_scale_out=None, Tensor? quant_offset_out=None, "
-            "Tensor? quant_scale_p=None, Tensor? learnable_sink=None, int num_query_heads=1, "
-            "int num_key_value_heads=0, float softmax_scale=1., int pre_tokens=2147483647, "
-            'int next_tokens=2147483647, str input_layout="BSH", int sparse_mode=0, int block_size=0, '
-            "int query_quant_mode=0, int key_quant_mode=0, int value_quant_mode=0, int inner_precise=0, "
-            "bool return_softmax_lse=False, int? query_dtype=None, int? key_dtype=None, int? value_dtype=None, "
-            "int? query_rope_dtype=None, int? key_rope_dtype=None, int? key_shared_prefix_dtype=None, "
-            "int? value_shared_prefix_dtype=None, int? dequant_scale_query_dtype=None, "
-            "int? dequant_scale_key_dtype=None, int? dequant_scale_value_dtype=None, "
-            "int? dequant_scale_key_rope_dtype=None, int? out_dtype=None) -> (Tensor, Tensor)"
-        ),
+        schema=f"npu_fused_infer_attention_score_v2({_ARGUMENTS_OF_V2}) -> (Tensor, Tensor)",
         cpu=npu_fused_infer_attention_score_v2,
         fake=_fake_second,
         source=_SOURCE,
+    ),
+    ReferenceKernel(
+        schema=f"{_OUT}({_ARGUMENTS_OF_V2}, Tensor? workspace=None, Tensor[] out) -> (Tensor, Tensor)",
+        cpu=npu_fused_infer_attention_score_v2_out,
+        fake=_fake_out,
+        source=_SOURCE,
+        undeclared_writes=("out",),
     ),
 )
