@@ -10,6 +10,7 @@ from vllm.v1.attention.backend import AttentionImpl, AttentionType
 
 from ascend_overlay import npu
 from ascend_overlay.errors import OverlayError
+from ascend_overlay.npu import captures
 from ascend_overlay.npu.causal import causal_mask
 from ascend_overlay.overlays.attention import capped, limits
 from ascend_overlay.overlays.attention.cache import halves
@@ -121,6 +122,7 @@ class AscendAttentionImpl(AttentionImpl[AscendMetadata]):  # type: ignore[misc, 
                 "quantization off (pass_config.fuse_attn_quant)."
             )
         if attn_metadata is None:
+            captures.see_a_step(attn_metadata, layer)
             # What lies in the memory may be no number, and goes on through all layers that follow.
             return output.zero_()
         batch = attn_metadata
@@ -140,24 +142,25 @@ class AscendAttentionImpl(AttentionImpl[AscendMetadata]):  # type: ignore[misc, 
             _rows(output, batch.tokens).copy_(result)
             return output
         before, after, mode = self._band(batch.causal)
-        result, _ = torch.ops.npu.npu_fused_infer_attention_score_v2(
-            _rows(query, batch.tokens).contiguous(),
-            by_token,
-            values_by_token,
-            atten_mask=None if mode == _EVERYTHING else causal_mask(query.device),
-            actual_seq_qlen=batch.query_ends,
-            actual_seq_kvlen=batch.lengths,
-            block_table=batch.block_table,
-            learnable_sink=self._sinks(),
-            num_query_heads=self.num_heads,
-            num_key_value_heads=self.num_kv_heads,
-            softmax_scale=self.scale,
-            pre_tokens=before,
-            next_tokens=after,
-            input_layout="TND",
-            sparse_mode=mode,
-            block_size=keys.shape[1],
-        )
+        with captures.recorded(layer):
+            result, _ = torch.ops.npu.npu_fused_infer_attention_score_v2(
+                _rows(query, batch.tokens).contiguous(),
+                by_token,
+                values_by_token,
+                atten_mask=None if mode == _EVERYTHING else causal_mask(query.device),
+                actual_seq_qlen=batch.query_ends,
+                actual_seq_kvlen=batch.lengths,
+                block_table=batch.block_table,
+                learnable_sink=self._sinks(),
+                num_query_heads=self.num_heads,
+                num_key_value_heads=self.num_kv_heads,
+                softmax_scale=self.scale,
+                pre_tokens=before,
+                next_tokens=after,
+                input_layout="TND",
+                sparse_mode=mode,
+                block_size=keys.shape[1],
+            )
         _rows(output, batch.tokens).copy_(result)
         return output
 

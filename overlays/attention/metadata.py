@@ -7,11 +7,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from vllm.v1.attention.backend import AttentionMetadata, AttentionMetadataBuilder, CommonAttentionMetadata
+from vllm.v1.attention.backend import (
+    AttentionCGSupport,
+    AttentionMetadata,
+    AttentionMetadataBuilder,
+    CommonAttentionMetadata,
+)
 from vllm.v1.kv_cache_interface import SinkFullAttentionSpec
 
 from ascend_overlay.errors import OverlayError
-from ascend_overlay.overlays.attention import cache
+from ascend_overlay.overlays.attention import cache, persistent
+from ascend_overlay.overlays.attention.persistent import Persistent
 
 
 @dataclass
@@ -34,14 +40,27 @@ class AscendMetadata(AttentionMetadata):  # type: ignore[misc, unused-ignore]
     slots: Tensor
     causal: bool
 
+    def graph_lists(self) -> dict[str, list[int]]:
+        """Return what a captured graph is told of this batch when it is replayed, by the operator's names."""
+        return {"actual_seq_qlen": self.query_ends, "actual_seq_kvlen": self.lengths}
+
+    def graph_tensors(self) -> tuple[Tensor, ...]:
+        """Return what a captured graph reads of this batch, where it lay when the graph was captured."""
+        return self.block_table, self.slots
+
 
 class AscendMetadataBuilder(AttentionMetadataBuilder[AscendMetadata]):  # type: ignore[misc, unused-ignore]
     """Describes batches, once for all layers of a group.
+
+    Where graphs with attention in them are captured, a batch of single tokens is described for a graph: its tensors
+    stay where they are, and it may be padded by requests without tokens, of which each has one row here and no keys.
 
     Raises:
         OverlayError: the layers keep something in the cache that this backend does not know, or the lengths of the
             requests are not known where a batch is described, as with speculative decoding.
     """
+
+    _cudagraph_support = AttentionCGSupport.UNIFORM_SINGLE_TOKEN_DECODE
 
     def __init__(self, kv_cache_spec: Any, layer_names: list[str], vllm_config: Any, device: torch.device) -> None:
         super().__init__(kv_cache_spec, layer_names, vllm_config, device)
@@ -55,6 +74,9 @@ class AscendMetadataBuilder(AttentionMetadataBuilder[AscendMetadata]):  # type: 
                 f"the attention backend ASCEND does not serve the layer {layer_names[0]!r}, which writes sinks to the "
                 f"KV cache by itself. Choose another backend with --attention-backend."
             )
+        graphs = vllm_config.compilation_config.cudagraph_mode
+        self._persistent = Persistent(vllm_config.scheduler_config.max_num_seqs)
+        self._in_graphs = graphs is not None and graphs.has_full_cudagraphs()
 
     def build(
         self, common_prefix_len: int, common_attn_metadata: CommonAttentionMetadata, fast_build: bool = False
@@ -69,6 +91,8 @@ class AscendMetadataBuilder(AttentionMetadataBuilder[AscendMetadata]):  # type: 
         # Exact without speculative decoding, and known without waiting for the device.
         known = batch.seq_lens_cpu_upper_bound
         lengths: list[int] = (batch.seq_lens if known is None else known)[: batch.num_reqs].tolist()
+        if self._in_graphs and batch.max_query_len == 1 and batch.num_reqs <= self._persistent.most:
+            return self._for_a_graph(batch, lengths)
         ends: list[int] = batch.query_start_loc_cpu[1 : batch.num_reqs + 1].tolist()
         # The operator's queries end where those of the last request do; vLLM's may be padded.
         tokens = ends[-1] if ends else 0
@@ -81,4 +105,15 @@ class AscendMetadataBuilder(AttentionMetadataBuilder[AscendMetadata]):  # type: 
             block_table=cache.block_table(batch.block_table_tensor[: batch.num_reqs, :blocks]),
             slots=cache.slots(batch.slot_mapping[:tokens], block_size),
             causal=batch.causal,
+        )
+
+    def _for_a_graph(self, batch: CommonAttentionMetadata, lengths: list[int]) -> AscendMetadata:
+        ends: list[int] = batch.query_start_loc_cpu[: batch.num_reqs + 1].tolist()
+        return AscendMetadata(
+            tokens=batch.num_reqs,
+            query_ends=list(range(1, batch.num_reqs + 1)),
+            lengths=persistent.lengths(ends, lengths),
+            block_table=self._persistent.block_table(batch),
+            slots=self._persistent.slots(batch, self.kv_cache_spec.block_size),
+            causal=bool(batch.causal),
         )

@@ -14,7 +14,7 @@ from vllm.model_executor.layers.attention.mla_attention import (
     MLACommonMetadataBuilder,
     QueryLenSupport,
 )
-from vllm.v1.attention.backend import MultipleOf
+from vllm.v1.attention.backend import AttentionCGSupport, MultipleOf
 from vllm.v1.kv_cache_layout import KVCacheLayout
 
 from ascend_overlay.overlays.mla import choice
@@ -102,14 +102,38 @@ class AscendMLAMetadata(MLACommonMetadata):  # type: ignore[misc, unused-ignore]
         prompt_ends: where the new tokens of each prompt end, counted from the first prompt.
         chunk_ends: for each chunk of what is cached of the prompts, where the queries and where the keys of each
             sequence end.
+        padded: the last tokens may be padding, without slots, as in a batch for a captured graph.
     """
 
+    padded: bool = False
     prompt_ends: list[int] = dataclasses.field(default_factory=list)
     chunk_ends: list[tuple[list[int], list[int]]] = dataclasses.field(default_factory=list)
     # Not handed on to what dataclasses.replace() makes of this: that may be other tokens.
     _angles: tuple[tuple[int, ...], torch.Tensor, Angles] | None = dataclasses.field(
         default=None, init=False, repr=False, compare=False
     )
+    _slots: torch.Tensor | None = dataclasses.field(default=None, init=False, repr=False, compare=False)
+
+    def graph_lists(self) -> dict[str, list[int]]:
+        """Return what a captured graph is told of this step when it is replayed, by the operator's names."""
+        decode = self.decode
+        return {"actual_seq_lengths": decode.query_ends, "actual_seq_lengths_kv": decode.kv_lens}
+
+    def graph_tensors(self) -> tuple[torch.Tensor, ...]:
+        """Return what a captured graph reads of this step, where it lay when the graph was captured."""
+        return self.decode.block_table, self.slot_mapping
+
+    def places(self, slots: torch.Tensor) -> torch.Tensor:
+        """Return where the tokens of this step are written, (tokens,) of int64, made once for all layers.
+
+        Padding goes to vLLM's block 0, which is nobody's: CANN does not say that npu_kv_rmsnorm_rope_cache leaves
+        something out.
+        """
+        if self._slots is None:
+            self._slots = slots[: self.num_actual_tokens].to(torch.int64)
+            if self.padded:
+                self._slots = self._slots.clamp(min=0)
+        return self._slots
 
     def angles(self, positions: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> Angles:
         """Return the angles of the tokens of this step, looked up once for all layers that have them in common.
@@ -136,11 +160,14 @@ class AscendMLAMetadataBuilder(MLACommonMetadataBuilder[AscendMLAMetadata]):  # 
 
     query_len_support = QueryLenSupport.VARLEN
     reorder_batch_threshold: int
+    _cudagraph_support = AttentionCGSupport.UNIFORM_SINGLE_TOKEN_DECODE
 
     def __init__(self, kv_cache_spec: Any, layer_names: list[str], vllm_config: Any, device: torch.device) -> None:
         super().__init__(kv_cache_spec, layer_names, vllm_config, device, AscendMLAMetadata)
         # Longer ones are prompts.
         self.reorder_batch_threshold = min(self.reorder_batch_threshold, _MOST_QUERIES)
+        graphs = vllm_config.compilation_config.cudagraph_mode
+        self._in_graphs = graphs is not None and graphs.has_full_cudagraphs()
 
     def build(self, common_prefix_len: int, common_attn_metadata: Any, fast_build: bool = False) -> AscendMLAMetadata:
         """Return the metadata of a step."""
@@ -149,18 +176,25 @@ class AscendMLAMetadataBuilder(MLACommonMetadataBuilder[AscendMLAMetadata]):  # 
         decode, prompts = metadata.decode, metadata.prefill
         if decode is not None:
             ends = starts[1 : metadata.num_decodes + 1].tolist()
+            lengths = self._lengths(common_attn_metadata)[: metadata.num_decodes].tolist()
+            metadata.padded = self._in_graphs and common_attn_metadata.max_query_len == 1
+            if metadata.padded:
+                # A request that pads the batch has no token; in a graph it has a row, and no keys.
+                begins = [0, *ends[:-1]]
+                lengths = [n if end > begin else 0 for n, begin, end in zip(lengths, begins, ends, strict=True)]
+                ends = list(range(1, metadata.num_decodes + 1))
             metadata.decode = AscendMLADecodeMetadata(
                 **{field.name: getattr(decode, field.name) for field in dataclasses.fields(MLACommonDecodeMetadata)},
                 query_ends=ends,
-                kv_lens=self._lengths(common_attn_metadata)[: metadata.num_decodes].tolist(),
+                kv_lens=lengths,
                 several=metadata.num_decode_tokens > metadata.num_decodes,
             )
         if prompts is not None:
             first = starts[metadata.num_decodes]
             metadata.prompt_ends = (starts[metadata.num_decodes + 1 :] - first).tolist()
             for chunk in () if prompts.chunked_context is None else prompts.chunked_context.chunks:
-                lengths = prompts.query_lens_cpu[chunk.request_slice], chunk.seq_lens
-                queries, keys = (each.cumsum(0).tolist() for each in lengths)
+                both = prompts.query_lens_cpu[chunk.request_slice], chunk.seq_lens
+                queries, keys = (each.cumsum(0).tolist() for each in both)
                 metadata.chunk_ends.append((queries, keys))
         return metadata
 

@@ -11,6 +11,7 @@ from vllm.model_executor.layers.attention.mla_attention import MLACommonImpl
 
 from ascend_overlay import npu
 from ascend_overlay.errors import ConfigError
+from ascend_overlay.npu import captures
 from ascend_overlay.npu.causal import causal_mask
 from ascend_overlay.overlays.mla.cache import Planes, planes
 from ascend_overlay.overlays.mla.prompt import attend_prompts
@@ -121,23 +122,24 @@ class AscendMLAImpl(MLACommonImpl):  # type: ignore[misc, type-arg, unused-ignor
         blocks, size = latents.shape[:2]
         decode = attn_metadata.decode
         rows = latents.view(blocks, size, -1)
-        out, _ = torch.ops.npu.npu_fused_infer_attention_score.default(
-            self._padded(absorbed),
-            rows,
-            rows,
-            query_rope=self._padded(rotated),
-            key_rope=keys.view(blocks, size, -1),
-            atten_mask=causal_mask(rows.device) if decode.several else None,
-            actual_seq_lengths=decode.query_ends,
-            actual_seq_lengths_kv=decode.kv_lens,
-            block_table=decode.block_table.contiguous(),
-            num_heads=self._heads,
-            num_key_value_heads=1,
-            scale=self.scale,
-            input_layout="TND_NTD",
-            sparse_mode=3 if decode.several else 0,
-            block_size=size,
-        )
+        with captures.recorded(layer):
+            out, _ = torch.ops.npu.npu_fused_infer_attention_score.default(
+                self._padded(absorbed),
+                rows,
+                rows,
+                query_rope=self._padded(rotated),
+                key_rope=keys.view(blocks, size, -1),
+                atten_mask=causal_mask(rows.device) if decode.several else None,
+                actual_seq_lengths=decode.query_ends,
+                actual_seq_lengths_kv=decode.kv_lens,
+                block_table=decode.block_table.contiguous(),
+                num_heads=self._heads,
+                num_key_value_heads=1,
+                scale=self.scale,
+                input_layout="TND_NTD",
+                sparse_mode=3 if decode.several else 0,
+                block_size=size,
+            )
         return out[: self.num_heads].transpose(0, 1), None
 
     def forward_mha(

@@ -10,6 +10,7 @@ from vllm.model_executor.layers.attention.mla_attention import MLAAttention
 
 from ascend_overlay import npu
 from ascend_overlay.errors import CheckpointError
+from ascend_overlay.npu import captures
 
 npu.load("npu_transpose_batchmatmul")
 
@@ -44,6 +45,13 @@ class AscendMLAAttention(MLAAttention):  # type: ignore[misc, unused-ignore]
         # vLLM's are views of kv_b_proj, which every product would copy, on an NPU as on a CPU.
         for absorbed in (self.W_UV, self.W_UK_T):
             absorbed.data = absorbed.data.contiguous()
+
+    def forward_impl(
+        self, q: Tensor, k_c_normed: Tensor, k_pe: Tensor, kv_cache: Tensor, attn_metadata: Any, *args: Any, **more: Any
+    ) -> Tensor:
+        """Attend, as vLLM does, unless a graph is being captured without a step to attend to."""
+        captures.see_a_step(attn_metadata, self)
+        return super().forward_impl(q, k_c_normed, k_pe, kv_cache, attn_metadata, *args, **more)  # type: ignore[no-any-return]
 
     def update_kv_cache(
         self,

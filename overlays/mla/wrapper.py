@@ -23,6 +23,7 @@ from vllm.utils.torch_utils import (
 
 import ascend_overlay
 from ascend_overlay import npu
+from ascend_overlay.npu import captures
 from ascend_overlay.overlays.mla.choice import CACHE_WRITE, LATENT, ROPE
 
 npu.load("npu_interleave_rope", "npu_kv_rmsnorm_rope_cache")
@@ -132,6 +133,7 @@ def norm_rope_cache(
         keys: for the rotated keys, (tokens, 1, 64). Likewise.
     """
     metadata, layer, cache, slots = get_attention_context(_resolve_layer_name(layer_name))
+    captures.see_a_step(metadata, layer)
     turned = q[..., -ROPE:]
     if metadata is None or slots is None or cache.numel() == 0:
         # Nothing is computed while vLLM measures its memory.
@@ -151,7 +153,7 @@ def norm_rope_cache(
         gamma,
         cos,
         sin,
-        slots[:tokens].to(torch.int64),
+        metadata.places(slots),
         key_cache,
         latent_cache,
         epsilon=epsilon,

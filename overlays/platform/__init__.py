@@ -2,9 +2,10 @@
 
 vLLM finds it by an entry point of the group ``vllm.platform_plugins`` (hooks/platforms.py), its seam for platforms;
 choice.py says whether there is an NPU to choose. npu.py is the platform, settling.py what becomes of a configuration,
-refusals.py what is refused before anything is built. worker.py and runner.py are vLLM's own for GPUs, on an NPU:
-streams.py gives the runner the NPU's streams, kernels.py PyTorch in place of the Triton kernels that it cannot do
-without, communicator.py the collectives, prefill.py what the builder of latent attention wants to hold.
+refusals.py what is refused before anything is built, sizes.py for which batches graphs are captured, breakable.py how
+they are made without a compiler. worker.py and runner.py are vLLM's own for GPUs, on an NPU: streams.py gives the
+runner the NPU's streams (current.py) and graphs (graphs.py), kernels.py PyTorch in place of the Triton kernels that it
+cannot do without, communicator.py the collectives, prefill.py what the builder of latent attention wants to hold.
 
 The layers come from the overlays `attention`, `mla` and `moe`, by vLLM's registries; nothing here imports them.
 """
@@ -37,10 +38,15 @@ overlay.call(
     irreversible=True,
     reason="vLLM may have chosen another platform before, and nobody said so",
 )
+overlay.wrap(
+    "vllm.config.vllm:VllmConfig._maybe_enable_breakable_cudagraph",
+    f"{_MODULE}.breakable:decide",
+    reason="vLLM has no seam for a platform whose graphs need no compiler, and forgets what was asked for with them",
+)
 # Only where vLLM runs on this platform does it load the runner.
 overlay.call(
     f"{_MODULE}.runner",
     do=f"{_MODULE}.streams:give",
     undo=f"{_MODULE}.streams:take_back",
-    reason="vLLM's model runner asks torch.cuda for streams and events, whatever the platform is",
+    reason="vLLM's model runner asks torch.cuda for streams, events and graphs, whatever the platform is",
 )

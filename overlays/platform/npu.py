@@ -8,13 +8,15 @@ import torch
 from vllm.platforms.interface import Platform, PlatformEnum
 
 from ascend_overlay.errors import ConfigError
-from ascend_overlay.overlays.platform import hindrances, refusals, settling
+from ascend_overlay.overlays.platform import breakable, hindrances, refusals, settling, sizes
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
 _MODULE = __name__.rpartition(".")[0]
 _npu: Any = torch.npu  # type: ignore[attr-defined, unused-ignore]
+
+breakable.prepare()
 
 
 class NPUPlatform(Platform):  # type: ignore[misc, unused-ignore]
@@ -69,6 +71,11 @@ class NPUPlatform(Platform):  # type: ignore[misc, unused-ignore]
             if reason := backends.why_not(vllm_config):
                 raise refusals.refused(reason)
         settling.settle(vllm_config)
+
+    @classmethod
+    def apply_config_platform_defaults(cls, vllm_config: VllmConfig) -> None:
+        """Settle what vLLM would otherwise have settled before it asks again."""
+        sizes.settle(vllm_config)
 
     @classmethod
     def update_block_size_for_backend(cls, vllm_config: VllmConfig) -> None:
@@ -143,8 +150,13 @@ class NPUPlatform(Platform):  # type: ignore[misc, unused-ignore]
 
     @classmethod
     def support_static_graph_mode(cls) -> bool:
-        """Tell that no graphs are captured yet."""
-        return False
+        """Tell that graphs are captured."""
+        return True
+
+    @classmethod
+    def get_static_graph_wrapper_cls(cls) -> str:
+        """Return what captures and replays: vLLM's own for CUDA, whose graphs are the NPU's here; see streams.py."""
+        return "vllm.compilation.cuda_graph.CUDAGraphWrapper"
 
     @classmethod
     def check_runner_kv_caches_multi_layer(cls) -> None:

@@ -60,6 +60,14 @@ def dtype(wanted: Any) -> str | None:
     return f"{wanted} is not served, since attention takes bfloat16 and float16; choose --dtype bfloat16"
 
 
+def compiler(backend: str) -> str:
+    """Say that torch.compile has no such backend here."""
+    return (
+        f"torch.compile with the backend {backend!r} is not served; leave the backend out, which makes it 'eager', or "
+        f"leave the mode of compilation out: captured graphs need no compiler"
+    )
+
+
 def quantization(method: str) -> str:
     """Say that a method has no kernels."""
     return (

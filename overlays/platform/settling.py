@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 import ascend_overlay
+from ascend_overlay.overlays.platform import refusals
 
 BLOCK_SIZE = 128
 """Tokens of a block of the KV cache: what npu_fused_infer_attention_score takes, and CANN recommends."""
@@ -15,34 +16,39 @@ _logger = logging.getLogger("vllm.ascend_overlay")
 
 
 def settle(config: Any) -> None:
-    """Settle vLLM's `config` for this platform."""
+    """Settle vLLM's `config` for this platform.
+
+    Raises:
+        ConfigError: it asks for a compiler that is not served.
+    """
     if config.parallel_config.worker_cls == "auto":
         config.parallel_config.worker_cls = f"{_MODULE}.worker.NPUWorker"
     config.parallel_config.disable_custom_all_reduce = True
     if not config.cache_config.user_specified_block_size:
         config.cache_config.block_size = BLOCK_SIZE
-    _run_eagerly(config.compilation_config)
+    _settle_graphs(config)
     # A process that has used the device must not be forked (CANN), and a forked one must not use it.
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
     # The other model runner is made of Triton kernels; vLLM takes it wherever it finds a Triton.
     os.environ["VLLM_USE_V2_MODEL_RUNNER"] = "0"
 
 
-def _run_eagerly(compilation: Any) -> None:
-    """Have the model run operator by operator: neither what inductor makes nor captured graphs are served yet."""
+def _settle_graphs(config: Any) -> None:
+    """See to torch.compile, graphs, and what vLLM decides along with them."""
     from vllm.config import CompilationMode, CUDAGraphMode
 
-    if compilation.mode not in (None, CompilationMode.NONE):
-        text = (
-            "the model runs eagerly: on an NPU, neither torch.compile nor captured graphs are served yet; "
-            "--enforce-eager says the same and keeps this note away"
-        )
+    compilation = config.compilation_config
+    if compilation.mode not in (None, CompilationMode.NONE) and compilation.backend != "eager":
+        raise refusals.refused(refusals.compiler(compilation.backend))
+    if compilation.mode == CompilationMode.STOCK_TORCH_COMPILE and compilation.cudagraph_mode != CUDAGraphMode.NONE:
+        text = "no graphs are captured, since vLLM's model runner has none for the mode of compilation 1"
         ascend_overlay.note("platform", text)
         _logger.info("On the NPU platform, %s.", text)
-    compilation.mode = CompilationMode.NONE
-    compilation.cudagraph_mode = CUDAGraphMode.NONE
-    compilation.cudagraph_capture_sizes = []
-    compilation.max_cudagraph_capture_size = 0
+        compilation.cudagraph_mode = CUDAGraphMode.NONE
+    if compilation.cudagraph_mode in (None, CUDAGraphMode.NONE):
+        compilation.cudagraph_mode = CUDAGraphMode.NONE
+        compilation.cudagraph_capture_sizes = []
+        compilation.max_cudagraph_capture_size = 0
     # vLLM sets it together with the sizes of captured graphs, and cannot do without.
     compilation.compile_sizes = compilation.compile_sizes or []
     # vLLM's fusions are passes of its compiler, on by default, and made for CUDA.

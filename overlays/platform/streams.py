@@ -1,7 +1,7 @@
-"""The NPU's streams and events for vLLM's model runner, which asks torch.cuda for them.
+"""The NPU's streams, events and graphs for vLLM's model runner and its graphs, which ask torch.cuda for them.
 
-The runner's module gets a `torch` of its own, with another `cuda`; torch itself stays as it is for everybody else.
-vLLM's own runner for XPUs changes torch.cuda for the whole process instead.
+Their modules get a `torch` of their own, with another `cuda`; torch itself stays as it is for everybody else. vLLM's
+own runner for XPUs changes torch.cuda for the whole process instead.
 """
 
 from __future__ import annotations
@@ -12,19 +12,36 @@ from typing import Any
 
 import torch
 
-MODULES = ("vllm.v1.worker.gpu_model_runner",)
-"""Whose `torch.cuda` is the NPU. Captured graphs will need more of them."""
-_NAMES = ("Stream", "stream", "set_stream", "current_stream", "default_stream")
+_RUNNER = "vllm.v1.worker.gpu_model_runner"
+MODULES = (_RUNNER, "vllm.compilation.cuda_graph", "vllm.compilation.breakable_cudagraph")
+"""Whose `torch.cuda` is the NPU."""
+_NAMES = (
+    "Stream",
+    "set_stream",
+    "current_stream",
+    "default_stream",
+    "graph_pool_handle",
+    "is_current_stream_capturing",
+)
+_WEAK_REFERENCE = "weak_ref_tensor"
+
+Before = dict[tuple[str, str], Any]
+"""What a name of a module was."""
 
 
 class _Cuda(ModuleType):
-    """torch.cuda, but for streams and events."""
+    """torch.cuda, but for streams, events and graphs."""
 
     def __init__(self) -> None:
+        from ascend_overlay.overlays.platform import current, graphs
+
         super().__init__("torch.cuda")
         npu: Any = torch.npu  # type: ignore[attr-defined, unused-ignore]
         for name in _NAMES:
             setattr(self, name, getattr(npu, name))
+        self.stream = current.Current
+        self.CUDAGraph = graphs.Graph
+        self.graph = graphs.Capturing
 
     @staticmethod
     def Event(*args: Any, blocking: bool | None = None, **kwargs: Any) -> Any:
@@ -50,18 +67,38 @@ class _Torch(ModuleType):
         return value
 
 
-def give() -> dict[str, Any]:
-    """Give the modules a torch with the NPU's streams; return what they had."""
+def give() -> tuple[Before, Any]:
+    """Give the modules what the NPU has; return what they had, and the library of the operator that was defined."""
+    from ascend_overlay.overlays.platform import graphs
+
     ours = _Torch()
+    names = {(module, "torch"): ours for module in MODULES} | {(_RUNNER, "graph_capture"): graphs.capture}
     before = {}
-    for name in MODULES:
-        before[name] = vars(sys.modules[name])["torch"]
-        vars(sys.modules[name])["torch"] = ours
-    return before
+    for (module, name), value in names.items():
+        before[module, name] = vars(sys.modules[module])[name]
+        vars(sys.modules[module])[name] = value
+    return before, _weak_references()
 
 
-def take_back(before: dict[str, Any]) -> None:
+def take_back(given: tuple[Before, Any]) -> None:
     """Give the modules back what they had."""
-    for name, value in before.items():
-        if name in sys.modules:
-            vars(sys.modules[name])["torch"] = value
+    before, library = given
+    for (module, name), value in before.items():
+        if module in sys.modules:
+            vars(sys.modules[module])[name] = value
+    library._destroy()
+
+
+def _weak_references() -> Any:
+    """Define the one operator of vLLM's compiled kernels that its graphs need; return the library that has it.
+
+    ``_C::weak_ref_tensor(Tensor input) -> Tensor``: the same memory, which the result does not keep.
+    """
+    kind: Any = torch.library.Library
+    library = kind("_C", "FRAGMENT")
+    if not hasattr(torch.ops._C, _WEAK_REFERENCE):
+        library.define(f"{_WEAK_REFERENCE}(Tensor input) -> Tensor")
+    import torch_npu
+
+    library.impl(_WEAK_REFERENCE, torch_npu._C._weak_ref_tensor, "PrivateUse1")
+    return library

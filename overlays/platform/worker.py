@@ -7,6 +7,7 @@ import gc
 from typing import Any
 
 import torch
+from vllm import envs
 from vllm.config import CUDAGraphMode
 from vllm.distributed.parallel_state import get_pp_group
 from vllm.platforms import current_platform
@@ -16,6 +17,7 @@ from vllm.v1.worker.gpu_worker import Worker, init_worker_distributed_environmen
 from vllm.v1.worker.utils import request_memory
 from vllm.v1.worker.worker_base import CompilationTimes
 
+from ascend_overlay.overlays.platform import graphs
 from ascend_overlay.overlays.platform.runner import NPUModelRunner
 
 
@@ -35,6 +37,8 @@ class NPUWorker(Worker):  # type: ignore[misc, unused-ignore]
             self.vllm_config, self.rank, self.distributed_init_method, self.local_rank, current_platform.dist_backend
         )
         set_random_seed(self.model_config.seed)
+        # The pool of an engine that was here before: torch does not capture into one whose graphs are gone.
+        type(current_platform)._global_graph_pool = None
         gc.collect()
         torch.accelerator.empty_cache()
         self.init_snapshot = MemorySnapshot(device=self.device)
@@ -57,10 +61,34 @@ class NPUWorker(Worker):  # type: ignore[misc, unused-ignore]
                 runner._dummy_pooler_run(hidden)
             else:
                 runner._dummy_sampler_run(hidden_states=last)
+        if self.compilation_config.cudagraph_mode != CUDAGraphMode.NONE:
+            runner.capture_model()
+            graphs.see_some()
         # What ran took random numbers, of which a user who seeds must not notice.
         set_random_seed(self.model_config.seed, self.parallel_config.data_parallel_index)
         spent = self.compilation_config
         return CompilationTimes(language_model=spent.compilation_time, encoder=spent.encoder_compilation_time)
+
+    def determine_available_memory(self) -> int:
+        """Return the bytes for the KV cache: what the base class finds, less what graphs will take.
+
+        The base class leaves graphs out wherever the device is neither CUDA's nor an XPU.
+        """
+        available = int(super().determine_available_memory())
+        if self.cache_config.kv_cache_memory_bytes or self.compilation_config.cudagraph_mode == CUDAGraphMode.NONE:
+            return available
+        self.cudagraph_memory_estimate = self.model_runner.profile_cudagraph_memory()
+        # Those were for the measurement.
+        graphs.counts.clear()
+        taken = self.cudagraph_memory_estimate if envs.VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS else 0
+        self.peak_activation_memory += taken
+        self.available_kv_cache_memory_bytes = available - taken
+        return available - taken
+
+    def shutdown(self) -> None:
+        """Say what became of the graphs, and release everything."""
+        graphs.report()
+        super().shutdown()
 
     def _make_model_runner(self) -> NPUModelRunner:
         return NPUModelRunner(self.vllm_config, self.device)

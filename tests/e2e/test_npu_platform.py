@@ -50,12 +50,12 @@ def test_it_does_without_vllms_compiled_parts(on_npu: Answers, tmp_path: Path) -
 
 @pytest.mark.e2e
 def test_two_devices_answer_as_one_does(on_npu: Answers, tmp_path: Path) -> None:
-    """With nothing asked for but the devices: torch.compile and graphs, not served yet, are left out with a note."""
+    """With nothing asked for but the devices: in captured graphs."""
     said = serve(tmp_path, str(on_npu.folder / "models" / "llama3"), devices=2, RANKS="2")
     found = read(tmp_path)["llama3"]
     assert found["platform"] == "NPUPlatform"
     assert compared(found, on_npu.npu["llama3"]).ties == 0
-    assert "the model runs eagerly" in said
+    assert said.count("graphs were captured, replayed") == 2, said[-6000:]
 
 
 REFUSED = """
@@ -79,6 +79,11 @@ for options in (
         print("answer:", type(error).__name__, " ".join(str(error).split()))
     else:
         print("answer: served", options)
+inductor = {"mode": 3, "backend": "inductor"}
+try:
+    EngineArgs(str(model), compilation_config=inductor).create_engine_config()
+except Exception as error:
+    print("answer:", type(error).__name__, " ".join(str(error).split()))
 config = EngineArgs(str(model)).create_engine_config()
 compilation = config.compilation_config
 print("answer:", compilation.mode, compilation.cudagraph_mode, config.cache_config.block_size)
@@ -91,8 +96,8 @@ def test_what_is_not_served_is_refused_at_start(tmp_path: Path) -> None:
     (tmp_path / "refused.py").write_text(REFUSED)
     said = run(tmp_path, str(tmp_path / "refused.py"), str(tmp_path / "model"))
     lines = [line.removeprefix("answer: ") for line in said.splitlines() if line.startswith("answer: ")]
-    assert len(lines) == 8, said
-    for line, word in zip(lines, ("sleep", "LoRA", "float32", "fp8", "fp8", "4 devices"), strict=False):
+    assert len(lines) == 9, said
+    for line, word in zip(lines, ("sleep", "LoRA", "float32", "fp8", "fp8", "4 devices", "inductor"), strict=False):
         assert "on the NPU platform, " in line and word in line, lines
-    assert "NONE" in lines[6].upper() and lines[6].endswith(" 128"), lines
-    assert lines[7] == "ascend_overlay.overlays.platform.worker.NPUWorker True", lines
+    assert "FULL_AND_PIECEWISE" in lines[7].upper() and lines[7].endswith(" 128"), lines
+    assert lines[8] == "ascend_overlay.overlays.platform.worker.NPUWorker True", lines

@@ -16,7 +16,14 @@ import ascend_overlay
 from ascend_overlay.errors import ConfigError, OverlayError
 from ascend_overlay.overlays.platform import kernels, refusals, streams
 
-NAMES = ("Stream", "stream", "set_stream", "current_stream", "default_stream")
+NAMES = (
+    "Stream",
+    "set_stream",
+    "current_stream",
+    "default_stream",
+    "graph_pool_handle",
+    "is_current_stream_capturing",
+)
 
 
 @pytest.fixture
@@ -38,22 +45,40 @@ def npu(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 # --- streams ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_runner_alone_gets_the_npus_streams(npu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    (name,) = streams.MODULES
-    runner = ModuleType(name)
-    runner.torch = torch  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, name, runner)
-    cuda = {name: getattr(torch.cuda, name) for name in (*NAMES, "Event")}
+def test_the_runner_and_its_graphs_alone_get_the_npus_streams(
+    npu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package, library = "ascend_overlay.overlays.platform", []
+    modules = {name: ModuleType(name) for name in streams.MODULES}
+    for name, module in modules.items():
+        module.torch = torch  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, name, module)
+    runner = modules[streams.MODULES[0]]
+    runner.graph_capture = theirs = object()  # type: ignore[attr-defined]
+    # They need torch_npu, and vLLM.
+    ours = {name: object() for name in ("Graph", "Capturing", "capture", "Current")}
+    for name in ("graphs", "current"):
+        stand_in = ModuleType(f"{package}.{name}")
+        vars(stand_in).update(ours)
+        monkeypatch.setitem(sys.modules, stand_in.__name__, stand_in)
+        monkeypatch.setattr(importlib.import_module(package), name, stand_in, raising=False)
+    monkeypatch.setattr(streams, "_weak_references", lambda: SimpleNamespace(_destroy=lambda: library.append("gone")))
+    cuda = {name: getattr(torch.cuda, name) for name in (*NAMES, "stream", "Event", "CUDAGraph", "graph")}
     before = streams.give()
-    for stream in NAMES:
-        assert getattr(runner.torch.cuda, stream) is getattr(npu, stream)
-    # The NPU's events do not know this one.
-    assert runner.torch.cuda.Event(True, blocking=True) == ("event", (True,), {})
-    assert runner.torch.Tensor is torch.Tensor and runner.torch.nn is torch.nn
-    assert runner.torch.cuda.OutOfMemoryError is torch.cuda.OutOfMemoryError
+    for module in modules.values():
+        for stream in NAMES:
+            assert getattr(module.torch.cuda, stream) is getattr(npu, stream)
+        assert module.torch.cuda.stream is ours["Current"]
+        assert (module.torch.cuda.CUDAGraph, module.torch.cuda.graph) == (ours["Graph"], ours["Capturing"])
+        # The NPU's events do not know this one.
+        assert module.torch.cuda.Event(True, blocking=True) == ("event", (True,), {})
+        assert module.torch.Tensor is torch.Tensor and module.torch.nn is torch.nn
+        assert module.torch.cuda.OutOfMemoryError is torch.cuda.OutOfMemoryError
+    assert runner.graph_capture is ours["capture"]
     assert cuda == {name: getattr(torch.cuda, name) for name in cuda}
     streams.take_back(before)
-    assert runner.torch is torch
+    assert all(module.torch is torch for module in modules.values())
+    assert (runner.graph_capture, library) == (theirs, ["gone"])
 
 
 # --- kernels ----------------------------------------------------------------------------------------------------------
@@ -174,6 +199,8 @@ def platform(npu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     """The platform's class."""
     name = "ascend_overlay.overlays.platform.npu"
     monkeypatch.delitem(sys.modules, name, raising=False)
+    # The platform sets it when it is loaded, unless the user has.
+    monkeypatch.setenv("VLLM_USE_BREAKABLE_CUDAGRAPH", "0")
     yield importlib.import_module(name).NPUPlatform
     sys.modules.pop(name, None)
 
@@ -273,15 +300,20 @@ def test_a_configuration_is_settled(platform: Any, monkeypatch: pytest.MonkeyPat
     config = VllmConfig()
     config.parallel_config.worker_cls = "auto"
     config.compilation_config.mode = CompilationMode.VLLM_COMPILE
+    config.compilation_config.backend = "eager"
     config.compilation_config.cudagraph_mode = CUDAGraphMode.PIECEWISE
     platform.check_and_update_config(config)
     assert config.parallel_config.worker_cls == "ascend_overlay.overlays.platform.worker.NPUWorker"
     assert config.cache_config.block_size == 128
     assert (os.environ["VLLM_WORKER_MULTIPROC_METHOD"], os.environ["VLLM_USE_V2_MODEL_RUNNER"]) == ("spawn", "0")
-    assert config.compilation_config.mode == CompilationMode.NONE
-    assert config.compilation_config.cudagraph_mode == CUDAGraphMode.NONE
-    assert any("the model runs eagerly" in text for _, text in ascend_overlay.ledger().notes)
+    compilation = config.compilation_config
+    # What the user chose stays.
+    assert (compilation.mode, compilation.backend) == (CompilationMode.VLLM_COMPILE, "eager")
+    assert compilation.cudagraph_mode == CUDAGraphMode.PIECEWISE
+    assert not any(value for name, value in vars(compilation.pass_config).items() if name.startswith("fuse_"))
     config.cache_config.block_size = 256
     config.cache_config.user_specified_block_size = True
+    compilation.cudagraph_mode, compilation.cudagraph_capture_sizes = CUDAGraphMode.NONE, [1, 2]
     platform.check_and_update_config(config)
     assert config.cache_config.block_size == 256
+    assert (compilation.cudagraph_capture_sizes, compilation.max_cudagraph_capture_size) == ([], 0)
