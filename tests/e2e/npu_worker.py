@@ -100,22 +100,14 @@ def engine(model: str, ranks: int) -> Any:
 
 
 def answers(llm: Any, lengths: Sequence[int] = LENGTHS, tokens: int = TOKENS) -> dict[str, Any]:
-<<<<<<< HEAD
     """Return the tokens that answer prompts of these lengths, the log probability of each, and the likeliest there."""
-=======
-    """Return the tokens that answer prompts of these lengths, and the log probability of each."""
->>>>>>> h/graphs
     from vllm import SamplingParams
 
     prompts = [{"prompt_token_ids": [1 + (7 * i + 3 * j) % 200 for j in range(n)]} for i, n in enumerate(lengths)]
     # They end one after the other, so that batches have many sizes.
     wanted = [
-<<<<<<< HEAD
         SamplingParams(temperature=0.0, max_tokens=tokens - i, ignore_eos=True, logprobs=LIKELIEST)
         for i in range(len(prompts))
-=======
-        SamplingParams(temperature=0.0, max_tokens=tokens - i, ignore_eos=True, logprobs=1) for i in range(len(prompts))
->>>>>>> h/graphs
     ]
     return described([found.outputs[0] for found in llm.generate(prompts, wanted, use_tqdm=False)])
 
