@@ -100,8 +100,6 @@ def _processes(config: Any) -> Iterator[str]:
     parallel = config.parallel_config
     if parallel.decode_context_parallel_size > 1 or parallel.prefill_context_parallel_size > 1:
         yield "context parallelism is not served; spread the model by --tensor-parallel-size"
-    if parallel.data_parallel_size > 1:
-        yield "data parallelism has not been tried; start one server for each replica, with its own devices"
     if parallel.enable_dbo or parallel.enable_eplb:
         yield "dual batch overlap and balancing experts are for GPUs; leave --enable-dbo and --enable-eplb out"
     devices = torch.accelerator.device_count()

@@ -1,0 +1,45 @@
+"""Which device a rank has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from vllm.platforms import current_platform
+from vllm.platforms.interface import set_assigned_physical_gpu_ids
+
+from ascend_overlay.errors import ConfigError
+
+
+def of_rank(parallel: Any, local_rank: int) -> int:
+    """Return the number by which torch_npu knows the device of a rank of this machine.
+
+    Data parallelism, Ray and --device-ids assign devices to a replica by the numbers that the driver gives them; its
+    ranks count from 0.
+
+    Args:
+        parallel: vLLM's ParallelConfig of the replica.
+        local_rank: of the rank among those of the replica on this machine.
+
+    Raises:
+        ConfigError: this process does not see the device.
+    """
+    assigned = parallel.assigned_physical_gpu_ids
+    if assigned is not None:
+        set_assigned_physical_gpu_ids(assigned)
+    devices = torch.accelerator.device_count()
+    try:
+        index: int = current_platform.logical_device_id_to_visible_device_id(local_rank)
+    except (IndexError, RuntimeError, ValueError) as error:
+        raise ConfigError(_unseen(local_rank, assigned, devices)) from error
+    if index >= devices:
+        raise ConfigError(_unseen(local_rank, assigned, devices))
+    return index
+
+
+def _unseen(local_rank: int, assigned: list[int] | None, devices: int) -> str:
+    given = f" of {assigned}" if assigned is not None else ""
+    return (
+        f"on the NPU platform, rank {local_rank} of this machine has no device: device {local_rank}{given} is asked for, "
+        f"and the process sees {devices}; see to {current_platform.device_control_env_var} or --device-ids."
+    )
