@@ -40,6 +40,6 @@ def of_rank(parallel: Any, local_rank: int) -> int:
 def _unseen(local_rank: int, assigned: list[int] | None, devices: int) -> str:
     given = f" of {assigned}" if assigned is not None else ""
     return (
-        f"on the NPU platform, rank {local_rank} of this machine has no device: device {local_rank}{given} is asked for, "
-        f"and the process sees {devices}; see to {current_platform.device_control_env_var} or --device-ids."
+        f"on the NPU platform, rank {local_rank} of this machine has no device: device {local_rank}{given} is asked "
+        f"for, and the process sees {devices}; see to {current_platform.device_control_env_var} or --device-ids."
     )
