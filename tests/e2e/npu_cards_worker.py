@@ -88,7 +88,7 @@ def served(model: str, how: str, place: Path) -> dict[str, Any]:
 
 
 async def served_by_replicas(model: str, how: str, place: Path) -> dict[str, Any]:
-    """Return what a model answers where each replica is given every other prompt, so that they are never equally busy."""
+    """Return what a model answers where each replica is given every other prompt: they are never equally busy."""
     from vllm import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
