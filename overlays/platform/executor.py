@@ -59,13 +59,17 @@ class NPUExecutor(MultiprocExecutor):  # type: ignore[misc, unused-ignore]
 
     def _blamed(self, call: Callable[[], Any]) -> Any:
         try:
-            return call()
+            answer = call()
         except (RuntimeError, TimeoutError) as error:
             if self.failure is None and not getattr(self, "shutting_down", False):
                 self._look(self._processes())
             if self.failure is None:
                 raise
             raise OverlayError(self.failure) from error
+        # Who lives on answers later calls, with what makes no sense after the one that failed.
+        if self.failure is not None:
+            raise OverlayError(self.failure)
+        return answer
 
     def _look(self, processes: Sequence[Any], patience: float = PATIENCE) -> None:
         """Find who died first, and say so, once."""
@@ -87,8 +91,8 @@ class NPUExecutor(MultiprocExecutor):  # type: ignore[misc, unused-ignore]
         stage, tensor = divmod(rank, parallel.tensor_parallel_size)
         return (
             f"On the NPU platform, the engine ends, since a worker died: {process.name} (pid {process.pid}), "
-            f"rank {rank} (pipeline stage {stage}, tensor parallel rank {tensor}{replica}) on {self._device(local_rank)}, "
-            f"{_how(process.exitcode)}. What it said last is in the log, in lines with pid={process.pid}."
+            f"rank {rank} (pipeline stage {stage}, tensor parallel rank {tensor}{replica}) on "
+            f"{self._device(local_rank)}, {_how(process.exitcode)}. What it said last is in the log, in lines with pid={process.pid}."
         )
 
     def _is_replica(self) -> bool:

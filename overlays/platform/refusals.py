@@ -110,8 +110,8 @@ def _processes(config: Any) -> Iterator[str]:
         yield "replicas that Ray starts have not been tried; leave --data-parallel-backend out"
     if parallel.use_all2all and parallel.enable_expert_parallel and parallel.all2all_backend != _ALL2ALL:
         yield (
-            f"--all2all-backend {parallel.all2all_backend} is not served, since its kernels are for GPUs; leave it out, "
-            f"which makes it {_ALL2ALL}"
+            f"--all2all-backend {parallel.all2all_backend} is not served, since its kernels are for GPUs; leave it "
+            f"out, which makes it {_ALL2ALL}"
         )
     yield from _ray() if parallel.distributed_executor_backend == "ray" else _devices(parallel)
 

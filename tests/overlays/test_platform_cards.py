@@ -1,4 +1,4 @@
-"""What ranks ask of the platform, without an NPU: their devices, their collectives, and what is said of one that died."""
+"""What ranks ask of the platform, without an NPU: their devices, their collectives, what is said of one that died."""
 
 from __future__ import annotations
 
@@ -184,6 +184,10 @@ def test_an_answer_that_never_comes_is_blamed_on_who_died(
     monkeypatch.setattr(MultiprocExecutor, "collective_rpc", lambda *args, **kwargs: later)
     with pytest.raises(OverlayError, match=sentence):
         executor.collective_rpc("execute_model", non_block=True).result()
+    # Whoever lives on answers what is asked next, which is worth nothing.
+    monkeypatch.setattr(MultiprocExecutor, "collective_rpc", lambda *args, **kwargs: "answer")
+    with pytest.raises(OverlayError, match=sentence):
+        executor.collective_rpc("sample_tokens")
     # Once, however often it is met.
     assert caplog.text.count("VllmWorker-3") == 1
 
@@ -196,7 +200,7 @@ def test_an_error_of_ranks_that_live_stays_what_it_is(executor: Any, monkeypatch
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(MultiprocExecutor, "collective_rpc", failed)
-    with pytest.raises(RuntimeError, match="^out of memory$"):
+    with pytest.raises(RuntimeError, match=r"^out of memory$"):
         executor.collective_rpc("execute_model")
     assert executor.failure is None
 
