@@ -92,7 +92,8 @@ class NPUExecutor(MultiprocExecutor):  # type: ignore[misc, unused-ignore]
         return (
             f"On the NPU platform, the engine ends, since a worker died: {process.name} (pid {process.pid}), "
             f"rank {rank} (pipeline stage {stage}, tensor parallel rank {tensor}{replica}) on "
-            f"{self._device(local_rank)}, {_how(process.exitcode)}. What it said last is in the log, in lines with pid={process.pid}."
+            f"{self._device(local_rank)}, {_how(process.exitcode)}. What it said last is in the log, in lines "
+            f"with pid={process.pid}."
         )
 
     def _is_replica(self) -> bool:

@@ -75,6 +75,11 @@ def served(model: str, how: str, place: Path) -> dict[str, Any]:
     """Return what a model answers, and what its ranks say."""
     from vllm import LLM
 
+    if how == "ray":
+        import ray
+
+        # Ray counts a card's devices itself.
+        ray.init(num_cpus=2, resources={"NPU": 2}, include_dashboard=False)
     llm = LLM(model, dtype="bfloat16", disable_log_stats=True, **_SIZE, **HOWS[how])
     try:
         found = answers(llm)
