@@ -50,9 +50,10 @@ class NPUCommunicator(DeviceCommunicatorBase):  # type: ignore[misc, unused-igno
             return scattered
         _see_rows(dim)
         padded = input_.new_zeros(self.world_size, max(sizes), *input_.shape[1:])
-        for rank, rows in enumerate(input_.split(sizes)):
+        for rank, rows in enumerate(torch.split(input_, sizes)):
             padded[rank, : len(rows)] = rows
-        return self.reduce_scatter(padded.flatten(0, 1), 0)[: sizes[self.rank_in_group]]
+        own: Tensor = self.reduce_scatter(padded.flatten(0, 1), 0)[: sizes[self.rank_in_group]]
+        return own
 
     def dispatch_router_logits(self, *args: Any, **kwargs: Any) -> Any:
         """Send tokens and the router's logits to the ranks that hold the experts."""

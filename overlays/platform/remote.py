@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import Any
 
@@ -29,6 +30,6 @@ def equip(parallel: Any) -> None:
     environment = dict(parallel.ray_runtime_env or {})
     given = {name: value for name, value in os.environ.items() if name.startswith(PREFIXES) or name == _PATH}
     environment["env_vars"] = given | dict(environment.get("env_vars") or {})
-    from ray.runtime_env import RuntimeEnv
-
-    parallel.ray_runtime_env = RuntimeEnv(**environment)
+    # Ray is no dependency of anybody's here; who asks for it has it.
+    kind: Any = importlib.import_module("ray.runtime_env").RuntimeEnv
+    parallel.ray_runtime_env = kind(**environment)

@@ -78,8 +78,9 @@ def served(model: str, how: str, place: Path) -> dict[str, Any]:
     if how == "ray":
         import ray
 
-        # Ray counts a card's devices itself.
+        # Ray counts a card's devices itself. The engine core is a process of its own, which must find this Ray.
         ray.init(num_cpus=2, resources={"NPU": 2}, include_dashboard=False)
+        os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     llm = LLM(model, dtype="bfloat16", disable_log_stats=True, **_SIZE, **HOWS[how])
     try:
         found = answers(llm)
