@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -28,6 +29,14 @@ def of_rank(parallel: Any, local_rank: int) -> int:
     if assigned is not None:
         set_assigned_physical_gpu_ids(assigned)
     devices = torch.accelerator.device_count()
+    visible = os.environ.get(current_platform.device_control_env_var, "")
+    # What is set later, as Ray's workers get what the driver has, changes the numbers and not what is seen.
+    if visible and len(visible.split(",")) != devices:
+        raise ConfigError(
+            f"on the NPU platform, rank {local_rank} of this machine cannot tell which device it has: "
+            f"{current_platform.device_control_env_var}={visible!r}, and the process sees {devices}; set it before Python "
+            f"starts, to devices that there are."
+        )
     try:
         index: int = current_platform.logical_device_id_to_visible_device_id(local_rank)
     except (IndexError, RuntimeError, ValueError) as error:

@@ -72,6 +72,14 @@ def test_the_device_of_a_rank(
         devices.of_rank(parallel, rank)
 
 
+@pytest.mark.vllm
+def test_a_variable_that_came_too_late_is_seen(devices: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VISIBLE, "2,3")
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 4)
+    with pytest.raises(ConfigError, match=rf"rank 0 .*: {VISIBLE}='2,3', and the process sees 4; set it before Python"):
+        devices.of_rank(SimpleNamespace(assigned_physical_gpu_ids=[2]), 0)
+
+
 # --- collectives ------------------------------------------------------------------------------------------------------
 
 
