@@ -34,8 +34,8 @@ def of_rank(parallel: Any, local_rank: int) -> int:
     if visible and len(visible.split(",")) != devices:
         raise ConfigError(
             f"on the NPU platform, rank {local_rank} of this machine cannot tell which device it has: "
-            f"{current_platform.device_control_env_var}={visible!r}, and the process sees {devices}; set it before Python "
-            f"starts, to devices that there are."
+            f"{current_platform.device_control_env_var}={visible!r}, and the process sees {devices}; set it before "
+            f"Python starts, to devices that there are."
         )
     try:
         index: int = current_platform.logical_device_id_to_visible_device_id(local_rank)
