@@ -71,6 +71,7 @@ _WORDS = {
     "killed_stage": "rank 0 (pipeline stage 0, tensor parallel rank 0) on npu:0",
     "killed_replica": "rank 0 (pipeline stage 0, tensor parallel rank 0, data parallel rank 1) on npu:1",
 }
+_NAMES = {"killed": "VllmWorker-1", "killed_stage": "VllmWorker-0", "killed_replica": "VllmWorker-0"}
 
 
 class Served(NamedTuple):
@@ -153,15 +154,11 @@ def test_a_rank_that_dies_ends_the_engine_and_is_named(served: Served, death: st
     how = death.rpartition("-")[2]
     pid = found["ranks"][KILLED[how]]["pid"]
     assert found["error"].startswith("EngineDeadError: "), found
-    # As what ended the engine, and in the log before.
-    said = [
-        line
-        for line in served.log.splitlines()
-        if f"(pid {pid})" in line and f"{_WORDS[how]}, killed by SIGKILL" in line
-    ]
-    assert any("OverlayError: On the NPU platform, the engine ends, since a worker died" in line for line in said), said
-    assert f"in lines with pid={pid}" in said[0]
-    assert f"pid={pid})" in served.log.partition("a worker died")[0]
+    # Before the engine core says that it ends; whether with this error or another depends on who notices first.
+    before, _, after = served.log.partition(f"worker died: {_NAMES[how]} (pid {pid}), {_WORDS[how]}, killed by SIGKILL")
+    assert "EngineCore encountered a fatal error" in after, before[-3000:]
+    assert f"in lines with pid={pid}." in after
+    assert f"pid={pid})" in before
 
 
 @pytest.mark.parametrize("run", [pytest.param(run, marks=marks(reduced=run.reduced)) for run in RUNS[:1]])
