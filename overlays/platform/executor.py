@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import signal
+import time
 from collections.abc import Callable, Sequence
 from multiprocessing import connection
 from typing import Any
@@ -84,22 +86,19 @@ class NPUExecutor(MultiprocExecutor):  # type: ignore[misc, unused-ignore]
                 return
 
     def _described(self, local_rank: int, process: Any) -> str:
-        process.join(PATIENCE)
         parallel = self.parallel_config
         rank = parallel.local_world_size * parallel.node_rank_within_dp + local_rank
-        replica = f", data parallel rank {parallel.data_parallel_index}" if self._is_replica() else ""
         stage, tensor = divmod(rank, parallel.tensor_parallel_size)
+        # Of a dense model, each replica is an engine that knows nothing of the others but by its name.
+        replica = multiprocessing.current_process().name.partition("_DP")[2]
+        where = f"pipeline stage {stage}, tensor parallel rank {tensor}" + (
+            replica and f", data parallel rank {replica}"
+        )
         return (
             f"On the NPU platform, the engine ends, since a worker died: {process.name} (pid {process.pid}), "
-            f"rank {rank} (pipeline stage {stage}, tensor parallel rank {tensor}{replica}) on "
-            f"{self._device(local_rank)}, {_how(process.exitcode)}. What it said last is in the log, in lines "
-            f"with pid={process.pid}."
+            f"rank {rank} ({where}) on {self._device(local_rank)}, {_how(_status(process))}. What it said last is in "
+            f"the log, in lines with pid={process.pid}."
         )
-
-    def _is_replica(self) -> bool:
-        # Of a dense model, each replica is an engine that knows nothing of the others but its number.
-        parallel = self.parallel_config
-        return bool(parallel.data_parallel_size > 1 or parallel.data_parallel_rank_local is not None)
 
     def _device(self, local_rank: int) -> str:
         try:
@@ -108,9 +107,19 @@ class NPUExecutor(MultiprocExecutor):  # type: ignore[misc, unused-ignore]
             return f"no device that this process sees ({error})"
 
 
+def _status(process: Any) -> int | None:
+    """Return the exit code of a process that is gone."""
+    deadline = time.monotonic() + PATIENCE
+    # Two threads ask, and only one is told by the system; that one leaves it for the other.
+    while (status := process.exitcode) is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    found: int | None = status
+    return found
+
+
 def _how(status: int | None) -> str:
     if status is None:
-        return "which does not answer"
+        return "which is gone without an exit code"
     if status >= 0:
         return f"which ended with exit code {status}"
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 from collections import deque
@@ -145,7 +146,7 @@ def executor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     found: Any = module.NPUExecutor.__new__(module.NPUExecutor)
     pipes = [os.pipe() for _ in range(4)]
     processes = [
-        SimpleNamespace(name=f"VllmWorker-{rank}", pid=100 + rank, sentinel=pipe[0], exitcode=None, join=lambda _: None)
+        SimpleNamespace(name=f"VllmWorker-{rank}", pid=100 + rank, sentinel=pipe[0], exitcode=None)
         for rank, pipe in enumerate(pipes)
     ]
     found.workers = [SimpleNamespace(proc=process) for process in processes]
@@ -153,9 +154,6 @@ def executor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         local_world_size=4,
         node_rank_within_dp=0,
         tensor_parallel_size=2,
-        data_parallel_size=1,
-        data_parallel_rank_local=None,
-        data_parallel_index=0,
     )
 
     def die(rank: int, status: int) -> None:
@@ -214,8 +212,8 @@ def test_an_error_of_ranks_that_live_stays_what_it_is(executor: Any, monkeypatch
 
 
 @pytest.mark.vllm
-def test_the_replica_is_named_and_the_first_who_died(executor: Any) -> None:
-    executor.parallel_config.data_parallel_rank_local = executor.parallel_config.data_parallel_index = 1
+def test_the_replica_is_named_and_the_first_who_died(executor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multiprocessing, "current_process", lambda: SimpleNamespace(name="EngineCore_DP1"))
     executor.die(0, -15)
     executor.is_failed = True
     executor.shutdown()
