@@ -5,7 +5,8 @@ choice.py says whether there is an NPU to choose. npu.py is the platform, settli
 refusals.py what is refused before anything is built, sizes.py for which batches graphs are captured, breakable.py how
 they are made without a compiler. worker.py and runner.py are vLLM's own for GPUs, on an NPU: streams.py gives the
 runner the NPU's streams (current.py) and graphs (graphs.py), kernels.py PyTorch in place of the Triton kernels that it
-cannot do without, communicator.py the collectives, prefill.py what the builder of latent attention wants to hold.
+cannot do without, prefill.py what the builder of latent attention wants to hold. Of several ranks, devices.py says
+which device each has, communicator.py has the collectives, executor.py names the one that died, remote.py equips Ray's.
 
 The layers come from the overlays `attention`, `mla` and `moe`, by vLLM's registries; nothing here imports them.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,9 @@ from ascend_overlay.errors import ConfigError
 
 DTYPES = (torch.bfloat16, torch.float16)
 """What the operators of attention compute in; CANN, npu_fused_infer_attention_score."""
+_RAY_V2 = "VLLM_USE_RAY_V2_EXECUTOR_BACKEND"
+_ALL2ALL = "allgather_reducescatter"
+"""How tokens get to the experts of other ranks: by collectives that every backend has."""
 SLEEP = "sleep mode (--enable-sleep-mode) is not served, since vLLM's allocators for it are for GPUs; leave it out"
 LORA = "LoRA (--enable-lora) is not served, since vLLM's kernels for it are Triton's; merge the adapters into the model"
 _KINDS = {
@@ -100,15 +104,35 @@ def _processes(config: Any) -> Iterator[str]:
     parallel = config.parallel_config
     if parallel.decode_context_parallel_size > 1 or parallel.prefill_context_parallel_size > 1:
         yield "context parallelism is not served; spread the model by --tensor-parallel-size"
-    if parallel.data_parallel_size > 1:
-        yield "data parallelism has not been tried; start one server for each replica, with its own devices"
     if parallel.enable_dbo or parallel.enable_eplb:
         yield "dual batch overlap and balancing experts are for GPUs; leave --enable-dbo and --enable-eplb out"
-    devices = torch.accelerator.device_count()
-    if parallel.nnodes == 1 and parallel.distributed_executor_backend != "ray" and parallel.world_size > devices:
+    if parallel.data_parallel_backend == "ray" and parallel.data_parallel_size > 1:
+        yield "replicas that Ray starts have not been tried; leave --data-parallel-backend out"
+    if parallel.use_all2all and parallel.enable_expert_parallel and parallel.all2all_backend != _ALL2ALL:
         yield (
-            f"{parallel.world_size} devices are asked for and {devices} can be seen; choose a smaller "
-            f"--tensor-parallel-size, or see to ASCEND_RT_VISIBLE_DEVICES"
+            f"--all2all-backend {parallel.all2all_backend} is not served, since its kernels are for GPUs; leave it "
+            f"out, which makes it {_ALL2ALL}"
+        )
+    yield from _ray() if parallel.distributed_executor_backend == "ray" else _devices(parallel)
+
+
+def _ray() -> Iterator[str]:
+    if os.environ.get(_RAY_V2, "1") == "0":
+        yield (
+            "vLLM's older executor for Ray is not served, since its workers do not get the overlays; leave "
+            f"{_RAY_V2} out"
+        )
+
+
+def _devices(parallel: Any) -> Iterator[str]:
+    """Count the devices for the ranks on this machine. Ray counts its own."""
+    replicas, devices = max(1, parallel.data_parallel_size_local), torch.accelerator.device_count()
+    wanted = replicas * parallel.world_size
+    if parallel.nnodes == 1 and wanted > devices:
+        many = f" ({replicas} replicas of {parallel.world_size})" if replicas > 1 else ""
+        yield (
+            f"{wanted} devices are asked for{many} and {devices} can be seen; choose a smaller --tensor-parallel-size, "
+            f"--pipeline-parallel-size or --data-parallel-size, or see to ASCEND_RT_VISIBLE_DEVICES"
         )
 
 

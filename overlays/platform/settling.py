@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 import ascend_overlay
-from ascend_overlay.overlays.platform import refusals
+from ascend_overlay.overlays.platform import refusals, remote
 
 BLOCK_SIZE = 128
 """Tokens of a block of the KV cache: what npu_fused_infer_attention_score takes, and CANN recommends."""
@@ -24,6 +24,7 @@ def settle(config: Any) -> None:
     if config.parallel_config.worker_cls == "auto":
         config.parallel_config.worker_cls = f"{_MODULE}.worker.NPUWorker"
     config.parallel_config.disable_custom_all_reduce = True
+    _settle_executor(config.parallel_config)
     if not config.cache_config.user_specified_block_size:
         config.cache_config.block_size = BLOCK_SIZE
     _settle_graphs(config)
@@ -31,6 +32,14 @@ def settle(config: Any) -> None:
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
     # The other model runner is made of Triton kernels; vLLM takes it wherever it finds a Triton.
     os.environ["VLLM_USE_V2_MODEL_RUNNER"] = "0"
+
+
+def _settle_executor(parallel: Any) -> None:
+    """See that ranks in processes of their own are named when they die, and that those of Ray are like this one."""
+    if parallel.distributed_executor_backend == "mp" and parallel.nnodes == 1:
+        parallel.distributed_executor_backend = f"{_MODULE}.executor.NPUExecutor"
+    elif parallel.distributed_executor_backend == "ray":
+        remote.equip(parallel)
 
 
 def _settle_graphs(config: Any) -> None:

@@ -17,7 +17,7 @@ from vllm.v1.worker.gpu_worker import Worker, init_worker_distributed_environmen
 from vllm.v1.worker.utils import request_memory
 from vllm.v1.worker.worker_base import CompilationTimes
 
-from ascend_overlay.overlays.platform import graphs
+from ascend_overlay.overlays.platform import devices, graphs
 from ascend_overlay.overlays.platform.runner import NPUModelRunner
 
 
@@ -29,12 +29,14 @@ class NPUWorker(Worker):  # type: ignore[misc, unused-ignore]
 
     def init_device(self) -> None:
         """Take the device of this rank, meet the other ranks, and build the model runner."""
-        self.device = torch.device(f"npu:{self.local_rank}")
+        index = devices.of_rank(self.parallel_config, self.local_rank)
+        self.device = torch.device(f"npu:{index}")
         current_platform.set_device(self.device)
         current_platform.check_if_supports_dtype(self.model_config.dtype)
-        # Before memory is looked at, so that what the collectives take counts.
+        # Before memory is looked at, so that what the collectives take counts. The groups of an out-of-tree platform
+        # take the local rank for the number of the device.
         init_worker_distributed_environment(
-            self.vllm_config, self.rank, self.distributed_init_method, self.local_rank, current_platform.dist_backend
+            self.vllm_config, self.rank, self.distributed_init_method, index, current_platform.dist_backend
         )
         set_random_seed(self.model_config.seed)
         # The pool of an engine that was here before: torch does not capture into one whose graphs are gone.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,11 +68,15 @@ def start(folder: Path, *arguments: str, devices: int = 1, **more: str) -> subpr
         return subprocess.Popen(command, env=env | variables, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
 
 
-def finish(*started: tuple[subprocess.Popen[bytes], Path]) -> None:
-    """Wait for the processes; none may fail."""
+def finish(*started: tuple[subprocess.Popen[bytes], Path], meanwhile: Callable[[], None] = lambda: None) -> None:
+    """Wait for the processes, none of which may fail; every second, do something meanwhile."""
+    deadline = time.monotonic() + 2 * TIMEOUT
     try:
         for process, folder in started:
-            status = process.wait(2 * TIMEOUT)
+            while process.poll() is None and time.monotonic() < deadline:
+                meanwhile()
+                time.sleep(1)
+            status = process.poll()
             assert status == 0, (folder / "log.txt").read_text(errors="replace")[-6000:]
     finally:
         for process, _ in started:

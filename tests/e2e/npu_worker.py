@@ -106,8 +106,8 @@ def engine(model: str, ranks: int) -> Any:
     return LLM(model, dtype="bfloat16", tensor_parallel_size=ranks, **size)
 
 
-def answers(llm: Any, lengths: Sequence[int] = LENGTHS, tokens: int = TOKENS) -> dict[str, Any]:
-    """Return the tokens that answer prompts of these lengths, the log probability of each, and the likeliest there."""
+def asked(lengths: Sequence[int] = LENGTHS, tokens: int = TOKENS) -> tuple[list[Any], list[Any]]:
+    """Return prompts of these lengths, and how each is to be answered."""
     from vllm import SamplingParams
 
     prompts = [{"prompt_token_ids": [1 + (7 * i + 3 * j) % 200 for j in range(n)]} for i, n in enumerate(lengths)]
@@ -116,7 +116,12 @@ def answers(llm: Any, lengths: Sequence[int] = LENGTHS, tokens: int = TOKENS) ->
         SamplingParams(temperature=0.0, max_tokens=tokens - i, ignore_eos=True, logprobs=LIKELIEST)
         for i in range(len(prompts))
     ]
-    return described([found.outputs[0] for found in llm.generate(prompts, wanted, use_tqdm=False)])
+    return prompts, wanted
+
+
+def answers(llm: Any, lengths: Sequence[int] = LENGTHS, tokens: int = TOKENS) -> dict[str, Any]:
+    """Return the tokens that answer prompts of these lengths, the log probability of each, and the likeliest there."""
+    return described([found.outputs[0] for found in llm.generate(*asked(lengths, tokens), use_tqdm=False)])
 
 
 def described(outputs: Sequence[Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
@@ -41,6 +42,18 @@ def wait_until_up(server: subprocess.Popen[bytes], port: int, log: Path) -> None
         except (urllib.error.URLError, OSError):
             time.sleep(0.5)
     pytest.fail(f"the server did not come up: {log.read_text(errors='replace')[-8000:]}")
+
+
+def completion(port: int, prompt: Sequence[int], tokens: int) -> list[int]:
+    """Return the tokens that a server at `port`, whose model is called tiny, answers greedily."""
+    asked = {"model": "tiny", "prompt": list(prompt), "max_tokens": tokens, "temperature": 0}
+    body = json.dumps(asked | {"ignore_eos": True, "return_token_ids": True}).encode()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/completions", body, {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        found: list[int] = json.load(answer)["choices"][0]["token_ids"]
+    return found
 
 
 def free_port() -> int:

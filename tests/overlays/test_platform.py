@@ -154,6 +154,11 @@ def _config(**changes: Any) -> Any:
         decode_context_parallel_size=1,
         prefill_context_parallel_size=1,
         data_parallel_size=1,
+        data_parallel_size_local=1,
+        data_parallel_backend="mp",
+        use_all2all=False,
+        enable_expert_parallel=False,
+        all2all_backend="allgather_reducescatter",
         enable_dbo=False,
         enable_eplb=False,
         nnodes=1,
@@ -182,7 +187,22 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"speculative_config": 1}, r"speculative decoding .*leave --speculative-config out"),
     ({"kv_transfer_config": 1}, r"moving the KV cache elsewhere .*leave --kv-transfer-config out"),
     ({"parallel_config__decode_context_parallel_size": 2}, r"context parallelism .*--tensor-parallel-size"),
-    ({"parallel_config__data_parallel_size": 2}, r"data parallelism .*one server for each replica"),
+    (
+        {"parallel_config__data_parallel_size": 2, "parallel_config__data_parallel_backend": "ray"},
+        r"replicas that Ray starts .*leave --data-parallel-backend out",
+    ),
+    (
+        {"parallel_config__data_parallel_size": 2, "parallel_config__data_parallel_size_local": 2},
+        r"2 devices are asked for \(2 replicas of 1\) and 1 can be seen; .*--data-parallel-size",
+    ),
+    (
+        {
+            "parallel_config__use_all2all": True,
+            "parallel_config__enable_expert_parallel": True,
+            "parallel_config__all2all_backend": "deepep_v2",
+        },
+        r"--all2all-backend deepep_v2 is not served, .*which makes it allgather_reducescatter",
+    ),
     ({"parallel_config__enable_dbo": True}, r"leave --enable-dbo and --enable-eplb out"),
     ({"parallel_config__world_size": 2}, r"2 devices are asked for and 1 can be seen; .*ASCEND_RT_VISIBLE_DEVICES"),
     ({"cache_config__cache_dtype": "fp8"}, r"a KV cache of fp8 is not served; leave --kv-cache-dtype out"),
@@ -208,6 +228,16 @@ def test_refused(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], sente
     ) as e:
         refusals.see(_config(**changes))
     assert "\n" not in str(e.value)
+
+
+def test_vllms_older_executor_for_ray_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 0)
+    config = _config(parallel_config__distributed_executor_backend="ray", parallel_config__world_size=16)
+    # Ray counts the devices of all of its machines.
+    refusals.see(config)
+    monkeypatch.setenv("VLLM_USE_RAY_V2_EXECUTOR_BACKEND", "0")
+    with pytest.raises(ConfigError, match=r"older executor for Ray .*leave VLLM_USE_RAY_V2_EXECUTOR_BACKEND out"):
+        refusals.see(config)
 
 
 # --- what vLLM asks ---------------------------------------------------------------------------------------------------

@@ -10,15 +10,12 @@ from ascend_overlay.npu.software.native_calls import Native
 
 
 def install(native: Native) -> None:
-    """Let groups named hccl be gloo's, and their collectives see NPU tensors as CPU tensors."""
+    """Let groups named hccl be gloo's, and their collectives see NPU tensors as CPU tensors; see native/groups.h."""
     import torch.distributed as dist
 
     if not dist.is_available():
         return
-    # For both devices: a collective on an NPU tensor is run as one on a CPU tensor of the same group.
-    dist.Backend.register_backend("hccl", _gloo, extended_api=True, devices=["npu", "cpu"])
-    # Registering has made hccl the choice for CPU tensors of groups without a name.
-    dist.Backend.default_device_backend_map["cpu"] = "gloo"
+    dist.Backend.register_backend("hccl", _gloo, extended_api=True, devices=["npu"])
     native.install("c10d", _with_cpu_kernel())
 
 

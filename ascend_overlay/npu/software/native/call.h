@@ -3,6 +3,7 @@
 
 #include <ATen/core/dispatch/Dispatcher.h>
 
+#include "groups.h"
 #include "views.h"
 
 namespace software_npu {
@@ -38,6 +39,7 @@ class Call {
       return list;
     }
     if (v.isList()) return each(v, [&](const IValue& one) { return lower(one, grows); });
+    if (is_group(v)) return on_host_views(v);
     return v;
   }
 
