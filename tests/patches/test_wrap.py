@@ -419,7 +419,10 @@ def test_what_is_put_in_place_as_it_is_stays_what_it_was_to_its_own_module(
     copier: Any = importlib.import_module("copier")
     ours: Any = importlib.import_module("ours")
     one, two = Overlay("one", reason="a test"), Overlay("two", reason="a test")
-    getattr(one, kind)("held:run", ascend_overlay.ref(f"ours:{name}") if kind == "attribute" else f"ours:{name}")
+    if kind == "attribute":
+        one.attribute("held:run", ascend_overlay.ref(f"ours:{name}"), as_is=True)
+    else:
+        one.replace("held:run", f"ours:{name}")
     two.wrap("held:run")(lambda wrapped, instance, args, kwargs: f"<{wrapped()}>")
     offer(one, two)
     place = ["run", "called", "cached"].index(name)
