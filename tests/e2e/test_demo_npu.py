@@ -65,3 +65,8 @@ def test_the_engine_process_has_left_its_report(figures: dict[str, Any]) -> None
     roles = {ledger["process"]["pid"]: ledger["process"]["role"] for ledger in figures["npu"]["ledgers"]}
     assert roles[report["process"]] == "engine_core"
     assert report["ended"] is True
+    steps = report["model steps"]
+    assert steps.keys() == {"prefill", "decode"}
+    assert steps["decode"]["steps"] > steps["prefill"]["steps"] > 0
+    # vLLM waits for what it has copied, and a graph with attention in it for its last replay.
+    assert 0 < steps["decode"]["launches"]["least"] < 60 and 0 < steps["decode"]["host waits"]["most"] < 10
