@@ -101,3 +101,9 @@ def test_the_groups_of_tests_are_those_of_ci() -> None:
     groups = [line for line in setup["testenv:tests"]["commands"].strip().splitlines() if line.startswith("pytest ")]
     page = PAGES[1].read_text(encoding="utf-8")
     assert groups and all(f"`{group}`" in page for group in groups)
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """They are imported by it; which of them alone is collected depends on what else is."""
+    names = [path.name for path in (CHECKOUT / "tests").rglob("test_*.py")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
