@@ -217,7 +217,7 @@ BreakableCUDAGraphCapture.current = staticmethod(Capture)
 q, kv = torch.zeros(2, 4, 192), torch.zeros(2, 576)
 others = torch.ones(512), torch.arange(2), torch.zeros(9, 64), torch.zeros(9, 64), 1e-6, "a layer"
 latents, keys = torch.zeros(2, 512), torch.zeros(2, 1, 64)
-torch.ops.vllm.ascend_mla_norm_rope_cache(q, kv, *others, latents, keys)
+torch.ops.vllm.ascend_mla_norm_rope_cache(q, kv, *others, latents, keys, False)
 print("kept out of the capture:", len(seen))
 """
 
