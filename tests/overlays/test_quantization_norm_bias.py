@@ -124,7 +124,7 @@ def test_the_whole_model_gets_them_once_and_other_models_do_not() -> None:
     for quantized, prefix, expected in ((True, "", True), (True, "language_model", False), (False, "", False)):
         model, description = _model(*_BIASES)
         quant_config = SimpleNamespace(
-            description=description, get_name=lambda quantized=quantized: quantized and "ascend"
+            description=description, unnamed=None, get_name=lambda quantized=quantized: quantized and "ascend"
         )
         load_config = SimpleNamespace(load_format="auto")
         built = building.initialize_model(
