@@ -16,7 +16,7 @@ from ascend_overlay.errors import ConfigError
 _LIBRARY = "torch_npu/lib/libtorch_npu.so"
 _META = re.compile(r"torch_npu/op_plugin/meta/\w+\.py")
 _SCHEMA = re.compile(rb"(?<=\x00)[A-Za-z_]\w*(?:\.\w+)?\([\x20-\x7e]*\) -> [\x20-\x7e]+(?=\x00)")
-_META_KERNEL = re.compile(r"""impl\(m,\s*["'](\w+)["']\)|register_fake\(\s*["']npu::(\w+)["']""")
+_META_KERNEL = re.compile(r"""impl\(m,\s*["']([\w.]+)["']\)|register_fake\(\s*["']npu::([\w.]+)["']""")
 
 
 def read(source: Path) -> tuple[dict[str, str], frozenset[str]]:
