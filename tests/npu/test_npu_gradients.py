@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 from ascend_overlay import npu  # noqa: E402
 from ascend_overlay.npu.case import OperatorCase  # noqa: E402
 from ascend_overlay.npu.cases import cases  # noqa: E402
+from ascend_overlay.npu.overloads import overload  # noqa: E402
 from ascend_overlay.npu.reference import KERNELS  # noqa: E402
 
 KERNEL = {kernel.name: kernel for kernel in KERNELS}
@@ -27,10 +28,10 @@ def _wanting_gradients(value: Any) -> Any:
 @pytest.mark.parametrize("name", sorted(KERNEL))
 def test_parameters_are_taken(name: str) -> None:
     npu.load(name)
-    operator = getattr(torch.ops.npu, name)
+    operator = overload(name)
     written = set(KERNEL[name].undeclared_writes)
-    written |= {argument.name for argument in operator.default._schema.arguments if argument.is_write}
-    names = [argument.name for argument in operator.default._schema.arguments]
+    written |= {argument.name for argument in operator._schema.arguments if argument.is_write}
+    names = [argument.name for argument in operator._schema.arguments]
     calls: list[OperatorCase] = [case for case in cases() if case.operator == name]
     assert calls
     for call in calls:

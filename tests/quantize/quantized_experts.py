@@ -29,7 +29,9 @@ def routed(x: Tensor, weights: Tensor, experts: Tensor, found: Callable[[int], T
         rows, step = _quantized(x[tokens])
         gate = _product(rows, step, tensors, "gate_proj", x.dtype).double()
         up = _product(rows, step, tensors, "up_proj", x.dtype).double()
-        rows, step = _quantized((gate * torch.sigmoid(gate) * up).to(x.dtype))
+        activated = gate * torch.sigmoid(gate) * up
+        # One operator activates and quantizes in bfloat16, without rounding in between.
+        rows, step = _quantized(activated if x.dtype == torch.bfloat16 else activated.to(x.dtype))
         down = _product(rows, step, tensors, "down_proj", x.dtype)
         total.index_add_(0, tokens, down.double() * weights[tokens, places].double().unsqueeze(-1))
     return total
