@@ -43,7 +43,8 @@ class Machine:
 
     def __init__(self, site: Any, python: Any, cann: Path) -> None:
         self.site, self.python, self.cann = site, python, cann
-        for name in ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME", "LD_LIBRARY_PATH", "VLLM_PLUGINS"):
+        left_out = "ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME", "LD_LIBRARY_PATH", "VLLM_PLUGINS", "VLLM_TARGET_DEVICE"
+        for name in left_out:
             python.environment.pop(name, None)
         self.devices(1)
         site.distribution("torch_npu", "2.13.0")
