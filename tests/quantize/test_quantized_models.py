@@ -276,7 +276,8 @@ def test_experts_compute_their_formula_in_integers(
         # Sums in float32, which round to a neighbour now and then, also between the products.
         assert worst <= 8 and same >= 0.98
         return
-    assert worst <= 0.501
+    # What is not rounded between the products is float32, and moves what lies half way between two neighbours.
+    assert worst <= 0.52
     assert same >= 0.999
 
 
