@@ -7,23 +7,20 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from vllm.model_executor.layers.fused_moe.config import FusedMoEQuantConfig
-from vllm.model_executor.layers.fused_moe.fused_moe_method_base import FusedMoEMethodBase
 from vllm.model_executor.layers.fused_moe.routed_experts import FusedMoeWeightScaleSupported
 from vllm.model_executor.utils import replace_parameter
 
 from ascend_overlay.errors import CheckpointError
-from ascend_overlay.npu.moe.layer import activation_of, refusal, weighted_input
 from ascend_overlay.overlays.quantization.experts_loading import ExpertsLoading
+from ascend_overlay.overlays.quantization.experts_method import PARTS, ExpertsMethod
 from ascend_overlay.overlays.quantization.int4_experts import PACKED, int4_experts, repacked
 from ascend_overlay.overlays.quantization.numbers import see_scales
 
-_PARTS = ("w13", "w2")
 _GROUP_SIZE = 32
 """Inputs that have a scale in common, where the description does not say."""
 
 
-class W4A16Experts(FusedMoEMethodBase):  # type: ignore[misc, unused-ignore]
+class W4A16Experts(ExpertsMethod):
     """Loads and computes experts with weights of 4 bits; see int4_experts.py for the arithmetic.
 
     What a processed layer has:
@@ -32,31 +29,13 @@ class W4A16Experts(FusedMoEMethodBase):  # type: ignore[misc, unused-ignore]
     - w2_weight_packed: (experts, intermediate, hidden / 8) int32
     - w13_weight_scale, w13_weight_offset: (experts, hidden / group, 2 * intermediate), in the dtype of the activations
     - w2_weight_scale, w2_weight_offset: (experts, intermediate / group, hidden)
-
-    Args:
-        layer: the layer of vLLM.
-        prefix: its name.
-
-    Raises:
-        CheckpointError: the layer is one that the operators of torch_npu do not compute.
     """
 
     scheme_type = "W4A16"
-
-    def __init__(self, layer: Any, prefix: str) -> None:
-        moe = layer.moe_config
-        super().__init__(moe)
-        self._activation = activation_of(moe)
-        self._name = prefix.removesuffix(".routed_experts")
-        self._loading: ExpertsLoading
-        reason = refusal(moe) or ("biases" if moe.has_bias else None)
-        if reason is None and moe.in_dtype not in (torch.bfloat16, torch.float16):
-            reason = f"activations of {moe.in_dtype}"
-        if reason is not None:
-            raise CheckpointError(
-                f"{self._name} is of the type W4A16, and there are no experts of 4 bits with {reason}. Change that, or "
-                f"keep the experts of the model in float when you quantize it."
-            )
+    words = "experts of 4 bits"
+    dtypes = (torch.bfloat16, torch.float16)
+    # With the inputs that they are of.
+    spread = FusedMoeWeightScaleSupported.GROUP.value
 
     def create_weights(
         self,
@@ -73,11 +52,7 @@ class W4A16Experts(FusedMoEMethodBase):  # type: ignore[misc, unused-ignore]
             CheckpointError: groups of inputs do not fit the sizes of the experts on a rank.
         """
         group = self._group_size(layer)
-        gate_and_up = intermediate_size_per_partition * (2 if self.moe.is_act_and_mul else 1)
-        shapes = {
-            "w13": (num_experts, gate_and_up, hidden_size),
-            "w2": (num_experts, hidden_size, intermediate_size_per_partition),
-        }
+        shapes = self.shapes(num_experts, hidden_size, intermediate_size_per_partition)
         self._loading = ExpertsLoading(layer, self._name, extra_weight_attrs["weight_loader"])
         for part, (experts, outputs, inputs) in shapes.items():
             if inputs % group or inputs % PACKED or outputs % PACKED:
@@ -103,7 +78,7 @@ class W4A16Experts(FusedMoEMethodBase):  # type: ignore[misc, unused-ignore]
             CheckpointError: a tensor is missing, or its numbers are not usable.
         """
         self._loading.finish()
-        for part in _PARTS:
+        for part in PARTS:
             delattr(layer, f"{part}_weight_shape")
             see_scales(getattr(layer, f"{part}_weight_scale").data, self._loading.named(f"{part}_weight_scale"))
             replace_parameter(layer, f"{part}_weight_packed", repacked(getattr(layer, f"{part}_weight_packed").data))
@@ -111,36 +86,12 @@ class W4A16Experts(FusedMoEMethodBase):  # type: ignore[misc, unused-ignore]
                 by_group = getattr(layer, name).data.transpose(1, 2).contiguous()
                 replace_parameter(layer, name, by_group.to(self.moe.in_dtype))
 
-    def get_fused_moe_quant_config(self, layer: Any) -> FusedMoEQuantConfig:
-        """Return one that says nothing: it is for vLLM's own kernels."""
-        return FusedMoEQuantConfig.make()
-
-    def apply(
-        self,
-        layer: Any,
-        x: Tensor,
-        topk_weights: Tensor,
-        topk_ids: Tensor,
-        shared_experts: Any,
-        shared_experts_input: Tensor | None,
-    ) -> Tensor:
-        """Return for each token the weighted sum of its experts on this rank.
-
-        Args:
-            layer: vLLM's RoutedExperts, which holds the weights.
-            x: (num_tokens, hidden); float16 or bfloat16.
-            topk_weights: (num_tokens, top_k), float32.
-            topk_ids: (num_tokens, top_k), int: experts, counted over all ranks.
-            shared_experts: run by vLLM, before or beside.
-            shared_experts_input: what they take.
-        """
+    def computed(self, layer: Any, x: Tensor, experts: Tensor, weights: Tensor | None) -> Tensor:
+        """Return for each token the weighted sum of its experts; see `ExpertsMethod`."""
         assert self._activation is not None
-        weights: Tensor | None = topk_weights
-        if layer.apply_router_weight_on_input:
-            x, weights = weighted_input(x, topk_weights, self._name), None
         return int4_experts(
             x,
-            topk_ids.to(torch.int32),
+            experts,
             weights,
             (layer.w13_weight_packed, layer.w13_weight_scale, layer.w13_weight_offset),
             (layer.w2_weight_packed, layer.w2_weight_scale, layer.w2_weight_offset),
@@ -154,13 +105,6 @@ class W4A16Experts(FusedMoEMethodBase):  # type: ignore[misc, unused-ignore]
         if type(found) is not int or found < 1:
             raise CheckpointError(f"{description.source} says group_size = {found!r}, which is no number of inputs.")
         return found
-
-    def _add(self, layer: Any, name: str, data: Tensor, *, optional: bool = False) -> None:
-        parameter: Any = Parameter(data, requires_grad=False)
-        layer.register_parameter(name, parameter)
-        parameter.weight_loader = self._loading.loader(name, optional=optional)
-        # How vLLM's loader spreads scales over ranks: with the inputs that they are of.
-        parameter.quant_method = FusedMoeWeightScaleSupported.GROUP.value
 
 
 def _pass_over(*tensors: Tensor, **options: Any) -> bool:

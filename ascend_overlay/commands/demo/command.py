@@ -17,12 +17,11 @@ from typing import Any, get_args
 import click
 
 from ascend_overlay import __version__, versions
-from ascend_overlay.commands import json_output, software_npu, troubles
+from ascend_overlay.commands import alone, json_output, software_npu, troubles
 from ascend_overlay.commands.demo import checks, compare, runs, show, tiny
 from ascend_overlay.commands.demo import on_npu as on_npu_checks
 from ascend_overlay.commands.demo.prompts import PROMPTS, SEED
 from ascend_overlay.commands.demo.watching import Run
-from ascend_overlay.errors import ConfigError
 
 _NPUS = {
     "card": "the card that torch_npu finds",
@@ -49,18 +48,7 @@ def main(argv: Sequence[str]) -> int:
 
     The status is 0 if all is as it should be, 1 if something is not, and 2 if the command cannot be run as given.
     """
-    try:
-        status = _command.main(list(argv), prog_name="ascend-overlay demo", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return 2
-    except ConfigError as error:
-        click.ClickException(str(error)).show()
-        return 2
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted; all runs are ended.", err=True)
-        return 130
-    return int(status or 0)
+    return alone.run(_command, argv, name="ascend-overlay demo", interrupted="Interrupted; all runs are ended.")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

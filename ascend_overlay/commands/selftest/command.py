@@ -17,14 +17,13 @@ import click
 from rich.console import Console
 
 from ascend_overlay import __version__
-from ascend_overlay.commands import software_npu, troubles
+from ascend_overlay.commands import alone, software_npu, troubles
 from ascend_overlay.commands.demo.checks import Check
 from ascend_overlay.commands.demo.runs import Npu
 from ascend_overlay.commands.demo.show import Progress, console
 from ascend_overlay.commands.demo.watching import Run
 from ascend_overlay.commands.selftest import document, show, steps
 from ascend_overlay.commands.selftest.steps import Step
-from ascend_overlay.errors import ConfigError
 
 _MINUTES = 20
 
@@ -44,18 +43,12 @@ def main(argv: Sequence[str]) -> int:
 
     The status is 0 if all went well, 1 if something did not, and 2 if the command cannot be run as given.
     """
-    try:
-        status = _command.main(list(argv), prog_name="ascend-overlay selftest", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return 2
-    except ConfigError as error:
-        click.ClickException(str(error)).show()
-        return 2
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted; the file has what was found until then.", err=True)
-        return 130
-    return int(status or 0)
+    return alone.run(
+        _command,
+        argv,
+        name="ascend-overlay selftest",
+        interrupted="Interrupted; the file has what was found until then.",
+    )
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

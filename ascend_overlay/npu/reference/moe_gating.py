@@ -40,9 +40,7 @@ def npu_moe_gating_top_k_softmax(
     # Not topk(), which says nothing of the order of equal elements.
     scores, order = x.softmax(-1, dtype=torch.float32).sort(dim=-1, descending=True, stable=True)
     y = scores.narrow(-1, 0, k).to(dtype=x.dtype, copy=True, memory_format=torch.contiguous_format)
-    experts = order.narrow(-1, 0, k).to(dtype=torch.int32, memory_format=torch.contiguous_format)
-    if finished is not None:
-        experts.masked_fill_(finished.unsqueeze(-1), x.shape[-1])
+    experts = _numbers(order, finished, k)
     return y, experts, _places(x.shape[:-1], k).clone()
 
 
@@ -82,11 +80,15 @@ def npu_moe_gating_top_k_softmax_v2(
     y = largest.narrow(-1, 0, k)
     if renorm:
         y = y.softmax(-1)
-    experts = order.narrow(-1, 0, k).to(dtype=torch.int32, memory_format=torch.contiguous_format)
-    if finished is not None:
-        experts.masked_fill_(finished.unsqueeze(-1), x.shape[-1])
+    experts = _numbers(order, finished, k)
     softmax = first if output_softmax and not renorm else first.new_empty(0)
     return y.to(dtype=x.dtype, copy=True, memory_format=torch.contiguous_format), experts, softmax
+
+
+def _numbers(order: Tensor, finished: Tensor | None, k: int) -> Tensor:
+    """Return the first `k` of all experts in their order, as int32; a row that is finished has one that is none."""
+    experts = order.narrow(-1, 0, k).to(dtype=torch.int32, memory_format=torch.contiguous_format)
+    return experts if finished is None else experts.masked_fill_(finished.unsqueeze(-1), order.shape[-1])
 
 
 @kept(8)
