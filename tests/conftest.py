@@ -205,9 +205,9 @@ class Python:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("ASCEND_OVERLAY", "PYTHON"))
-        }
+        # The last is what `verify` sets, where a test has run it in this process.
+        others = ("ASCEND_OVERLAY", "PYTHON", "VLLM_TARGET_DEVICE")
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith(others)}
         # Where this process found the package, which is not always an installed one.
         package = Path(ascend_overlay.__file__).parent.parent
         self.search = [str(folder), *([str(package)] if str(package) in sys.path else [])]

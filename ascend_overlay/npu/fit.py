@@ -40,15 +40,25 @@ def _other_release(torch: Version, torch_npu: Version) -> str | None:
     )
 
 
+def other_devices(torch: str) -> str | None:
+    """Return which devices of others' the installed torch is built for, None where it is for CPUs.
+
+    Args:
+        torch: its version, whose label says it, if it has one.
+    """
+    label = torch.partition("+")[2]
+    if label.startswith(("cu", "rocm", "xpu")):
+        return label
+    # Wheels for CUDA may be without a label.
+    return "CUDA" if _has_cuda() else None
+
+
 def _other_build(torch: Version) -> str | None:
-    label = torch.local or ""
-    if not label.startswith(("cu", "rocm", "xpu")):
-        # Wheels for CUDA may be without a label.
-        if not _has_cuda():
-            return None
-        label = "CUDA"
+    devices = other_devices(str(torch))
+    if devices is None:
+        return None
     return (
-        f"torch {torch} is built for {label}, and torch_npu needs torch for CPUs, since both register options of the "
+        f"torch {torch} is built for {devices}, and torch_npu needs torch for CPUs, since both register options of the "
         f"memory allocator under the same names: pip install torch=={torch.public} "
         f"--index-url https://download.pytorch.org/whl/cpu"
     )

@@ -43,9 +43,10 @@ class Machine:
 
     def __init__(self, site: Any, python: Any, cann: Path) -> None:
         self.site, self.python, self.cann = site, python, cann
-        left_out = "ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME", "LD_LIBRARY_PATH", "VLLM_PLUGINS", "VLLM_TARGET_DEVICE"
-        for name in left_out:
+        for name in ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME", "LD_LIBRARY_PATH", "VLLM_PLUGINS"):
             python.environment.pop(name, None)
+        # A file that is written anew within a second, as long as before, is told by its bytecode to be the old one.
+        python.environment["PYTHONDONTWRITEBYTECODE"] = "1"
         self.devices(1)
         site.distribution("torch_npu", "2.13.0")
         site.distribution("torch", "2.13.0+cpu")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ascend_overlay import __version__, availability, settings, versions
 from ascend_overlay.commands.json_output import Write
 from ascend_overlay.errors import ConfigError
+from ascend_overlay.npu import fit
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,8 +29,6 @@ _QUIET = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "HF_HUB_OFFLINE": "1",
 }
-_BUILT_FOR_OTHERS = ("cu", "rocm", "xpu")
-"""How the label of a PyTorch for other devices begins."""
 
 
 def run(
@@ -92,7 +91,7 @@ def prepare() -> None:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     # A vLLM that was built for none of its devices finds no platform otherwise; it is compared on the CPU.
-    if not (versions.distribution_version("torch") or "").partition("+")[2].startswith(_BUILT_FOR_OTHERS):
+    if fit.other_devices(versions.distribution_version("torch") or "") is None:
         os.environ.setdefault("VLLM_TARGET_DEVICE", "cpu")
     if "VLLM_LOGGING_LEVEL" not in os.environ:
         # vLLM configures its logging when an engine starts, which none does here.
