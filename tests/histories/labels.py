@@ -31,7 +31,7 @@ class Labels:
     def __init__(self) -> None:
         self.given: set[str] = set()
         self._names: dict[int, str] = {}
-        self._qualified: dict[int, str] = {}
+        self._identities: dict[int, tuple[str, int]] = {}
         self._codes: dict[int, int] = {}
         self._containers: dict[str, int] = {}
         self.generations: collections.Counter[str] = collections.Counter()
@@ -55,7 +55,7 @@ class Labels:
         """Give `value` a name, where it is something that has one."""
         if isinstance(value, (types.FunctionType, type)) and module in (None, value.__module__):
             self._names[id(value)] = name
-            self._qualified[id(value)] = value.__qualname__
+            self._identities[id(value)] = _identity(value)
             self._codes[id(value)] = id(getattr(value, "__code__", None))
 
     def note_container(self, value: Any, path: str) -> None:
@@ -82,7 +82,7 @@ class Labels:
         if isinstance(value, (types.FunctionType, type)):
             name = self._names.get(id(value))
             # An object may have come where one was that has gone.
-            if name is None or self._qualified[id(value)] != value.__qualname__:
+            if name is None or self._identities[id(value)] != _identity(value):
                 # A wrapper of ours around what the program made says that it is of the program's module.
                 code = getattr(value, "__code__", None)
                 ours = code is not None and not code.co_filename.startswith("<")
@@ -116,6 +116,11 @@ class Labels:
         if isinstance(value, types.FunctionType) and value.__dict__:
             return f"{self.of(value)} with {sorted(value.__dict__)}"
         return self.of(value)
+
+
+def _identity(value: types.FunctionType | type) -> tuple[str, int]:
+    """Return what an object keeps for as long as it lives, and another one with its id seldom has."""
+    return value.__qualname__, id(getattr(value, "__globals__", None))
 
 
 def _is_container(value: Any) -> bool:
