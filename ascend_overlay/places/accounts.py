@@ -87,10 +87,9 @@ class Accounts:
 
     def _add_modules(self, names: set[str]) -> None:
         for module in modules.loaded():
-            get = vars(module).get
-            for name in names:
-                if id(get(name)) in self._ids:
-                    self._add_module(module)
+            namespace = vars(module)
+            if any(id(namespace.get(name)) in self._ids for name in namespace.keys() & names):
+                self._add_module(module)
 
     def _add_module(self, module: types.ModuleType) -> None:
         namespace = vars(module)
