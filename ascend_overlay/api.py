@@ -23,6 +23,7 @@ def enable(
     *overlays: Overlay | str,
     only: Iterable[str] | None = None,
     exclude: Iterable[str] | None = None,
+    require: Iterable[str] | None = None,
     strict: bool | None = None,
     plugins: Iterable[str] | None = None,
     load: Iterable[str] | None = None,
@@ -41,8 +42,11 @@ def enable(
     Args:
         overlays: overlays to enable, and no others: names, or Overlay objects of this program, which no plugin
             contributes and which the processes that it starts do not have.
-        only: names of the overlays to enable; default: all that fit this environment.
-        exclude: names of overlays to leave out.
+        only: names of the overlays to enable; default: all that fit this environment. Machinery, such as `roles` and
+            `caches`, comes with whatever is enabled.
+        exclude: names of overlays to leave out, beside those that the environment leaves out.
+        require: names of overlays to enable that must be in force in every process which has a use for them: where one
+            is not, that is an error, whatever `strict` and `foreign` say.
         strict: False turns errors of overlays and plugins into warnings and ledger entries.
         plugins: allow-list of third-party plugins.
         load: modules to register as plugins.
@@ -61,6 +65,7 @@ def enable(
     settings = _engine.settings(
         only=named,
         exclude=exclude,
+        require=require,
         strict=strict,
         plugins=plugins,
         load=load,

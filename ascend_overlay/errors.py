@@ -7,6 +7,7 @@ None of them derives from ImportError: an error raised while a target is importe
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 __all__ = [
@@ -27,6 +28,10 @@ __all__ = [
 
 class OverlayError(Exception):
     """Base of every error raised by ascend_overlay."""
+
+    def __init__(self, message: object = "") -> None:
+        # It may quote a file, a plugin or a model that wants a terminal to do something.
+        super().__init__(printable(str(message)))
 
 
 class TargetError(OverlayError):
@@ -71,6 +76,19 @@ class QuantizeError(OverlayError):
 
 class ActivationError(OverlayError):
     """The overlays cannot be switched on or off in the state that this process is in."""
+
+
+def printable(text: str) -> str:
+    """Return `text` with what controls a terminal, or turns the order of letters, written as Python writes it."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter in "\n\t" or unicodedata.category(letter) not in _CONTROLS else ascii(letter)[1:-1]
+        for letter in text
+    )
+
+
+_CONTROLS = {"Cc", "Cf", "Cs"}
 
 
 def did_you_mean(name: str, known: Iterable[str], *, limit: int = 3) -> str:

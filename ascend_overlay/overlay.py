@@ -36,6 +36,7 @@ class Overlay:
         after: names of overlays whose wrappers go inside this one's.
         before: names of overlays whose wrappers go around this one's.
         default: False: only enabled when named.
+        machinery: it changes nothing by itself, and others rely on it: enabled with any of them, whichever are named.
 
     Raises:
         ConfigError: a name, range or reason is not usable.
@@ -56,6 +57,7 @@ class Overlay:
         after: Sequence[str] = (),
         before: Sequence[str] = (),
         default: bool = True,
+        machinery: bool = False,
     ) -> None:
         if not isinstance(name, str) or not _NAME.match(name):
             raise ConfigError(f"{name!r} cannot name an overlay; use lower case letters, digits and underscores.")
@@ -82,6 +84,7 @@ class Overlay:
         self.after = tuple(after)
         self.before = tuple(before)
         self.default = default
+        self.machinery = machinery
         self.ranges = {package: text for package, text in ranges.items() if text is not None}
         self.declared_in = sys._getframe(1).f_globals.get("__name__", "?")
         self._patches: list[Patch] = []

@@ -9,6 +9,8 @@ import sys
 import time
 from typing import Any
 
+from ascend_overlay import redaction
+
 ROLES = ("main", "api_server", "engine_core", "worker", "inspection", "child")
 """Roles of a process: where the program started, vLLM's API server processes, its EngineCore, its workers, the
 subprocess that inspects a model class, and any other child started by multiprocessing."""
@@ -19,6 +21,18 @@ _NAME_PREFIXES = {"EngineCore": "engine_core", "VllmWorker": "worker", "ApiServe
 # A process can play a second part without a name that says so: EngineCore inside the main process
 # (VLLM_ENABLE_V1_MULTIPROCESSING=0), the worker inside EngineCore (UniProcExecutor), a Ray actor.
 _entered: set[str] = set()
+
+
+RUN = "ASCEND_OVERLAY_RUN"
+"""The variable by which the processes of a run know that they belong together."""
+_run: list[str] = []
+
+
+def run() -> str:
+    """Return what the processes of this run have in common, and no other run has."""
+    if not _run:
+        _run.append(os.environ.get(RUN) or os.urandom(4).hex())
+    return _run[0]
 
 
 def role() -> str:
@@ -66,9 +80,11 @@ def describe() -> dict[str, Any]:
     return {
         "pid": os.getpid(),
         "parent": os.getppid(),
+        "host": os.uname().nodename,
+        "run": run(),
         "role": role(),
         "roles": sorted(roles()),
-        "argv": list(sys.argv),
+        "argv": redaction.arguments(sys.argv),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
 

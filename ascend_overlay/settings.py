@@ -21,6 +21,25 @@ WEIGHT_NZ = ("off", "quantized", "all")
 FOREIGN = ("error", "warn", "accept")
 """What `foreign` takes."""
 
+_VARIABLES = {
+    "only": PREFIX,
+    "exclude": PREFIX,
+    "require": f"{PREFIX}_REQUIRE",
+    "strict": f"{PREFIX}_STRICT",
+    "plugins": f"{PREFIX}_PLUGINS",
+    "blocked": f"{PREFIX}_PLUGINS",
+    "load": f"{PREFIX}_LOAD",
+    "prefer": f"{PREFIX}_PREFER",
+    "ledger": f"{PREFIX}_LEDGER",
+    "trace": f"{PREFIX}_TRACE",
+    "weight_nz": f"{PREFIX}_WEIGHT_NZ",
+    "foreign": f"{PREFIX}_FOREIGN",
+}
+"""The variable of each setting."""
+_NPU = tuple(f"{PREFIX}_NPU{part}" for part in ("", "_DEVICES", "_MEMORY", "_REPORT", "_PATIENCE", "_POISON"))
+VARIABLES = tuple(dict.fromkeys([*_VARIABLES.values(), *_NPU, f"{PREFIX}_RUN"]))
+"""All variables that mean anything: those of settings, those of the software NPU, and what tells runs apart."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -29,6 +48,7 @@ class Settings:
     Attributes:
         only: names of the overlays to enable; empty means every overlay that fits the environment.
         exclude: names of overlays to leave out.
+        require: names of overlays that must be in force in every process that has a use for them.
         strict: an overlay or plugin that fails stops the program; False makes it a warning and a ledger entry.
         plugins: allow-list of third-party plugins by entry-point or distribution name; None allows all.
         blocked: third-party plugins to leave out.
@@ -38,10 +58,12 @@ class Settings:
         trace: count the calls of NPU operators.
         weight_nz: which weights are put into the layout FRACTAL_NZ after loading: "off", "quantized" or "all".
         foreign: what somebody else's change of a patched place is: "error", "warn" or "accept".
+        given_by: which argument, option or variable gave a setting, or a name in it, where that is not its variable.
     """
 
     only: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    require: tuple[str, ...] = ()
     strict: bool = True
     plugins: tuple[str, ...] | None = None
     blocked: tuple[str, ...] = ()
@@ -51,15 +73,22 @@ class Settings:
     trace: bool = False
     weight_nz: str = "quantized"
     foreign: str = "warn"
+    given_by: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read the settings from `environ` (default: os.environ).
 
         Raises:
-            ConfigError: a variable has a value that means nothing.
+            ConfigError: a variable has a value that means nothing, or a name that means nothing.
         """
         env = os.environ if environ is None else environ
+        for name in env:
+            if name.startswith(f"{PREFIX}_") and name not in VARIABLES:
+                raise ConfigError(
+                    f"the environment has {name}, which is no setting; there are {', '.join(VARIABLES)}."
+                    f"{did_you_mean(name, VARIABLES)} Correct the name, or unset it."
+                )
         selection = env.get(PREFIX, "")
         only, exclude = ((), ()) if selection.lower() in _TRUE | FALSE else _split_signed(selection)
         allowed: tuple[str, ...] | None = None
@@ -70,6 +99,7 @@ class Settings:
         return cls(
             only=only,
             exclude=exclude,
+            require=_names(env.get(f"{PREFIX}_REQUIRE", "")),
             strict=_flag(env, f"{PREFIX}_STRICT", default=True),
             plugins=allowed,
             blocked=blocked,
@@ -87,6 +117,8 @@ class Settings:
             PREFIX: ",".join([*self.only, *(f"-{name}" for name in self.exclude)]) or "1",
             f"{PREFIX}_STRICT": "1" if self.strict else "0",
         }
+        if self.require:
+            env[f"{PREFIX}_REQUIRE"] = ",".join(self.require)
         if self.plugins is not None or self.blocked:
             env[f"{PREFIX}_PLUGINS"] = ",".join([*(self.plugins or ()), *(f"-{name}" for name in self.blocked)])
         if self.load:
@@ -108,6 +140,7 @@ class Settings:
         *,
         only: Iterable[str] | None = None,
         exclude: Iterable[str] | None = None,
+        require: Iterable[str] | None = None,
         strict: bool | None = None,
         plugins: Iterable[str] | None = None,
         load: Iterable[str] | None = None,
@@ -116,13 +149,32 @@ class Settings:
         trace: bool | None = None,
         weight_nz: str | None = None,
         foreign: str | None = None,
+        by: Callable[[str], str] = "{}=".format,
     ) -> Settings:
-        """Return a copy with the given values; None leaves a value as it is."""
-        result = self
+        """Return a copy with the given values; None leaves a value as it is.
+
+        What is left out and what is required adds to what was; `by` makes the words of a message for who gives a value.
+
+        Raises:
+            ConfigError: a value is of the wrong kind, or an overlay is asked for and left out.
+        """
+        exclude = None if exclude is None else _sequence("exclude", exclude)
+        require = None if require is None else _sequence("require", require)
+        given: dict[str, object] = {
+            "only": only,
+            "exclude": exclude,
+            "require": require,
+            "plugins": plugins,
+            "load": load,
+        }
+        given |= {"prefer": prefer, "ledger": ledger, "weight_nz": weight_nz, "foreign": foreign}
+        result = replace(self, given_by={**self.given_by, **_sources(given, by)})
         if only is not None:
             result = replace(result, only=_sequence("only", only))
         if exclude is not None:
-            result = replace(result, exclude=_sequence("exclude", exclude))
+            result = replace(result, exclude=_union(self.exclude, exclude))
+        if require is not None:
+            result = replace(result, require=_union(self.require, require))
         if plugins is not None:
             result = replace(result, plugins=_sequence("plugins", plugins))
         if load is not None:
@@ -139,7 +191,24 @@ class Settings:
             result = replace(result, weight_nz=_one_of(WEIGHT_NZ, weight_nz, whose="weight_nz"))
         if foreign is not None:
             result = replace(result, foreign=_one_of(FOREIGN, foreign, whose="foreign"))
+        result._see_contradictions()
         return result
+
+    def _see_contradictions(self) -> None:
+        """See that one does not ask for what the other leaves out; who says both chooses among what it names."""
+        for option in ("only", "require"):
+            for name in getattr(self, option):
+                asks, leaves_out = self.whose(option, name), self.whose("exclude", name)
+                same = (asks in _VARIABLES.values()) == (leaves_out in _VARIABLES.values())
+                if name in self.exclude and (option == "require" or not same):
+                    raise ConfigError(
+                        f"the overlay {name!r} is asked for ({asks}) and left out ({leaves_out}); take it out of one "
+                        f"of the two."
+                    )
+
+    def whose(self, setting: str, name: str = "") -> str:
+        """Return what gave a setting, or `name` in it: "--only", "only=" or "ASCEND_OVERLAY"."""
+        return self.given_by.get(f"{setting} {name}") or self.given_by.get(setting) or _VARIABLES[setting]
 
     def joined(self, earlier: Settings) -> Settings:
         """Return settings that select what these or the `earlier` ones select; these win in everything else."""
@@ -156,25 +225,28 @@ class Settings:
             self,
             only=both,
             exclude=tuple(name for name in _union(earlier.exclude, self.exclude) if not wanted(name)),
+            require=_union(earlier.require, self.require),
             plugins=allowed,
             blocked=_union(earlier.blocked, self.blocked),
             load=_union(earlier.load, self.load),
             prefer={**earlier.prefer, **self.prefer},
             ledger=self.ledger or earlier.ledger,
             trace=self.trace or earlier.trace,
+            given_by={**earlier.given_by, **self.given_by},
         )
 
     def selects(self, name: str) -> bool:
-        """Tell whether these settings ask for the overlay `name`."""
-        return (not self.only or name in self.only) and name not in self.exclude
+        """Tell whether these settings ask for the overlay `name`; machinery comes with whatever they ask for."""
+        return (not self.only or name in self.only or name in self.require) and name not in self.exclude
 
     def without(self, names: Iterable[str]) -> Settings:
         """Return settings that do not select `names`."""
         gone = tuple(names)
+        left = replace(self, require=tuple(name for name in self.require if name not in gone))
         only = tuple(name for name in self.only if name not in gone)
         if only or not self.only:
-            return replace(self, only=only, exclude=_union(self.exclude, () if only else gone))
-        return replace(self, exclude=_union(self.exclude, gone))
+            return replace(left, only=only, exclude=_union(self.exclude, () if only else gone))
+        return replace(left, exclude=_union(self.exclude, gone))
 
 
 def requested(environ: Mapping[str, str] | None = None) -> bool:
@@ -231,6 +303,17 @@ def _split_signed(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     names = _names(text)
     wanted = tuple(name for name in names if not name.startswith("-") and name not in _TRUE)
     return wanted, tuple(name[1:] for name in names if name.startswith("-"))
+
+
+def _sources(given: Mapping[str, object], by: Callable[[str], str]) -> dict[str, str]:
+    """Return who gave each setting that is given, and each name of those that add to others."""
+    found = {name: by(name) for name, value in given.items() if value is not None}
+    for name in ("exclude", "require"):
+        value = given[name]
+        if isinstance(value, tuple):
+            found.update({f"{name} {item}": by(name) for item in value})
+            del found[name]
+    return found
 
 
 def _flag(env: Mapping[str, str], name: str, *, default: bool) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import shlex
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ascend_overlay import __version__
+from ascend_overlay import __version__, process
 from ascend_overlay.commands import json_output
 from ascend_overlay.errors import OverlayError
 from ascend_overlay.settings import FOREIGN, PREFIX, WEIGHT_NZ, Settings, preferences
@@ -46,6 +45,7 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
         [
             click.option("--only", metavar="NAME,...", help="Enable these overlays only."),
             click.option("--exclude", metavar="NAME,...", help="Leave these overlays out."),
+            click.option("--require", metavar="NAME,...", help="Stop where one of these is not in force."),
             click.option("--strict/--no-strict", default=None, help="Stop on a failing overlay, or only warn."),
             click.option("--plugins", metavar="NAME,...", help="Allow these third-party plugins only."),
             _LOAD,
@@ -63,6 +63,7 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def _settings(
     only: str | None,
     exclude: str | None,
+    require: str | None,
     strict: bool | None,
     plugins: str | None,
     load: str | None,
@@ -75,6 +76,7 @@ def _settings(
     return Settings.from_env().updated(
         only=_names(only),
         exclude=_names(exclude),
+        require=_names(require),
         strict=strict,
         plugins=_names(plugins),
         load=_names(load),
@@ -83,7 +85,12 @@ def _settings(
         trace=trace,
         weight_nz=weight_nz,
         foreign=foreign,
+        by=_option,
     )
+
+
+def _option(setting: str) -> str:
+    return f"--{setting.replace('_', '-')}"
 
 
 def _near(option: str) -> list[str]:
@@ -130,6 +137,7 @@ def run(
         # to find, whose search path is its own.
         api.check_settings(settings)
     environment = os.environ | (settings.to_env() if overlays else {PREFIX: "0"})
+    environment[process.RUN] = process.run()
     environment |= software_npu.variables(npu, npu_devices, npu_memory, npu_report)
     environment["PYTHONPATH"] = prepended(environment.get("PYTHONPATH", ""), startup_folder())
     # Nothing flushes this once another program has taken the place of this one.
@@ -171,25 +179,35 @@ def list_command(write: json_output.Write | None, **options: Any) -> None:
 @main.command("ledger", short_help="Show what happened in the processes of a run.")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--each", is_flag=True, help="Print one table a process, with what each patch did.")
+@click.option("--check", is_flag=True, help="Leave with status 1 where a patch failed or is not in force.")
+@click.option("--expect", metavar="ROLE[=NUMBER],...", help="Check that there were processes of these roles.")
+@click.option("--require", metavar="NAME,...", help="Check that these overlays were in force wherever they are of use.")
+@click.option("--overlay", metavar="NAME,...", help="Show these overlays only.")
+@click.option("--role", metavar="ROLE,...", help="Show processes of these roles only.")
+@click.option("--state", metavar="STATE,...", help="Show patches in these states only.")
+@click.option("--run", "run_id", metavar="RUN|latest", help="Show and check the processes of one run only.")
 @json_output.option
-def ledger_command(folder: Path, each: bool, write: json_output.Write | None) -> None:
-    """Show the ledgers that the processes of a run wrote to FOLDER (ASCEND_OVERLAY_LEDGER)."""
-    from ascend_overlay.ledgers import read_folder
+def ledger_command(
+    folder: Path,
+    each: bool,
+    check: bool,
+    expect: str | None,
+    require: str | None,
+    overlay: str | None,
+    role: str | None,
+    state: str | None,
+    run_id: str | None,
+    write: json_output.Write | None,
+) -> None:
+    """Show the ledgers that the processes of a run wrote to FOLDER (ASCEND_OVERLAY_LEDGER).
 
-    ledgers = read_folder(folder)
-    if not ledgers:
-        raise click.ClickException(
-            f"there is no ledger in {str(folder)!r}; write one with "
-            f"ascend-overlay run --ledger {shlex.quote(str(folder))} COMMAND."
-        )
-    if write is not None:
-        write([found.to_dict() for found in ledgers])
-    elif each:
-        _show(ledgers)
-    else:
-        from ascend_overlay.ledgers import processes
+    With --check, --expect or --require it says what is not as it should be, and the status is 1 where anything is not.
+    """
+    from ascend_overlay.commands import ledger
 
-        processes.show(ledgers, _console())
+    demands = ledger.demands(expect, require) if check or expect is not None or require is not None else None
+    choice = ledger.Choice(_names(overlay) or (), _names(role) or (), _names(state) or (), run_id)
+    sys.exit(ledger.run(folder, choice, demands, each=each, write=write, console=_console()))
 
 
 @main.command(short_help="Show which layers of vLLM the overlays serve.")
@@ -334,4 +352,5 @@ def _console(*, highlight: bool = True) -> Console:
     from rich.console import Console
 
     # A pipe has no width; the 80 columns that rich assumes are too few for targets.
-    return Console(width=None if sys.stdout.isatty() else 120, highlight=highlight, emoji=False)
+    known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
+    return Console(width=None if known else 120, highlight=highlight, emoji=False)

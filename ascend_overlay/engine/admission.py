@@ -9,7 +9,7 @@ from ascend_overlay.engine import plan
 from ascend_overlay.engine.complaints import Complaints
 from ascend_overlay.engine.journal import Journal, logger
 from ascend_overlay.engine.patcher import Patcher
-from ascend_overlay.engine.plan import Unit
+from ascend_overlay.engine.plan import Ruling, Unit
 from ascend_overlay.engine.state import Enabling, State
 from ascend_overlay.errors import RuledOutError, VersionError
 from ascend_overlay.overlay import Overlay
@@ -30,39 +30,50 @@ class Admission:
         if reason := plan.unfit(unit.overlay):
             if unit.name in settings.only and not any(item.patch.vllm for item in unit.items):
                 error = VersionError(f"overlay {unit.name!r} ({unit.origin}) does not fit: {reason}.")
-                self._complaints.complain(error)
-            _skip(unit, reason)
+                self._complaints.complain(error, unit.name)
+            _skip(unit, Ruling("release", reason))
+            self._demand(unit, reason)
             return
-        veto = self._complaints.ask("ascend_overlay_select", overlay=unit.overlay)
-        if veto:
-            self._left_out(unit, str(veto), settings)
+        if (answer := self._complaints.asked("ascend_overlay_select", overlay=unit.overlay)) and answer.value:
+            self._left_out(unit, Ruling("veto", f"vetoed by {answer.origin}: {answer.value}"), settings)
             return
         if remark := plan.overdue(unit.overlay):
             self._journal.note(unit.name, remark)
         for item in unit.items:
-            if reason := plan.patch_unfit(item) or plan.ruled_out(item, now=False):
-                item.entry.state, item.entry.reason = "skipped", reason
-        if reason := plan.ruled_out_as_a_whole(unit):
-            self._left_out(unit, reason, settings)
+            if ruling := plan.patch_unfit(item) or plan.ruled_out(item, now=False):
+                item.entry.skip(*ruling)
+        if ruling := plan.ruled_out_as_a_whole(unit):
+            self._left_out(unit, ruling, settings)
 
-    def _left_out(self, unit: Unit, reason: str, settings: Settings) -> None:
+    def _left_out(self, unit: Unit, ruling: Ruling, settings: Settings) -> None:
         """Skip the unit; who asked for it by name does not get less without a word."""
-        _skip(unit, reason)
+        _skip(unit, ruling)
+        if ruling.cause != "role":
+            self._demand(unit, ruling.reason)
         if unit.name not in settings.only:
             return
-        text = f"overlay {unit.name!r} ({unit.origin}) was asked for by name and stays off: {reason}."
+        text = f"overlay {unit.name!r} ({unit.origin}) was asked for by name and stays off: {ruling.reason}."
         if process.role() == "main":
             self._complaints.complain(RuledOutError(f"{text} Leave it out of only=, or see to what it asks for."))
         else:
             # What a condition asks for may be so in the parent alone.
             logger.warning(text)
 
+    def _demand(self, unit: Unit, reason: str) -> None:
+        """See that nobody requires a unit that stays off."""
+        if self._complaints.requires(unit.name):
+            whose = self._complaints.settings.whose("require", unit.name)
+            raise RuledOutError(
+                f"overlay {unit.name!r} ({unit.origin}) is required by {whose} and stays off: {reason}. See to what it "
+                f"asks for, or do not require it."
+            )
+
     def settle_conflicts(self, begun: Enabling, settings: Settings) -> None:
         """Skip the overlays that lose a conflict."""
 
         def resolve(key: str, overlays: Sequence[Overlay]) -> str | None:
-            answer = self._complaints.ask("ascend_overlay_resolve_conflict", target=key, overlays=overlays)
-            return None if answer is None else str(answer)
+            answer = self._complaints.asked("ascend_overlay_resolve_conflict", target=key, overlays=overlays)
+            return None if answer is None else str(answer.value)
 
         while True:
             try:
@@ -70,17 +81,19 @@ class Admission:
                 break
             except plan.Dispute as dispute:
                 # Without strictness, the overlay that came first keeps a disputed target.
-                self._complaints.complain(dispute.error)
-                _skip(dispute.newest, str(dispute.error), state="failed")
+                self._complaints.complain(dispute.error, dispute.newest.name)
+                for item in dispute.newest.items:
+                    item.entry.become("failed", str(dispute.error))
         for name, reason in lost.items():
             unit = self._state.units[name]
+            self._demand(unit, reason)
             if name in begun.names:
-                _skip(unit, reason)
+                _skip(unit, Ruling("conflict", reason))
             else:
                 begun.displaced.append(name)
-                self._patcher.revert_quietly(unit.items, "skipped", reason)
+                self._patcher.revert_quietly(unit.items, "skipped", reason, cause="conflict")
 
 
-def _skip(unit: Unit, reason: str, *, state: str = "skipped") -> None:
+def _skip(unit: Unit, ruling: Ruling) -> None:
     for item in unit.items:
-        item.entry.state, item.entry.reason = state, reason
+        item.entry.skip(*ruling)

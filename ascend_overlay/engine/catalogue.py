@@ -78,15 +78,14 @@ class Catalogue:
 
     def plugin_entries(self) -> list[Entry]:
         """Return ledger entries on the plugins that were left out or have a problem."""
-        left_out = [
-            plan.entry_for("", origin, origin.plugin, "plugin", "skipped", reason)
-            for origin, reason in self._plugins.not_asked
-        ]
-        failed = [
-            plan.entry_for("", origin, origin.plugin, "plugin", "failed", str(error))
-            for origin, error in self._plugins.problems
-        ]
-        return left_out + failed
+        entries = []
+        for origin, reason in self._plugins.not_asked:
+            entries.append(plan.entry_for("", origin, origin.plugin, "plugin"))
+            entries[-1].skip("not asked", reason)
+        for origin, error in self._plugins.problems:
+            entries.append(plan.entry_for("", origin, origin.plugin, "plugin"))
+            entries[-1].become("failed", str(error))
+        return entries
 
     def unit(self, name: str, rank: int) -> plan.Unit:
         """Return a unit of the overlay `name`."""

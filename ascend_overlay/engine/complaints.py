@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ascend_overlay import settings as settings_module
-from ascend_overlay.engine.plugins import Failure, Plugins
+from ascend_overlay.engine.plugins import Answer, Failure, Plugins
 from ascend_overlay.errors import OverlayError, PluginError
 from ascend_overlay.settings import Settings
 
@@ -32,17 +32,21 @@ class Complaints:
         """The settings that count here."""
         return getattr(self._calls, "settings", None) or settings_module.current()
 
-    def complain(self, error: OverlayError) -> None:
-        """Raise `error`, or warn of it."""
-        if self.settings.strict:
+    def complain(self, error: OverlayError, about: str = "") -> None:
+        """Raise `error`, or warn of it; one about an overlay that is required is raised in any case."""
+        if self.settings.strict or self.requires(about):
             raise error
         self.warn(error)
+
+    def requires(self, overlay: str) -> bool:
+        """Tell whether the settings require the overlay to be in force."""
+        return overlay in self.settings.require
 
     def warn(self, error: Exception) -> None:
         """Warn of `error`."""
         warnings.warn(str(error), RuntimeWarning, stacklevel=5)
 
-    def ask(self, hook: str, **arguments: Any) -> Any:
+    def asked(self, hook: str, **arguments: Any) -> Answer | None:
         """Return the first answer of the plugins that is not None; complain of one that raises."""
         try:
             return self._plugins.first(hook, **arguments)

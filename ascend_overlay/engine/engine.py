@@ -160,7 +160,7 @@ class Engine:
                 if any(other is not overlay and other.name == overlay.name for other in given[:index]):
                     raise PluginError(f"enable() was given two overlays named {overlay.name!r}; rename one.")
                 self._catalogue.give(overlay, enabled=overlay.name in self._state.units)
-            begun.names = self._select(settings)
+            begun.names = self._select(settings, joined.exclude)
             self._refuse_grown()
             settings_module.use(joined)
             self._review.mend()
@@ -198,9 +198,10 @@ class Engine:
             )
         only = tuple(name for name in settings.only if name not in here)
         if only or not settings.only:
-            self._propagation.start(dataclasses.replace(settings, only=only).to_env())
+            variables = dataclasses.replace(settings, only=only).to_env()
+            self._propagation.start({**variables, process.RUN: process.run()})
 
-    def _select(self, settings: Settings) -> list[str]:
+    def _select(self, settings: Settings, barred: Sequence[str] = ()) -> list[str]:
         """Load the plugins; return the names of the overlays to enable that are not enabled yet."""
         self._catalogue.load(settings)
         with self._state.lock.held():
@@ -208,7 +209,7 @@ class Engine:
             self._state.past = kept + self._catalogue.plugin_entries()
         for _, error in self.plugins.problems:
             self._complaints.complain(error)
-        return [name for name in plan.select(self.overlays, settings) if name not in self._state.units]
+        return [name for name in plan.select(self.overlays, settings, barred) if name not in self._state.units]
 
     def _enable_new(self, begun: Enabling, settings: Settings) -> list[str]:
         names, ranks = begun.names, plan.ranks(self.overlays)
@@ -259,6 +260,9 @@ class Engine:
             if not inside:
                 self._finish()
             chosen = [name for name in (self._state.units if wanted is None else wanted) if name in self._state.units]
+            rest = [unit for name, unit in self._state.units.items() if name not in chosen]
+            if chosen and plan.only_machinery(rest, settings_module.current()):
+                chosen += [unit.name for unit in rest]
             if chosen and not force and (engines := live.live_engines()):
                 raise ActivationError(
                     f"a vLLM engine is alive in this process ({', '.join(engines)}): its objects and its worker "
@@ -343,7 +347,7 @@ class Engine:
         for unit in units:
             for item in unit.items:
                 if not item.done:
-                    item.entry.state, item.entry.reason = "pending", item.patch.reason or unit.overlay.reason
+                    item.entry.become("pending", item.patch.reason or unit.overlay.reason)
             self._admission.admit(unit, self._complaints.settings)
         self._arrivals.start(units)
 
@@ -390,11 +394,11 @@ class Engine:
                 conditions = [c for c in (item.unit.overlay.when, item.patch.when) if c is not None and c.by_role]
                 if not conditions:
                     continue
-                reason = plan.ruled_out(item)
-                if reason and (item.entry.state == "pending" or item.done):
-                    self._patcher.revert_quietly([item], "skipped", reason)
-                elif not reason and item.entry.state == "skipped" and not plan.patch_unfit(item):
-                    item.entry.state, item.entry.reason = "pending", item.patch.reason or item.unit.overlay.reason
+                ruling = plan.ruled_out(item)
+                if ruling and (item.entry.state == "pending" or item.done):
+                    self._patcher.revert_quietly([item], "skipped", ruling.reason, cause=ruling.cause)
+                elif not ruling and item.entry.state == "skipped" and not plan.patch_unfit(item):
+                    item.entry.become("pending", item.patch.reason or item.unit.overlay.reason)
                     revived.append(item.unit)
             if revived:
                 unfinished = self._arrivals.start(list({id(unit): unit for unit in revived}.values()))

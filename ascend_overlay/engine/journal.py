@@ -8,15 +8,19 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
-from ascend_overlay import process
+from ascend_overlay import process, settings, versions
 from ascend_overlay.engine.plan import Item
 from ascend_overlay.engine.state import State
+from ascend_overlay.errors import printable
 from ascend_overlay.ledgers import Entry, Ledger, LedgerFolder
 from ascend_overlay.ledgers.entries import IN_FORCE, INEFFECTIVE
 
 logger = logging.getLogger("ascend_overlay")
 
+_PYTHON = ".".join(map(str, sys.version_info[:3]))
+_PACKAGES = ("ascend_overlay", "vllm", "torch", "torch_npu", "vllm_ascend")
 _RUN_AS_MAIN = (
     "the program runs this module as __main__: a second copy of it, which executed before it could be patched; start "
     "the program by another module or command that imports this one"
@@ -42,6 +46,7 @@ class Journal:
         self._snapshots = itertools.count(1)
         self._writing = threading.RLock()
         self._written = 0
+        self._unwritten = False
 
     def open(self, folder: str | None) -> None:
         """Write to `folder` from now on, or nowhere.
@@ -71,9 +76,10 @@ class Journal:
     def note(self, overlay: str, text: str) -> None:
         """Add a remark, once."""
         with self._state.lock.held():
-            if (overlay, text) in self._state.notes:
+            remark = printable(overlay), printable(text)
+            if remark in self._state.notes:
                 return
-            self._state.notes.append((overlay, text))
+            self._state.notes.append(remark)
         self.write()
 
     def snapshot(self) -> Ledger:
@@ -81,7 +87,7 @@ class Journal:
         with self._state.lock.held():
             entries = [as_it_is(item) for item in self._state.items()]
             entries.extend(dataclasses.replace(entry) for entry in self._state.past)
-            return Ledger(dict(self._process), tuple(entries), tuple(self._state.notes), _operator_counts())
+            return Ledger(self._described(), tuple(entries), tuple(self._state.notes), _operator_counts())
 
     def write(self) -> None:
         """Write the file of this process, if there is a ledger folder."""
@@ -96,9 +102,30 @@ class Journal:
             self._written = number
             try:
                 self.folder.write(ledger)
+                self._unwritten = False
             except OSError as error:
-                self.folder = None
-                logger.warning("the ledger of this process cannot be written any more: %s", error)
+                self._miss(self.folder, error)
+
+    def _miss(self, folder: LedgerFolder, error: OSError) -> None:
+        """Say that the file was not written, once; the next change tries again."""
+        if self._unwritten:
+            return
+        self._unwritten = True
+        why = error.strerror or str(error)
+        text = f"the ledger of this process could not be written to {str(folder.folder)!r} at once: {why}"
+        logger.warning("%s; the next change of it tries again", text)
+        # Not by note(), which would write.
+        if ("", text) not in self._state.notes:
+            self._state.notes.append(("", text))
+
+    def _described(self) -> dict[str, Any]:
+        """Return what this process is, what is installed, and the settings in force."""
+        found = {name: versions.installed(name) for name in _PACKAGES}
+        return {
+            **self._process,
+            "versions": {"python": _PYTHON} | {name: text for name, text in found.items() if text},
+            "settings": in_force.to_env() if (in_force := settings.in_force()) is not None else {},
+        }
 
 
 def as_it_is(item: Item) -> Entry:

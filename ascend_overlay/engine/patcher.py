@@ -102,8 +102,10 @@ class Patcher:
                 item.entry.seconds += time.perf_counter() - started
         return applied
 
-    def revert(self, items: Sequence[Item], state: str, reason: str) -> list[Exception]:
+    def revert(self, items: Sequence[Item], state: str, reason: str, *, cause: str = "") -> list[Exception]:
         """Take `items` back; return what refused, and what the plugins that were told of it raised.
+
+        `cause` is that of a state "skipped".
 
         What was interrupted is done by the next call: nothing is forgotten before it is certain to be taken back.
         """
@@ -138,11 +140,12 @@ class Patcher:
                 # What is to be applied again is, whatever was lost.
                 failed = lost and state != "pending"
                 item.entry.state, item.entry.reason = ("failed", lost) if failed else (state, reason)
+                item.entry.cause = "" if failed else cause
                 item.applied, item.earlier = None, []
             self.slots.release_free()
             for item in items:
                 if not item.done and item.entry.state == "pending":
-                    item.entry.state, item.entry.reason = state, reason
+                    item.entry.state, item.entry.reason, item.entry.cause = state, reason, cause
             moved = self._patched_on(before - {id(stand_in) for stand_in in self._stand_ins.values()})
         for item in told:
             errors.extend(self._complaints.told("ascend_overlay_reverted", entry=item.entry))
@@ -151,9 +154,9 @@ class Patcher:
             self.apply(moved, late=True)
         return errors
 
-    def revert_quietly(self, items: Sequence[Item], state: str, reason: str) -> None:
+    def revert_quietly(self, items: Sequence[Item], state: str, reason: str, *, cause: str = "") -> None:
         """Take `items` back because of an error, which no other may hide."""
-        for error in self.revert(items, state, reason):
+        for error in self.revert(items, state, reason, cause=cause):
             self._complaints.warn(error)
 
     def back(self, items: Sequence[Item]) -> None:
@@ -187,14 +190,14 @@ class Patcher:
         described = type(error)(f"overlay {unit.name!r} ({unit.origin}) does not apply{where}: {error}")
         described.__cause__ = error.__cause__
         self.revert_quietly(unit.items, "reverted", f"taken back: {item.entry.target} failed")
-        item.entry.state, item.entry.reason = "failed", str(error)
+        item.entry.become("failed", str(error))
         self._complaints.tell("ascend_overlay_failed", entry=item.entry, error=described)
-        self._complaints.complain(described)
+        self._complaints.complain(described, unit.name)
 
     def _apply_one(self, item: Item, executed: str | None) -> list[Item]:
         """Apply one patch; return those that were taken back because they must now go elsewhere."""
-        if reason := plan.ruled_out(item):
-            item.entry.state, item.entry.reason = "skipped", reason
+        if ruling := plan.ruled_out(item):
+            item.entry.skip(*ruling)
             return []
         if any(module != executed and _is_executing(module) for module in item.patch.needs):
             # Its import has led to that of the target; it is applied when it is done.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import graphlib
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ascend_overlay import process, versions
 from ascend_overlay.errors import ConfigError, ConflictError, TargetError, did_you_mean, some_of
@@ -19,6 +19,17 @@ from ascend_overlay.patches import Applied, Patch
 if TYPE_CHECKING:
     from ascend_overlay.engine.plugins import Origin
     from ascend_overlay.settings import Settings
+
+
+class Ruling(NamedTuple):
+    """Why a patch is not applied: one of the causes of the ledger, and the reason as a phrase."""
+
+    cause: str
+    reason: str
+
+
+OWN = "ascend_overlay"
+"""The distribution of the built-in overlays."""
 
 
 @dataclass(eq=False, slots=True)
@@ -101,25 +112,32 @@ def unit_of(overlay: Overlay, origin: Origin, rank: int) -> Unit:
     unit = Unit(overlay, origin, rank)
     for patch in overlay.patches:
         entry = entry_for(overlay.name, origin, patch.target, patch.kind, reason=patch.reason or overlay.reason)
+        entry.machinery = overlay.machinery
         entry.detail = patch.describe()
         unit.items.append(Item(patch, unit, entry))
     return unit
 
 
-def entry_for(overlay: str, origin: Origin, target: str, kind: str, state: str = "pending", reason: str = "") -> Entry:
-    """Return a ledger entry."""
-    return Entry(overlay, origin.plugin, origin.distribution, origin.version, target, kind, state=state, reason=reason)
+def entry_for(overlay: str, origin: Origin, target: str, kind: str, reason: str = "") -> Entry:
+    """Return a ledger entry, pending."""
+    return Entry(overlay, origin.plugin, origin.distribution, origin.version, target, kind, reason=reason)
 
 
-def select(overlays: Mapping[str, Overlay], settings: Settings) -> list[str]:
+def select(overlays: Mapping[str, Overlay], settings: Settings, barred: Container[str] = ()) -> list[str]:
     """Return the names of the overlays that the settings ask for, in the order in which they were contributed.
+
+    Args:
+        overlays: all that there are.
+        settings: who names overlays chooses features; machinery comes with them, unless it is left out by name.
+        barred: machinery that was left out before.
 
     Raises:
         ConfigError: the settings name an overlay that does not exist.
     """
-    for name in (*settings.only, *settings.exclude, *settings.prefer.values()):
+    named = [(option, name) for option in ("only", "exclude", "require") for name in getattr(settings, option)]
+    for option, name in [*named, *(("prefer", name) for name in settings.prefer.values())]:
         if name not in overlays:
-            raise ConfigError(no_such_overlay(name, overlays))
+            raise ConfigError(no_such_overlay(name, overlays, settings.whose(option, name)))
     for target, name in settings.prefer.items():
         keys = [patch.key for patch in overlays[name].patches if patch.decides]
         if target not in keys:
@@ -127,14 +145,23 @@ def select(overlays: Mapping[str, Overlay], settings: Settings) -> list[str]:
                 f"overlay {name!r} is preferred for {target!r}, which it does not decide; it decides: "
                 f"{', '.join(keys) or 'nothing'}.{did_you_mean(target, keys)}"
             )
-    wanted = settings.only or [name for name, overlay in overlays.items() if overlay.default]
+    defaults = [name for name, overlay in overlays.items() if overlay.default]
+    machinery = [name for name in defaults if overlays[name].machinery and name not in barred]
+    wanted = {*settings.require, *((*settings.only, *machinery) if settings.only else defaults)}
     return [name for name in overlays if name in wanted and name not in settings.exclude]
 
 
-def no_such_overlay(name: str, overlays: Iterable[str]) -> str:
-    """Return the sentence on an overlay that does not exist."""
+def only_machinery(units: Iterable[Unit], settings: Settings) -> bool:
+    """Tell whether all of `units` are there for others alone: nobody asked for one by name."""
+    named = {*settings.only, *settings.require}
+    return all(unit.overlay.machinery and unit.name not in named for unit in units)
+
+
+def no_such_overlay(name: str, overlays: Iterable[str], whose: str = "") -> str:
+    """Return the sentence on an overlay that does not exist; `whose` is who named it."""
     known = ", ".join(overlays) or "none"
-    text = f"there is no overlay {name!r}; there are: {known}.{did_you_mean(name, overlays)}"
+    by = f" (in {whose})" if whose else ""
+    text = f"there is no overlay {name!r}{by}; there are: {known}.{did_you_mean(name, overlays)}"
     if process.role() != "main":
         text += (
             f" A plugin that the parent process registered by hand is not known in this {process.role()} process: "
@@ -194,13 +221,17 @@ def other_vllm(units: Iterable[Unit]) -> str | None:
     found = versions.installed("vllm")
     if found is None:
         return None
-    names = [unit.name for unit in units if "vllm" in unit.overlay.ranges and _misfit(unit.overlay, "vllm")]
-    if not names:
+    off = [unit for unit in units if "vllm" in unit.overlay.ranges and _misfit(unit.overlay, "vllm")]
+    if not off:
         return None
-    if len(names) == 1:
-        which = f"overlay {names[0]} is for other releases and stays off"
+    # What comes with the library is said by its table; what somebody brought is missed by whoever installed it.
+    theirs = [f"{unit.name} ({unit.origin})" for unit in off if unit.origin.distribution != OWN]
+    ours = [unit.name for unit in off if unit.origin.distribution == OWN]
+    names = ", ".join([*theirs, *([some_of(ours)] if ours else [])])
+    if len(off) == 1:
+        which = f"overlay {names} is for other releases and stays off"
     else:
-        which = f"{len(names)} overlays are for other releases and stay off: {some_of(names)}"
+        which = f"{len(off)} overlays are for other releases and stay off: {names}"
     return f"vllm {found} is installed, and {which}. `ascend-overlay list` says which releases each is for."
 
 
@@ -216,7 +247,7 @@ def overdue(overlay: Overlay) -> str | None:
     return f"overdue: {package} {found} is installed, and the overlay says that {overlay.retire} does without it{more}"
 
 
-def patch_unfit(item: Item) -> str | None:
+def patch_unfit(item: Item) -> Ruling | None:
     """Return why the installed vLLM rules one patch out, or None."""
     text = item.patch.vllm
     if text is None:
@@ -224,10 +255,10 @@ def patch_unfit(item: Item) -> str | None:
     found = versions.installed("vllm")
     if found is not None and versions.admits(versions.specifier(text, whose=item.patch.target), found):
         return None
-    return f"vllm {found} is installed; this patch is for vllm {text}"
+    return Ruling("release", f"vllm {found} is installed; this patch is for vllm {text}")
 
 
-def ruled_out(item: Item, *, now: bool = True) -> str | None:
+def ruled_out(item: Item, *, now: bool = True) -> Ruling | None:
     """Return why the conditions rule one patch out, or None; without `now`, those that hold once vLLM runs can wait.
 
     Raises:
@@ -244,23 +275,23 @@ def ruled_out(item: Item, *, now: bool = True) -> str | None:
                 f"evaluated for {item.entry.target}: {type(error).__name__}: {error}"
             ) from error
         if reason:
-            return reason
+            return Ruling("role" if condition.by_role else "condition", reason)
     return None
 
 
-def ruled_out_as_a_whole(unit: Unit) -> str | None:
+def ruled_out_as_a_whole(unit: Unit) -> Ruling | None:
     """Return why no patch of the unit will ever apply in this process, or None where one does or may."""
     conditions = [unit.overlay.when, *(item.patch.when for item in unit.items)]
     if any(condition is not None and (condition.by_role or condition.late) for condition in conditions):
         return None
     if any(item.entry.state != "skipped" for item in unit.items):
         return None
-    return unit.items[0].entry.reason
+    return Ruling(unit.items[0].entry.cause, unit.items[0].entry.reason)
 
 
 def missing_vllm(units: Iterable[Unit]) -> str | None:
     """Return why there is no vLLM to patch, where any unit needs one."""
-    needs = [unit.name for unit in units if _patches_vllm(unit)]
+    needs = [unit.name for unit in units if _patches_vllm(unit) and not unit.overlay.machinery]
     if not needs or versions.installed("vllm") is not None:
         return None
     which = f"overlay {needs[0]} patches" if len(needs) == 1 else f"overlays {', '.join(needs)} patch"
@@ -276,7 +307,7 @@ def _patches_vllm(unit: Unit) -> bool:
 
 def unimportable_torch(units: Iterable[Unit]) -> str | None:
     """Return why torch cannot be imported here, where any unit patches vLLM, which imports it."""
-    if not any(_patches_vllm(unit) for unit in units):
+    if not any(_patches_vllm(unit) and not unit.overlay.machinery for unit in units):
         return None
     from ascend_overlay import availability
 

@@ -6,6 +6,7 @@ import functools
 import importlib
 import inspect
 import os
+import re
 import threading
 import traceback
 from collections.abc import Callable, Container, Iterator, Mapping
@@ -17,7 +18,7 @@ from typing import Any
 import pluggy
 
 from ascend_overlay import hooks, versions
-from ascend_overlay.errors import PluginError, did_you_mean
+from ascend_overlay.errors import PluginError, did_you_mean, printable
 from ascend_overlay.hooks import ENTRY_POINT_GROUP, PROJECT, spec
 from ascend_overlay.places.target import spoken
 from ascend_overlay.settings import Settings
@@ -34,6 +35,11 @@ class Origin:
     distribution: str = ""
     version: str = ""
     is_program: bool = False
+
+    def __post_init__(self) -> None:
+        # They come from files that anybody may have written, and go to terminals.
+        for name in ("plugin", "distribution", "version"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
 
     def __str__(self) -> str:
         if self.is_program:
@@ -69,7 +75,11 @@ class Plugins:
             ours = Origin("ascend_overlay", "ascend_overlay", _own_version())
             self._try(ours, lambda: importlib.import_module(BUILT_IN), f"Reinstall {ours.distribution}")
         # In an order of our own, so that it is the same on every machine.
-        entry_points = sorted(_entry_points(), key=_by_name)
+        unreadable: list[str] = []
+        entry_points = sorted(_entry_points(unreadable), key=_by_name)
+        for name in unreadable:
+            why = "its entry_points.txt is not UTF-8, so no plugin of it is found; reinstall it, if it has one"
+            self.not_asked.append((Origin(name, name), why))
         for entry_point in entry_points:
             self._load_entry_point(entry_point, settings)
         for module in settings.load:
@@ -133,7 +143,9 @@ class Plugins:
             passed = {name: arguments[name] for name in implementation.argnames}
             try:
                 answer = implementation.function(**passed)
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 answer = Failure(_blame(origin, hook, error))
             yield origin, answer
 
@@ -155,34 +167,38 @@ class Plugins:
             try:
                 # The answer may be a generator, whose code runs now.
                 yield origin, _things_in(answer)
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 yield origin, Failure(_blame(origin, hook, error))
 
-    def first(self, hook: str, **arguments: Any) -> Any:
-        """Return the first answer that is not None.
+    def first(self, hook: str, **arguments: Any) -> Answer | None:
+        """Return the first answer that is not None, and whose it is.
 
         Raises:
             PluginError: an implementation raised.
         """
-        for _, answer in self.each(hook, **arguments):
+        for origin, answer in self.each(hook, **arguments):
             if isinstance(answer, Failure):
                 raise answer.error
             if answer is not None:
-                return answer
+                return Answer(origin, answer)
         return None
 
     def _load_entry_point(self, entry_point: metadata.EntryPoint, settings: Settings) -> None:
         distribution = entry_point.dist
-        name, version = (distribution.name, distribution.version) if distribution else ("", "")
+        name = _name_of(distribution)
+        version = distribution.version if distribution is not None and name else ""
         origin = Origin(entry_point.name, name, version)
         # Two distributions may call their plugins the same.
         key = f"{name}:{entry_point.name}"
         if key in self._origins:
             return
-        if {origin.plugin, name} & set(settings.blocked):
-            self.not_asked.append((origin, "blocked by ASCEND_OVERLAY_PLUGINS"))
-        elif settings.plugins is not None and not {origin.plugin, name} & set(settings.plugins):
-            self.not_asked.append((origin, "not on the allow-list ASCEND_OVERLAY_PLUGINS"))
+        names = {canonical(origin.plugin), canonical(name)}
+        if names & set(map(canonical, settings.blocked)):
+            self.not_asked.append((origin, f"blocked by {settings.whose('blocked')}"))
+        elif settings.plugins is not None and not names & set(map(canonical, settings.plugins)):
+            self.not_asked.append((origin, f"not on the allow-list of {settings.whose('plugins')}"))
         else:
             advice = f"Repair or uninstall it, or leave it out with ASCEND_OVERLAY_PLUGINS=-{origin.plugin}"
             self._try(origin, entry_point.load, advice, key)
@@ -193,7 +209,10 @@ class Plugins:
             self._register(load(), origin, key or origin.plugin)
         except PluginError as error:
             self.problems.append((origin, error))
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            # sys.exit() in a plugin would end the program as if all were well.
             problem = PluginError(f"{origin} cannot be loaded: {_described(error)}. {advice}.")
             problem.__cause__ = error
             self.problems.append((origin, problem))
@@ -238,13 +257,24 @@ class Plugins:
             )
 
     def _check_names(self, settings: Settings, entry_points: list[metadata.EntryPoint]) -> None:
-        known = {ep.name for ep in entry_points} | {ep.dist.name for ep in entry_points if ep.dist}
-        for name in (*(settings.plugins or ()), *settings.blocked):
-            if name not in known:
-                text = f"ASCEND_OVERLAY_PLUGINS names {name!r}, but no installed plugin or distribution is called that"
+        known = {ep.name for ep in entry_points} | {name for ep in entry_points if (name := _name_of(ep.dist))}
+        canonical_names = set(map(canonical, known))
+        named = [("plugins", name) for name in settings.plugins or ()]
+        for option, name in [*named, *(("blocked", name) for name in settings.blocked)]:
+            if canonical(name) not in canonical_names:
+                whose = settings.whose(option)
+                text = f"{whose} names {name!r}, but no installed plugin or distribution is called that"
                 installed = ", ".join(sorted(known)) or "none"
                 error = PluginError(f"{text}; there are: {installed}.{did_you_mean(name, known)}")
                 self.problems.append((Origin(name), error))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a plugin answered."""
+
+    origin: Origin
+    value: Any
 
 
 @dataclass(frozen=True)
@@ -260,13 +290,18 @@ def _things_in(answer: Any) -> list[Any]:
     return [answer] if isinstance(answer, str) or not hasattr(answer, "__iter__") else list(answer)
 
 
-def _blame(origin: Origin, hook: str, error: Exception) -> PluginError:
+def canonical(name: str) -> str:
+    """Return the name of a distribution or plugin as it is compared: evil-dist, evil_dist and Evil.Dist are one."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _blame(origin: Origin, hook: str, error: BaseException) -> PluginError:
     blamed = PluginError(f"{origin} raised in its hook {hook}: {_described(error)}")
     blamed.__cause__ = error
     return blamed
 
 
-def _described(error: Exception) -> str:
+def _described(error: BaseException) -> str:
     """Return what went wrong, and the last line that is neither ours nor the import system's."""
     text = f"{type(error).__name__}: {error}".rstrip(".")
     passed_over = (os.path.dirname(importlib.__file__), str(Path(__file__).parents[1]), *hooks.__path__)
@@ -300,26 +335,38 @@ def _not_offered(implementation: Callable[..., Any], hook: Callable[..., Any]) -
     return None
 
 
-def _entry_points() -> Iterator[metadata.EntryPoint]:
-    """Yield the entry points of all plugins that are installed.
+def _entry_points(unreadable: list[str]) -> Iterator[metadata.EntryPoint]:
+    """Yield the entry points of all plugins that are installed; add distributions that cannot be asked to `unreadable`.
 
     metadata.entry_points() reads apart what every distribution has; most have nothing for us.
     """
     for distribution in metadata.distributions():
-        if ENTRY_POINT_GROUP not in (distribution.read_text("entry_points.txt") or ""):
+        try:
+            if ENTRY_POINT_GROUP not in (distribution.read_text("entry_points.txt") or ""):
+                continue
+        except UnicodeDecodeError:
+            unreadable.append(_name_of(distribution))
             continue
         try:
-            first = metadata.distribution(distribution.name)
+            first = metadata.distribution(_name_of(distribution))
         except (metadata.PackageNotFoundError, ValueError):
-            # Its folder is not named as it is: an installation was interrupted.
+            # Its folder is not named as it is, or it has no name: an installation was interrupted.
             first = distribution
         # One of the same name that comes before it on sys.path hides it.
         if str(first.locate_file("")) == str(distribution.locate_file("")):
             yield from distribution.entry_points.select(group=ENTRY_POINT_GROUP)
 
 
+def _name_of(distribution: metadata.Distribution | None) -> str:
+    """Return the name of a distribution; empty where its metadata has none."""
+    try:
+        return (distribution.name if distribution is not None else "") or ""
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError):
+        return ""
+
+
 def _by_name(entry_point: metadata.EntryPoint) -> tuple[str, str]:
-    return entry_point.dist.name if entry_point.dist else "", entry_point.name
+    return _name_of(entry_point.dist), entry_point.name
 
 
 def _own_version() -> str:

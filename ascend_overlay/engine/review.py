@@ -64,14 +64,16 @@ class Review:
         """Mend and look.
 
         Raises:
-            ForeignError: somebody else's change covers a patch, and the setting `foreign` says that this is an error.
+            ForeignError: somebody else's change covers a patch, and the setting `foreign` says that this is an error;
+                or a patch of an overlay that is required is not met.
         """
         self.mend()
-        if self._complaints.settings.foreign != "error":
-            return
         for item in list(self._state.items()):
+            required = self._complaints.requires(item.unit.name) and item.entry.state != "applied"
+            if self._complaints.settings.foreign != "error" and not required:
+                continue
             for text in _what_is_wrong(item):
-                self._complaints.complain(ForeignError(_sentence(item, text)))
+                self._complaints.complain(ForeignError(_sentence(item, text)), item.unit.name if required else "")
 
     def _look_at(self, item: Item) -> None:
         assert item.applied is not None

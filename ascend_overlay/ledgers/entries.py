@@ -11,6 +11,10 @@ met for another reason."""
 ASKING = ("failed", "displaced", "without effect")
 """States that ask for attention, the worst first."""
 
+CAUSES = ("role", "release", "condition", "veto", "conflict", "not asked")
+"""Why a patch is skipped: the process plays another part; installed versions; another condition; a plugin; an overlay
+that was chosen to decide its target; a plugin that the settings leave out."""
+
 COVERING = "stands in place of this patch"
 AROUND = "goes around this patch"
 OTHER_CODE = "which whoever held it before runs, was given to"
@@ -33,6 +37,8 @@ class Entry:
         kind: the kind of patch, or "overlay" or "plugin" for an entry about a whole one.
         seam: the way it was changed.
         state: one of STATES.
+        machinery: the overlay serves the others.
+        cause: for a patch that is skipped, one of CAUSES; else empty.
         detail: what the patch puts in place.
         reason: why the patch exists, or why it was skipped or failed.
         seconds: time that loading and applying took.
@@ -49,12 +55,22 @@ class Entry:
     kind: str
     seam: str = ""
     state: str = "pending"
+    cause: str = ""
+    machinery: bool = False
     detail: str = ""
     reason: str = ""
     seconds: float = 0.0
     copies: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def skip(self, cause: str, reason: str) -> None:
+        """Note that the patch is not going to be applied, and why."""
+        self.state, self.cause, self.reason = "skipped", cause, reason
+
+    def become(self, state: str, reason: str) -> None:
+        """Note another state than skipped, and why."""
+        self.state, self.cause, self.reason = state, "", reason
 
     def foreign(self) -> list[str]:
         """Return the notes that tell of somebody else's change of the patched place."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ascend_overlay.errors import printable
 from ascend_overlay.ledgers.entries import Entry
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ class Ledger:
     """A snapshot of what happened in one process; prints as a table.
 
     Attributes:
-        process: pid, role, command line and start time.
+        process: pid, host, run, role, command line (without secrets), start time, versions and settings in force.
         entries: one a patch, in the order in which they were enabled.
         notes: remarks that overlays made, as (overlay, text).
         operators: how often each NPU operator ran, where counting is on.
@@ -49,9 +50,9 @@ class Ledger:
         title = f"{self.process['role']} (pid {self.process['pid']})"
         yield as_table(title, self.entries, width=options.max_width)
         for line in self.remarks():
-            yield Text(line)
+            yield Text(printable(line))
         if self.operators:
-            yield Text(f"NPU operator calls: {self.operator_calls()}")
+            yield Text(printable(f"NPU operator calls: {self.operator_calls()}"))
 
     def remarks(self) -> list[str]:
         """Return the notes, each as a line."""
@@ -79,11 +80,20 @@ class Ledger:
         return json.dumps(self.to_dict(), indent=indent, default=str)
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Ledger:
-        """Rebuild a ledger from what `to_dict` gave."""
+    def from_dict(cls, data: Any) -> Ledger:
+        """Rebuild a ledger from what `to_dict` gave.
+
+        Raises:
+            ValueError: it is no ledger.
+        """
+        # Only who reads files needs it.
+        from ascend_overlay.ledgers import checked
+
+        if not isinstance(data, dict):
+            raise ValueError("it holds no object")
         return cls(
-            process=data["process"],
-            entries=tuple(Entry(**entry) for entry in data["entries"]),
-            notes=tuple((note["overlay"], note["text"]) for note in data.get("notes", ())),
-            operators=dict(data.get("operators", {})),
+            process=checked.process(data.get("process")),
+            entries=tuple(checked.entry(entry) for entry in checked.items(data.get("entries"), "entries")),
+            notes=tuple(checked.note(note) for note in checked.items(data.get("notes", []), "notes")),
+            operators=checked.operators(data.get("operators", {})),
         )

@@ -6,10 +6,13 @@ from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from ascend_overlay.errors import printable
+from ascend_overlay.ledgers.demands import named
 from ascend_overlay.ledgers.entries import ASKING, SEEN, Entry
 from ascend_overlay.ledgers.ledger import Ledger
-from ascend_overlay.ledgers.table import add_rows, styled, summary
+from ascend_overlay.ledgers.table import add_rows, styled, summary, worst_first
 
 _Row = tuple[str, str, str, str, str, str]
 _LEAST = 9
@@ -31,8 +34,8 @@ def as_table(ledgers: Sequence[Ledger], *, width: int = 120) -> Table:
     fits = room >= _LEAST
     table.add_column("patch", overflow="fold" if fits else "ellipsis", no_wrap=not fits)
     for (heading, _), longest in zip(columns, widths, strict=True):
-        table.add_column(heading, no_wrap=True, min_width=longest if fits else None)
-    samples = _samples(ledgers)
+        table.add_column(Text(heading), no_wrap=True, min_width=longest if fits else None)
+    samples = worst_first(_samples(ledgers), lambda entry: [states.get(_row(entry), "") for _, states in columns])
     room = min(room, 54) if fits else 54
     add_rows(table, samples, lambda entry: [styled(states.get(_row(entry), "")) for _, states in columns], width=room)
     return table
@@ -42,19 +45,18 @@ def show(ledgers: Sequence[Ledger], console: Console) -> None:
     """Print the table, and below it a line for each process and for each thing that asks for attention."""
     console.print(as_table(ledgers, width=console.width))
     for ledger in ledgers:
-        process = ledger.process
-        text = f"{process['role']} (pid {process['pid']}): {summary(ledger)}"
+        text = f"{named(ledger)}: {summary(ledger)}"
         if ledger.operators:
             text += f"; NPU operator calls: {ledger.operator_calls()}"
-        console.print(text, markup=False, highlight=False, emoji=False)
+        console.print(printable(text), markup=False, highlight=False, emoji=False)
     for line in _remarks(ledgers):
-        console.print(line, markup=False, highlight=False, emoji=False)
+        console.print(printable(line), markup=False, highlight=False, emoji=False)
 
 
 def _columns(ledgers: Iterable[Ledger]) -> list[tuple[str, dict[_Row, str]]]:
     groups: list[tuple[str, dict[_Row, str], list[int]]] = []
     for ledger in ledgers:
-        role, pid = str(ledger.process["role"]), int(ledger.process["pid"])
+        role, pid = printable(ledger.process["role"]), ledger.process["pid"]
         states = {_row(entry): entry.state for entry in ledger}
         for known, same, pids in groups:
             if known == role and same == states:

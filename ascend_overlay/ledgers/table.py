@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ascend_overlay.errors import some_of
+from ascend_overlay.errors import printable, some_of
 from ascend_overlay.ledgers.entries import ASKING, INEFFECTIVE, Entry
 
 _STYLES = {
@@ -34,9 +34,9 @@ def as_table(title: str, entries: Sequence[Entry], *, width: int = 120) -> Table
 
     In a terminal of less than 100 columns, what is said of a patch stands below it.
     """
-    table = Table(
-        title=title, title_justify="left", title_style="bold", caption=summary(entries), caption_justify="left"
-    )
+    table = Table(title=Text(printable(title)), title_justify="left", title_style="bold")
+    table.caption, table.caption_justify = summary(entries), "left"
+    entries = worst_first(entries, lambda entry: [entry.state])
     if width < _WIDE:
         table.add_column("patch, and what or why not", overflow="fold", ratio=1)
         table.add_column("state", no_wrap=True)
@@ -45,7 +45,7 @@ def as_table(title: str, entries: Sequence[Entry], *, width: int = 120) -> Table
     table.add_column("patch", no_wrap=True)
     table.add_column("state", no_wrap=True)
     table.add_column("what, or why not", overflow="fold", ratio=1)
-    add_rows(table, entries, lambda entry: [styled(entry.state), Text("\n".join(about(entry)))], width=38)
+    add_rows(table, entries, lambda entry: [styled(entry.state), _said(about(entry))], width=38)
     return table
 
 
@@ -68,15 +68,32 @@ def add_rows(
     """
     source: tuple[str, ...] | None = None
     for entry in entries:
-        if source != (entry.overlay, entry.distribution or entry.plugin, entry.version):
+        if source != _source(entry):
             if source is not None:
                 table.add_section()
-            source = (entry.overlay, entry.distribution or entry.plugin, entry.version)
+            source = _source(entry)
             table.add_row(_named(entry))
         patch: RenderableType = _patch(entry, width)
         if below is not None and (lines := below(entry)):
-            patch = Group(patch, Padding(Text("\n".join(lines)), (0, 0, 0, 4)))
+            patch = Group(patch, Padding(_said(lines), (0, 0, 0, 4)))
         table.add_row(patch, *cells(entry))
+
+
+def worst_first(entries: Sequence[Entry], states: Callable[[Entry], Iterable[str]]) -> list[Entry]:
+    """Return the entries by overlay; those come first that have what asks for attention, and in them what does."""
+
+    def rank(entry: Entry) -> int:
+        return min((ASKING.index(state) for state in states(entry) if state in ASKING), default=len(ASKING))
+
+    sections: dict[tuple[str, str, str], list[Entry]] = {}
+    for entry in entries:
+        sections.setdefault(_source(entry), []).append(entry)
+    ordered = sorted(sections.values(), key=lambda section: min(map(rank, section)))
+    return [entry for section in ordered for entry in sorted(section, key=rank)]
+
+
+def _source(entry: Entry) -> tuple[str, str, str]:
+    return entry.overlay, entry.distribution or entry.plugin, entry.version
 
 
 def as_text(shown: RenderableType, *, width: int = 120) -> str:
@@ -94,11 +111,13 @@ def styled(state: str) -> str:
 
 
 def _named(entry: Entry) -> Text:
-    source = f"{entry.distribution or entry.plugin} {entry.version}".strip()
+    source = printable(f"{entry.distribution or entry.plugin} {entry.version}".strip())
     # Not as markup, where ":name:" may be the name of an emoji.
     if not entry.overlay:
         return Text(source)
-    return Text.assemble((entry.overlay, "bold"), " ", (f"({source})", "dim"))
+    return Text.assemble(
+        (printable(entry.overlay), "bold"), " ", (f"({source}{', machinery' if entry.machinery else ''})", "dim")
+    )
 
 
 def broken(target: str, width: int) -> list[str]:
@@ -112,12 +131,17 @@ def broken(target: str, width: int) -> list[str]:
     return lines
 
 
+def _said(lines: Sequence[str]) -> Text:
+    return Text("\n".join(map(printable, lines)))
+
+
 def _patch(entry: Entry, width: int) -> Text:
+    kind, target = printable(entry.kind), printable(entry.target)
     if width < _NARROW:
         # Below the kind there is more room than beside it.
-        return Text("\n    ".join([f"  {entry.kind}", *broken(entry.target, width + 11)]))
+        return Text("\n    ".join([f"  {kind}", *broken(target, width + 11)]))
     indent = " " * 15
-    return Text(f"  {entry.kind:<12} " + f"\n{indent}".join(broken(entry.target, width)))
+    return Text(f"  {kind:<12} " + f"\n{indent}".join(broken(target, width)))
 
 
 def about(entry: Entry) -> list[str]:

@@ -14,6 +14,7 @@ overlay = Overlay(
     vllm=">=0.27.1",
     reason="the keys of vLLM's caches on disk know configuration and source files, but not what was patched",
     upstream=None,
+    machinery=True,
 )
 
 

@@ -28,6 +28,7 @@ overlay = Overlay(
     vllm=">=0.32,<0.33",
     reason="vLLM does not notice that a layer is registered for a class which does not exist, nor say who was first",
     upstream=None,
+    machinery=True,
 )
 
 

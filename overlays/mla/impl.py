@@ -48,7 +48,7 @@ class AscendMLAImpl(MLACommonImpl):  # type: ignore[misc, type-arg, unused-ignor
             if value is not None:
                 raise ConfigError(
                     f"the overlay 'mla' has no attention with {name}={value!r}. Leave it out with "
-                    f"ASCEND_OVERLAY_DISABLE=mla, and vLLM's own backend serves the model."
+                    f"ASCEND_OVERLAY=-mla, and vLLM's own backend serves the model."
                 )
         super().__init__(
             num_heads,
@@ -139,7 +139,7 @@ class AscendMLAImpl(MLACommonImpl):  # type: ignore[misc, type-arg, unused-ignor
                     f"the rotated queries that were made for the attention of {layer.layer_name!r}, "
                     f"{tuple(handed.shape)}, are not those of the step that it computes, {tuple(rotated.shape)}: "
                     f"something between the two is not known to the overlay 'mla'. Leave it out with "
-                    f"ASCEND_OVERLAY_DISABLE=mla, and please report the model and its configuration."
+                    f"ASCEND_OVERLAY=-mla, and please report the model and its configuration."
                 )
             rotated = handed
         latents, keys = self.planes(kv_c_and_k_pe_cache)

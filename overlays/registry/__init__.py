@@ -21,6 +21,7 @@ overlay = Overlay(
         "registration when the model is loaded, in a subprocess"
     ),
     upstream=None,
+    machinery=True,
 )
 
 _announced: set[tuple[str, str]] = set()

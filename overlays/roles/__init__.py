@@ -16,6 +16,7 @@ overlay = Overlay(
     vllm=">=0.27.1",
     reason="conditions by role must hold where vLLM runs the engine core or the worker inside another process",
     upstream=None,
+    machinery=True,
 )
 
 

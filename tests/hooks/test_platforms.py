@@ -208,7 +208,7 @@ RESOLVE = """
 import logging
 logging.basicConfig(format="%(message)s")
 import ascend_overlay, vllm.platforms
-ascend_overlay.enable(only=["platform"])
+ascend_overlay.enable(only=["platform"], exclude=["roles", "caches", "registry", "layer_registry", "vllm_cpu"])
 vllm.platforms.resolve_current_platform_cls_qualname()
 """
 LOOK_BACK = """
@@ -217,7 +217,7 @@ logging.basicConfig(format="%(message)s")
 import ascend_overlay, vllm.platforms
 CpuPlatform = type("CpuPlatform", (), {"__module__": "vllm.platforms.cpu"})
 vllm.platforms._current_platform = CpuPlatform()
-ascend_overlay.enable(only=["platform"])
+ascend_overlay.enable(only=["platform"], exclude=["roles", "caches", "registry", "layer_registry", "vllm_cpu"])
 """
 
 

@@ -311,7 +311,7 @@ def test_veto(offer: Any) -> None:
     offer(wrapping("one"), wrapping("two"), select=lambda overlay: "not today" if overlay.name == "one" else None)
     ascend_overlay.enable()
     states = {entry.overlay: (entry.state, entry.reason) for entry in ascend_overlay.ledger()}
-    assert states["one"] == ("skipped", "not today") and run() == "<stock>"
+    assert states["one"] == ("skipped", "vetoed by plugin 'plugin1': not today") and run() == "<stock>"
 
 
 def test_observers_are_told_everything(offer: Any) -> None:
@@ -404,7 +404,10 @@ def test_first_hooks_wait_for_an_answer(offer: Any) -> None:
     offer(wrapping("one"), select=lambda overlay: None)
     offer(wrapping("two"), select=lambda overlay: "the last registered is asked first")
     ascend_overlay.enable()
-    assert {entry.reason for entry in ascend_overlay.ledger()} == {"the last registered is asked first"}
+    assert {entry.reason for entry in ascend_overlay.ledger()} == {
+        "vetoed by plugin 'plugin2': the last registered is asked first"
+    }
+    assert {entry.cause for entry in ascend_overlay.ledger()} == {"veto"}
 
 
 def test_no_warning_where_all_is_well(site: Any) -> None:

@@ -1,0 +1,94 @@
+"""`ascend-overlay ledger`: what happened in the processes of a run, shown and checked."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from ascend_overlay.commands import json_output
+from ascend_overlay.errors import ConfigError, printable
+from ascend_overlay.ledgers import Ledger, processes, read_folder
+from ascend_overlay.ledgers.demands import Demands, parse_expected, selected
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Choice(NamedTuple):
+    """What is shown: of everything, where nothing is chosen."""
+
+    overlays: Sequence[str]
+    roles: Sequence[str]
+    states: Sequence[str]
+    run: str | None
+
+
+def demands(expect: str | None, require: str | None) -> Demands:
+    """Return what the options --expect and --require demand.
+
+    Raises:
+        ConfigError: an option means nothing.
+    """
+    required = [name.strip() for name in (require or "").split(",") if name.strip()]
+    return Demands(parse_expected(expect or "", whose="--expect"), required)
+
+
+def run(
+    folder: Path,
+    choice: Choice,
+    demanded: Demands | None,
+    *,
+    each: bool,
+    write: json_output.Write | None,
+    console: Console,
+) -> int:
+    """Show the ledgers in `folder`; return the exit status: 1 where what is `demanded` is not so.
+
+    Raises:
+        ConfigError: a name of the choice does not exist, or no file there is a ledger.
+        click.ClickException: there is no ledger.
+    """
+    troubles: list[str] = []
+    found = read_folder(folder, troubles)
+    if troubles and not found:
+        raise ConfigError("\n".join(troubles))
+    for trouble in troubles:
+        click.echo(f"Warning: {trouble}", err=True)
+    if not found:
+        raise click.ClickException(
+            f"there is no ledger in {str(folder)!r}; write one with "
+            f"ascend-overlay run --ledger {shlex.quote(str(folder))} COMMAND."
+        )
+    # Whatever is shown, all of the run is checked.
+    everything = selected(found, overlays=(), roles=(), states=(), run=choice.run)
+    unmet = [*troubles, *demanded.unmet(everything)] if demanded is not None else []
+    ledgers = selected(everything, overlays=choice.overlays, roles=choice.roles, states=choice.states, run=None)
+    if write is not None:
+        shown = [ledger.to_dict() for ledger in ledgers]
+        write(shown if demanded is None else {"ok": not unmet, "unmet": unmet, "processes": shown})
+    else:
+        _show(console, ledgers, each=each)
+        if demanded is not None:
+            _tell(console, unmet, len(everything))
+    return 1 if unmet else 0
+
+
+def _show(console: Console, ledgers: Sequence[Ledger], *, each: bool) -> None:
+    if not each:
+        processes.show(ledgers, console)
+        return
+    for ledger in ledgers:
+        console.print(ledger)
+
+
+def _tell(console: Console, unmet: Sequence[str], number: int) -> None:
+    for text in unmet:
+        console.print(
+            f"NOT as demanded: {printable(text)}", markup=False, highlight=False, emoji=False, style="bold red"
+        )
+    if not unmet:
+        console.print(f"All as demanded, in {number} {'process' if number == 1 else 'processes'}.", highlight=False)
