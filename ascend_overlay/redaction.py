@@ -20,7 +20,7 @@ _IN_JSON = re.compile(
     r"""(?P<value>"[^"]*"|'[^']*')""",
     re.IGNORECASE,
 )
-_VALUE = re.compile(r"(?<!\w)(?:sk|hf|ghp|glpat|xox[a-z])[-_][\w-]{4,}")
+_VALUE = re.compile(r"(?<!\w)(?:sk-|hf_|ghp_|glpat-|xox[a-z]-)[\w-]{8,}")
 _COUNTS = re.compile(
     r"--?([\w.-]*[-_.])?(max|min|num|batched|new|speculative|skip|return)[-_.]([\w.-]*[-_.])?tokens?\Z"
 )

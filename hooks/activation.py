@@ -3,6 +3,7 @@
 Runs in every Python process of an activated environment, so nothing is imported here until vLLM is.
 """
 
+import _thread
 import os
 import sys
 
@@ -11,33 +12,67 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
+    from typing import Any
 
 _TRIGGER = "vllm"
 
 
 class _Trigger:
-    """A finder that finds nothing: the first import of vLLM starts the overlays."""
+    """A finder that finds what the others find: to import vLLM starts the overlays, to look for it does not."""
+
+    def __init__(self) -> None:
+        self._asking: set[int] = set()
 
     def find_spec(
         self, fullname: "str", path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
     ) -> "ModuleSpec | None":
-        if fullname != _TRIGGER:
+        # Another finder may ask all finders in its turn.
+        if fullname != _TRIGGER or _thread.get_ident() in self._asking:
             return None
+        from ascend_overlay.finders import ask_others
+
+        self._asking.add(_thread.get_ident())
+        try:
+            spec = ask_others(self, fullname, path, target)
+        finally:
+            self._asking.discard(_thread.get_ident())
+        # Programs ask for a vLLM that is not there, and take no for an answer.
+        if spec is not None and hasattr(spec.loader, "exec_module"):
+            spec.loader = _Starter(spec.loader, path, target)  # type: ignore[assignment]
+        return spec
+
+
+class _Starter:
+    """The loader of vLLM: starts the overlays before there is a module, then leaves it to the loader that it has."""
+
+    def __init__(self, loader: "Any", path: "Sequence[str] | None", target: "ModuleType | None") -> None:
+        self._loader, self._path, self._target = loader, path, target
+
+    def __getattr__(self, name: "str") -> "Any":
+        return getattr(self._loader, name)
+
+    def create_module(self, spec: "ModuleSpec") -> "ModuleType | None":
         from ascend_overlay.finders import ask_others
 
         disarm()
         try:
-            # Programs ask for a vLLM that is not there, and take no for an answer.
-            if ask_others(self, fullname, path, target) is None:
-                arm()
-                return None
             start()
         except BaseException:
             # Whoever catches this and imports vLLM again must not get it without overlays.
             arm()
             raise
-        # Not None: the import system is in the middle of a list of finders that has just changed.
-        return ask_others(self, fullname, path, target)
+        # The overlays may wait for this very module.
+        if (found := ask_others(_trigger, spec.name, self._path, self._target)) is not None:
+            self._loader = found.loader
+        create = getattr(self._loader, "create_module", None)
+        return create(spec) if create is not None else None
+
+    def exec_module(self, module: "ModuleType") -> None:
+        # What reads a module's source or data by its loader must find the one that it knows.
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        module.__loader__ = self._loader
+        self._loader.exec_module(module)
 
 
 _trigger = _Trigger()
@@ -92,5 +127,8 @@ def arm_software_npu() -> None:
 
 
 def torch_backend() -> None:
-    """Torch's backend: the safety net for a process that no other way reached. Inert unless asked for."""
-    arm_software_npu()
+    """Torch's backend: the way into a process that reads no PYTHONPATH, or in which another sitecustomize comes first.
+
+    vLLM imports torch before anything that is patched. Inert unless asked for.
+    """
+    arm_asked_for()

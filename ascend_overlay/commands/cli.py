@@ -14,7 +14,7 @@ import click
 from ascend_overlay import __version__, process
 from ascend_overlay.commands import json_output
 from ascend_overlay.errors import OverlayError
-from ascend_overlay.settings import FOREIGN, PREFIX, WEIGHT_NZ, Settings, preferences
+from ascend_overlay.settings import FOREIGN, PREFIX, WEIGHT_NZ, Settings, declined, preferences
 
 _LOAD = click.option("--load", metavar="MODULE,...", help="Register these modules as plugins.")
 
@@ -132,7 +132,10 @@ def run(
     if command[0].startswith("-"):
         raise click.NoSuchOption(command[0], possibilities=_near(command[0]))
     settings = _settings(**options)
-    if not settings.load:
+    if overlays and declined():
+        click.echo(f"{PREFIX}={os.environ[PREFIX]} switches the overlays off: the command runs without them.", err=True)
+        overlays = False
+    if overlays and not settings.load:
         # A wrong name is better told here than in the middle of an import of vLLM. Modules to load are for the command
         # to find, whose search path is its own.
         api.check_settings(settings)
@@ -169,7 +172,10 @@ def list_command(write: json_output.Write | None, **options: Any) -> None:
     from ascend_overlay import api
 
     settings = _settings(**options)
-    api.enable_for_listing(settings)
+    if declined():
+        click.echo(f"{PREFIX}={os.environ[PREFIX]} switches the overlays off: none would be enabled.", err=True)
+    else:
+        api.enable_for_listing(settings)
     if write is not None:
         write(api.ledger().to_dict())
     else:

@@ -25,6 +25,44 @@ def _asks(variable: str) -> bool:
     return os.environ.get(variable, "0").lower() not in ("", "0", "false", "no", "off")
 
 
+class _Refusal:
+    """Stands before vLLM in an interpreter that has no overlays: to look for vLLM is allowed, to load it is not."""
+
+    looking = False
+
+    def find_spec(self, fullname, path=None, target=None):  # type: ignore[no-untyped-def]
+        if fullname != "vllm" or self.looking:
+            return None
+        self.looking = True
+        try:
+            specs = (other.find_spec(fullname, path, target) for other in list(sys.meta_path) if other is not self)
+            spec = next((spec for spec in specs if spec is not None), None)
+        finally:
+            self.looking = False
+        if spec is not None:
+            self.loader, spec.loader = spec.loader, self
+        return spec
+
+    def __getattr__(self, name):  # type: ignore[no-untyped-def]
+        return getattr(self.__dict__["loader"], name)
+
+    def create_module(self, spec):  # type: ignore[no-untyped-def]
+        text = (
+            f"ASCEND_OVERLAY asks for overlays, and the interpreter that imports vLLM here, {sys.executable}, has no "
+            f"ascend_overlay: vLLM would run without them. Install ascend_overlay in its environment, start a command "
+            f"of the environment that has it, or unset ASCEND_OVERLAY."
+        )
+        if os.environ.get("ASCEND_OVERLAY_STRICT", "1").lower() in ("0", "false", "no", "off"):
+            print(f"WARNING: {text}", file=sys.stderr)
+            create = getattr(self.loader, "create_module", None)
+            return None if create is None else create(spec)
+        raise RuntimeError(text)
+
+    def exec_module(self, module):  # type: ignore[no-untyped-def]
+        module.__spec__.loader = module.__loader__ = self.loader
+        self.loader.exec_module(module)
+
+
 if _asks("ASCEND_OVERLAY") or _asks("ASCEND_OVERLAY_NPU"):
     try:
         from ascend_overlay.hooks.activation import arm_asked_for
@@ -32,6 +70,8 @@ if _asks("ASCEND_OVERLAY") or _asks("ASCEND_OVERLAY_NPU"):
         # An interpreter of another environment inherited PYTHONPATH: it has no overlays to apply.
         if error.name is None or not error.name.startswith("ascend_overlay"):
             raise
+        if _asks("ASCEND_OVERLAY"):
+            sys.meta_path.insert(0, _Refusal())  # type: ignore[arg-type]
     else:
         arm_asked_for()
 _run_hidden_sitecustomize()

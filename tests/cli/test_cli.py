@@ -139,6 +139,15 @@ def test_mistake_is_a_sentence(python: Any, site: Any, kind: str) -> None:
         assert part in text, text
 
 
+def test_a_name_in_the_environment_that_means_nothing(python: Any) -> None:
+    for command in (("list",), ("run", "true")):
+        text = refused(python.command(*command, env={"ASCEND_OVERLAY_STRIKT": "0"}, check=False))
+        assert text.startswith(
+            "the environment has ASCEND_OVERLAY_STRIKT, which is no setting; there are ASCEND_OVERLAY,"
+        )
+        assert "Did you mean 'ASCEND_OVERLAY_STRICT'" in text and text.endswith("Correct the name, or unset it.")
+
+
 def test_mistake_in_the_environment_is_a_sentence(python: Any) -> None:
     done = python.command("list", env={"ASCEND_OVERLAY_STRICT": "perhaps"}, check=False)
     assert refused(done) == "ASCEND_OVERLAY_STRICT is 'perhaps'; it takes 1 or 0."
@@ -172,6 +181,20 @@ def test_list_shows_what_would_happen(python: Any) -> None:
     assert [(entry["overlay"], entry["state"]) for entry in entries if not entry["machinery"]] == [("one", "pending")]
     # vLLM's release here is one that the machinery is not for.
     assert {(entry["state"], entry["cause"]) for entry in entries if entry["machinery"]} == {("skipped", "release")}
+
+
+OFF = {"ASCEND_OVERLAY": "0"}
+
+
+def test_the_variable_that_switches_off_beats_the_commands(python: Any) -> None:
+    done = python.command("run", *LOAD, "python", "-c", USE, env=with_python() | OFF)
+    assert done.stdout == "stock\n"
+    assert done.stderr == "ASCEND_OVERLAY=0 switches the overlays off: the command runs without them.\n"
+    listed = python.command("list", *LOAD, "--json", env=OFF)
+    assert json.loads(listed.stdout)["entries"] == []
+    assert listed.stderr == "ASCEND_OVERLAY=0 switches the overlays off: none would be enabled.\n"
+    # Who says it on the command line knows it.
+    assert python.command("run", "--no-overlays", "python", "-c", USE, env=with_python() | OFF).stderr == ""
 
 
 def test_list_writes_no_ledger_file(python: Any, site: Any) -> None:

@@ -37,7 +37,7 @@ def test_nothing_is_enabled(declared: None, engine: Engine, tmp_path: Path) -> N
 
 
 def test_what_is_wrong_is_raised(declared: None, engine: Engine, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="there is no overlay 'tow' \(in only=\); there are: one"):
+    with pytest.raises(ConfigError, match=r"there is no overlay 'tow' \(in only=\); there are: one"):
         check(engine, only=["tow"])
     with pytest.raises(PluginError, match="no module 'no_such_plugin'"):
         check(engine, load=["no_such_plugin"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from ascend_overlay.engine.propagation import startup_folder
+from ascend_overlay.errors import ActivationError
 from ascend_overlay.hooks import activation, autoload
 
 PLUGIN = """
@@ -87,10 +89,62 @@ def test_idle_interpreter_pays_next_to_nothing(python: Any, armed: dict[str, str
     assert armed_finders == finders + 1
 
 
+LOOK = """
+import importlib.util, sys
+found = importlib.util.find_spec("vllm")
+source = found.loader.get_source("vllm")
+print(found.origin.endswith("__init__.py"), "__version__" in source, [n for n in sys.modules if n.startswith("vllm")])
+print([n for n in sys.modules if n.startswith("ascend_overlay.engine")])
+"""
+
+
 def test_asking_whether_vllm_is_there(python: Any, armed: dict[str, str]) -> None:
-    """transformers looks for vLLM without importing it."""
-    code = "import importlib.util as u, sys; print(bool(u.find_spec('vllm')), 'vllm' in sys.modules); " + USE
-    assert python("-c", code, env=armed).stdout == "True False\n<stock> 1\n"
+    """transformers looks for vLLM without importing it: nothing is enabled for that."""
+    assert python("-c", LOOK + USE, env=armed).stdout == "True True []\n[]\n<stock> 1\n"
+    loader = "import vllm; print(type(vllm.__loader__).__name__, vllm.__spec__.loader is vllm.__loader__)"
+    assert python("-c", loader, env=armed).stdout == "SourceFileLoader True\n"
+
+
+def test_asking_raises_nothing(python: Any, armed: dict[str, str]) -> None:
+    wrong = {**armed, "ASCEND_OVERLAY": "oen"}
+    assert python("-c", LOOK, env=wrong).stdout == "True True []\n[]\n"
+
+
+def test_what_was_found_may_be_loaded_later(python: Any, armed: dict[str, str]) -> None:
+    code = """
+import importlib.util as u, sys
+found = u.find_spec("vllm")
+sys.modules["vllm"] = module = u.module_from_spec(found)
+found.loader.exec_module(module)
+"""
+    assert python("-c", code + USE, env=armed).stdout == "<stock> 1\n"
+    lazy = """
+import importlib.util as u, sys
+found = u.find_spec("vllm")
+found.loader = u.LazyLoader(found.loader)
+sys.modules["vllm"] = module = u.module_from_spec(found)
+found.loader.exec_module(module)
+module.__version__
+"""
+    assert python("-c", lazy + USE, env=armed).stdout == "<stock> 1\n"
+
+
+def test_finders_that_ask_one_another(python: Any, armed: dict[str, str]) -> None:
+    code = """
+import subprocess
+import sys
+class Asks:
+    asking = False
+    def find_spec(self, name, path=None, target=None):
+        if self.asking: return None
+        self.asking = True
+        try:
+            return next(filter(None, (f.find_spec(name, path, target) for f in sys.meta_path if f is not self)), None)
+        finally:
+            self.asking = False
+sys.meta_path.insert(0, Asks())
+"""
+    assert python("-c", code + USE, env=armed).stdout == "<stock> 1\n"
 
 
 def test_program_that_can_do_without_vllm(python: Any, armed: dict[str, str]) -> None:
@@ -149,10 +203,49 @@ def test_two_environments_of_ours_do_not_call_each_other_for_ever(
     assert done.stdout == "1\n<stock> 1\n" and "Error" not in done.stderr
 
 
-def test_interpreter_without_the_package_is_left_alone(python: Any, armed: dict[str, str], site: Any) -> None:
-    code = "import runpy, sys; sys.modules['ascend_overlay'] = None; runpy.run_path(sys.argv[1])"
-    done = python("-c", code, str(Path(startup_folder()) / "sitecustomize.py"), env={**ASKED})
-    assert done.stderr == ""
+WITHOUT = """
+import runpy, sys
+sys.modules["ascend_overlay"] = None
+runpy.run_path(sys.argv[1])
+import importlib.util
+print(importlib.util.find_spec("vllm").origin.endswith("__init__.py"))
+import json
+{use}
+"""
+
+
+@pytest.mark.parametrize(
+    ("use", "variables", "answer"),
+    [
+        ("", {}, "goes on"),
+        ("import vllm", {}, "is refused"),
+        ("import vllm; assert vllm.__spec__.loader is vllm.__loader__", {"ASCEND_OVERLAY_STRICT": "0"}, "is warned"),
+        ("import vllm", {"ASCEND_OVERLAY": "0"}, "goes on"),
+    ],
+)
+def test_interpreter_without_the_package(
+    python: Any, armed: dict[str, str], use: str, variables: dict[str, str], answer: str
+) -> None:
+    """It inherits PYTHONPATH: what does not import vLLM is left alone, what does is not to run without a word."""
+    script = str(Path(startup_folder()) / "sitecustomize.py")
+    done = python("-c", WITHOUT.format(use=use), script, env={**ASKED, **variables}, check=False)
+    assert done.stdout == "True\n" and (done.returncode == 0) is (answer != "is refused")
+    assert ("has no ascend_overlay: vLLM would run without them. Install" in done.stderr) is (answer != "goes on")
+
+
+def test_another_sitecustomize_comes_first(python: Any, armed: dict[str, str], tmp_path: Path) -> None:
+    """As `ascend-overlay run opentelemetry-instrument COMMAND` has it: that one calls no other."""
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "sitecustomize.py").write_text("import sys; sys.was_here = True\n")
+    environment = {**armed, "PYTHONPATH": os.pathsep.join([str(tmp_path / "first"), armed["PYTHONPATH"]])}
+    code = "import sys; assert sys.was_here; import torch, vllm, lib; print(lib.run(), vllm.added)"
+    assert python("-c", code, env=environment).stdout == "<stock> 1\n"
+
+
+@pytest.mark.parametrize("flags", [["-I"], ["-E"]])
+def test_torch_is_a_way_into_isolated_interpreters(python: Any, armed: dict[str, str], flags: list[str]) -> None:
+    code = f"import sys; sys.path[:0] = {python.search!r}; import torch, vllm, lib; print(lib.run(), vllm.added)"
+    assert python(*flags, "-c", code, env=armed).stdout == "<stock> 1\n"
 
 
 def test_general_plugin_of_vllm_is_inert_unless_asked(python: Any) -> None:
@@ -208,6 +301,43 @@ def test_the_line_arms_only_when_asked(pth: Path, python: Any, asked: str | None
     assert (done.stdout, done.stderr) == (expected, "")
     idle = python("-c", f"import site; site.addsitedir({str(pth.parent)!r}){IDLE}", env={})
     assert json.loads(idle.stdout)[0] == []
+
+
+@pytest.mark.parametrize("foreign", ["import other_thing\n", b"\xff\xfe", "link"])
+def test_a_file_of_somebody_else_is_left_as_it_is(pth: Path, tmp_path: Path, foreign: str | bytes) -> None:
+    if foreign == "link":
+        (tmp_path / "elsewhere").write_text("theirs")
+        pth.symlink_to(tmp_path / "elsewhere")
+    else:
+        pth.write_bytes(foreign if isinstance(foreign, bytes) else foreign.encode())
+    before = pth.read_bytes()
+    assert autoload.status().startswith("autoload is off: ") and "see whose it is" in autoload.status()
+    for action in (autoload.on, autoload.off):
+        with pytest.raises(ActivationError, match="is left as it is; see whose it is"):
+            action()
+    assert pth.read_bytes() == before and [*pth.parent.iterdir()] == [pth]
+
+
+def test_the_file_of_another_version_is_renewed(pth: Path) -> None:
+    pth.write_text("import ascend_overlay.hooks.activation; something_else()\n")
+    assert "by another version" in autoload.status()
+    autoload.on()
+    assert "another version" not in autoload.status() and pth.stat().st_mode & 0o777 == 0o644
+    assert [*pth.parent.iterdir()] == [pth]
+
+
+def test_the_line_is_silent_where_the_library_is_gone(pth: Path, tmp_path: Path) -> None:
+    autoload.on()
+    code = f"import site; site.addsitedir({str(pth.parent)!r}); print('goes on')"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        env={"ASCEND_OVERLAY": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("goes on\n", "")
 
 
 def test_where_the_file_goes() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import re
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -439,3 +441,77 @@ def test_overlay_names(offer: Any) -> None:
             Overlay(name, reason="a test")
     with pytest.raises(ConfigError, match="gives no reason"):
         Overlay("one", reason=" ")
+
+
+# --- plugins and distributions that misbehave -------------------------------------------------------------------------
+
+ENDS = {
+    "sys.exit": ("import sys\nsys.exit()", "SystemExit"),
+    "sys.exit with a status": ("import sys\nsys.exit(0)", "SystemExit: 0"),
+    "an exception of its own": ("class Stop(BaseException): pass\nraise Stop('now')", "Stop: now"),
+}
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("where", ["import", "hook", "generator", "select"])
+@pytest.mark.parametrize("how", list(ENDS))
+def test_a_plugin_that_ends_the_program(site: Any, how: str, where: str, strict: bool) -> None:
+    code, shown = ENDS[how]
+    body = code.replace("\n", "\n    ")
+    hook = "select(overlay)" if where == "select" else "overlays()"
+    last = "    yield\n" if where == "generator" else ""
+    function = f"@hookimpl\ndef ascend_overlay_{hook}:\n    {body}\n{last}"
+    source = f"from ascend_overlay.hooks import hookimpl\n{code if where == 'import' else function}\n"
+    site.write({"ending_plugin.py": source})
+    site.distribution("a-dist", "1", {"good": "good_plugin"})
+    site.distribution("z-dist", "1", {"ending": "ending_plugin"})
+    sentence = rf"plugin 'ending' of z-dist 1 (cannot be loaded|raised in its hook \w+): {re.escape(shown)}"
+    if strict:
+        with pytest.raises(PluginError, match=sentence):
+            ascend_overlay.enable()
+        assert run() == "stock"
+    else:
+        with pytest.warns(RuntimeWarning, match=sentence):
+            ascend_overlay.enable(strict=False)
+        assert run() == "good(stock)"
+
+
+@pytest.mark.parametrize("name", ["evil-dist", "evil_dist", "Evil.Dist", "EVIL--DIST", "the.plug", "The-Plug"])
+@pytest.mark.parametrize("way", ["blocked", "allowed"])
+def test_names_are_compared_as_installers_do(site: Any, monkeypatch: pytest.MonkeyPatch, name: str, way: str) -> None:
+    site.distribution("Evil_Dist", "1", {"the_plug": "good_plugin"})
+    site.distribution("other", "1", {"other": "other_plugin"})
+    monkeypatch.setenv("ASCEND_OVERLAY_PLUGINS", f"-{name}" if way == "blocked" else name)
+    sys.modules.pop("good_plugin", None)
+    ascend_overlay.enable()
+    assert run() == ("other(stock)" if way == "blocked" else "good(stock)")
+    assert ("good_plugin" in sys.modules) is (way == "allowed")
+
+
+def test_entry_points_of_somebody_that_are_no_text(site: Any) -> None:
+    site.distribution("good-dist", "1.2", {"good": "good_plugin"})
+    site.distribution("broken", "1", {})
+    (site.folder / "broken-1.dist-info" / "entry_points.txt").write_bytes(b"[console_scripts]\nx = \xff\xfe:y\n")
+    ascend_overlay.enable()
+    assert run() == "good(stock)"
+    (entry,) = [entry for entry in ascend_overlay.ledger() if entry.kind == "plugin"]
+    assert (entry.state, entry.cause, entry.distribution) == ("skipped", "not asked", "broken")
+    assert entry.reason.startswith("its entry_points.txt is not UTF-8, so no plugin of it is found")
+
+
+def test_a_distribution_without_a_name(site: Any) -> None:
+    site.distribution("nameless", "1", {"good": "good_plugin"})
+    for file in ("METADATA", "PKG-INFO"):
+        (site.folder / "nameless-1.dist-info" / file).write_text("Metadata-Version: 2.1\n")
+    with pytest.raises(PluginError, match="plugins= names 'x', but no installed plugin"):
+        ascend_overlay.enable(plugins=["x"])
+    ascend_overlay.enable()
+    assert run() == "good(stock)"
+
+
+def test_names_reach_the_terminal_as_text(site: Any) -> None:
+    site.write({"loud_plugin.py": "raise RuntimeError('\\x1b[2J\\x07')\n"})
+    site.distribution("loud", "1", {"lo\x1b[31mud": "loud_plugin"})
+    with pytest.raises(PluginError) as raised:
+        ascend_overlay.enable()
+    assert str(raised.value).isprintable() and r"\x1b[2J\x07" in str(raised.value)
