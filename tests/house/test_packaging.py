@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from imports import CHECKOUT
 
-
 pytestmark = pytest.mark.skipif(not (CHECKOUT / ".git").exists(), reason="what belongs to the sources is asked of git")
 
 
