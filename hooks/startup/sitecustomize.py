@@ -40,7 +40,7 @@ class _Refusal:
         finally:
             self.looking = False
         if spec is not None:
-            self.loader, spec.loader = spec.loader, self
+            self.loader, spec.loader = spec.loader, self  # type: ignore[assignment]
         return spec
 
     def __getattr__(self, name):  # type: ignore[no-untyped-def]
@@ -60,7 +60,7 @@ class _Refusal:
 
     def exec_module(self, module):  # type: ignore[no-untyped-def]
         module.__spec__.loader = module.__loader__ = self.loader
-        self.loader.exec_module(module)
+        self.loader.exec_module(module)  # type: ignore[union-attr]
 
 
 if _asks("ASCEND_OVERLAY") or _asks("ASCEND_OVERLAY_NPU"):
@@ -71,7 +71,7 @@ if _asks("ASCEND_OVERLAY") or _asks("ASCEND_OVERLAY_NPU"):
         if error.name is None or not error.name.startswith("ascend_overlay"):
             raise
         if _asks("ASCEND_OVERLAY"):
-            sys.meta_path.insert(0, _Refusal())  # type: ignore[arg-type]
+            sys.meta_path.insert(0, _Refusal())
     else:
         arm_asked_for()
 _run_hidden_sitecustomize()

@@ -6,6 +6,7 @@ import importlib
 import io
 import json
 import os
+import re
 from typing import Any
 
 import pytest
@@ -201,7 +202,9 @@ def test_file_follows_every_change(site: Any, offer: Any, tmp_path: Any) -> None
 
     def state() -> str:
         (path,) = folder.glob("*")
-        assert path.name == f"main-{os.getpid()}.json"
+        host, started = re.escape(os.uname().nodename), r"\d{8}T\d{6}"
+        assert re.fullmatch(rf"main-{host}-{os.getpid()}-{started}\.json", path.name), path.name
+        assert path.stat().st_mode & 0o777 == 0o600
         (found,) = read_folder(folder)
         return found.of("one")[0].state
 
@@ -213,19 +216,51 @@ def test_file_follows_every_change(site: Any, offer: Any, tmp_path: Any) -> None
     assert state() == "reverted"
 
 
-def test_folder_that_disappears_is_a_warning_not_a_crash(
-    offer: Any, tmp_path: Any, site: Any, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("how", ["gone", "full"])
+def test_what_cannot_be_written_is_said_and_tried_again(
+    offer: Any, tmp_path: Any, site: Any, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
     import shutil
 
+    site.write({"lib.py": "def run(): return 'stock'\n", "other.py": "def run(): return 'stock'\n"})
+    overlay = Overlay("one", reason="a test")
+    overlay.wrap("lib:run")(lambda wrapped, instance, args, kwargs: wrapped())
+    offer(overlay)
+    overlay.wrap("other:run")(lambda wrapped, instance, args, kwargs: wrapped())
+    folder = tmp_path / "ledgers"
+    ascend_overlay.enable(ledger=folder)
+    shutil.rmtree(folder)
+    if how == "full":
+        folder.write_text("a file")
+        importlib.import_module("lib")
+        importlib.import_module("other")
+        said = "could not be written to"
+        assert caplog.text.count(said) == 1 and said in ascend_overlay.ledger().notes[-1][1]
+        folder.unlink()
+        ascend_overlay.note("one", "once more")
+    else:
+        importlib.import_module("lib")
+        assert not caplog.text
+        importlib.import_module("other")
+    (found,) = read_folder(folder)
+    assert {entry.state for entry in found} == {"applied"}
+    assert [*folder.iterdir()] == [*folder.glob("*.json")]
+
+
+def test_a_link_in_the_folder_is_not_followed(offer: Any, tmp_path: Any, site: Any) -> None:
     site.write({"lib.py": "def run(): return 'stock'\n"})
     overlay = Overlay("one", reason="a test")
     overlay.wrap("lib:run")(lambda wrapped, instance, args, kwargs: wrapped())
     offer(overlay)
-    ascend_overlay.enable(ledger=tmp_path / "ledgers")
-    shutil.rmtree(tmp_path / "ledgers")
+    folder, victim = tmp_path / "ledgers", tmp_path / "victim"
+    victim.write_text("precious")
+    ascend_overlay.enable(ledger=folder)
+    (path,) = folder.iterdir()
+    path.unlink()
+    path.symlink_to(victim)
     importlib.import_module("lib")
-    assert "cannot be written any more" in caplog.text
+    assert victim.read_text() == "precious" and not path.is_symlink()
+    assert read_folder(folder)[0].of("one")[0].state == "applied"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"process": {}}', '{"process": {}, "entries": [{"what": 1}]}'])

@@ -58,7 +58,7 @@ MAIN = """
 
 @pytest.fixture
 def packages(site: Any) -> None:
-    site.vllm("0.32.0")
+    site.vllm("0.26.0")
     site.write({"lib.py": LIB, "plug.py": PLUGIN})
 
 
@@ -84,7 +84,7 @@ def test_all_kinds_of_children(packages: None, python: Any, site: Any) -> None:
     assert roles.count("engine_core") == 3 and roles.count("child") == 3
     assert len({ledger["process"]["pid"] for ledger in ledgers}) == len(ledgers)
     for ledger in ledgers:
-        states = {entry["overlay"]: entry["state"] for entry in ledger["entries"]}
+        states = {each["overlay"]: each["state"] for each in ledger["entries"] if not each["machinery"]}
         if ledger["process"]["role"] == "engine_core":
             assert states == {"one": "applied", "cores": "applied"}
         elif ledger["process"]["role"] == "child":

@@ -57,7 +57,7 @@ def run(site: Any) -> list[str]:
 
 @pytest.mark.parametrize("test", ['if __name__ == "__main__":', "if '__main__' == __name__:"])
 def test_a_module_that_is_run_is_patched_and_put_back(site: Any, test: str) -> None:
-    site.vllm("0.32.0", {"vllm/tool.py": f"{TOOL}    {test}{WORK}"})
+    site.vllm("0.26.0", {"vllm/tool.py": f"{TOOL}    {test}{WORK}"})
     site.write({"plug.py": PLUGIN})
     assert run(site) == MET
 
@@ -69,7 +69,7 @@ def test_a_module_that_does_not_say_where_its_work_begins_is_said_to_be_missed(s
         for entry in ascend_overlay.ledger().of("one"):
             print(entry.state, *entry.stale)
 """
-    site.vllm("0.32.0", {"vllm/tool.py": f"{TOOL}    if sys.modules['__main__'].__dict__ is globals():{work}"})
+    site.vllm("0.26.0", {"vllm/tool.py": f"{TOOL}    if sys.modules['__main__'].__dict__ is globals():{work}"})
     site.write({"plug.py": PLUGIN})
     first, *rest = run(site)
     assert first == "stock ours"
