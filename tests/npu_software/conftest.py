@@ -6,12 +6,19 @@ import pytest
 from downloads import for_the_software_npu
 from software_kit import Software
 
+from ascend_overlay.npu.genuine.source import TorchNpu
+
 
 @pytest.fixture(scope="session")
-def software(tmp_path_factory: pytest.TempPathFactory) -> Software:
+def genuine() -> TorchNpu:
     """A torch_npu that is fetched where it is not installed, and a compiler; see `downloads` where one is missing."""
-    found = for_the_software_npu()
-    return Software(tmp_path_factory.mktemp("software"), found.folder)
+    return for_the_software_npu()
+
+
+@pytest.fixture(scope="session")
+def software(tmp_path_factory: pytest.TempPathFactory, genuine: TorchNpu) -> Software:
+    """Processes with the software NPU."""
+    return Software(tmp_path_factory.mktemp("software"), genuine.folder)
 
 
 @pytest.fixture(scope="module")

@@ -179,6 +179,23 @@ def an_operator_without_a_kernel() -> str | None:
 
 
 @case
+def a_tensor_that_grows_is_written_in_order() -> str | None:
+    # Torch_npu copies what was there by a queue of its own, with a thread.
+    wrong = 0
+    for _ in range(300):
+        grown = torch.full((100_000,), 3.0, device="npu")
+        grown.resize_(100_001)
+        wrong += grown.fill_(5.0).min().item() != 5
+    return differs(wrong, 0)
+
+
+@case
+def results_in_memory_of_the_arguments_are_refused() -> str | None:
+    x = torch.arange(6.0, device="npu")
+    return raised(lambda: torch.cat([x[:2], x[2:4]], out=x[1:5]), "refer to a single memory location")
+
+
+@case
 def a_function_of_cann_that_is_not_there() -> str | None:
     import ctypes
 

@@ -107,6 +107,18 @@ def in_place() -> str | None:
 
 
 @case
+def results_that_are_given_and_empty() -> str | None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        left, right, q, r = (torch.empty(0, device="npu") for _ in range(4))
+        torch.split_with_sizes_copy(x, [3, 5], 1, out=[left, right])
+        torch.linalg.qr(x, out=(q, r))
+        seen = (x * 1).as_strided_((2, 2), (1, 2))
+        return torch.cat([right, left * 2], 1) + q.max() * 2 + r.max() + seen.max()
+
+    return replays(function, 4, 8)
+
+
+@case
 def views_of_results() -> str | None:
     def function(x: torch.Tensor) -> torch.Tensor:
         left, right = (x * 2).chunk(2, -1)

@@ -24,15 +24,24 @@ class Software:
         self.folder, self.wheel = folder, wheel
 
     def __call__(
-        self, *arguments: str, options: tuple[str, ...] = (), env: dict[str, str] | None = None, check: bool = True
+        self,
+        *arguments: str,
+        options: tuple[str, ...] = (),
+        env: dict[str, str] | None = None,
+        inner: dict[str, str] | None = None,
+        check: bool = True,
     ) -> subprocess.CompletedProcess[str]:
-        """Run ``python *arguments`` with the `options` of ``ascend-overlay run``, and the variables `env`."""
+        """Run ``python *arguments`` with the `options` of ``ascend-overlay run``, and the variables `env`.
+
+        The variables `inner` are for the Python that is run alone, not for what builds the software NPU.
+        """
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ASCEND", "PYTHON"))}
         checkout = Path(ascend_overlay.__file__).parent.parent
         search = [str(HERE), str(self.wheel), *([str(checkout)] if str(checkout) in sys.path else [])]
         variables = {"PYTHONPATH": os.pathsep.join(search), "OMP_NUM_THREADS": "1"}
+        command = ["env", *(f"{name}={value}" for name, value in (inner or {}).items()), sys.executable, *arguments]
         done = subprocess.run(
-            [sys.executable, "-m", "ascend_overlay", "run", "--npu", "software", *options, sys.executable, *arguments],
+            [sys.executable, "-m", "ascend_overlay", "run", "--npu", "software", *options, *command],
             env=kept | variables | (env or {}),
             cwd=self.folder,
             capture_output=True,

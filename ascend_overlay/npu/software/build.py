@@ -26,6 +26,9 @@ TOOLS = {"g++": "g++", "gcc": "gcc", "readelf": "binutils"}
 """What builds the native parts, and the packages that bring it."""
 
 _NAMES_OF_CANN = ("ascendcl", "hccl", "acl_op_compiler", "ge_runner", "graph", "acl_tdt_channel", "opapi")
+SANITIZE = "ASCEND_OVERLAY_NPU_SANITIZE"
+"""The variable by which the native parts are built for GCC's address sanitizer, whose library must be preloaded."""
+
 _PATIENCE = 1200
 """Seconds for one run of the compiler."""
 
@@ -113,8 +116,17 @@ def _key(genuine: TorchNpu, sources: Sequence[str]) -> str:
     for path in sorted(path for pattern in sources for path in _NATIVE.glob(pattern)):
         content.update(path.name.encode() + b"\0" + path.read_bytes())
     torch = versions.installed("torch")
-    content.update(f"{torch} {genuine.version} {genuine.package} {_torch_folder()}".encode())
+    content.update(f"{torch} {genuine.version} {genuine.package} {_torch_folder()} {_sanitizer()}".encode())
     return f"{torch}-{genuine.version}-{content.hexdigest()[:16]}"
+
+
+def _sanitizer() -> list[str]:
+    asked = os.environ.get(SANITIZE, "")
+    if not asked:
+        return []
+    if asked != "address":
+        raise ConfigError(f"{SANITIZE} is {asked!r}; it takes 'address'.")
+    return ["-fsanitize=address", "-fno-omit-frame-pointer", "-g"]
 
 
 def _torch_folder() -> Path:
@@ -165,7 +177,7 @@ def _build_kernels(folder: Path, genuine: TorchNpu, runtime: Path) -> None:
 
 
 def _compile(compiler: str, arguments: Sequence[str | Path]) -> None:
-    command = [compiler, *map(str, arguments)]
+    command = [compiler, *_sanitizer(), *map(str, arguments)]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=_PATIENCE, env=os.environ | {"LC_ALL": "C"}

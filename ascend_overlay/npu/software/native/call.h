@@ -3,6 +3,7 @@
 
 #include <ATen/core/dispatch/Dispatcher.h>
 
+#include "current_stream.h"
 #include "groups.h"
 #include "views.h"
 
@@ -43,6 +44,11 @@ class Call {
     return v;
   }
 
+  // To be called before `raise`: not everything that is written to is returned.
+  void settle() {
+    for (auto& [npu, view] : growing_) reshaped(npu, view);
+  }
+
   IValue raise(const IValue& v) {
     if (v.isTensor()) return raise(v.toTensor());
     if (v.isTensorList()) {
@@ -78,10 +84,8 @@ class Call {
     if (!on_npu(t)) return lower_host(t);
     if (!device) device = t.device();
     TORCH_CHECK(t.device() == *device, "software NPU: tensors of ", *device, " and of ", t.device(), " in one call");
-    Tensor view = learns() ? stand_in(t, there())
-                  // Only memory of its own can grow.
-                  : grows && !t.numel() ? at::empty(t.sizes(), at::TensorOptions().dtype(t.dtype()))
-                                        : host_view(t);
+    Tensor view = learns() ? stand_in(t, there()) : host_view(t, memory_of(t));
+    if (grows) growing_.emplace_back(t, view);
     views_.emplace_back(t, view);
     return view;
   }
@@ -100,8 +104,12 @@ class Call {
       made.emplace_back();
       return known;
     }
+    TORCH_CHECK(c.layout() == at::kStrided, "software NPU: a result is a ", c.layout(), " tensor; there are none on the NPU");
     auto options = at::TensorOptions().dtype(c.dtype()).device(device.value_or(current_device()));
     Tensor result = at::empty_strided(c.sizes(), c.strides(), options);
+    // What is yet to be conjugated or negated stays so.
+    result._set_conj(c.is_conj());
+    result._set_neg(c.is_neg());
     if (c.numel() && purpose_ == Purpose::run) host_view(result).copy_(c);
     made.push_back(result);
     return result;
@@ -119,20 +127,36 @@ class Call {
     return {};
   }
 
-  // An argument that the operator may have turned (transpose_) or given another size (an `out` that was empty).
+  // An argument that the operator may have turned (transpose_), seen otherwise (as_strided_) or given another size (an `out`).
   Tensor reshaped(const Tensor& npu, const Tensor& c) {
-    if (npu.sizes().equals(c.sizes()) && npu.strides().equals(c.strides())) return npu;
-    if (npu.numel() && npu.numel() == c.numel()) {
-      npu.unsafeGetTensorImpl()->set_sizes_and_strides(c.sizes(), c.strides(), npu.storage_offset() + c.storage_offset());
+    auto* impl = npu.unsafeGetTensorImpl();
+    int64_t offset = npu.storage_offset() + (learns() ? c.storage_offset() : c.storage_offset() - npu.storage_offset());
+    if (npu.sizes().equals(c.sizes()) && npu.strides().equals(c.strides()) && npu.storage_offset() == offset) return npu;
+    bool moved = purpose_ == Purpose::run && c.numel() && c.storage().data() != npu.storage().data();
+    if (!moved && at::detail::computeStorageNbytes(c.sizes(), c.strides(), c.itemsize(), offset) <= npu.storage().nbytes()) {
+      impl->set_sizes_and_strides(c.sizes(), c.strides(), offset);
       return npu;
     }
-    npu.resize_(c.sizes());
-    if (c.numel() && purpose_ == Purpose::run) host_view(npu).copy_(c);
+    // As much as it takes, with what its strides leave out.
+    npu.resize_({int64_t(at::detail::computeStorageNbytes(c.sizes(), c.strides(), c.itemsize()) / c.itemsize())});
+    impl->set_sizes_and_strides(c.sizes(), c.strides(), npu.storage_offset());
+    if (!moved) return npu;
+    // Torch_npu copies what was there before, by its queue.
+    current_stream();
+    host_view(npu).copy_(c);
     return npu;
+  }
+
+  // One for all tensors that share it, so that an operator sees what overlaps.
+  c10::Storage memory_of(const Tensor& t) {
+    for (auto& [npu, view] : views_)
+      if (npu.storage().unsafeGetStorageImpl() == t.storage().unsafeGetStorageImpl()) return view.storage();
+    return host_memory(t, purpose_ == Purpose::run);
   }
 
   Purpose purpose_;
   std::vector<std::pair<Tensor, Tensor>> views_;  // an NPU tensor, and what stands for it
+  std::vector<std::pair<Tensor, Tensor>> growing_;
 };
 
 // A call that keeps no count of what is its own: the arguments of an operator from the stack, and back.

@@ -21,12 +21,14 @@ enum class State { at_once, capturing, updating, blocked };
 
 constexpr int TASK_FAILED = 507011;
 
-// Once torch_npu has handed over what is in its own queue, as events are.
+// Once torch_npu has handed over what is in its own queue: events, and what it copies when a tensor gets another size.
 inline void* current_stream() { return c10_npu::getCurrentNPUStream().stream(true); }
 
 inline State state() {
+  // First of all, since what is handed over may have the stream wait.
+  void* stream = current_stream();
   if (!__atomic_load_n(&software_npu_busy, __ATOMIC_SEQ_CST)) return State::at_once;
-  return State(software_npu_state(current_stream()));
+  return State(software_npu_state(stream));
 }
 
 // What needs the stream to be idle: in a capture an error, elsewhere a wait.

@@ -46,6 +46,7 @@ inline void by_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
     op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack);
   }
   auto results = taken(stack, schema.returns().size());
+  call.settle();
   for (auto& result : results) stack->push_back(call.raise(result));
 }
 

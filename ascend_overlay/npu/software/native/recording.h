@@ -130,6 +130,7 @@ inline bool record(const c10::OperatorHandle& op, const std::vector<IValue>& arg
     if (!meta) undone.emplace();
     op.redispatchBoxed(c10::DispatchKeySet(meta ? c10::DispatchKey::Meta : c10::DispatchKey::CPU), &inferred);
   }
+  shapes.settle();
   std::vector<IValue> results;
   for (auto& v : inferred) results.push_back(shapes.raise(v));
   for (auto& t : shapes.made) effect |= t.defined();
