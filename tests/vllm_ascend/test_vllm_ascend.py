@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from laptop import Laptop
+from laptop import BY_GRAPHS, EAGERLY, Laptop
 
 pytestmark = pytest.mark.grid
 
@@ -25,14 +25,16 @@ _OPERATORS = {
 
 
 @pytest.mark.parametrize("family", sorted(_OPERATORS))
-def test_vllm_ascend_answers_as_vllm_does(family: str, laptop: Laptop, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [EAGERLY, BY_GRAPHS], ids=["eagerly", "by graphs"])
+def test_vllm_ascend_answers_as_vllm_does(family: str, how: dict[str, Any], laptop: Laptop, tmp_path: Path) -> None:
     stock = laptop.stock(family)
-    served = laptop.on_the_npu(family, tmp_path / "ledger", tmp_path / "report")
+    served = laptop.on_the_npu(family, how, tmp_path / "ledger", tmp_path / "report")
 
     assert stock["platform"] == "vllm.platforms.cpu.CpuPlatform"
     assert served["platform"] == "vllm_ascend.platform.NPUPlatform"
     assert (stock["devices"], served["devices"]) == (["cpu"], ["npu:0"])
     assert served["tokens"] == stock["tokens"]
+    assert bool(served["replays"]) == (how is BY_GRAPHS)
     # What is particular about production: keys and values of a block lie side by side.
     assert all(served["caches with strides"]) == (family != "deepseek_v2")
 

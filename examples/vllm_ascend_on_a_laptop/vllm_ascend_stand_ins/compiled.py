@@ -16,18 +16,25 @@ from torch import Tensor
 _library = torch.library.Library("_C_ascend", "FRAGMENT")
 
 
-def _operator(schema: str, key: str = "PrivateUse1") -> Callable[[Any], Any]:
+def _operator(schema: str, *keys: str) -> Callable[[Any], Any]:
     def register(function: Any) -> Any:
         _library.define(schema)
-        _library.impl(schema.partition("(")[0], function, key)
+        for key in keys:
+            _library.impl(schema.partition("(")[0], function, key)
         return function
 
     return register
 
 
+_ON_THE_NPU = ("PrivateUse1", "Meta")
+"""What is made of torch_npu's operators has shapes without numbers by theirs: vLLM's compiler asks for these."""
+_ANYWHERE = ("CompositeExplicitAutograd",)
+
+
 @_operator(
     "npu_add_rms_norm_bias(Tensor x1, Tensor x2, Tensor gamma, Tensor? beta=None, float epsilon=1e-6) "
-    "-> (Tensor y, Tensor rstd, Tensor x)"
+    "-> (Tensor y, Tensor rstd, Tensor x)",
+    *_ON_THE_NPU,
 )
 def add_rms_norm_bias(
     x1: Tensor, x2: Tensor, gamma: Tensor, beta: Tensor | None = None, epsilon: float = 1e-6
@@ -40,7 +47,8 @@ def add_rms_norm_bias(
 @_operator(
     "moe_gating_top_k(Tensor x, int k, int k_group, int group_count, int group_select_mode, int renorm, int norm_type, "
     "bool out_flag, float routed_scaling_factor, float eps, Tensor? bias_opt=None) "
-    "-> (Tensor y, Tensor expert_idx, Tensor out)"
+    "-> (Tensor y, Tensor expert_idx, Tensor out)",
+    *_ON_THE_NPU,
 )
 def moe_gating_top_k(
     x: Tensor,
@@ -74,20 +82,20 @@ def moe_gating_top_k(
     return y * routed_scaling_factor, experts, out
 
 
-@_operator("get_physical_device_id(int user_device_id) -> int", "CompositeExplicitAutograd")
+@_operator("get_physical_device_id(int user_device_id) -> int", *_ANYWHERE)
 def get_physical_device_id(user_device_id: int) -> int:
     """Return which device of the machine one of the process is."""
     visible = os.environ.get("ASCEND_RT_VISIBLE_DEVICES")
     return int(visible.split(",")[user_device_id]) if visible else user_device_id
 
 
-@_operator("device_print(str msg) -> ()", "CompositeExplicitAutograd")
+@_operator("device_print(str msg) -> ()", *_ANYWHERE)
 def device_print(msg: str) -> None:
     """Print a text, for debugging."""
     print(msg)
 
 
-@_operator("device_print_tensor(Tensor tensor) -> ()", "CompositeExplicitAutograd")
+@_operator("device_print_tensor(Tensor tensor) -> ()", *_ANYWHERE)
 def device_print_tensor(tensor: Tensor) -> None:
     """Print a tensor, for debugging."""
     print(tensor)
