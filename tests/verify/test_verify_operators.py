@@ -133,6 +133,22 @@ def test_what_the_npu_does_differently_fails(answer: Any, problem: str) -> None:
     assert outcome.verdict == "FAIL" and problem in outcome.problems[0]
 
 
+def test_strides_go_to_the_npu_as_they_are() -> None:
+    memory = torch.arange(24.0).view(2, 3, 4)
+    laid = [memory[:, 1], memory[..., 1:3], memory[..., ::2], memory.transpose(0, 2), memory[:, :1].expand(2, 5, 4)]
+    seen: list[Any] = []
+
+    def call(name: str, *positional: Any, **named: Any) -> Any:
+        seen.extend(positional[0])
+        return torch.zeros(1)
+
+    given = replace(operator(), arguments=lambda: ((laid,), {}), baseline=lambda _: torch.zeros(1))
+    done = operators.Run(given, operators.run(operator()).outcome, None, returned=(), written=(torch.zeros(1),))
+    operators.run_on(Device("npu", lambda tensor: tensor.contiguous().clone(), call), done)
+    assert [x.stride() for x in seen] == [x.stride() for x in laid]
+    assert all(torch.equal(x, y) for x, y in zip(seen, laid, strict=True))
+
+
 def test_an_npu_that_takes_no_tensor_fails_the_case() -> None:
     def full(tensor: Any) -> Any:
         raise RuntimeError("NPU out of memory")

@@ -191,7 +191,11 @@ def _touched(case: OperatorCase, used: Arguments) -> Iterator[str]:
 
 def _moved(value: Any, device: Device) -> Any:
     if isinstance(value, Tensor):
-        return device.move(value)
+        if value.is_contiguous() or not value.numel():
+            return device.move(value)
+        # With what lies between its elements, since a copy of the tensor alone may have other strides.
+        span = 1 + sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True))
+        return device.move(value.as_strided((span,), (1,))).as_strided(value.shape, value.stride())
     if isinstance(value, (list, tuple)):
         return type(value)(_moved(item, device) for item in value)
     return value

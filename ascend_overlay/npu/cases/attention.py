@@ -45,19 +45,24 @@ def cases() -> Iterator[OperatorCase]:
             rtol=HALF_UNIT[dtype],
             atol=1e-5,
         )
+        yield _case(second, "paged, keys and values of a block side by side", dtype, functools.partial(_strided, dtype))
     yield _case(second, "paged, sinks", "bfloat16", _with_sinks)
     for dtype in ("bfloat16", "float16", "float32"):
         for operator in ("npu_scatter_pa_kv_cache", "npu_scatter_pa_kv_cache_functional"):
-            yield OperatorCase(
-                operator=operator,
-                label="5 tokens to scattered slots",
-                dtype=dtype,
-                arguments=functools.partial(_write, dtype),
-                baseline=_written,
-                against="formula",
-                rtol=0.0,
-                atol=0.0,
-            )
+            for label, make in (
+                ("to scattered slots", _write),
+                ("keys and values of a block side by side", _write_strided),
+            ):
+                yield OperatorCase(
+                    operator=operator,
+                    label=f"5 tokens, {label}",
+                    dtype=dtype,
+                    arguments=functools.partial(make, dtype),
+                    baseline=_written,
+                    against="formula",
+                    rtol=0.0,
+                    atol=0.0,
+                )
 
 
 def _case(operator: str, label: str, dtype: str, arguments: Any) -> OperatorCase:
@@ -94,6 +99,12 @@ def _paged(dtype: str, new: Sequence[int], more: dict[str, Any]) -> Arguments:
         "block_size": _BLOCK,
         **more,
     }
+
+
+def _strided(dtype: str) -> Arguments:
+    (query, keys, values), named = _paged(dtype, [3, 17, 1], {"sparse_mode": 3})
+    query = torch.cat((query, query), -1)[..., :64]
+    return (query, *torch.stack((keys, values), 1).unbind(1)), named
 
 
 def _paged_into(dtype: str) -> Arguments:
@@ -155,6 +166,14 @@ def _write(dtype: str) -> Arguments:
     new = [normal(seed, 5, 2, size, dtype=dtype) for seed, size in ((1, 64), (2, 32))]
     caches = [normal(seed, 3, 16, 2, size, dtype=dtype) for seed, size in ((3, 64), (4, 32))]
     return (*new, *caches, torch.tensor([17, 3, 47, 0, 16])), {"cache_mode": "Norm"}
+
+
+def _write_strided(dtype: str) -> Arguments:
+    (key, value, *_, slots), named = _write(dtype)
+    memory = normal(3, 3, 16 * 2 * (64 + 32), dtype=dtype)
+    caches = memory[:, :2048].view(3, 16, 2, 64), memory[:, 2048:].view(3, 16, 2, 32)
+    rows = torch.cat((key, value), -1)
+    return (rows[..., :64], rows[..., 64:], *caches, slots), named
 
 
 def _written(key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, slots: Tensor, **_: Any) -> Any:

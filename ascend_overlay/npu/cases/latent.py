@@ -24,6 +24,8 @@ def cases() -> Iterator[OperatorCase]:
     for dtype in HALVES:
         for label, tokens in (("one token", 1), ("83 tokens", 83)):
             yield _case("npu_kv_rmsnorm_rope_cache", label, dtype, _write(tokens, dtype), _written)
+        label = "5 tokens, of a wider cache, the last not to be kept"
+        yield _case("npu_kv_rmsnorm_rope_cache", label, dtype, _write_strided(dtype), _written)
         for operator in ("npu_gather_pa_kv_cache", "npu_gather_pa_kv_cache_functional"):
             yield _case(operator, "3 sequences, 2 from their second block", dtype, _pages(dtype), _gathered)
         for label, heads, queries in (("8 heads", 8, [1, 1, 1]), ("128 heads, up to 16 queries", 128, [1, 16, 3])):
@@ -67,6 +69,16 @@ def _write(tokens: int, dtype: str) -> Any:
     return make
 
 
+def _write_strided(dtype: str) -> Any:
+    def make() -> Arguments:
+        (kv, gamma, cos, sin, slots, *_), named = _write(5, dtype)()
+        slots[-1] = -1
+        memory = normal(5, _BLOCKS, _BLOCK, 1, _ROPE + _LATENT, dtype=dtype)
+        return (kv, gamma, cos, sin, slots, memory[..., :_ROPE], memory[..., _ROPE:]), named
+
+    return make
+
+
 def _written(
     kv: Tensor, gamma: Tensor, cos: Tensor, sin: Tensor, index: Tensor, k_cache: Tensor, ckv_cache: Tensor, **_: Any
 ) -> list[Tensor]:
@@ -77,8 +89,8 @@ def _written(
     key = torch.cat((even * cos - odd * sin, odd * cos + even * sin), -1)
     caches = []
     for cache, rows in ((k_cache, key), (ckv_cache, latent)):
-        caches.append(cache.double().clone())
-        caches[-1].view(-1, rows.shape[-1])[index] = rows.flatten(0, 2)
+        caches.append(cache.double().contiguous().clone())
+        caches[-1].view(-1, rows.shape[-1])[index[index >= 0]] = rows.flatten(0, 2)[index >= 0]
     # The operator returns the caches, too.
     return [*caches, key, latent, *caches]
 

@@ -95,6 +95,11 @@ def _interleave_rope(dtype: str) -> Arguments:
     return (x, angles.cos().to(x.dtype), angles.sin().to(x.dtype)), {}
 
 
+def _interleave_rope_strided(dtype: str) -> Arguments:
+    (x, cos, sin), named = _interleave_rope(dtype)
+    return (torch.cat((x, x), -1)[..., :64], *torch.stack((cos, sin), 1).unbind(1)), named
+
+
 def _sorted_and_turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return _turned(torch.cat((x[..., ::2], x[..., 1::2]), dim=-1), cos, sin, "half")
 
@@ -127,5 +132,6 @@ _CALLS: tuple[tuple[str, str, Callable[[str], Arguments], Callable[..., Any]], .
     ("npu_rotary_mul", "halves", functools.partial(_rotary_mul, 20, "half"), _turned),
     ("npu_rotary_mul", "neighbours", functools.partial(_rotary_mul, 64, "interleave"), _turned),
     ("npu_interleave_rope", "3 heads", _interleave_rope, _sorted_and_turned),
+    ("npu_interleave_rope", "3 heads, part of a row", _interleave_rope_strided, _sorted_and_turned),
 )
 """Operator, label, its arguments by dtype, baseline."""

@@ -15,17 +15,17 @@ def npu_swiglu(input: Tensor, dim: int = -1) -> Tensor:
     """Return ``a * sigmoid(a) * b``, with a and b the first and the second half of `input` along `dim`.
 
     Args:
-        input: 1 to 8 dimensions, an even number of elements along `dim`, contiguous; float16, bfloat16 or float32.
+        input: 1 to 8 dimensions, an even number of elements along `dim`, with any strides (torch_npu documents
+            contiguous ones, CANN copies others); float16, bfloat16 or float32.
         dim: the dimension that is halved.
 
     Returns:
         dtype of `input`; its shape with half of `dim`.
 
     Raises:
-        RuntimeError: a shape, layout or dtype that the NPU does not take.
+        RuntimeError: a shape or dtype that the NPU does not take.
     """
     _check("npu_swiglu", input, dim)
-    contiguous("npu_swiglu", "input", input)
     a, b = input.chunk(2, dim)
     return torch.nn.functional.silu(a.float()).mul_(b).to(dtype=input.dtype).contiguous()
 
@@ -110,7 +110,9 @@ KERNELS = (
         schema="npu_swiglu(Tensor input, int dim=-1) -> Tensor",
         cpu=npu_swiglu,
         fake=_fake,
-        source="torch_npu 2.13 (schema, meta kernel, documentation inside the wheel)",
+        source=(
+            "torch_npu 2.13 (schema, meta kernel, documentation inside the wheel), CANN's source of SwiGlu (strides)"
+        ),
     ),
     ReferenceKernel(
         schema=(

@@ -22,9 +22,9 @@ def npu_attention_update(lse: Sequence[Tensor], local_out: Sequence[Tensor], upd
     ``out = sum(out_i * exp(l_i - l))``. A part without keys has l_i = -inf; where all are, the result is NaN.
 
     Args:
-        lse: 1 to 16 tensors (rows,); float32; contiguous.
+        lse: 1 to 16 tensors (rows,); float32; with any strides.
         local_out: as many tensors (rows, size), size a multiple of 8 from 8 to 512; all float16, all bfloat16 or all
-            float32; contiguous.
+            float32; likewise.
         update_type: 1 to return l as well, 0 for the attention alone.
 
     Returns:
@@ -32,7 +32,7 @@ def npu_attention_update(lse: Sequence[Tensor], local_out: Sequence[Tensor], upd
         here and nothing on an NPU.
 
     Raises:
-        RuntimeError: a shape, dtype or layout that the NPU does not take.
+        RuntimeError: a shape or dtype that the NPU does not take.
     """
     _check(lse, local_out, update_type)
     sums = torch.stack(list(lse))
@@ -58,8 +58,6 @@ def _check(lse: Sequence[Tensor], local_out: Sequence[Tensor], update_type: int)
         if part.shape != local_out[0].shape or part.shape[0] != total.shape[0] or part.shape[1] not in _SIZES:
             shapes = f"lse[{i}] is {tuple(total.shape)}, local_out[{i}] {tuple(part.shape)}"
             refuse(_NAME, f"{shapes}; they take (rows,) and (rows, size), size a multiple of 8 up to 512.")
-        if not total.is_contiguous() or not part.is_contiguous():
-            refuse(_NAME, f"lse[{i}] or local_out[{i}] is not contiguous.")
 
 
 def _fake(lse: Sequence[Tensor], local_out: Sequence[Tensor], update_type: int) -> tuple[Tensor, Tensor]:
@@ -72,7 +70,8 @@ KERNELS = (
         cpu=npu_attention_update,
         fake=_fake,
         source=(
-            "torch_npu 2.13 (schema, meta kernel, documentation inside the wheel), CANN aclnnAttentionUpdate (limits)"
+            "torch_npu 2.13 (schema, meta kernel, documentation inside the wheel), CANN aclnnAttentionUpdate (limits), "
+            "its source (strides)"
         ),
     ),
 )

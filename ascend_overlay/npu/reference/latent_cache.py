@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ascend_overlay.npu.kernel import ReferenceKernel
-from ascend_overlay.npu.reference.checks import contiguous, dimensions, extremes, once_for_alike, refuse
+from ascend_overlay.npu.reference.checks import dimensions, extremes, once_for_alike, refuse
 from ascend_overlay.npu.reference.normalization import normalize
 from ascend_overlay.npu.reference.rotary import sort_and_rotate
 
@@ -47,13 +47,14 @@ def npu_kv_rmsnorm_rope_cache(
     Ascend 950 only.
 
     Args:
-        kv: (B, 1, S, 576); float16 or bfloat16.
+        kv: (B, 1, S, 576); float16 or bfloat16. With any strides, as all tensors here.
         gamma: (512,); dtype of `kv`.
         cos: (B, 1, S, 64), each angle twice, once a half; dtype of `kv`.
         sin: likewise.
         index: int64; where the tokens go, no place twice. "Norm": (B, S), the position in the cache of the sequence.
-            "PA", "PA_BNSD": (B * S,), ``block * block_size + position in the block``.
-        k_cache: for the keys; dtype of `kv`, contiguous. "Norm": (B, 1, length, 64). "PA", "PA_BNSD":
+            "PA", "PA_BNSD": (B * S,), ``block * block_size + position in the block``; a token of a place below 0 is not
+            written, which torch_npu does not document.
+        k_cache: for the keys; dtype of `kv`. "Norm": (B, 1, length, 64). "PA", "PA_BNSD":
             (blocks, block_size, 1, 64).
         ckv_cache: the same for the latents, with 512 in place of 64.
         k_rope_scale: None; quantized caches are left out here.
@@ -75,19 +76,28 @@ def npu_kv_rmsnorm_rope_cache(
     _check(kv, gamma, cos, sin, index, k_cache, ckv_cache, cache_mode)
     if not (k_rope_scale is c_kv_scale is k_rope_offset is c_kv_offset is v is None):
         refuse(_NAME, "the reference kernel takes neither scales and offsets (quantized caches) nor v; leave them out.")
-    places = index.flatten()
-    _check_places(places, k_cache.shape[0] * k_cache.shape[1] if cache_mode in _PAGED else k_cache.shape[2])
+    places, paged = index.flatten(), cache_mode in _PAGED
+    lowest = _check_places(places, k_cache.shape[0] * k_cache.shape[1] if paged else k_cache.shape[2], paged)
     latent, key = kv.float().split_with_sizes((_LATENT, _ROPE), -1)
     latent = normalize(latent, gamma, epsilon, kv.dtype)[0]
     key = sort_and_rotate(key, cos, sin).to(dtype=kv.dtype)
-    if cache_mode == "Norm":
+    if not paged:
         length = k_cache.shape[2]
         places = (index + length * torch.arange(index.shape[0]).unsqueeze(1)).flatten()
-    for cache, rows in ((k_cache, key), (ckv_cache, latent)):
-        cache.view(-1, cache.shape[-1]).index_copy_(0, places, rows.view(-1, rows.shape[-1]))
+    kept = None if lowest >= 0 else places >= 0
+    for cache, made in ((k_cache, key), (ckv_cache, latent)):
+        rows = made.reshape(-1, made.shape[-1])
+        _write(cache.squeeze(2 if paged else 1), *((places, rows) if kept is None else (places[kept], rows[kept])))
     if not is_output_kv:
         latent, key = torch.zeros_like(latent), torch.zeros_like(key)
     return k_cache, ckv_cache, key, latent
+
+
+def _write(cache: Tensor, places: Tensor, rows: Tensor) -> None:
+    if cache.is_contiguous():
+        cache.flatten(0, 1).index_copy_(0, places, rows)
+    else:
+        cache[places // cache.shape[1], places % cache.shape[1]] = rows.detach()
 
 
 @once_for_alike
@@ -122,16 +132,17 @@ def _check(
             refuse(
                 _NAME, f"{name} has the shape {tuple(cache.shape)}; with cache_mode {cache_mode!r} it takes {wanted}."
             )
-        contiguous(_NAME, name, cache)
     wanted_index = (batch * length,) if paged else (batch, length)
     if index.dtype != torch.int64 or index.shape != wanted_index:
         refuse(_NAME, f"index is {tuple(index.shape)} {index.dtype}; it takes {wanted_index} int64.")
 
 
-def _check_places(places: Tensor, count: int) -> None:
+def _check_places(places: Tensor, count: int, paged: bool) -> int:
+    """See that the places are there, and return the lowest."""
     lowest, highest = extremes(places) if places.numel() else (0, 0)
-    if lowest < 0 or highest >= count:
+    if (lowest < 0 and not paged) or highest >= count:
         refuse(_NAME, f"index goes from {lowest} to {highest}; it takes 0 to {count - 1}.")
+    return lowest
 
 
 def _fake(
@@ -139,8 +150,8 @@ def _fake(
 ) -> Written:
     leading = kv.shape[:3]
     return (
-        torch.empty_like(k_cache),
-        torch.empty_like(ckv_cache),
+        k_cache.new_empty_strided(k_cache.shape, k_cache.stride()),
+        ckv_cache.new_empty_strided(ckv_cache.shape, ckv_cache.stride()),
         kv.new_empty((*leading, cos.shape[3])),
         kv.new_empty((*leading, gamma.shape[0])),
     )
@@ -158,7 +169,7 @@ KERNELS = (
         fake=_fake,
         source=(
             "torch_npu 2.13 (schema, meta kernel), torch_npu's API reference of npu_kv_rmsnorm_rope_cache (formula, "
-            "sizes, cache modes), CANN aclnnKvRmsNormRopeCache"
+            "sizes, cache modes), CANN's source of KvRmsNormRopeCache (strides, places below 0)"
         ),
         undeclared_writes=("k_cache", "ckv_cache"),
     ),

@@ -62,8 +62,8 @@ def npu_gemma_rms_norm(input: Tensor, gamma: Tensor, epsilon: float = 1e-6) -> t
     """Return (y, rstd): rstd as `npu_rms_norm` computes it, and ``y = input * rstd * (1 + gamma)``.
 
     Args:
-        input: 1 to 8 dimensions, contiguous, at least one element; float16, bfloat16 or float32.
-        gamma: shape ``input.shape[n:]``, contiguous; dtype of `input`. One is added in float32.
+        input: 1 to 8 dimensions, at least one element; float16, bfloat16 or float32.
+        gamma: shape ``input.shape[n:]``; dtype of `input`. One is added in float32.
         epsilon: added under the root.
 
     Returns:
@@ -71,7 +71,7 @@ def npu_gemma_rms_norm(input: Tensor, gamma: Tensor, epsilon: float = 1e-6) -> t
         rstd: float32; shape of `input` with 1 for each normalized dimension.
 
     Raises:
-        RuntimeError: a shape, layout or dtype that the NPU does not take.
+        RuntimeError: a shape or dtype that the NPU does not take.
     """
     _check_gemma_rms_norm(input, gamma)
     return normalize(input.float(), gamma + _one(), epsilon, input.dtype)
@@ -98,8 +98,6 @@ def _check_gemma_rms_norm(input: Tensor, gamma: Tensor) -> None:
     operator = "npu_gemma_rms_norm"
     same_dtype(operator, input=input, gamma=gamma)
     _check(operator, input, gamma)
-    if not input.is_contiguous() or not gamma.is_contiguous():
-        refuse(operator, "input or gamma is not contiguous.")
     if not input.numel():
         refuse(operator, f"input has the shape {tuple(input.shape)}, without an element.")
 
@@ -158,6 +156,9 @@ KERNELS = (
         schema="npu_gemma_rms_norm(Tensor input, Tensor gamma, float epsilon=1e-06) -> (Tensor, Tensor)",
         cpu=npu_gemma_rms_norm,
         fake=_fake_rms_norm,
-        source="torch_npu 2.13 (schema, meta kernel, documentation inside the wheel), CANN aclnnGemmaRmsNorm (formula)",
+        source=(
+            "torch_npu 2.13 (schema, meta kernel, documentation inside the wheel), CANN aclnnGemmaRmsNorm (formula, "
+            "strides)"
+        ),
     ),
 )

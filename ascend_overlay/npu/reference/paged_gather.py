@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ascend_overlay.npu.kernel import ReferenceKernel
-from ascend_overlay.npu.reference.checks import contiguous, dimensions, refuse
+from ascend_overlay.npu.reference.checks import dimensions, refuse
 
 _NAME = "npu_gather_pa_kv_cache"
 _DTYPES = (torch.float16, torch.bfloat16, torch.int8)
@@ -31,12 +31,13 @@ def npu_gather_pa_kv_cache(
     ``block_tables[i, seq_offset[i] // block_size + t // block_size]``: an offset counts in whole blocks.
 
     Args:
-        key_cache: (blocks, block_size, heads, key_size); float16, bfloat16 or int8; contiguous.
-        value_cache: (blocks, block_size, heads, value_size); dtype of `key_cache`; contiguous.
-        block_tables: (sequences, most blocks of one); int32; contiguous.
+        key_cache: (blocks, block_size, heads, key_size); float16, bfloat16 or int8. With any strides, as all tensors
+            here: torch_npu documents contiguous ones, CANN takes others.
+        value_cache: (blocks, block_size, heads, value_size); dtype of `key_cache`.
+        block_tables: (sequences, most blocks of one); int32.
         seq_lens: int32. How many tokens each sequence brings, (sequences,); or with `is_seq_lens_cumsum` where they
             begin and where the last ends, (sequences + 1,).
-        key: written; (tokens, heads, key_size); dtype of the caches; contiguous.
+        key: written; (tokens, heads, key_size); dtype of the caches.
         value: written; (tokens, heads, value_size); likewise.
         seq_offset: (sequences,); int32; from which token on; None for the beginning.
         is_seq_lens_cumsum: see `seq_lens`.
@@ -56,9 +57,9 @@ def npu_gather_pa_kv_cache(
     block = position // block_size
     if seq_offset is not None:
         block = block + seq_offset.long()[sequence] // block_size
-    place = block_tables[sequence, block].long() * block_size + position % block_size
+    block = block_tables[sequence, block].long()
     for cache, out in ((key_cache, key), (value_cache, value)):
-        torch.index_select(cache.flatten(0, 1), 0, place, out=out)
+        out.copy_(cache[block, position % block_size])
 
 
 # PyTorch writes to `out` only where no gradients are wanted.
@@ -112,7 +113,6 @@ def _check(
         if tensor.dtype != torch.int32:
             refuse(_NAME, f"{name} is {tensor.dtype}; it takes int32.")
     for name, tensor in {**floats, **integers}.items():
-        contiguous(_NAME, name, tensor)
         if not tensor.numel():
             refuse(_NAME, f"{name} is empty, with the shape {tuple(tensor.shape)}.")
     for name, cache, out in (("key", key_cache, key), ("value", value_cache, value)):
@@ -152,7 +152,7 @@ def _fake_functional(
     return key.new_empty(key.shape), value.new_empty(value.shape)
 
 
-_SOURCE = "torch_npu 2.13 (schema), CANN aclnnGatherPaKvCache (formula, dtypes, limits)"
+_SOURCE = "torch_npu 2.13 (schema), CANN aclnnGatherPaKvCache (formula, dtypes, limits), its source (strides)"
 
 KERNELS = (
     ReferenceKernel(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ascend_overlay.npu.kernel import ReferenceKernel
-from ascend_overlay.npu.reference.checks import contiguous, dimensions, once_for_alike, refuse, remember, same_dtype
+from ascend_overlay.npu.reference.checks import dimensions, once_for_alike, refuse, remember, same_dtype
 
 MROPE_SECTIONS = ((16, 24, 24), (11, 11, 10), (24, 20, 20), (8, 12, 12))
 """The sections that npu_mrope takes; older versions of CANN take the first ones only."""
@@ -257,7 +257,7 @@ def npu_interleave_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
     Args:
         x: (B, N, S, 64), with any strides; float16 or bfloat16.
-        cos: (B, 1, S or 1, 64); dtype of `x`; contiguous.
+        cos: (B, 1, S or 1, 64), with any strides; dtype of `x`.
         sin: likewise.
 
     Returns:
@@ -277,8 +277,6 @@ def _check_interleave(x: Tensor, cos: Tensor, sin: Tensor) -> None:
         dimensions(operator, name, tensor, (4,))
         if tensor.dtype not in (torch.float16, torch.bfloat16):
             refuse(operator, f"{name} is {tensor.dtype}; it takes float16 or bfloat16.")
-        if name != "x":
-            contiguous(operator, name, tensor)
         if tensor.shape[-1] != 64:
             refuse(operator, f"the last dimension of {name} has {tensor.shape[-1]} elements; it takes 64.")
     same_dtype(operator, x=x, cos=cos, sin=sin)
@@ -342,7 +340,7 @@ KERNELS = (
         fake=_fake_interleave_rope,
         source=(
             "torch_npu 2.13 (schema, meta kernel), torch_npu's API reference of npu_interleave_rope, "
-            "CANN aclnnInterleaveRope (x with strides)"
+            "CANN's source of InterleaveRope (strides)"
         ),
     ),
 )

@@ -14,7 +14,7 @@ from ascend_overlay.npu.reference.attention import latent, layouts
 from ascend_overlay.npu.reference.attention.band import band_of, check_compressed_mask, full_mask
 from ascend_overlay.npu.reference.attention.softmax import Attention, Sequences
 from ascend_overlay.npu.reference.attention.stores import Packed, Paged, Store
-from ascend_overlay.npu.reference.checks import contiguous, refuse
+from ascend_overlay.npu.reference.checks import refuse
 
 _DTYPES = (torch.float16, torch.bfloat16)
 _MASKS = (torch.bool, torch.int8, torch.uint8)
@@ -24,7 +24,7 @@ _MASKS = (torch.bool, torch.int8, torch.uint8)
 class Call:
     """A call of npu_fused_infer_attention_score or of its second version, under the names of the second.
 
-    `unsupported` has the arguments that the reference kernel does not compute.
+    Tensors are contiguous: see strided.py. `unsupported` has the arguments that the reference kernel does not compute.
     """
 
     operator: str
@@ -255,13 +255,10 @@ class Call:
             refuse(self.operator, "query_rope and key_rope go together; one of them is missing.")
         if self.query_rope is not None and self.key_rope is not None:
             tensors |= {"query_rope": self.query_rope, "key_rope": self.key_rope}
-        if self.atten_mask is not None:
-            contiguous(self.operator, "atten_mask", self.atten_mask)
         for name, tensor in tensors.items():
             if tensor.dtype not in _DTYPES or tensor.dtype != self.query.dtype:
                 text = f"{name} is {tensor.dtype} and query {self.query.dtype}"
                 refuse(self.operator, f"{text}; all are float16, or all bfloat16, in the reference kernel.")
-            contiguous(self.operator, name, tensor)
 
     def _check_heads(self, layout: str) -> None:
         _, _, heads, size = layouts.sizes(layout, self.query.shape, self.heads)

@@ -14,7 +14,10 @@ from ascend_overlay.npu.reference.attention.call import Call
 from ascend_overlay.npu.reference.checks import contiguous, refuse
 
 _OUT = "npu_fused_infer_attention_score_v2.out"
-_SOURCE = "torch_npu 2.13 (schema, meta kernel, documentation inside the wheel)"
+_SOURCE = (
+    "torch_npu 2.13 (schema, meta kernel, documentation inside the wheel), CANN's source of FusedInferAttentionScore "
+    "(strides)"
+)
 
 
 def npu_fused_infer_attention_score(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
@@ -33,7 +36,8 @@ def npu_fused_infer_attention_score_v2(
     """Return ``softmax(softmax_scale * query @ key + mask) @ value`` for each head of each sequence.
 
     Args:
-        query: in the first layout that `input_layout` names; float16 or bfloat16; contiguous, as all tensors.
+        query: in the first layout that `input_layout` names; float16 or bfloat16. With any strides, as all tensors:
+            torch_npu documents contiguous ones, and CANN copies others before it computes.
         key: in the same layout; with `block_table`, a cache: (blocks, block size, N * D) or, unless the layout is BSH
             or BSND, (blocks, N, block size, D).
         value: as `key`, with heads of its own size. May be the same tensor.

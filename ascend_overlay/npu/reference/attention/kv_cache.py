@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ascend_overlay.npu.kernel import ReferenceKernel
-from ascend_overlay.npu.reference.checks import contiguous, dimensions, extremes, once_for_alike, refuse
+from ascend_overlay.npu.reference.checks import dimensions, extremes, once_for_alike, refuse
 
 _OPERATOR = "npu_scatter_pa_kv_cache"
 
@@ -28,7 +28,8 @@ def npu_scatter_pa_kv_cache(
     """Write each token's key and value to its slot, in place.
 
     Args:
-        key: (tokens, heads, size); contiguous, as all tensors here.
+        key: (tokens, heads, size). With any strides, as all tensors here: torch_npu documents contiguous ones; CANN
+            takes others, and writes to a cache through its strides.
         value: (tokens, heads, size of its own).
         key_cache: "Norm" or None: (blocks, block size, heads, size), slot s being token ``s % block size`` of block
             ``s // block size``; "PA_NZ": (blocks, heads * size / c, block size, c), which is NZ for c elements of 32
@@ -59,9 +60,12 @@ def npu_scatter_pa_kv_cache(
         key, value, slots = key[kept], value[kept], slots[kept]
     for new, cache in ((key, key_cache), (value, value_cache)):
         if cache_mode == "PA_NZ":
-            cache.transpose(1, 2)[slots // size, slots % size] = new.view(len(new), *cache.shape[1::2])
-        else:
+            cache.transpose(1, 2)[slots // size, slots % size] = new.reshape(len(new), *cache.shape[1::2])
+        elif cache.is_contiguous():
             cache.flatten(0, 1).index_copy_(0, slots, new)
+        else:
+            # Without gradients: of two caches in one memory, the second would have those of the first.
+            cache[slots // size, slots % size] = new.detach()
 
 
 def npu_scatter_pa_kv_cache_functional(
@@ -83,7 +87,6 @@ def _check(
     named = {"key": key, "value": value, "key_cache": key_cache, "value_cache": value_cache, "slot_mapping": slots}
     for name, tensor in named.items():
         dimensions(_OPERATOR, name, tensor, (1,) if tensor is slots else (4,) if "_" in name else (3,))
-        contiguous(_OPERATOR, name, tensor)
     if len({tensor.dtype for tensor in (key, value, key_cache, value_cache)}) > 1:
         listed = ", ".join(f"{name} {tensor.dtype}" for name, tensor in named.items() if tensor is not slots)
         refuse(_OPERATOR, f"all tensors must have one dtype, but they are {listed}.")
@@ -126,7 +129,10 @@ def _fake_functional(
     return torch.empty_like(key_cache), torch.empty_like(value_cache)
 
 
-_SOURCE = "torch_npu 2.13 (schema, meta kernel, documentation inside the wheel)"
+_SOURCE = (
+    "torch_npu 2.13 (schema, meta kernel, documentation inside the wheel), CANN's source of aclnnScatterPaKvCache "
+    "(strides)"
+)
 
 KERNELS = (
     ReferenceKernel(

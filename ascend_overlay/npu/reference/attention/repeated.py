@@ -17,6 +17,7 @@ from ascend_overlay.npu.reference.attention import layouts, single
 from ascend_overlay.npu.reference.attention.band import Band, band_of, check_triangle
 from ascend_overlay.npu.reference.attention.call import Call
 from ascend_overlay.npu.reference.attention.stores import Paged, Store
+from ascend_overlay.npu.reference.attention.strided import dense
 from ascend_overlay.npu.reference.checks import alike, remember
 
 _REMEMBERED = 256
@@ -40,6 +41,7 @@ def run(
     Raises:
         RuntimeError: arguments that are refused.
     """
+    query, key, value, options = dense(query, key, value, options)
     signature = _signature(version, query, key, value, options)
     form = _known.get(signature)
     if form is not None and (found := form.attend(query, key, value, options)) is not None:

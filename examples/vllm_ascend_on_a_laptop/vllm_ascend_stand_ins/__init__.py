@@ -1,0 +1,1 @@
+"""Stand-ins for the compiled parts of vllm-ascend, for the software NPU."""
