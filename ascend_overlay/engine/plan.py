@@ -291,7 +291,7 @@ def ruled_out_as_a_whole(unit: Unit) -> Ruling | None:
 
 def missing_vllm(units: Iterable[Unit]) -> str | None:
     """Return why there is no vLLM to patch, where any unit needs one."""
-    needs = [unit.name for unit in units if _patches_vllm(unit) and not unit.overlay.machinery]
+    needs = [unit.name for unit in _features(units) if _patches_vllm(unit)]
     if not needs or versions.installed("vllm") is not None:
         return None
     which = f"overlay {needs[0]} patches" if len(needs) == 1 else f"overlays {', '.join(needs)} patch"
@@ -301,13 +301,19 @@ def missing_vllm(units: Iterable[Unit]) -> str | None:
     )
 
 
+def _features(units: Iterable[Unit]) -> list[Unit]:
+    """Return what is not there for others alone; all, where there is nothing else."""
+    found = list(units)
+    return [unit for unit in found if not unit.overlay.machinery] or found
+
+
 def _patches_vllm(unit: Unit) -> bool:
     return any(item.patch.module.partition(".")[0] == "vllm" for item in unit.items)
 
 
 def unimportable_torch(units: Iterable[Unit]) -> str | None:
     """Return why torch cannot be imported here, where any unit patches vLLM, which imports it."""
-    if not any(_patches_vllm(unit) and not unit.overlay.machinery for unit in units):
+    if not any(_patches_vllm(unit) for unit in _features(units)):
         return None
     from ascend_overlay import availability
 

@@ -55,7 +55,7 @@ def says(*parts: str) -> str:
 def test_unknown_overlay_name(offer: Any) -> None:
     offer(wrapping("vllm.layers:RMSNorm.forward"), wrapping("vllm.layers:RMSNorm.extra", "rotary"))
     for arguments in ({"only": ["nrom"]}, {"exclude": ["nrom"]}, {"prefer": {"x:y": "nrom"}}):
-        with pytest.raises(ConfigError, match=says("no overlay 'nrom'; there are: norm, rotary.", "mean 'norm'")):
+        with pytest.raises(ConfigError, match=says("no overlay 'nrom' (in only=); there are: norm, rotary.", "mean 'norm'")):
             ascend_overlay.enable(**arguments)
 
 
@@ -311,7 +311,7 @@ def test_read_only_folders_of_another_user(tmp_path: Path) -> None:
     """A user without rights on site-packages and on the ledger's folder; root, who runs CI, has rights everywhere."""
     folder = tmp_path / "closed"
     folder.mkdir(mode=0o755)
-    (folder / autoload.FILE_NAME).write_text("")
+    (folder / autoload.FILE_NAME).write_text(autoload._LINE)
     for parent in (tmp_path, *tmp_path.parents):
         if parent.stat().st_uid == 0 and parent != Path("/tmp") and not parent.stat().st_mode & 0o005:
             parent.chmod(parent.stat().st_mode | 0o055)

@@ -21,7 +21,7 @@ NO_CANN = {"LD_LIBRARY_PATH": "", "ASCEND_HOME_PATH": "", "ASCEND_TOOLKIT_HOME":
 
 @pytest.fixture(autouse=True)
 def _packages(site: Any) -> None:
-    site.vllm("0.32.0", {"vllm/layers.py": "def run(): return 'stock'\n"})
+    site.vllm("0.26.0", {"vllm/layers.py": "def run(): return 'stock'\n"})
     site.write(
         {
             "lib.py": "def run(): return 'stock'\n",
@@ -56,7 +56,8 @@ def test_import_of_vllm_stops_with_the_sentence(python: Any) -> None:
 )
 def test_nothing_is_said_where_nothing_fails(python: Any, environment: dict[str, str], only: str) -> None:
     done = python.command("list", "--load", "plug", "--only", only, "--json", env={**NO_CANN, **environment})
-    assert [entry["state"] for entry in json.loads(done.stdout)["entries"]] == ["pending"]
+    entries = json.loads(done.stdout)["entries"]
+    assert [entry["state"] for entry in entries if not entry["machinery"]] == ["pending"]
 
 
 def test_without_strictness_it_is_a_warning(python: Any) -> None:

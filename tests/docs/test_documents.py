@@ -45,6 +45,7 @@ def test_blocks_that_are_not_run() -> None:
         ("README.md", "docs/quantization.md runs it with a model"),
         ("docs/configuration.md", "it serves until it is stopped"),
         ("docs/npu.md", "it needs torch_npu, as the tests of the software NPU do"),
+        ("docs/package_page.md", "the README has the same"),
         ("docs/quantization.md", "it serves until it is stopped"),
         ("docs/quantization.md", "it runs a model in vLLM, as the tests of quantized models do"),
         ("examples/custom_model/README.md", "it serves until it is stopped"),
