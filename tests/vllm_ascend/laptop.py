@@ -16,7 +16,7 @@ OVERLAYS = "vllm_ascend_stand_ins,vllm_cpu"
 EAGERLY = {"enforce_eager": True}
 BY_GRAPHS = {"compilation_config": {"cudagraph_mode": "FULL_DECODE_ONLY"}}
 # torch 2.13 would keep what is compiled, and refuses what torch_npu's compiler makes.
-_COMPILED = {"TORCHINDUCTOR_AUTOGRAD_CACHE": "0", "VLLM_DISABLE_COMPILE_CACHE": "1"}
+_COMPILED = {"TORCHINDUCTOR_AUTOGRAD_CACHE": "0"}
 _WORKER = Path(__file__).parent / "laptop_worker.py"
 _PATIENCE = 900
 """Seconds for one model; it takes one, where the machine has nothing else to do."""
