@@ -20,7 +20,8 @@ class NPUModelRunner(GPUModelRunner):  # type: ignore[misc, unused-ignore]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._positions = torch.zeros(self.max_num_tokens, dtype=torch.int64, pin_memory=PIN_MEMORY)
-        self._padding: tuple[int, int] | None = None
+        # How many tokens from the first on are marked as some, and what was marked last; vLLM begins with all of them.
+        self._some, self._padding = len(self.is_padding), (0, 0)
 
     def execute_model(self, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
         """Run a step; on a software NPU its report tells what each kind of step asks for."""
@@ -47,9 +48,10 @@ class NPUModelRunner(GPUModelRunner):  # type: ignore[misc, unused-ignore]
     def _prepare_padding_mask(self, num_tokens_unpadded: int, num_tokens_padded: int) -> Tensor:
         """Return which tokens of a padded batch are none, written only where it is not as it was."""
         padding = num_tokens_unpadded, num_tokens_padded
-        if padding != self._padding:
+        as_it_is = num_tokens_unpadded == num_tokens_padded <= self._some or padding == self._padding
+        if not as_it_is:
             super()._prepare_padding_mask(*padding)
-            self._padding = padding
+            self._some, self._padding = num_tokens_unpadded, padding
         mask: Tensor = self.is_padding[:num_tokens_padded]
         return mask
 

@@ -134,6 +134,37 @@ def test_slots_of_nobody_are_written_once() -> None:
 
 
 @pytest.mark.vllm
+def test_what_pads_a_batch_is_written_when_it_is_not_as_it_was() -> None:
+    from ascend_overlay.overlays.platform.runner import NPUModelRunner
+
+    runner = NPUModelRunner.__new__(NPUModelRunner)
+    runner.is_padding = torch.zeros(16, dtype=torch.bool)
+    runner._some, runner._padding = 16, (0, 0)
+    written = 0
+    for some, padded, writes in (
+        *((5, 5, 0), (16, 16, 0), (3, 4, 1), (3, 4, 0), (3, 3, 0), (2, 2, 0), (3, 4, 0), (4, 4, 1), (3, 4, 1)),
+        *(
+            (3, 8, 1),
+            (3, 4, 1),
+            (2, 4, 1),
+            (2, 2, 0),
+            (9, 9, 1),
+            (4, 8, 1),
+            (4, 4, 0),
+            (16, 16, 1),
+            (0, 2, 1),
+            (1, 1, 1),
+        ),
+    ):
+        before = runner.is_padding._version
+        mask = runner._prepare_padding_mask(some, padded)
+        assert mask.tolist() == [False] * some + [True] * (padded - some), (some, padded)
+        assert (runner.is_padding._version > before) == bool(writes), (some, padded)
+        written += writes
+    assert written == 11
+
+
+@pytest.mark.vllm
 def test_vllms_runner_has_the_lines_that_are_edited_and_runs_them_where_nobody_takes_their_place() -> None:
     """A runner without the method, as vLLM's for CPUs, does what it did."""
     import ast
