@@ -95,7 +95,10 @@ def run(*, quick: bool) -> Iterator[Result]:
 
 def cases(selection: str) -> list[Case]:
     """Return the models that are counted with what `selection` enables: all, or those that it is for."""
-    if selection != FUSED:
+    if selection == ALONE:
+        # The overlay `quantization` is none of those.
+        return [case for case in CASES if case.scheme is None]
+    if selection == ALL:
         return list(CASES)
     chosen = [case for case in CASES if case.family.startswith("qwen3")]
     return [dataclasses.replace(case, arguments={**case.arguments, **HEADS_OF_128}) for case in chosen]
