@@ -31,6 +31,7 @@ def enable(
     ledger: str | os.PathLike[str] | None = None,
     trace: bool | None = None,
     weight_nz: str | None = None,
+    fused_qkv: bool | None = None,
     foreign: str | None = None,
     propagate: bool = True,
 ) -> None:
@@ -54,6 +55,7 @@ def enable(
         ledger: folder for one ledger file per process.
         trace: count the calls of NPU operators.
         weight_nz: which weights are put into the layout FRACTAL_NZ after loading: "off", "quantized" or "all".
+        fused_qkv: norms, rotary embedding and cache write of a layer with norms of queries and keys are one operator.
         foreign: what somebody else's change of a patched place is: "error", "warn" (a log line; the default) or
             "accept". The ledger names it in any case.
         propagate: False leaves os.environ alone, so that child processes run without overlays.
@@ -73,6 +75,7 @@ def enable(
         ledger=ledger,
         trace=trace,
         weight_nz=weight_nz,
+        fused_qkv=fused_qkv,
         foreign=foreign,
     )
     _engine.enable(settings, propagate=propagate, given=given)

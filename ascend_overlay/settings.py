@@ -57,6 +57,7 @@ class Settings:
         ledger: folder that gets one ledger file per process.
         trace: count the calls of NPU operators.
         weight_nz: which weights are put into the layout FRACTAL_NZ after loading: "off", "quantized" or "all".
+        fused_qkv: norms, rotary embedding and cache write of a layer with norms of queries and keys are one operator.
         foreign: what somebody else's change of a patched place is: "error", "warn" or "accept".
         given_by: which argument, option or variable gave a setting, or a name in it, where that is not its variable.
     """
@@ -72,6 +73,7 @@ class Settings:
     ledger: str | None = None
     trace: bool = False
     weight_nz: str = "quantized"
+    fused_qkv: bool = False
     foreign: str = "warn"
     given_by: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -108,6 +110,7 @@ class Settings:
             ledger=env.get(f"{PREFIX}_LEDGER") or None,
             trace=_flag(env, f"{PREFIX}_TRACE", default=False),
             weight_nz=_one_of(WEIGHT_NZ, env.get(f"{PREFIX}_WEIGHT_NZ") or "quantized", whose=f"{PREFIX}_WEIGHT_NZ"),
+            fused_qkv=_flag(env, f"{PREFIX}_FUSED_QKV", default=False),
             foreign=_one_of(FOREIGN, env.get(f"{PREFIX}_FOREIGN") or "warn", whose=f"{PREFIX}_FOREIGN"),
         )
 
@@ -131,6 +134,8 @@ class Settings:
             env[f"{PREFIX}_TRACE"] = "1"
         if self.weight_nz != "quantized":
             env[f"{PREFIX}_WEIGHT_NZ"] = self.weight_nz
+        if self.fused_qkv:
+            env[f"{PREFIX}_FUSED_QKV"] = "1"
         if self.foreign != "warn":
             env[f"{PREFIX}_FOREIGN"] = self.foreign
         return env
@@ -148,6 +153,7 @@ class Settings:
         ledger: str | os.PathLike[str] | None = None,
         trace: bool | None = None,
         weight_nz: str | None = None,
+        fused_qkv: bool | None = None,
         foreign: str | None = None,
         by: Callable[[str], str] = "{}=".format,
     ) -> Settings:
@@ -189,6 +195,8 @@ class Settings:
             result = replace(result, trace=trace)
         if weight_nz is not None:
             result = replace(result, weight_nz=_one_of(WEIGHT_NZ, weight_nz, whose="weight_nz"))
+        if fused_qkv is not None:
+            result = replace(result, fused_qkv=fused_qkv)
         if foreign is not None:
             result = replace(result, foreign=_one_of(FOREIGN, foreign, whose="foreign"))
         result._see_contradictions()

@@ -1,7 +1,8 @@
 """What a decode step asks of an NPU, counted on the software NPU: launches, waits of the host, copies.
 
 Small batches are bound by these on a card, and they are the same numbers on every machine: no time is measured. The
-numbers are of one step with four requests, eagerly. Those of a layer are what one more layer adds.
+numbers are of one step with four requests, eagerly, and for each model once more with captured graphs. Those of a layer
+are what one more layer adds.
 
 A launch is one call of an operator that has the device do something; views, new tensors without content, and copies
 from and to the host are none. What an operator does within itself is not seen. torch_npu must be installed.
@@ -30,7 +31,16 @@ STEADY = 6
 """Of the last steps each is the same."""
 WAITS = 2
 OUTSIDE = 14
-SELECTIONS = {"all overlays": None, "the platform alone": "platform,attention,mla,moe"}
+IN_GRAPHS = 20
+ALL, FUSED, ALONE = "all overlays", "fused_qkv", "the platform alone"
+SELECTIONS = {
+    ALL: {},
+    FUSED: {"ASCEND_OVERLAY_FUSED_QKV": "1"},
+    ALONE: {"ASCEND_OVERLAY": "platform,attention,mla,moe"},
+}
+"""What is enabled -> the variables that ask for it."""
+HEADS_OF_128 = {"head_dim": 128}
+"""Those of the published models, and the only ones that the operator takes which the setting fused_qkv asks for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,16 +83,29 @@ CASES = (
 
 
 def run(*, quick: bool) -> Iterator[Result]:
-    """Count with all overlays and (not quick) with those only that the platform needs."""
-    for selection, asked in list(SELECTIONS.items())[: 1 if quick else None]:
+    """Count with all overlays, with the setting fused_qkv, and (not quick) with what the platform needs alone."""
+    for selection in SELECTIONS:
+        if quick and selection == ALONE:
+            continue
         with tempfile.TemporaryDirectory() as folder:
-            found = _counted(Path(folder), asked)
-        for case in CASES:
+            found = _counted(Path(folder), selection)
+        for case in cases(selection):
             yield from _results(case, selection, found[case.label])
 
 
-def _counted(folder: Path, asked: str | None) -> dict[str, Any]:
-    python = [sys.executable, "-m", "benchmarks.launches", str(folder)]
+def cases(selection: str) -> list[Case]:
+    """Return the models that are counted with what `selection` enables: all, or those that it is for."""
+    if selection == ALONE:
+        # The overlay `quantization` is none of those.
+        return [case for case in CASES if case.scheme is None]
+    if selection == ALL:
+        return list(CASES)
+    chosen = [case for case in CASES if case.family.startswith("qwen3")]
+    return [dataclasses.replace(case, arguments={**case.arguments, **HEADS_OF_128}) for case in chosen]
+
+
+def _counted(folder: Path, selection: str) -> dict[str, Any]:
+    python = [sys.executable, "-m", "benchmarks.launches", str(folder), selection]
     env = clean_environment(
         VLLM_ENABLE_V1_MULTIPROCESSING="0", VLLM_CPU_OMP_THREADS_BIND="nobind", VLLM_CACHE_ROOT=str(folder / "cache")
     )
@@ -90,7 +113,8 @@ def _counted(folder: Path, asked: str | None) -> dict[str, Any]:
     npu = importlib.util.find_spec("torch_npu")
     if npu is not None and npu.origin is not None:
         env["PYTHONPATH"] = str(Path(npu.origin).parents[1])
-    command = ["env", *(["-u", "ASCEND_OVERLAY"] if asked is None else [f"ASCEND_OVERLAY={asked}"]), *python]
+    asked = [f"{name}={value}" for name, value in SELECTIONS[selection].items()]
+    command = ["env", "-u", "ASCEND_OVERLAY", *asked, *python]
     started = [sys.executable, "-m", "ascend_overlay", "run", "--no-overlays", "--npu", "software", *command]
     done = subprocess.run(started, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -100,7 +124,7 @@ def _counted(folder: Path, asked: str | None) -> dict[str, Any]:
 
 
 def _results(case: Case, selection: str, found: dict[str, Any]) -> Iterator[Result]:
-    of_all = selection == "all overlays"
+    of_all = selection != ALONE
     forward, step, layer = (Counter(found[part]) for part in ("forward", "step", "layer"))
     numbers = {
         "in a layer": (layer.total(), case.goal if of_all else None),
@@ -111,6 +135,11 @@ def _results(case: Case, selection: str, found: dict[str, Any]) -> Iterator[Resu
         yield _result(f"launches {what}, {case.label}, {selection}", number, goal, found)
     yield _result(f"waits, {case.label}, {selection}", sum(found["waits"].values()), WAITS, found)
     yield _result(f"waits in the forward, {case.label}, {selection}", sum(found["waits in forward"].values()), 0, found)
+    graph = found["with graphs"]
+    number, goal = sum(graph["step"].values()) + graph["replays"], IN_GRAPHS if of_all else None
+    yield _result(f"launches of a step with a captured graph, {case.label}, {selection}", number, goal, graph)
+    waits = sum(graph["waits"].values())
+    yield _result(f"waits of a step with a captured graph, {case.label}, {selection}", waits, WAITS, graph)
 
 
 def _result(what: str, number: int, goal: int | None, found: dict[str, Any]) -> Result:
@@ -131,19 +160,23 @@ class Watch:
         self._sites = sites.Sites()
         native.listen(self._sites.note)
         self._at = self._now()
-        self.forward: dict[str, Counter[str]] = {}
+        # A graph that is replayed calls no module.
+        self.forward: dict[str, Counter[str]] = {"launches": Counter(), "waits": Counter()}
         model.register_forward_pre_hook(lambda *_: setattr(self, "_at", self._now()))
         model.register_forward_hook(lambda *_: setattr(self, "forward", self._since(self._at)))
 
     def step(self, engine: Any) -> dict[str, Any]:
         """Let the engine make a step, and return what it asked for."""
-        before, sites = self._now(), self._waits()
+        from ascend_overlay.overlays.platform import graphs
+
+        before, sites, replayed = self._now(), self._waits(), graphs.counts[graphs.REPLAYED]
         engine.step()
         made = self._since(before)
         return {
             "step": made["launches"],
             "waits": self._waits() - sites,
             "copies": made["copies"],
+            "replays": graphs.counts[graphs.REPLAYED] - replayed,
             "forward": self.forward["launches"],
             "waits in forward": self.forward["waits"],
         }
@@ -162,17 +195,21 @@ class Watch:
         return Counter({f"{row['what']}: {row['where']}": int(row["times"]) for row in self._sites.rows()})
 
 
-def main(folder: Path) -> None:
-    """Count each case, with one layer more as well; leave the numbers in `folder`/found.json."""
+def main(folder: Path, selection: str) -> None:
+    """Count each case, with one layer more and with graphs as well; leave the numbers in `folder`/found.json."""
     in_process.prepare()
     found = {}
-    for case in CASES:
+    for case in cases(selection):
         fewer, more = (_decode(case, folder / f"{case.label}-{n}", n) for n in (case.layers, case.layers + 1))
         found[case.label] = {**more, "layer": Counter(more["step"]) - Counter(fewer["step"])}
+    # After all that runs eagerly, which must not find vLLM's helpers compiled.
+    for case in cases(selection):
+        place = folder / f"{case.label}-graphs"
+        found[case.label]["with graphs"] = _decode(case, place, case.layers + 1, in_process.TRACED)
     (folder / "found.json").write_text(json.dumps(found))
 
 
-def _decode(case: Case, folder: Path, layers: int) -> dict[str, Any]:
+def _decode(case: Case, folder: Path, layers: int, mode: str = in_process.EAGER) -> dict[str, Any]:
     from vllm import SamplingParams
 
     model = tiny.FAMILIES[case.family](folder / "float", layers=layers, **case.arguments)
@@ -182,7 +219,7 @@ def _decode(case: Case, folder: Path, layers: int) -> dict[str, Any]:
         quantize(model, folder / "quantized", case.scheme)
         model = folder / "quantized"
     llm = in_process.engine(
-        str(model), dtype="bfloat16", mode=in_process.EAGER, skip_tokenizer_init=True, enable_prefix_caching=False
+        str(model), dtype="bfloat16", mode=mode, skip_tokenizer_init=True, enable_prefix_caching=False
     )
     engine = llm.llm_engine
     watch = Watch(engine.model_executor.driver_worker.worker.model_runner.model)
@@ -200,4 +237,4 @@ def _decode(case: Case, folder: Path, layers: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

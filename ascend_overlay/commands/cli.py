@@ -53,6 +53,11 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--ledger", metavar="DIR", type=click.Path(), help="Write one ledger file per process."),
             click.option("--trace/--no-trace", default=None, help="Count the calls of NPU operators."),
             click.option("--weight-nz", type=click.Choice(WEIGHT_NZ), help="Which weights get the layout FRACTAL_NZ."),
+            click.option(
+                "--fused-qkv/--no-fused-qkv",
+                default=None,
+                help="Norms of queries and keys, rotary embedding and cache write in one operator.",
+            ),
             click.option("--foreign", type=click.Choice(FOREIGN), help="What others' changes of patched places are."),
         ]
     ):
@@ -71,6 +76,7 @@ def _settings(
     ledger: str | None,
     trace: bool | None,
     weight_nz: str | None,
+    fused_qkv: bool | None,
     foreign: str | None,
 ) -> Settings:
     return Settings.from_env().updated(
@@ -84,6 +90,7 @@ def _settings(
         ledger=ledger,
         trace=trace,
         weight_nz=weight_nz,
+        fused_qkv=fused_qkv,
         foreign=foreign,
         by=_option,
     )

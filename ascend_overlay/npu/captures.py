@@ -67,6 +67,11 @@ def end(graph: Captured) -> None:
         _captured.remove(graph)
 
 
+def current() -> Captured | None:
+    """Return the graph that is captured, if one is: what is made in it belongs to it."""
+    return _captured[-1] if _captured else None
+
+
 def recorded(layer: Any) -> contextlib.AbstractContextManager[Any]:
     """Return a context for the one call of attention of vLLM's `layer`, in which a graph that is captured records it.
 

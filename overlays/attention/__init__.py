@@ -6,8 +6,8 @@ to the cache first, and the queries of all requests read everything from there.
 
 from __future__ import annotations
 
-from ascend_overlay import Overlay
-from ascend_overlay.conditions import platform_plugin
+from ascend_overlay import Overlay, settings
+from ascend_overlay.conditions import platform_plugin, predicate
 
 _MODULE = __name__
 
@@ -33,3 +33,10 @@ overlay.wrap(
     f"{_MODULE}.choice:attention",
     reason="vLLM does not tell whoever chooses a backend of soft caps, ALiBi slopes and sizes of values",
 )
+for _name in ("qwen3:Qwen3Attention", "qwen3_moe:Qwen3MoeAttention"):
+    overlay.subclass(
+        f"vllm.model_executor.models.{_name}",
+        f"{_MODULE}.{_name.replace(':', ':Ascend')}",
+        when=predicate(lambda: settings.current().fused_qkv, "the setting fused_qkv asks for it"),
+        reason="vLLM computes norms, rotary embedding and cache write one by one, torch_npu has one operator for them",
+    )

@@ -21,6 +21,8 @@ from ascend_overlay.errors import OverlayError
 
 _MOST_ELEMENTS = 2**31 - 1
 """Elements of a cache that the operator can address."""
+_TILE = 16
+"""Elements of float16 and bfloat16 in a row of a tile."""
 
 
 def halves(cache: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,5 +64,25 @@ def block_table(table: Tensor) -> Tensor:
 
 
 def slots(slot_mapping: Tensor, block_size: int) -> Tensor:
-    """Return the operators' slots for vLLM's, of which those below 0 stay below 0."""
-    return slot_mapping.add(slot_mapping // block_size, alpha=block_size)
+    """Return the operators' slots for vLLM's, of which -1, nobody's, stays -1."""
+    return slot_mapping.add(blocks_of(slot_mapping, block_size), alpha=block_size)
+
+
+def blocks_of(slot_mapping: Tensor, block_size: int) -> Tensor:
+    """Return in which of vLLM's blocks each slot is; of -1, 0."""
+    return slot_mapping.div(block_size, rounding_mode="trunc")
+
+
+def in_tiles(cache: Tensor) -> tuple[Tensor, Tensor]:
+    """Return keys or values of `halves` in NZ: in a block, of each 16 elements of a head those of all its tokens.
+
+    Args:
+        cache: (blocks, tokens, KV heads, head size).
+
+    Returns:
+        The same memory as it is written, (blocks, KV heads * head size / 16, tokens, 16), and as it is read,
+        (blocks, KV heads, head size / 16, tokens, 16).
+    """
+    blocks, tokens, heads, size = cache.shape
+    read = cache.view(blocks, heads, size // _TILE, tokens, _TILE)
+    return read.flatten(1, 2), read

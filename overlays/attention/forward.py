@@ -13,7 +13,8 @@ from ascend_overlay.errors import OverlayError
 from ascend_overlay.npu import captures
 from ascend_overlay.npu.causal import causal_mask
 from ascend_overlay.overlays.attention import capped, limits
-from ascend_overlay.overlays.attention.cache import halves
+from ascend_overlay.overlays.attention.cache import halves, in_tiles
+from ascend_overlay.overlays.attention.fusion import Fusion
 from ascend_overlay.overlays.attention.metadata import AscendMetadata
 
 npu.load("npu_fused_infer_attention_score_v2.out", "npu_scatter_pa_kv_cache")
@@ -87,6 +88,8 @@ class AscendAttentionImpl(AttentionImpl[AscendMetadata]):  # type: ignore[misc, 
             capped.announce()
         self._cache: Tensor | None = None
         self._halves: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
+        self.offered: Fusion | None = None
+        self.fused: Fusion | None = None
 
     def forward(
         self,
@@ -127,7 +130,9 @@ class AscendAttentionImpl(AttentionImpl[AscendMetadata]):  # type: ignore[misc, 
             return output.zero_()
         batch = attn_metadata
         keys, values, by_token, values_by_token = self._halves_of(kv_cache)
-        if self.kv_sharing_target_layer_name is None:
+        if self.fused is not None:
+            query = self.fused.write(query, key, value, batch, keys, values)
+        elif self.kv_sharing_target_layer_name is None:
             torch.ops.npu.npu_scatter_pa_kv_cache(
                 _rows(key, batch.tokens).contiguous(),
                 _rows(value, batch.tokens).contiguous(),
@@ -159,17 +164,25 @@ class AscendAttentionImpl(AttentionImpl[AscendMetadata]):  # type: ignore[misc, 
                 next_tokens=after,
                 input_layout="TND",
                 sparse_mode=mode,
-                block_size=keys.shape[1],
+                block_size=limits.BLOCK_SIZE,
                 # The second result is not asked for.
                 out=[_rows(output, batch.tokens), query.new_empty(0, dtype=torch.float32)],
             )
         return output
+
+    def process_weights_after_loading(self, act_dtype: torch.dtype) -> None:
+        """Decide whether norms, rotary embedding and cache write are one operator, before there is a cache."""
+        super().process_weights_after_loading(act_dtype)
+        self.fused = None if self.offered is None else self.offered.taken(self, act_dtype)
 
     def _halves_of(self, kv_cache: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return keys and values as they are written, and as they are read: without and with the heads of a token."""
         if self._halves is None or self._cache is not kv_cache:
             keys, values = halves(kv_cache)
             self._cache, self._halves = kv_cache, (keys, values, keys.flatten(2), values.flatten(2))
+            if self.fused is not None:
+                (keys, by_token), (values, values_by_token) = in_tiles(keys), in_tiles(values)
+                self._halves = keys, values, by_token, values_by_token
         return self._halves
 
     def _band(self, causal: bool) -> tuple[int, int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -31,6 +31,8 @@ class AscendMetadata(AttentionMetadata):  # type: ignore[misc, unused-ignore]
         block_table: (requests, blocks) of int32; see cache.py.
         slots: (tokens,): where the new ones are written; see cache.py.
         causal: tokens do not see what comes after them.
+        positions: of each new token in its request, (tokens,) of int64; None where vLLM does not say.
+        angles: what layers look up for these positions; see fusion.py.
     """
 
     tokens: int
@@ -39,6 +41,8 @@ class AscendMetadata(AttentionMetadata):  # type: ignore[misc, unused-ignore]
     block_table: Tensor
     slots: Tensor
     causal: bool
+    positions: Tensor | None = None
+    angles: dict[Any, Any] = field(default_factory=dict)
 
     def graph_lists(self) -> dict[str, list[int]]:
         """Return what a captured graph is told of this batch when it is replayed, by the operator's names."""
@@ -46,7 +50,8 @@ class AscendMetadata(AttentionMetadata):  # type: ignore[misc, unused-ignore]
 
     def graph_tensors(self) -> tuple[Tensor, ...]:
         """Return what a captured graph reads of this batch, where it lay when the graph was captured."""
-        return self.block_table, self.slots
+        here = self.block_table, self.slots
+        return here if self.positions is None else (*here, self.positions)
 
 
 class AscendMetadataBuilder(AttentionMetadataBuilder[AscendMetadata]):  # type: ignore[misc, unused-ignore]
@@ -113,6 +118,7 @@ class AscendMetadataBuilder(AttentionMetadataBuilder[AscendMetadata]):  # type: 
             block_table=cache.block_table(batch.block_table_tensor[: batch.num_reqs, :blocks]),
             slots=cache.slots(batch.slot_mapping[:tokens], block_size),
             causal=batch.causal,
+            positions=None if batch.positions is None else batch.positions[:tokens],
         )
 
     def _for_a_graph(self, batch: CommonAttentionMetadata, lengths: list[int]) -> AscendMetadata:
@@ -124,4 +130,5 @@ class AscendMetadataBuilder(AttentionMetadataBuilder[AscendMetadata]):  # type: 
             block_table=self._persistent.block_table(batch),
             slots=self._persistent.slots(batch, self.kv_cache_spec.block_size),
             causal=bool(batch.causal),
+            positions=None if batch.positions is None else batch.positions[: batch.num_reqs],
         )

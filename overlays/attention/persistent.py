@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ascend_overlay.overlays.attention import cache
+
 
 class Persistent:
     """Room for the block tables and slots of batches of at most `most` requests, one token each."""
@@ -30,7 +32,7 @@ class Persistent:
         """Return the operators' slots for a batch: (requests,)."""
         slots = batch.slot_mapping[: batch.num_reqs]
         room = self._of(batch)[1][: batch.num_reqs]
-        return torch.add(slots, slots // block_size, alpha=block_size, out=room)
+        return torch.add(slots, cache.blocks_of(slots, block_size), alpha=block_size, out=room)
 
     def _of(self, batch: Any) -> tuple[Tensor, Tensor]:
         table, slots = batch.block_table_tensor, batch.slot_mapping

@@ -14,6 +14,7 @@ The layers come from the overlays `attention`, `mla` and `moe`, by vLLM's regist
 from __future__ import annotations
 
 from ascend_overlay import Overlay
+from ascend_overlay.overlays.platform import on_the_host
 from ascend_overlay.overlays.platform.hindrances import Unhindered
 
 _MODULE = __name__
@@ -51,3 +52,10 @@ overlay.call(
     undo=f"{_MODULE}.streams:take_back",
     reason="vLLM's model runner asks torch.cuda for streams, events and graphs, whatever the platform is",
 )
+for _found, _put in on_the_host.edits().items():
+    overlay.edit(
+        on_the_host.TARGET,
+        find=_found,
+        put=_put,
+        reason="vLLM computes on the device what the host knows unless it drafts tokens, one launch after the other",
+    )

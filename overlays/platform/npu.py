@@ -95,15 +95,6 @@ class NPUPlatform(Platform):  # type: ignore[misc, unused-ignore]
         """Import nothing, for the same reason; the overlay `layernorm` has providers for vllm.ir."""
 
     @classmethod
-    def register_triton_kernel_overrides(cls) -> None:
-        """Put PyTorch in the place of Triton's kernels."""
-        from vllm.triton_utils.dispatcher import register_kernels
-
-        from ascend_overlay.overlays.platform import kernels
-
-        register_kernels(kernels.OVERRIDES)
-
-    @classmethod
     def get_attn_backend_cls(
         cls, selected_backend: Any, attn_selector_config: Any, num_heads: int | None = None
     ) -> str:

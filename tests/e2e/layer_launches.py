@@ -1,4 +1,4 @@
-"""What a layer of a model asks of the software NPU in this process, whenever it is run."""
+"""What a layer of a model asks of the software NPU in this process, and what vLLM asks around the model."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from typing import Any
 
 
 class Counted:
-    """Counts what the last layer of `model` launches, and what its whole forward waits for.
+    """Counts what the last layer of a runner's model launches, what the forward waits for, and what is around that.
 
     Attributes:
         launched: by that layer, in each forward.
         waited: the host, in each forward.
+        around: launches of each step outside its forward, but for the choice of the tokens.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, runner: Any) -> None:
+        model = runner.model
         from ascend_overlay.npu.software import install
 
         native: Any = install.native()
@@ -22,6 +24,19 @@ class Counted:
         self.waited: list[int] = []
         around(model.model.layers[-1], lambda: _launches(native), self.launched)
         around(model, lambda: sum(native.waits().values()), self.waited)
+        self.around: list[int] = []
+        forwards: list[int] = []
+        around(model, lambda: _launches(native), forwards)
+        execute = runner.execute_model
+
+        def counting(*args: Any, **kwargs: Any) -> Any:
+            before, known = _launches(native), len(forwards)
+            result = execute(*args, **kwargs)
+            if len(forwards) > known:
+                self.around.append(_launches(native) - before - forwards[-1])
+            return result
+
+        runner.execute_model = counting
 
 
 def around(module: Any, number: Any, found: list[int]) -> None:

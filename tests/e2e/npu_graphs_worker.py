@@ -1,8 +1,8 @@
 """Serves tiny models with captured graphs, one engine after the other: `python npu_graphs_worker.py FOLDER RUN...`.
 
-A RUN is `FAMILY:HOW`, with HOW of `HOWS`. Each leaves `FAMILY-HOW.json` with tokens, their log probabilities, how the
-configuration was settled and how many graphs were captured and replayed; `failed:capture`, what becomes of a capture
-that fails. With TIMES=150, the same is asked so often.
+A RUN is `FAMILY:HOW`, with HOW of `HOWS`; a FAMILY that ends with _128 has heads of as many elements. Each leaves
+`FAMILY-HOW.json` with tokens, their log probabilities, how the configuration was settled and how many graphs were
+captured and replayed; `failed:capture`, what becomes of a capture that fails. With TIMES=150, all is asked so often.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def main(folder: Path, runs: list[str], times: int) -> None:
         if family == "failed":
             (folder / f"{family}-{how}.json").write_text(json.dumps(failed()), encoding="utf-8")
             continue
-        llm = engine(str(tiny.FAMILIES[family](folder / "models" / run)), how)
+        plain = family.removesuffix("_128")
+        more = {} if plain == family else {"head_dim": 128}
+        llm = engine(str(tiny.FAMILIES[plain](folder / "models" / run, **more)), how)
         found = [asked(llm) for _ in range(times)]
         result = found[0] | counted(llm) | {"differing": sum(one != found[0] for one in found)}
         in_process.shut_down(llm)

@@ -81,12 +81,13 @@ def served(model: str, ranks: int) -> dict[str, Any]:
 
         platform = type(current_platform).__name__
         runner = llm.llm_engine.model_executor.driver_worker.worker.model_runner if ranks == 1 else None
-        counted = Counted(runner.model) if runner is not None and platform == "NPUPlatform" else None
+        counted = Counted(runner) if runner is not None and platform == "NPUPlatform" else None
         found = {"platform": platform, **answers(llm)}
         found["quantization"] = llm.llm_engine.model_config.quantization
         if counted is not None:
             # At the end, all that is left is decoded.
             found["launches of a layer"], found["waits"] = counted.launched[-4:], counted.waited
+            found["launches around"] = counted.around[-4:]
         if runner is not None:
             found["devices"] = sorted({str(weight.device) for weight in runner.model.parameters()})
         return found

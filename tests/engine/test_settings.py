@@ -33,6 +33,7 @@ def any_settings(draw: st.DrawFn) -> Settings:
         ledger=draw(st.none() | names.map(lambda name: f"/somewhere/{name}")),
         trace=draw(st.booleans()),
         weight_nz=draw(st.sampled_from(WEIGHT_NZ)),
+        fused_qkv=draw(st.booleans()),
     )
 
 

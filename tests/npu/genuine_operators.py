@@ -40,6 +40,11 @@ def arguments(name: str, device: str = "cpu", dtype: Any = torch.bfloat16) -> tu
         return torch.randint(-128, 128, shape, generator=generator, dtype=torch.int8).to(device)
 
     positions = torch.arange(6, device=device)
+    product = (
+        random(6, 4 * 128),
+        *(random(128), random(128), random(6, 128), random(6, 128), positions, random(6, 2 * 128)),
+        *(random(2, 8, 16, 16), random(2, 8, 16, 16), [1, 6, 4, 128], [2, 1, 1]),
+    )
     packed = random(6, 4 * 64)
     experts = (torch.arange(18, device=device) % 7).reshape(6, 3).to(torch.int32)
     rows = torch.arange(18, device=device).flip(0).to(torch.int32)
@@ -136,6 +141,8 @@ def arguments(name: str, device: str = "cpu", dtype: Any = torch.bfloat16) -> tu
             (random(6, 1, 1, 576), random(512), *[random(6, 1, 1, 64)] * 2, positions, *caches(2)),
             {"epsilon": 1e-6, "cache_mode": "PA", "is_output_kv": True},
         ),
+        "npu_qkv_rms_norm_rope_cache": (product, {"epsilon": 1e-5}),
+        "npu_qkv_rms_norm_rope_cache_functional": (product, {"epsilon": 1e-5}),
         "npu_gather_pa_kv_cache": (
             (*caches(3), integers([2, 0], [1, 2]), integers(0, 5, 23), random(23, 1, 64), random(23, 1, 512)),
             {"seq_offset": integers(16, 0), "is_seq_lens_cumsum": True},

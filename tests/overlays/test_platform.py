@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import ascend_overlay
 from ascend_overlay.errors import ConfigError, OverlayError
-from ascend_overlay.overlays.platform import kernels, refusals, streams
+from ascend_overlay.overlays.platform import inputs, kernels, on_the_host, refusals, streams
 
 NAMES = (
     "Stream",
@@ -81,48 +83,103 @@ def test_the_runner_and_its_graphs_alone_get_the_npus_streams(
     assert (runner.graph_capture, library) == (theirs, ["gone"])
 
 
-# --- kernels ----------------------------------------------------------------------------------------------------------
+# --- what is copied to the device -------------------------------------------------------------------------------------
+
+
+def _table(size: int, blocks: list[list[int]], most: int) -> Any:
+    """Return what is asked of vLLM's BlockTable; `copied` has how many slots were copied each time."""
+    slots = SimpleNamespace(np=np.full(most, 77), copied=[])
+    slots.copy_to_gpu = slots.copied.append
+    table = SimpleNamespace(np=np.array(blocks, dtype=np.int32))
+    return SimpleNamespace(block_size=size, dcp_world_size=1, block_table=table, slot_mapping=slots)
 
 
 @pytest.mark.parametrize("lengths", [[3], [1, 1, 1], [5, 1, 9], [130, 2]])
 def test_slots_of_tokens(lengths: list[int]) -> None:
-    generator = torch.Generator().manual_seed(sum(lengths))
-    size, width, most, padded = 4, 40, 8, sum(lengths) + 5
-    table = torch.randperm(most * width, generator=generator, dtype=torch.int32).view(most, width)
-    before = torch.randint(0, 9, (len(lengths),), generator=generator).tolist()
-    positions = torch.cat([torch.arange(length) + known for length, known in zip(lengths, before, strict=True)])
-    starts = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
-    slots = torch.full((padded + 3,), 77)
-    options = {"TOTAL_CP_RANK": 0, "CP_KV_CACHE_INTERLEAVE_SIZE": 1, "PAD_ID": -1, "BLOCK_SIZE": 1024}
-    call = (sum(lengths), padded, starts, positions, table, width, slots)
-    kernels.slot_mapping(*call, KV_CACHE_BLOCK_SIZE=size, TOTAL_CP_WORLD_SIZE=1, **options)
+    generator = np.random.default_rng(sum(lengths))
+    size, width, most = 4, 40, 8
+    # Numbers of blocks whose slots are beyond int32.
+    blocks = generator.permutation(most * width).reshape(most, width) + 2**30
+    table = _table(size, blocks.tolist(), sum(lengths) + 5)
+    before = generator.integers(0, 9, len(lengths)).tolist()
+    positions = np.concatenate([np.arange(n) + known for n, known in zip(lengths, before, strict=True)])
+    requests = np.repeat(np.arange(len(lengths)), lengths)
+    inputs.slots(table, requests, positions)
     wanted = [
-        int(table[request, (known + i) // size]) * size + (known + i) % size
+        int(blocks[request, (known + i) // size]) * size + (known + i) % size
         for request, (length, known) in enumerate(zip(lengths, before, strict=True))
         for i in range(length)
     ]
-    assert slots.tolist() == [*wanted, *[-1] * 5, 77, 77, 77]
+    assert table.slot_mapping.np.tolist() == [*wanted, *[-1] * 5]
+    assert table.slot_mapping.copied == [sum(lengths) + 5]
+    table.dcp_world_size = 2
     with pytest.raises(OverlayError, match="context parallelism"):
-        kernels.slot_mapping(*call, KV_CACHE_BLOCK_SIZE=size, TOTAL_CP_WORLD_SIZE=2, **options)
+        inputs.slots(table, requests, positions)
 
 
 def test_slots_of_nobody_are_written_once() -> None:
-    table = torch.arange(1, 9, dtype=torch.int32).view(4, 2)
-    options = {"TOTAL_CP_RANK": 0, "CP_KV_CACHE_INTERLEAVE_SIZE": 1, "PAD_ID": -1, "BLOCK_SIZE": 1024}
-    slots = torch.full((6,), 77)
+    table = _table(4, [[1, 2], [3, 4], [5, 6], [7, 8]], 6)
+    found = table.slot_mapping
 
-    def write(tokens: int, positions: list[int], starts: list[int]) -> list[int]:
-        given = torch.tensor(starts, dtype=torch.int32), torch.tensor(positions), table, 2, slots
-        kernels.slot_mapping(tokens, 6, *given, KV_CACHE_BLOCK_SIZE=4, TOTAL_CP_WORLD_SIZE=1, **options)
-        return slots.tolist()
+    def write(positions: list[int], requests: list[int]) -> tuple[list[int], int]:
+        inputs.slots(table, np.array(requests), np.array(positions))
+        return found.np.tolist(), found.copied[-1]
 
-    three, decoded = [1, 5, 0], [5, 17, 20]
-    assert write(3, three, [0, 1, 2, 3]) == [*decoded, -1, -1, -1]
-    slots[5] = 77
-    assert write(3, three, [0, 1, 2, 3]) == [*decoded, -1, -1, 77]
-    assert write(1, [1], [0, 1]) == [5, -1, -1, -1, -1, 77]
-    assert write(5, [0, 1, 2, 3, 4], [0, 5]) == [4, 5, 6, 7, 8, 77]
-    assert write(2, [1, 5], [0, 1, 2]) == [5, 17, -1, -1, -1, 77]
+    assert write([1, 5, 0], [0, 1, 2]) == ([5, 17, 20, -1, -1, -1], 6)
+    found.np[5] = 77
+    assert write([1, 5, 0], [0, 1, 2]) == ([5, 17, 20, -1, -1, 77], 3)
+    assert write([1], [0]) == ([5, -1, -1, -1, -1, 77], 3)
+    assert write([0, 1, 2, 3, 4], [0] * 5) == ([4, 5, 6, 7, 8, 77], 5)
+    assert write([1, 5], [0, 1]) == ([5, 17, -1, -1, -1, 77], 5)
+
+
+@pytest.mark.vllm
+def test_what_pads_a_batch_is_written_when_it_is_not_as_it_was() -> None:
+    from ascend_overlay.overlays.platform.runner import NPUModelRunner
+
+    runner = NPUModelRunner.__new__(NPUModelRunner)
+    runner.is_padding = torch.zeros(16, dtype=torch.bool)
+    runner._some, runner._padding = 16, (0, 0)
+    written = 0
+    for some, padded, writes in (
+        *((5, 5, 0), (16, 16, 0), (3, 4, 1), (3, 4, 0), (3, 3, 0), (2, 2, 0), (3, 4, 0), (4, 4, 1), (3, 4, 1)),
+        *(
+            (3, 8, 1),
+            (3, 4, 1),
+            (2, 4, 1),
+            (2, 2, 0),
+            (9, 9, 1),
+            (4, 8, 1),
+            (4, 4, 0),
+            (16, 16, 1),
+            (0, 2, 1),
+            (1, 1, 1),
+        ),
+    ):
+        before = runner.is_padding._version
+        mask = runner._prepare_padding_mask(some, padded)
+        assert mask.tolist() == [False] * some + [True] * (padded - some), (some, padded)
+        assert (runner.is_padding._version > before) == bool(writes), (some, padded)
+        written += writes
+    assert written == 11
+
+
+@pytest.mark.vllm
+def test_vllms_runner_has_the_lines_that_are_edited_and_runs_them_where_nobody_takes_their_place() -> None:
+    """A runner without the method, as vLLM's for CPUs, does what it did."""
+    import ast
+    import textwrap as text
+
+    from vllm.v1.worker import gpu_model_runner
+
+    theirs = inspect.getsource(gpu_model_runner.GPUModelRunner._prepare_inputs)
+    for found, put in on_the_host.edits().items():
+        statements = ast.parse(text.dedent(found)).body
+        assert ast.unparse(statements[0]) in ast.unparse(ast.parse(text.dedent(theirs)))
+        (choice,) = ast.parse(text.dedent(put)).body
+        assert isinstance(choice, ast.If)
+        left = choice.orelse or choice.body
+        assert [ast.unparse(each) for each in left] == [ast.unparse(each) for each in statements]
 
 
 def test_blocks_are_cleared_in_every_cache() -> None:
@@ -130,17 +187,6 @@ def test_blocks_are_cleared_in_every_cache() -> None:
     kernels.zero_blocks([plain, split], [1, 4], 6)
     assert plain.sum((1, 2)).tolist() == [8, 0, 8, 8, 0, 8]
     assert split.sum(1).tolist() == [3, 3, 0, 0, 3, 3, 3, 3, 0, 0, 3, 3]
-
-
-@pytest.mark.vllm
-def test_the_kernel_takes_what_vllms_takes() -> None:
-    import inspect
-
-    from vllm.v1.worker.block_table import ComputeSlotMappingKernel
-
-    theirs = getattr(ComputeSlotMappingKernel.kernel, "func", ComputeSlotMappingKernel.kernel)
-    theirs = getattr(theirs, "fn", theirs)
-    assert list(inspect.signature(kernels.slot_mapping).parameters) == list(inspect.signature(theirs).parameters)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

@@ -7,7 +7,17 @@ from collections.abc import Iterator
 
 from ascend_overlay.npu.case import OperatorCase
 
-GROUPS = ("activation", "normalization", "rotary", "layout", "quantization", "attention", "latent", "moe")
+GROUPS = (
+    "activation",
+    "normalization",
+    "rotary",
+    "layout",
+    "quantization",
+    "attention",
+    "qkv_cache",
+    "latent",
+    "moe",
+)
 """Modules of this package; each has ``cases()``."""
 
 

@@ -34,6 +34,7 @@ def cases() -> Iterator[OperatorCase]:
     for dtype in ("bfloat16", "float16"):
         for label, (new, more) in _PAGED.items():
             yield _case(second, label, dtype, functools.partial(_paged, dtype, new, more))
+        yield _case(second, "paged, in NZ", dtype, functools.partial(_paged_in_tiles, dtype))
         yield _case("npu_fused_infer_attention_score", "BSH, padded", dtype, functools.partial(_padded, dtype))
         yield OperatorCase(
             operator=f"{second}.out",
@@ -71,7 +72,7 @@ def _case(operator: str, label: str, dtype: str, arguments: Any) -> OperatorCase
         label=label,
         dtype=dtype,
         arguments=arguments,
-        baseline=_padded_formula if label.startswith("BSH") else _paged_formula,
+        baseline=_FORMULAS.get(label, _paged_formula),
         against="formula",
         rtol=HALF_UNIT[dtype],
         # Values of about 1 are added up with weights that sum to 1, and may cancel.
@@ -105,6 +106,19 @@ def _strided(dtype: str) -> Arguments:
     (query, keys, values), named = _paged(dtype, [3, 17, 1], {"sparse_mode": 3})
     query = torch.cat((query, query), -1)[..., :64]
     return (query, *torch.stack((keys, values), 1).unbind(1)), named
+
+
+def _paged_in_tiles(dtype: str) -> Arguments:
+    (query, *caches), named = _paged(dtype, [1, 17, 1], {"sparse_mode": 3})
+    return (
+        query,
+        *(cache.view(_BLOCKS, _BLOCK, 2, -1, 16).permute(0, 2, 3, 1, 4).contiguous() for cache in caches),
+    ), named
+
+
+def _tiles_formula(query: Tensor, keys: Tensor, values: Tensor, **more: Any) -> list[Tensor | None]:
+    caches = [cache.permute(0, 3, 1, 2, 4).flatten(2) for cache in (keys, values)]
+    return _paged_formula(query, *caches, **more)
 
 
 def _paged_into(dtype: str) -> Arguments:
@@ -181,3 +195,6 @@ def _written(key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor,
     for cache, new in zip(caches, (key, value), strict=True):
         cache[slots // 16, slots % 16] = new
     return caches
+
+
+_FORMULAS: dict[str, Any] = {"BSH, padded": _padded_formula, "paged, in NZ": _tiles_formula}

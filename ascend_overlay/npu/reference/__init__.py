@@ -39,6 +39,7 @@ OPERATORS: dict[str, tuple[str, ...]] = {
         "npu_scatter_pa_kv_cache_functional",
     ),
     "latent_cache": ("npu_kv_rmsnorm_rope_cache",),
+    "qkv_cache": ("npu_qkv_rms_norm_rope_cache", "npu_qkv_rms_norm_rope_cache_functional"),
     "paged_gather": ("npu_gather_pa_kv_cache", "npu_gather_pa_kv_cache_functional"),
     "batch_matmul": ("npu_transpose_batchmatmul",),
     "attention_update": ("npu_attention_update",),

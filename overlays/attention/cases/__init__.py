@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ascend_overlay.npu.case import ATTENTION_CPU_ONLY, LayerCase
 from ascend_overlay.npu.cases.numbers import HALF_UNIT, dtype_of, normal
 from ascend_overlay.overlays.attention.cases.batches import CachedLayer, Request
+from ascend_overlay.overlays.attention.cases.normed import NormedLayer
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,11 @@ _LAYERS: dict[str, dict[str, Any]] = {
     "window of 40": {"per_layer_sliding_window": 40},
     "sinks": {"sinks": True},
 }
+_BATCHES = (
+    [Request((6, 1), 0, 150), Request((4,), 0, 3)],
+    [Request((6, 1), 150, 20), Request((4,), 3, 1), Request((6, 2), 128, 9)],
+    [Request((6, 1), 170, 1), Request((4,), 4, 1), Request((6, 2), 137, 1)],
+)
 
 
 def cases() -> Iterator[LayerCase]:
@@ -41,19 +47,34 @@ def cases() -> Iterator[LayerCase]:
                 atol=4 * HALF_UNIT[dtype],
                 cpu_only=ATTENTION_CPU_ONLY,
             )
+        yield LayerCase(
+            layer="vllm.model_executor.layers.attention.attention:Attention",
+            label="with norms and rotary embedding in one operator; prompts, mixed, single tokens",
+            dtype=dtype,
+            overlay="attention",
+            run=functools.partial(_serve_normed, dtype),
+            operators=("npu_fused_infer_attention_score_v2.out", "npu_qkv_rms_norm_rope_cache"),
+            # vLLM rounds what is normed, and what is rotated, too.
+            rtol=8 * HALF_UNIT[dtype],
+            atol=8 * HALF_UNIT[dtype],
+            cpu_only=ATTENTION_CPU_ONLY,
+        )
+
+
+def _serve_normed(dtype: str) -> list[torch.Tensor]:
+    layer, found = NormedLayer(dtype_of(dtype)), []
+    for seed, requests in enumerate(_BATCHES):
+        tokens = sum(request.new for request in requests)
+        found.append(layer.run(requests, normal(seed, tokens, 8 * 128, dtype=dtype)))
+    return found
 
 
 def _serve(dtype: str, options: dict[str, Any]) -> list[torch.Tensor]:
     if "sinks" in options:
         options = options | {"sinks": normal(9, 4, dtype=dtype)}
     layer = CachedLayer(dtype_of(dtype), **options)
-    batches = (
-        [Request((6, 1), 0, 150), Request((4,), 0, 3)],
-        [Request((6, 1), 150, 20), Request((4,), 3, 1), Request((6, 2), 128, 9)],
-        [Request((6, 1), 170, 1), Request((4,), 4, 1), Request((6, 2), 137, 1)],
-    )
     found = []
-    for seed, requests in enumerate(batches):
+    for seed, requests in enumerate(_BATCHES):
         tokens = sum(request.new for request in requests)
         heads = (layer.heads, layer.kv_heads, layer.kv_heads)
         numbers = [normal(3 * seed + i, tokens, n * layer.size, dtype=dtype) for i, n in enumerate(heads)]

@@ -106,9 +106,11 @@ class CachedLayer:
             starts = new.cumsum(0, dtype=torch.int32)
         table = torch.zeros(len(requests), max(len(request.blocks) for request in requests), dtype=torch.int32)
         slots: list[int] = []
+        places: list[int] = []
         for i, request in enumerate(requests):
             table[i, : len(request.blocks)] = torch.tensor(request.blocks)
             positions = range(request.context, request.context + request.new)
+            places += positions
             slots += [request.blocks[at // BLOCK_SIZE] * BLOCK_SIZE + at % BLOCK_SIZE for at in positions]
         return CommonAttentionMetadata(
             query_start_loc=here(starts),
@@ -121,6 +123,7 @@ class CachedLayer:
             max_seq_len=int(lengths.max()),
             block_table_tensor=table,
             slot_mapping=torch.tensor(slots, dtype=torch.int64),
+            positions=torch.tensor(places, dtype=torch.int64),
         )
 
     @contextlib.contextmanager

@@ -126,9 +126,11 @@ class Call:
                 text = f"value has {self.value.dim()} dimensions and query {self.query.dim()}"
                 refuse(self.operator, f"{text}; without block_table they have as many.")
             return layouts.sizes(layout, self.value.shape, self._kv_heads)[3]
-        if self.value.dim() not in (3, 4):
-            text = f"value has {self.value.dim()} dimensions; with block_table it is (blocks, block size, N * D) or"
-            refuse(self.operator, f"{text} (blocks, N, block size, D).")
+        if self.value.dim() not in (3, 4, 5):
+            text = f"value has {self.value.dim()} dimensions; with block_table it is (blocks, block size, N * D),"
+            refuse(self.operator, f"{text} (blocks, N, block size, D) or (blocks, N, D / 16, block size, 16).")
+        if self.value.dim() == 5:
+            return self.value.shape[2] * self.value.shape[4]
         return self.value.shape[2] // self._kv_heads if self.value.dim() == 3 else self.value.shape[3]
 
     def _store(self, tensor: Tensor, layout: str) -> Store:

@@ -13,7 +13,8 @@ from ascend_overlay.npu.reference.attention.band import UNLIMITED
 from ascend_overlay.npu.reference.attention.call import Call
 from ascend_overlay.npu.reference.checks import contiguous, refuse
 
-_OUT = "npu_fused_infer_attention_score_v2.out"
+_FIRST, _SECOND = "npu_fused_infer_attention_score", "npu_fused_infer_attention_score_v2"
+_OUT = f"{_SECOND}.out"
 _SOURCE = (
     "torch_npu 2.13 (schema, meta kernel, documentation inside the wheel), CANN's source of FusedInferAttentionScore "
     "(strides)"
@@ -27,7 +28,7 @@ def npu_fused_infer_attention_score(query: Tensor, key: Tensor, value: Tensor, *
     `actual_seq_qlen` and `actual_seq_kvlen`, `num_heads` for `num_query_heads`, `scale` for `softmax_scale`,
     `softmax_lse_flag` for `return_softmax_lse`. It has no `learnable_sink`.
     """
-    return repeated.run(_first, query, key, value, options)
+    return repeated.run(_FIRST, _first, query, key, value, options)
 
 
 def npu_fused_infer_attention_score_v2(
@@ -39,7 +40,8 @@ def npu_fused_infer_attention_score_v2(
         query: in the first layout that `input_layout` names; float16 or bfloat16. With any strides, as all tensors:
             torch_npu documents contiguous ones, and CANN copies others before it computes.
         key: in the same layout; with `block_table`, a cache: (blocks, block size, N * D) or, unless the layout is BSH
-            or BSND, (blocks, N, block size, D).
+            or BSND, (blocks, N, block size, D), or, unless it is BNSD, in NZ: (blocks, N, D / 16, block size, 16). For
+            the last, the meta kernel of torch_npu 2.13 has a shape, and its text names latent attention only.
         value: as `key`, with heads of its own size. May be the same tensor.
         query_rope: as `query`, with heads of another size, whose products with `key_rope` are added to the scores.
         key_rope: as `key`, likewise.
@@ -81,7 +83,7 @@ def npu_fused_infer_attention_score_v2(
             for heads of 64, 128 and 192 elements, where recent versions of CANN compute others up to 256, for bfloat16
             and without `block_table`.
     """
-    return repeated.run(_second, query, key, value, options)
+    return repeated.run(_SECOND, _second, query, key, value, options)
 
 
 def npu_fused_infer_attention_score_v2_out(
@@ -163,7 +165,7 @@ def _first(
     **unsupported: Any,
 ) -> Call:
     return Call(
-        operator="npu_fused_infer_attention_score",
+        operator=_FIRST,
         query=query,
         key=key,
         value=value,
@@ -213,7 +215,7 @@ def _second(
     **unsupported: Any,
 ) -> Call:
     return Call(
-        operator="npu_fused_infer_attention_score_v2",
+        operator=_SECOND,
         query=query,
         key=key,
         value=value,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ascend_overlay.npu.reference.attention import layouts, single
+from ascend_overlay.npu.reference.attention import layouts, single, tiles
 from ascend_overlay.npu.reference.attention.band import Band, band_of, check_triangle
 from ascend_overlay.npu.reference.attention.call import Call
 from ascend_overlay.npu.reference.attention.stores import Paged, Store
@@ -27,12 +27,18 @@ _LENGTHS = _QUERIES | _KEYS
 
 
 def run(
-    version: Callable[..., Call], query: Tensor, key: Tensor, value: Tensor, options: Mapping[str, Any]
+    operator: str,
+    version: Callable[..., Call],
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    options: Mapping[str, Any],
 ) -> tuple[Tensor, Tensor]:
     """Return the result and softmax_lse.
 
     Args:
-        version: makes a Call of the arguments of one of the operators.
+        operator: which one it is.
+        version: makes a Call of its arguments.
         query: its argument, as are the others.
         key: likewise.
         value: likewise.
@@ -41,6 +47,8 @@ def run(
     Raises:
         RuntimeError: arguments that are refused.
     """
+    if key.dim() == tiles.DIMENSIONS and options.get("block_table") is not None:
+        key, value, options = tiles.whole(operator, key, value, options)
     query, key, value, options = dense(query, key, value, options)
     signature = _signature(version, query, key, value, options)
     form = _known.get(signature)
