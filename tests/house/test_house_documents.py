@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import configparser
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
 import yaml
 from imports import CHECKOUT, installed_files
+
+from ascend_overlay import settings
 
 DOCUMENTS = sorted([*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").glob("*.md"), *(CHECKOUT / "examples").rglob("*.md")])
 FOLDERS = ("ascend_overlay", "benchmarks", "docs", "examples", "hooks", "overlays", "tests")
@@ -107,3 +110,30 @@ def test_no_two_files_of_tests_have_one_name() -> None:
     """They are imported by it; which of them alone is collected depends on what else is."""
     names = [path.name for path in (CHECKOUT / "tests").rglob("test_*.py")]
     assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
+VARIABLE = re.compile(r"ASCEND_OVERLAY_[A-Z_]*[A-Z]")
+MISSPELT = {"ASCEND_OVERLAY_STRIKT"}
+
+
+def test_every_variable_that_is_named_anywhere_means_something() -> None:
+    """An error that advises a variable which does not exist helps nobody, and one that is not known is refused."""
+    named: dict[str, set[str]] = {}
+    for folder in FOLDERS:
+        for path in (CHECKOUT / folder).rglob("*"):
+            if path.suffix in (".py", ".md", ".c", ".cpp", ".h"):
+                for name in VARIABLE.findall(path.read_text(encoding="utf-8")):
+                    named.setdefault(name, set()).add(str(path.relative_to(CHECKOUT)))
+    assert {name: where for name, where in named.items() if name not in {*settings.VARIABLES, *MISSPELT}} == {}
+    assert set(settings.VARIABLES) - named.keys() - {"ASCEND_OVERLAY"} == set()
+
+
+def test_every_setting_has_its_variable() -> None:
+    fields = {field.name for field in dataclasses.fields(settings.Settings)} - {"given_by"}
+    assert set(settings._VARIABLES) == fields
+    values = {"strict": False, "trace": True, "fused_qkv": True, "weight_nz": "all", "foreign": "error", "ledger": "/x"}
+    values |= {"prefer": {"a:b": "c"}, "plugins": ("p",)}
+    for name in fields:
+        given = settings.Settings(**{name: values.get(name, ("x",))})  # type: ignore[arg-type]
+        assert settings._VARIABLES[name] in given.to_env(), name
+        assert settings.Settings.from_env(given.to_env()) == given, name
