@@ -37,7 +37,9 @@ _VARIABLES = {
     "fused_qkv": f"{PREFIX}_FUSED_QKV",
 }
 """The variable of each setting."""
-_NPU = tuple(f"{PREFIX}_NPU{part}" for part in ("", "_DEVICES", "_MEMORY", "_REPORT", "_PATIENCE", "_POISON", "_SANITIZE"))
+_NPU = tuple(
+    f"{PREFIX}_NPU{part}" for part in ("", "_DEVICES", "_MEMORY", "_REPORT", "_PATIENCE", "_POISON", "_SANITIZE")
+)
 VARIABLES = tuple(dict.fromkeys([*_VARIABLES.values(), *_NPU, f"{PREFIX}_RUN"]))
 """All variables that mean anything: those of settings, those of the software NPU, and what tells runs apart."""
 

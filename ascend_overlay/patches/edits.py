@@ -46,8 +46,16 @@ class Edit(Patch):
 
     def check(self) -> None:
         self._snippet("put", self.put)
-        if not self._snippet("find", self.find).statements:
+        from ascend_overlay.source.snippets import is_gap
+
+        wanted = self._snippet("find", self.find)
+        if not wanted.statements:
             raise TargetError(f"the edit of {self.target} finds nothing: `find` has no statement in it.")
+        if len(wanted.statements) > 1 and any(is_gap(wanted.statements[end]) for end in (0, -1)):
+            raise TargetError(
+                f"`find` of the edit of {self.target} begins or ends with `...`, which stands for the statements "
+                f"between two others; say where it begins and where it ends."
+            )
 
     def resolve(self, module: ModuleType, context: Context) -> Place:
         target = Target.parse(self.target)

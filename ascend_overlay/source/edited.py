@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 
 from ascend_overlay.source.functions import FunctionSource, compiled, definition_in
 from ascend_overlay.source.matching import Match, first_line, in_string, last_line, matches, nearest, numbered, same
-from ascend_overlay.source.snippets import Snippet
+from ascend_overlay.source.snippets import Snippet, snippet
 from ascend_overlay.source.splicing import spliced
 
 _LISTED = 8
@@ -76,7 +77,7 @@ def edited(source: FunctionSource, changes: Sequence[Change]) -> EditedSource:
     """
     # A copy: what is found is replaced in it, to compare the edited text with.
     definition = copy.deepcopy(source.definition)
-    found = [(_only(source, definition, change), change) for change in changes]
+    found = [_filled(source, _only(source, definition, change), change) for change in changes]
     _refuse_overlap(found)
     text = source.text
     for match, change in sorted(found, key=lambda pair: pair[0].first, reverse=True):
@@ -115,6 +116,20 @@ def _only(source: FunctionSource, definition: ast.AST, change: Change) -> Match:
         f"`find`, `{_head(change.find)}`, is found {len(found)} times; take more of the lines around the one that you "
         f"mean. In {source.file}:\n" + "\n".join(places)
     )
+
+
+def _filled(source: FunctionSource, match: Match, change: Change) -> tuple[Match, Change]:
+    """Put what was found in place of each `...` of `put`, where `find` has one, too."""
+    if not change.find.gaps or not change.put.gaps:
+        return match, change
+    lines = source.text.split("\n")[match.first - 1 : match.last]
+    try:
+        put = change.put.filled(snippet("\n".join(lines)))
+    except SyntaxError as error:
+        raise CannotEdit(
+            f"what is at line {match.first} cannot be put in place of the `...` in `put`: {error.msg}."
+        ) from None
+    return match, dataclasses.replace(change, put=put)
 
 
 def _refuse_overlap(found: Sequence[tuple[Match, Change]]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ascend_overlay.source.snippets import Snippet
+from ascend_overlay.source.snippets import Snippet, is_gap
 
 Definition = (ast.FunctionDef, ast.AsyncFunctionDef)
 _STRINGS_WITH_CODE = {"JoinedStr", "TemplateStr"}
@@ -111,16 +111,44 @@ def numbered(number: int, line: str) -> str:
 
 
 def _runs(function: ast.AST, wanted: Sequence[ast.stmt]) -> Iterator[Match]:
-    length = len(wanted)
+    pieces = _between_gaps(wanted)
     for owner in ast.walk(function):
         for field in ("body", "orelse", "finalbody"):
             block = getattr(owner, field, None)
             if not isinstance(block, list):
                 continue
-            for index in range(_start(owner, function, block), len(block) - length + 1):
-                run = block[index : index + length]
-                if all(same(*pair) for pair in zip(run, wanted, strict=True)):
-                    yield Match(tuple(run), owner, field, index)
+            for index in range(_start(owner, function, block), len(block)):
+                if (end := _end(block, index, pieces)) is not None:
+                    yield Match(tuple(block[index:end]), owner, field, index)
+
+
+def _between_gaps(wanted: Sequence[ast.stmt]) -> list[list[ast.stmt]]:
+    pieces: list[list[ast.stmt]] = [[]]
+    for statement in wanted:
+        if is_gap(statement):
+            pieces.append([])
+        else:
+            pieces[-1].append(statement)
+    return pieces
+
+
+def _end(block: Sequence[ast.stmt], start: int, pieces: Sequence[Sequence[ast.stmt]]) -> int | None:
+    """Return where the first run ends that begins at `start` and has all pieces, with statements between them."""
+    if not _says(block, start, pieces[0]):
+        return None
+    end = start + len(pieces[0])
+    for piece in pieces[1:]:
+        # A gap stands for one statement at least, and for as few as may be.
+        at = next((at for at in range(end + 1, len(block)) if _says(block, at, piece)), None)
+        if at is None:
+            return None
+        end = at + len(piece)
+    return end
+
+
+def _says(block: Sequence[ast.stmt], start: int, wanted: Sequence[ast.stmt]) -> bool:
+    run = block[start : start + len(wanted)]
+    return len(run) == len(wanted) and all(same(*pair) for pair in zip(run, wanted, strict=True))
 
 
 def _start(owner: ast.AST, function: ast.AST, block: list[Any]) -> int:

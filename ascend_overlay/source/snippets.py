@@ -33,6 +33,26 @@ class Snippet:
             return self.statements[0].value
         return None
 
+    @property
+    def gaps(self) -> list[ast.stmt]:
+        """The statements `...` in it, at any depth."""
+        nodes = (node for statement in self.statements for node in ast.walk(statement))
+        return [node for node in nodes if isinstance(node, ast.stmt) and is_gap(node)]
+
+    def filled(self, found: Snippet) -> Snippet:
+        """Return this with `found` in place of each statement `...`.
+
+        Raises:
+            SyntaxError: a `...` does not stand on a line of its own.
+        """
+        lines = self.text.split("\n")
+        for gap in sorted(self.gaps, key=lambda gap: -gap.lineno):
+            line = lines[gap.lineno - 1]
+            if line.partition("#")[0].strip() != "...":
+                raise SyntaxError("a statement ... stands on a line of its own")
+            lines[gap.lineno - 1 : gap.lineno] = found.indented(line[: gap.col_offset]).split("\n")
+        return snippet("\n".join(lines))
+
     def inline(self, margin: str) -> str:
         """Return the text of the expression, without what stands around it, its further lines behind `margin`."""
         (statement,) = self.statements
@@ -50,6 +70,11 @@ class Snippet:
             line if number in self.within or not line.strip() else margin + line
             for number, line in enumerate(lines, start=1)
         )
+
+
+def is_gap(node: ast.AST) -> bool:
+    """Tell whether a statement is `...`, which stands for others."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and node.value.value is ...
 
 
 def snippet(text: str) -> Snippet:

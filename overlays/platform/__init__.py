@@ -52,7 +52,7 @@ overlay.call(
     undo=f"{_MODULE}.streams:take_back",
     reason="vLLM's model runner asks torch.cuda for streams, events and graphs, whatever the platform is",
 )
-for _found, _put in on_the_host.edits().items():
+for _found, _put in on_the_host.EDITS.items():
     overlay.edit(
         on_the_host.TARGET,
         find=_found,

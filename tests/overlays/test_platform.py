@@ -6,6 +6,7 @@ import importlib
 import inspect
 import os
 import sys
+import textwrap
 from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -168,18 +169,30 @@ def test_what_pads_a_batch_is_written_when_it_is_not_as_it_was() -> None:
 def test_vllms_runner_has_the_lines_that_are_edited_and_runs_them_where_nobody_takes_their_place() -> None:
     """A runner without the method, as vLLM's for CPUs, does what it did."""
     import ast
-    import textwrap as text
 
     from vllm.v1.worker import gpu_model_runner
 
-    theirs = inspect.getsource(gpu_model_runner.GPUModelRunner._prepare_inputs)
-    for found, put in on_the_host.edits().items():
-        statements = ast.parse(text.dedent(found)).body
-        assert ast.unparse(statements[0]) in ast.unparse(ast.parse(text.dedent(theirs)))
-        (choice,) = ast.parse(text.dedent(put)).body
-        assert isinstance(choice, ast.If)
-        left = choice.orelse or choice.body
-        assert [ast.unparse(each) for each in left] == [ast.unparse(each) for each in statements]
+    from ascend_overlay.source import edited, functions, snippets
+
+    prepare = gpu_model_runner.GPUModelRunner._prepare_inputs
+    theirs = ast.parse(textwrap.dedent(inspect.getsource(prepare)))
+    changes = [
+        edited.Change(snippets.snippet(found), snippets.snippet(put), "a test")
+        for found, put in on_the_host.EDITS.items()
+    ]
+    ours = edited.edited(functions.source_of_function(prepare), changes)
+
+    class WithoutTheMethod(ast.NodeTransformer):
+        def visit_If(self, node: ast.If) -> Any:
+            self.generic_visit(node)
+            asked = ast.unparse(node.test)
+            if f"hasattr(self, {on_the_host.ASKED!r})" not in asked:
+                return node
+            return node.body if asked.startswith("not ") else node.orelse
+
+    kept = WithoutTheMethod().visit(ast.parse(textwrap.dedent("\n".join(ours.lines))))
+    assert ast.unparse(kept) == ast.unparse(theirs)
+    assert "\n".join(ours.lines).count(on_the_host.ASKED) == len(on_the_host.EDITS) + 1
 
 
 def test_blocks_are_cleared_in_every_cache() -> None:
