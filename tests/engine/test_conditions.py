@@ -186,7 +186,7 @@ def test_who_is_asked_for_by_name_and_stays_off_is_an_error(
 
 def test_a_veto_of_who_is_asked_for_by_name_is_an_error(offer: Any) -> None:
     offer(conditional(None, None), select=lambda overlay: "not today")
-    with pytest.raises(RuledOutError, match="stays off: not today"):
+    with pytest.raises(RuledOutError, match="stays off: vetoed by plugin 'plugin1': not today"):
         ascend_overlay.enable(only=["one"])
 
 

@@ -233,15 +233,16 @@ def test_a_vllm_that_overlays_are_not_for_is_said_once(offer: Any, site: Any, ca
     ascend_overlay.enable(exclude=["old4"])
     [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert warning == (
-        "vllm 0.40.0 is installed, and 4 overlays are for other releases and stay off: old0, old1, old2 and 1 more. "
+        "vllm 0.40.0 is installed, and 4 overlays are for other releases and stay off: old0 (plugin 'plugin1'), "
+        "old1 (plugin 'plugin1'), old2 (plugin 'plugin1'), old3 (plugin 'plugin1'). "
         "`ascend-overlay list` says which releases each is for."
     )
 
 
-def unit(name: str, target: str = "vllm.place:value", vllm: str | None = None) -> plan.Unit:
+def unit(name: str, target: str = "vllm.place:value", vllm: str | None = None, whose: str = plan.OWN) -> plan.Unit:
     overlay = Overlay(name, reason="a test", vllm=vllm)
     overlay.attribute(target, 2)
-    return plan.unit_of(overlay, Origin("plug"), 0)
+    return plan.unit_of(overlay, Origin("plug", whose, "1.0"), 0)
 
 
 OTHERS = [
@@ -251,6 +252,7 @@ OTHERS = [
     (["0.33", "0.32"], "overlay one0 is for other releases and stays off"),
     (["0.33", "0.34"], "2 overlays are for other releases and stay off: one0, one1"),
     (["0.33", "0.34", "0.35"], "3 overlays are for other releases and stay off: one0, one1, one2"),
+    (["0.33"] * 5, "5 overlays are for other releases and stay off: one0, one1, one2 and 2 more"),
 ]
 
 
@@ -261,6 +263,15 @@ def test_overlays_for_other_releases(site: Any, needed: list[str | None], words:
     assert plan.other_vllm(units) == (
         words and f"vllm 0.32.0 is installed, and {words}. `ascend-overlay list` says which releases each is for."
     )
+
+
+def test_those_of_others_are_named_first_and_all(site: Any) -> None:
+    site.vllm("0.32.0")
+    ours = [unit(f"ours{at}", vllm="==0.33") for at in range(4)]
+    theirs = [unit(f"theirs{at}", vllm="==0.33", whose="a-dist") for at in range(4)]
+    said = plan.other_vllm([*ours, *theirs]) or ""
+    named = ", ".join(f"theirs{at} (plugin 'plug' of a-dist 1.0)" for at in range(4))
+    assert f"8 overlays are for other releases and stay off: {named}, ours0, ours1, ours2 and 1 more." in said
 
 
 NEEDED = [
