@@ -33,12 +33,20 @@ def main(folder: Path, family: str, options: dict[str, Any]) -> None:
         **options,
     )
     prompts = [{"prompt_token_ids": [1 + (7 * i + 3 * j) % 200 for j in range(n)]} for i, n in enumerate(_LENGTHS)]
-    wanted = [SamplingParams(temperature=0.0, max_tokens=_TOKENS - i, ignore_eos=True) for i in range(len(prompts))]
+    wanted = [
+        SamplingParams(temperature=0.0, max_tokens=_TOKENS - i, ignore_eos=True, logprobs=1)
+        for i in range(len(prompts))
+    ]
     outputs = llm.generate(prompts, wanted, use_tqdm=False)
     runner = llm.llm_engine.model_executor.driver_worker.worker.model_runner
     found = {
         "platform": f"{type(current_platform).__module__}.{type(current_platform).__name__}",
         "tokens": [list(output.outputs[0].token_ids) for output in outputs],
+        "logprobs": [
+            step[token].logprob
+            for output in outputs
+            for step, token in zip(output.outputs[0].logprobs, output.outputs[0].token_ids, strict=True)
+        ],
         "devices": sorted({str(weight.device) for weight in runner.model.parameters()}),
         "caches with strides": [not cache.is_contiguous() for cache in _tensors(runner.kv_caches)],
         "replays": _replays(),
