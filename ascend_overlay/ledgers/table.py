@@ -80,7 +80,7 @@ def add_rows(
 
 
 def worst_first(entries: Sequence[Entry], states: Callable[[Entry], Iterable[str]]) -> list[Entry]:
-    """Return the entries by overlay; those come first that have what asks for attention, and in them what does."""
+    """Return the entries by overlay: first what asks for attention and whatever is of its overlay, machinery last."""
 
     def rank(entry: Entry) -> int:
         return min((ASKING.index(state) for state in states(entry) if state in ASKING), default=len(ASKING))
@@ -88,7 +88,7 @@ def worst_first(entries: Sequence[Entry], states: Callable[[Entry], Iterable[str
     sections: dict[tuple[str, str, str], list[Entry]] = {}
     for entry in entries:
         sections.setdefault(_source(entry), []).append(entry)
-    ordered = sorted(sections.values(), key=lambda section: min(map(rank, section)))
+    ordered = sorted(sections.values(), key=lambda section: (min(map(rank, section)), section[0].machinery))
     return [entry for section in ordered for entry in sorted(section, key=rank)]
 
 
@@ -160,13 +160,19 @@ def about(entry: Entry) -> list[str]:
 
 
 def summary(entries: Iterable[Entry]) -> str:
-    """Return how many patches are in which state, and what they cost."""
+    """Return how many patches are in which state, those of machinery apart, and what they cost."""
+    found = list(entries)
+    parts = [_counted([entry for entry in found if not entry.machinery]) or "no patches"]
+    if machinery := _counted([entry for entry in found if entry.machinery]):
+        parts.append(f"machinery: {machinery}")
+    milliseconds = sum(entry.seconds for entry in found) * 1000
+    return "; ".join([*parts, f"{milliseconds:.0f} ms in all"])
+
+
+def _counted(entries: Iterable[Entry]) -> str:
     states: dict[str, int] = {}
-    seconds = 0.0
     for entry in entries:
         states[entry.state] = states.get(entry.state, 0) + 1
-        seconds += entry.seconds
     asking = [state for state in ASKING if state in states]
     order = [*asking, *(state for state in states if state not in asking)]
-    text = ", ".join(f"{states[state]} {state}" for state in order) or "no patches"
-    return f"{text}; {seconds * 1000:.0f} ms in all"
+    return ", ".join(f"{states[state]} {state}" for state in order)

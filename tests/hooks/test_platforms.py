@@ -225,7 +225,8 @@ ascend_overlay.enable(only=["platform"], exclude=["roles", "caches", "registry",
 def test_another_platform_beside_an_npu_is_said_aloud(machine: Machine, code: str) -> None:
     machine.site.vllm(
         "0.32.0",
-        {"vllm/platforms/__init__.py": PLATFORMS, "vllm/config/__init__.py": "", "vllm/config/vllm.py": CONFIG},
+        {"vllm/platforms/__init__.py": PLATFORMS, "vllm/config/__init__.py": "", "vllm/config/vllm.py": CONFIG}
+        | {"vllm/v1/worker/gpu_model_runner.py": "class GPUModelRunner: pass\n"},
     )
     said = machine.run(code).stderr
     assert "There is an NPU here, and vLLM runs on the CPU (vllm.platforms.cpu.CpuPlatform): the overlay `pl" in said

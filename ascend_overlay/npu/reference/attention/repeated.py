@@ -47,9 +47,9 @@ def run(
     Raises:
         RuntimeError: arguments that are refused.
     """
+    query, key, value, options = dense(query, key, value, options)
     if key.dim() == tiles.DIMENSIONS and options.get("block_table") is not None:
         key, value, options = tiles.whole(operator, key, value, options)
-    query, key, value, options = dense(query, key, value, options)
     signature = _signature(version, query, key, value, options)
     form = _known.get(signature)
     if form is not None and (found := form.attend(query, key, value, options)) is not None:
