@@ -178,6 +178,11 @@ def contributions(hook: str) -> Iterator[tuple[str, Any]]:
             yield str(origin), thing
 
 
+def enabled_names() -> list[str]:
+    """Return the names of the overlays that are enabled."""
+    return _engine.enabled_names()
+
+
 def overlays() -> Mapping[str, Overlay]:
     """Return the overlays that plugins contribute, by name; known once settings were checked or overlays enabled."""
     return _engine.overlays

@@ -16,6 +16,8 @@ from ascend_overlay.places.target import MISSING, Target
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+_SWITCHES = {"true", "false", "yes", "no", "on", "off"}
+"""What ASCEND_OVERLAY takes for other things than names."""
 
 
 class Overlay:
@@ -59,7 +61,7 @@ class Overlay:
         default: bool = True,
         machinery: bool = False,
     ) -> None:
-        if not isinstance(name, str) or not _NAME.match(name):
+        if not isinstance(name, str) or not _NAME.match(name) or name in _SWITCHES:
             raise ConfigError(f"{name!r} cannot name an overlay; use lower case letters, digits and underscores.")
         if not reason.strip():
             raise ConfigError(f"overlay {name!r} gives no reason; say in one sentence why it exists.")

@@ -8,19 +8,25 @@ from collections.abc import Sequence
 HIDDEN = "***"
 SECRET = re.compile(r"TOKEN|SECRET|PASSW|KEY|CREDENTIAL|AUTH", re.IGNORECASE)
 """Names of variables whose values are nobody's business."""
-IN_ADDRESS = re.compile(r"(?<=://)[^/\s@]+(?=@)")
+IN_ADDRESS = re.compile(r"(?<=://)[^\s/'\"]+(?=@)")
 """The user and the password in an address."""
 
-_OPTION = re.compile(
-    r"--?([\w.-]*[-_.])?(api_?keys?|keys?|tokens?|secrets?|passw\w*|passphrase|credentials?|auth|authorization)",
-    re.IGNORECASE,
+_NAMES = (
+    r"(?:api[-_.]?k(?:ey?s?)?|(?:access|private|secret|auth|account)[-_.]?key(?:[-_.]?id)?|keys?|secrets?|tokens?|passw\w*|pwd"
+    r"|passphrase|credentials?|auth|authorization|bearer|signature|sig)"
 )
+_OPTION = re.compile(rf"--?(?:[\w.-]*[-_.])?{_NAMES}", re.IGNORECASE)
 _IN_JSON = re.compile(
-    r"""(?P<name>["'][\w.-]*(?:api[-_]?key|token|secret|passw\w*|credential|authorization)["']\s*:\s*)"""
-    r"""(?P<value>"[^"]*"|'[^']*')""",
+    rf"""(?P<name>["'](?:[\w.-]*[-_.])?{_NAMES}["']\s*:\s*)(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\[[^\]]*\])""",
     re.IGNORECASE,
 )
-_VALUE = re.compile(r"(?<!\w)(?:sk-|hf_|ghp_|glpat-|xox[a-z]-)[\w-]{8,}")
+_ASSIGNED = re.compile(
+    rf"""(?P<name>(?<![\w.-])(?:--?)?(?:[\w.-]*[-_.])?{_NAMES}\s*[=:]\s*)(?:(?:bearer|basic)\s+)?[^\s&;'"]+""",
+    re.IGNORECASE,
+)
+"""In an address, a header, a shell's line: `token=...`, `Authorization: Bearer ...`."""
+_FOLLOWED = re.compile(rf"""(?P<name>(?<![\w.-])--(?:[\w.-]*[-_.])?{_NAMES}\s+)[^\s&;'"-][^\s&;'"]*""", re.IGNORECASE)
+_VALUE = re.compile(r"(?<!\w)(?:sk-|hf_|gh[opsu]_|github_pat_|glpat-|nvapi-|xox[a-z]-)[\w-]{8,}")
 _COUNTS = re.compile(
     r"--?([\w.-]*[-_.])?(max|min|num|batched|new|speculative|skip|return)[-_.]([\w.-]*[-_.])?tokens?\Z"
 )
@@ -49,9 +55,16 @@ def arguments(argv: Sequence[str]) -> list[str]:
 
 
 def text(argument: str) -> str:
-    """Return a text without passwords in addresses, secrets in JSON, and what is known to look like a key."""
+    """Return a text without passwords in addresses, values of what is named like a secret, and keys of a known form."""
     argument = _IN_JSON.sub(lambda match: f'{match["name"]}"{HIDDEN}"', argument)
+    for pattern in (_ASSIGNED, _FOLLOWED):
+        argument = pattern.sub(_hidden, argument)
     return _VALUE.sub(HIDDEN, IN_ADDRESS.sub(HIDDEN, argument))
+
+
+def _hidden(match: re.Match[str]) -> str:
+    name = match["name"].strip().rstrip("=:").strip()
+    return match[0] if _COUNTS.match(name) else f"{match['name']}{HIDDEN}"
 
 
 def _is_secret(option: str) -> bool:

@@ -101,7 +101,7 @@ class Settings:
         if f"{PREFIX}_PLUGINS" in env:
             named, blocked = _split_signed(env[f"{PREFIX}_PLUGINS"])
             allowed = named if named or not blocked else None
-        return cls(
+        found = cls(
             only=only,
             exclude=exclude,
             require=_names(env.get(f"{PREFIX}_REQUIRE", "")),
@@ -116,9 +116,18 @@ class Settings:
             fused_qkv=_flag(env, f"{PREFIX}_FUSED_QKV", default=False),
             foreign=_one_of(FOREIGN, env.get(f"{PREFIX}_FOREIGN") or "warn", whose=f"{PREFIX}_FOREIGN"),
         )
+        if found.require:
+            found._see_contradictions()
+        return found
+
+    def variables(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return what to put over `environ` so that `from_env` gives these settings again."""
+        env = self.to_env()
+        said = [name for name in _VARIABLES.values() if name in environ and name not in env]
+        return env | dict.fromkeys(said, "")
 
     def to_env(self) -> dict[str, str]:
-        """Return the variables that make `from_env` give these settings again."""
+        """Return the variables that make `from_env` give these settings again, where no other is set."""
         env = {
             PREFIX: ",".join([*self.only, *(f"-{name}" for name in self.exclude)]) or "1",
             f"{PREFIX}_STRICT": "1" if self.strict else "0",
@@ -167,6 +176,12 @@ class Settings:
         Raises:
             ConfigError: a value is of the wrong kind, or an overlay is asked for and left out.
         """
+        for setting, names in (("only", only), ("exclude", exclude), ("require", require)):
+            if names is not None and not isinstance(names, str):
+                _see_names(names := tuple(names), by(setting))
+                only = names if setting == "only" else only
+                exclude = names if setting == "exclude" else exclude
+                require = names if setting == "require" else require
         exclude = None if exclude is None else _sequence("exclude", exclude)
         require = None if require is None else _sequence("require", require)
         given: dict[str, object] = {
@@ -325,6 +340,21 @@ def _sources(given: Mapping[str, object], by: Callable[[str], str]) -> dict[str,
             found.update({f"{name} {item}": by(name) for item in value})
             del found[name]
     return found
+
+
+def _see_names(names: Sequence[object], whose: str) -> None:
+    """See that nobody names an overlay by what means something else in a variable.
+
+    Raises:
+        ConfigError: somebody does.
+    """
+    for name in names:
+        if not isinstance(name, str):
+            raise ConfigError(f"{whose} has {name!r}; overlays are named by texts.")
+        if name.lower() in _TRUE | FALSE or name.startswith("-"):
+            raise ConfigError(
+                f"{whose} has {name!r}, which is no name of an overlay; {PREFIX} alone takes 1, 0 and -NAME."
+            )
 
 
 def _flag(env: Mapping[str, str], name: str, *, default: bool) -> bool:

@@ -41,7 +41,8 @@ def enabled(*overlays: Overlay | str, role: str | None = None, **arguments: Any)
 def assert_effective(*overlays: Overlay | str) -> None:
     """Import the module of every target of enabled overlays, and see that each patch is met by the target's users.
 
-    Patches that are for another release of vLLM do not count, as long as the overlay has others. What a release has
+    Patches that are for another release of vLLM, or that a condition leaves out, do not count as long as another of the
+    overlay is in force; those for another role do. What a release has
     moved, renamed or changed the kind of is found here without a model or an engine.
 
     Args:
@@ -49,10 +50,12 @@ def assert_effective(*overlays: Overlay | str) -> None:
 
     Raises:
         AssertionError: a target does not exist, or a patch is not in force; it says which, and why.
-        ConfigError: an overlay is not enabled.
+        ConfigError: an overlay is not enabled, or none is.
     """
-    there = {entry.overlay: entry.machinery for entry in api.ledger() if entry.overlay}
+    there = {name: api.overlays()[name].machinery for name in api.enabled_names()}
     names = [overlay if isinstance(overlay, str) else overlay.name for overlay in overlays]
+    if not names and all(there.values()):
+        raise ConfigError("no overlay is enabled, so there is nothing to look at.")
     wrong: list[str] = []
     for name in names or [name for name, machinery in there.items() if not machinery]:
         if name not in there:
@@ -62,11 +65,9 @@ def assert_effective(*overlays: Overlay | str) -> None:
             )
         wrong += _import_targets(name)
         entries = api.ledger().of(name)
-        wrong += [_described(entry) for entry in entries if entry.state != "applied" and entry.cause != "release"]
-        if not any(entry.state == "applied" for entry in entries) and all(
-            entry.cause == "release" for entry in entries
-        ):
-            wrong.append(f"{name}: {entries[0].reason}")
+        applied = any(entry.state == "applied" for entry in entries)
+        left_out = ("release", "condition") if applied else ()
+        wrong += [_described(entry) for entry in entries if entry.state != "applied" and entry.cause not in left_out]
     if wrong:
         raise AssertionError("\n".join(["not in force:", *dict.fromkeys(wrong)]))
 

@@ -49,6 +49,9 @@ class _Starter:
         self._loader, self._path, self._target = loader, path, target
 
     def __getattr__(self, name: "str") -> "Any":
+        # One that is being copied has no attributes yet.
+        if name == "_loader":
+            raise AttributeError(name)
         return getattr(self._loader, name)
 
     def create_module(self, spec: "ModuleSpec") -> "ModuleType | None":
@@ -73,6 +76,19 @@ class _Starter:
             module.__spec__.loader = self._loader
         module.__loader__ = self._loader
         self._loader.exec_module(module)
+
+
+class _Raiser:
+    """A finder that raises an error at the next import of a module of vLLM's."""
+
+    def __init__(self, error: "Exception") -> None:
+        self._error = error
+
+    def find_spec(
+        self, fullname: "str", path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
+    ) -> None:
+        if fullname.partition(".")[0] == _TRIGGER:
+            raise self._error
 
 
 _trigger = _Trigger()
@@ -131,4 +147,10 @@ def torch_backend() -> None:
 
     vLLM imports torch before anything that is patched. Inert unless asked for.
     """
-    arm_asked_for()
+    try:
+        arm_asked_for()
+    except Exception as error:
+        # Torch would say how to do without this way in. It is raised where vLLM goes on with its imports.
+        if _TRIGGER not in sys.modules:
+            raise
+        sys.meta_path.insert(0, _Raiser(error))

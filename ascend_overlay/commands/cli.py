@@ -13,7 +13,7 @@ import click
 
 from ascend_overlay import __version__, process
 from ascend_overlay.commands import json_output
-from ascend_overlay.errors import OverlayError
+from ascend_overlay.errors import ConfigError, OverlayError
 from ascend_overlay.settings import FOREIGN, PREFIX, WEIGHT_NZ, Settings, declined, preferences
 
 _LOAD = click.option("--load", metavar="MODULE,...", help="Register these modules as plugins.")
@@ -80,9 +80,9 @@ def _settings(
     foreign: str | None,
 ) -> Settings:
     return Settings.from_env().updated(
-        only=_names(only),
+        only=_overlays(only, "--only"),
         exclude=_names(exclude),
-        require=_names(require),
+        require=_overlays(require, "--require"),
         strict=strict,
         plugins=_names(plugins),
         load=_names(load),
@@ -103,6 +103,14 @@ def _option(setting: str) -> str:
 def _near(option: str) -> list[str]:
     known = [name for parameter in run.params for name in parameter.opts]
     return difflib.get_close_matches(option.partition("=")[0], known)
+
+
+def _overlays(text: str | None, option: str) -> list[str] | None:
+    """Return the names of overlays in an option, which an empty variable of a shell has none of."""
+    names = _names(text)
+    if names == []:
+        raise ConfigError(f"{option} names no overlay; leave the option out.")
+    return names
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -146,7 +154,10 @@ def run(
         # A wrong name is better told here than in the middle of an import of vLLM. Modules to load are for the command
         # to find, whose search path is its own.
         api.check_settings(settings)
-    environment = os.environ | (settings.to_env() if overlays else {PREFIX: "0"})
+    if not overlays and settings.require:
+        whose = settings.whose("require", settings.require[0])
+        raise ConfigError(f"{whose} requires overlays, and they are switched off; leave one of the two out.")
+    environment = os.environ | (settings.variables(os.environ) if overlays else {PREFIX: "0"})
     environment[process.RUN] = process.run()
     environment |= software_npu.variables(npu, npu_devices, npu_memory, npu_report)
     environment["PYTHONPATH"] = prepended(environment.get("PYTHONPATH", ""), startup_folder())

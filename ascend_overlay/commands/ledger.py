@@ -34,7 +34,11 @@ def demands(expect: str | None, require: str | None) -> Demands:
         ConfigError: an option means nothing.
     """
     required = [name.strip() for name in (require or "").split(",") if name.strip()]
-    return Demands(parse_expected(expect or "", whose="--expect"), required)
+    expected = parse_expected(expect or "", whose="--expect")
+    for option, text, found in (("--expect", expect, expected), ("--require", require, required)):
+        if text is not None and not found:
+            raise ConfigError(f"{option} names nothing; leave the option out.")
+    return Demands(expected, required)
 
 
 def run(

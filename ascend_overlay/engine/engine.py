@@ -78,6 +78,11 @@ class Engine:
         """The overlays that were contributed, by name."""
         return self._catalogue.overlays
 
+    def enabled_names(self) -> list[str]:
+        """Return the names of the overlays that are enabled."""
+        with self._state.lock.held():
+            return list(self._state.units)
+
     @property
     def locks(self) -> tuple[Lock, Lock]:
         """The locks, in the order in which they are taken."""
@@ -189,7 +194,7 @@ class Engine:
 
     def _propagate(self, settings: Settings) -> None:
         """Tell child processes of all that they can have."""
-        here = [name for name in settings.only if self._catalogue.is_given(name)]
+        here = [name for name in dict.fromkeys([*settings.only, *settings.require]) if self._catalogue.is_given(name)]
         for name in here:
             self.journal.note(
                 name,
@@ -197,9 +202,11 @@ class Engine:
                 "let a plugin contribute it, and name that plugin's module in load=",
             )
         only = tuple(name for name in settings.only if name not in here)
-        if only or not settings.only:
-            variables = dataclasses.replace(settings, only=only).to_env()
-            self._propagation.start({**variables, process.RUN: process.run()})
+        require = tuple(name for name in settings.require if name not in here)
+        if only or require or not settings.only:
+            only = only or (require if settings.only else ())
+            theirs = dataclasses.replace(settings, only=only, require=require)
+            self._propagation.start({**theirs.variables(self._propagation.original()), process.RUN: process.run()})
 
     def _select(self, settings: Settings, barred: Sequence[str] = ()) -> list[str]:
         """Load the plugins; return the names of the overlays to enable that are not enabled yet."""

@@ -94,7 +94,9 @@ class Patcher:
                 todo = sorted([*todo, *moved], key=_turn)
             except OverlayError as error:
                 self.fail(item, error)
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 unexpected = OverlayError(f"the target {item.entry.target}: {type(error).__name__}: {error}")
                 unexpected.__cause__ = error
                 self.fail(item, unexpected)

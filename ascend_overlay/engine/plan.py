@@ -269,7 +269,10 @@ def ruled_out(item: Item, *, now: bool = True) -> Ruling | None:
             continue
         try:
             reason = condition.why_not()
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            # sys.exit() in it would end the program as if all were well; here and where patches are applied.
             raise ConfigError(
                 f"the condition {condition.text!r} of overlay {item.unit.name!r} ({item.unit.origin}) cannot be "
                 f"evaluated for {item.entry.target}: {type(error).__name__}: {error}"

@@ -78,7 +78,7 @@ class Plugins:
         unreadable: list[str] = []
         entry_points = sorted(_entry_points(unreadable), key=_by_name)
         for name in unreadable:
-            why = "its entry_points.txt is not UTF-8, so no plugin of it is found; reinstall it, if it has one"
+            why = "its entry_points.txt cannot be read, so no plugin of it is found; reinstall it, if it has one"
             self.not_asked.append((Origin(name, name), why))
         for entry_point in entry_points:
             self._load_entry_point(entry_point, settings)
@@ -188,7 +188,7 @@ class Plugins:
     def _load_entry_point(self, entry_point: metadata.EntryPoint, settings: Settings) -> None:
         distribution = entry_point.dist
         name = _name_of(distribution)
-        version = distribution.version if distribution is not None and name else ""
+        version = (distribution.version or "") if distribution is not None and name else ""
         origin = Origin(entry_point.name, name, version)
         # Two distributions may call their plugins the same.
         key = f"{name}:{entry_point.name}"
@@ -353,8 +353,13 @@ def _entry_points(unreadable: list[str]) -> Iterator[metadata.EntryPoint]:
             # Its folder is not named as it is, or it has no name: an installation was interrupted.
             first = distribution
         # One of the same name that comes before it on sys.path hides it.
-        if str(first.locate_file("")) == str(distribution.locate_file("")):
+        if str(first.locate_file("")) != str(distribution.locate_file("")):
+            continue
+        try:
             yield from distribution.entry_points.select(group=ENTRY_POINT_GROUP)
+        except (TypeError, ValueError):
+            # A line without a "=".
+            unreadable.append(_name_of(distribution))
 
 
 def _name_of(distribution: metadata.Distribution | None) -> str:

@@ -144,7 +144,7 @@ class Review:
                 if key in self._reported:
                     continue
                 self._reported.add(key)
-                if self._complaints.settings.foreign != "accept":
+                if self._complaints.settings.foreign != "accept" or self._complaints.requires(item.unit.name):
                     logger.warning(_sentence(item, text))
                 for error in self._complaints.told("ascend_overlay_displaced", entry=as_it_is(item)):
                     self._complaints.warn(error)

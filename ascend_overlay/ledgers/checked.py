@@ -19,6 +19,8 @@ def process(data: Any) -> dict[str, Any]:
     for name, kind in (("pid", int), ("role", str), ("started", str)):
         if not isinstance(found.get(name), kind) or isinstance(found.get(name), bool):
             raise ValueError(f"its process has no {name}")
+    if not isinstance(found.get("run", ""), str):
+        raise ValueError("the run of its process is no text")
     return dict(found)
 
 

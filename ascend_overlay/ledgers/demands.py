@@ -83,7 +83,7 @@ def selected(
     one_of(states, STATES, whose="--state")
     one_of(overlays, sorted({entry.overlay for ledger in ledgers for entry in ledger}), whose="--overlay")
     if run is not None:
-        runs = list(dict.fromkeys(str(ledger.process.get("run", "")) for ledger in ledgers))
+        runs = list(dict.fromkeys(ledger.process.get("run", "") for ledger in ledgers))
         run = runs[-1] if run == "latest" and runs else run
         one_of([run], [*runs, "latest"], whose="--run")
         ledgers = [ledger for ledger in ledgers if ledger.process.get("run", "") == run]
@@ -131,6 +131,9 @@ def _not_in_force(overlay: str, ledgers: Sequence[Ledger]) -> Iterator[str]:
         applied = applied or any(entry.state == "applied" for entry in entries)
         # What asks for attention is told already; what another role is for, and what nobody imported, has no use here.
         out = [entry for entry in entries if entry.state == "reverted" or (entry.state, entry.cause) in _OUT]
+        if len(out) < len(entries):
+            # Of one that is in force, patches may be for other releases and other settings.
+            out = [entry for entry in out if entry.cause not in ("release", "condition")]
         for entry in out:
             yield f"{named(ledger)}: {overlay}: {entry.target}: {entry.state}: {entry.reason}"
     if not applied:

@@ -8,6 +8,7 @@ import re
 import stat
 import tempfile
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from ascend_overlay.errors import ConfigError
@@ -90,7 +91,16 @@ def read_folder(folder: str | os.PathLike[str], troubles: list[str] | None = Non
             if troubles is None:
                 raise
             troubles.append(str(error))
-    return sorted(ledgers, key=lambda ledger: (ledger.process["started"], ledger.process["pid"]))
+    return sorted(ledgers, key=lambda ledger: (*_started(ledger), ledger.process["pid"]))
+
+
+def _started(ledger: Ledger) -> tuple[float, str]:
+    """Return when a process started: machines may be in several zones of time."""
+    text = ledger.process["started"]
+    try:
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z").timestamp(), text
+    except ValueError:
+        return 0.0, text
 
 
 def _read(path: Path) -> Ledger:

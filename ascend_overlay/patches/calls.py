@@ -64,9 +64,9 @@ class Call(Patch):
         try:
             # The result, and with it the knowledge that there is something to undo, is kept before any Python runs.
             results.extend(itertools.starmap(do, [()]))
-        except OverlayError:
+        except (OverlayError, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except BaseException as error:
             raise TargetError(
                 f"the call {shown(self.do)} for {self.target} failed: {type(error).__name__}: {error}"
             ) from error
@@ -87,7 +87,9 @@ class Call(Patch):
             return
         try:
             undo(*results) if takes_result else undo()
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             # The rest of the overlay must be taken back all the same.
             applied.lost.append(
                 f"the undo {shown(self.undo)} of the call {shown(self.do)} failed, and what was done may still be in "

@@ -17,7 +17,12 @@ def _run_hidden_sitecustomize() -> None:
             if folder != here and os.path.isfile(path):
                 with open(path, "rb") as file:
                     code = compile(file.read(), path, "exec")
-                exec(code, {"__name__": "sitecustomize", "__file__": path})
+                names = {"__name__": "sitecustomize", "__file__": path}
+                if path.endswith("__init__.py"):
+                    # What it imports from beside it is looked for where it is.
+                    names["__package__"] = "sitecustomize"
+                    sys.modules["sitecustomize"].__path__ = [os.path.dirname(path)]
+                exec(code, names)
                 return
 
 
@@ -29,6 +34,7 @@ class _Refusal:
     """Stands before vLLM in an interpreter that has no overlays: to look for vLLM is allowed, to load it is not."""
 
     looking = False
+    loader = None
 
     def find_spec(self, fullname, path=None, target=None):  # type: ignore[no-untyped-def]
         if fullname != "vllm" or self.looking:
@@ -44,7 +50,7 @@ class _Refusal:
         return spec
 
     def __getattr__(self, name):  # type: ignore[no-untyped-def]
-        return getattr(self.__dict__["loader"], name)
+        return getattr(object.__getattribute__(self, "loader"), name)
 
     def create_module(self, spec):  # type: ignore[no-untyped-def]
         text = (

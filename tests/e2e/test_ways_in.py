@@ -22,7 +22,7 @@ pytestmark = pytest.mark.vllm
 
 HERE = Path(__file__).parent
 BODY = HERE / "ways_in_body.py"
-WAYS = ("enable_before", "enable_after", "run", "autoload", "entry_point")
+WAYS = ("enable_before", "enable_after", "run", "autoload", "torch_backend", "entry_point")
 
 
 class Outcome(NamedTuple):
@@ -51,8 +51,11 @@ def _go(way: str, folder: Path) -> Outcome:
     python, before = sys.executable, []
     if way == "run":
         before = [*COMMAND, "run"]
-    elif way in ("autoload", "entry_point"):
+    elif way in ("autoload", "torch_backend", "entry_point"):
         env["ASCEND_OVERLAY"] = "1"
+    if way == "entry_point":
+        # PyTorch would be a way in as well, and an earlier one.
+        env["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"
     if way == "autoload":
         scratch = Scratch(folder)
         python = str(scratch.python)

@@ -22,10 +22,34 @@ HIDDEN = {
     "a value that looks like one": (["x", "hf_abcdefghijk"], ["x", "***"]),
     "a variable": (["env", "HF_TOKEN=a", "PORT=1"], ["env", "HF_TOKEN=***", "PORT=1"]),
     "a password": (["--redis-password", "a"], ["--redis-password", "***"]),
+    "an abbreviation": (["--api-k", "a"], ["--api-k", "***"]),
+    "keys of a cloud": (
+        ['{"aws_secret_access_key": "a"}', "--access-key-id=a"],
+        ['{"aws_secret_access_key": "***"}', "--access-key-id=***"],
+    ),
+    "a list in JSON": (['{"api_key": ["a", "b"]}'], ['{"api_key": "***"}']),
+    "a value with a quote": (['{"token": "a\\"b"}'], ['{"token": "***"}']),
+    "in an address": (
+        ["https://h/m?token=a&x=1", "https://h/?sig=a"],
+        ["https://h/m?token=***&x=1", "https://h/?sig=***"],
+    ),
+    "a password with an @": (["redis://u:p@s@h/0"], ["redis://***@h/0"]),
+    "a header": (["-H", "Authorization: Bearer abc"], ["-H", "Authorization: ***"]),
+    "a line of a shell": (
+        ["-c", "export HF_TOKEN=a; vllm serve --api-key b --port 1"],
+        ["-c", "export HF_TOKEN=***; vllm serve --api-key *** --port 1"],
+    ),
+    "an entry of another option": (
+        ["--set", "a.token=b", "--env=HF_TOKEN=a"],
+        ["--set", "a.token=***", "--env=HF_TOKEN=***"],
+    ),
+    "other keys": (["nvapi-abcdefghij", "github_pat_abcdefghij"], ["***", "***"]),
     "a key": (["--secret-key=a", "--key", "b"], ["--secret-key=***", "--key", "***"]),
 }
 SHOWN = [
     ["--max-num-batched-tokens", "2048"],
+    ["-c", "vllm serve --max-num-batched-tokens 2048 --max-tokens=5 --tokenizer x"],
+    ['{"max_tokens": 5, "tokenizer": "x", "author": "me"}'],
     ["--max-tokens=5"],
     ["--num-speculative-tokens", "5"],
     ["--tokenizer", "t", "--tokenizer-mode", "auto"],

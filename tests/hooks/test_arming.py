@@ -342,3 +342,35 @@ def test_the_line_is_silent_where_the_library_is_gone(pth: Path, tmp_path: Path)
 
 def test_where_the_file_goes() -> None:
     assert autoload.path().parent in [Path(folder) for folder in sys.path]
+
+
+@pytest.mark.parametrize(
+    "use", ["import importlib.metadata as m; m.version('pip')", "import importlib as i; i.invalidate_caches()"]
+)
+def test_who_asks_all_finders_does_not_notice_ours(python: Any, armed: dict[str, str], use: str) -> None:
+    script = str(Path(startup_folder()) / "sitecustomize.py")
+    done = python("-c", WITHOUT.format(use=use), script, env={**ASKED})
+    assert done.stdout == "True\n" and done.stderr == ""
+    assert python("-c", f"{use}; {USE}", env=armed).stdout == "<stock> 1\n"
+
+
+def test_a_hidden_package_imports_from_beside_it(python: Any, armed: dict[str, str], site: Any) -> None:
+    site.write({"sitecustomize/__init__.py": "import sys\nfrom . import extra\nsys.was_here = extra.A\n"})
+    site.write({"sitecustomize/extra.py": "A = 'extra'\n"})
+    assert python("-c", f"import sys; print(sys.was_here); {USE}", env=armed).stdout == "extra\n<stock> 1\n"
+
+
+def test_a_spec_is_copied(python: Any, armed: dict[str, str]) -> None:
+    code = "import copy, importlib.util as u; c = copy.deepcopy(u.find_spec('vllm')); print(c.origin[-11:]); "
+    assert python("-c", code + USE, env=armed).stdout == "__init__.py\n<stock> 1\n"
+
+
+def test_an_error_behind_torch_is_told_as_what_it_is(python: Any, armed: dict[str, str], site: Any) -> None:
+    """PyTorch would advise to switch this way in off."""
+    site.write({"vllm/__init__.py": "import torch\nfrom vllm._version import __version__\n"})
+    code = f"import sys; sys.path[:0] = {python.search!r}; import vllm"
+    done = python("-I", "-c", code, env={**armed, "ASCEND_OVERLAY": "oen"}, check=False)
+    assert done.returncode == 1
+    assert (
+        done.stderr.strip().splitlines()[-1].startswith("ascend_overlay.errors.ConfigError: there is no overlay 'oen'")
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 import ascend_overlay
 from ascend_overlay import Overlay
+from ascend_overlay.conditions import predicate
 from ascend_overlay.errors import ActivationError, ConfigError, OverlayError, PluginError
 
 GOOD = """
@@ -476,6 +478,43 @@ def test_a_plugin_that_ends_the_program(site: Any, how: str, where: str, strict:
         assert run() == "good(stock)"
 
 
+@pytest.mark.parametrize("where", ["condition", "implementation", "call", "undo"])
+@pytest.mark.parametrize("how", list(ENDS))
+def test_what_a_plugin_gives_ends_the_program(site: Any, how: str, where: str) -> None:
+    """sys.exit() is the worst: the program would end with status 0 and no word."""
+    code, shown = ENDS[how]
+    site.write(
+        {
+            "ours.py": f"{code}\ndef run(): return 'ours'\n",
+            "ending.py": f"def end():\n    {code.replace(chr(10), chr(10) + '    ')}\n",
+        }
+    )
+    overlay = Overlay("ending", reason="a test", when=predicate(_ending, "x") if where == "condition" else None)
+    if where in ("call", "undo"):
+        overlay.call("lib", do=_ending if where == "call" else _nothing, undo=_ending if where == "undo" else _nothing)
+    else:
+        overlay.replace("lib:run", "ours:run" if where == "implementation" else "json:dumps")
+    if where == "undo":
+        ascend_overlay.enable(overlay)
+        run()
+        ascend_overlay.disable()
+        assert shown in ascend_overlay.ledger().of("ending")[-1].reason
+        return
+    with pytest.raises(OverlayError, match=re.escape(shown)):
+        ascend_overlay.enable(overlay)
+        run()
+    with contextlib.suppress(OverlayError):
+        ascend_overlay.disable()
+
+
+def _ending() -> Any:
+    return importlib.import_module("ending").end()
+
+
+def _nothing() -> None:
+    pass
+
+
 @pytest.mark.parametrize("name", ["evil-dist", "evil_dist", "Evil.Dist", "EVIL--DIST", "the.plug", "The-Plug"])
 @pytest.mark.parametrize("way", ["blocked", "allowed"])
 def test_names_are_compared_as_installers_do(site: Any, monkeypatch: pytest.MonkeyPatch, name: str, way: str) -> None:
@@ -496,7 +535,23 @@ def test_entry_points_of_somebody_that_are_no_text(site: Any) -> None:
     assert run() == "good(stock)"
     (entry,) = [entry for entry in ascend_overlay.ledger() if entry.kind == "plugin"]
     assert (entry.state, entry.cause, entry.distribution) == ("skipped", "not asked", "broken")
-    assert entry.reason.startswith("its entry_points.txt is not UTF-8, so no plugin of it is found")
+    assert entry.reason.startswith("its entry_points.txt cannot be read, so no plugin of it is found")
+
+
+@pytest.mark.parametrize("text", ["[ascend_overlay.plugins]\nno equals sign\n", "[ascend_overlay.plugins\nx = y\n"])
+def test_entry_points_that_are_none(site: Any, text: str) -> None:
+    site.distribution("good-dist", "1.2", {"good": "good_plugin"})
+    site.distribution("broken", "1", {})
+    (site.folder / "broken-1.dist-info" / "entry_points.txt").write_text(text)
+    ascend_overlay.enable()
+    assert run() == "good(stock)"
+
+
+def test_a_distribution_without_a_version(site: Any) -> None:
+    site.distribution("versionless", "1", {"good": "good_plugin"})
+    (site.folder / "versionless-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: versionless\n")
+    ascend_overlay.enable()
+    assert run() == "good(stock)"
 
 
 def test_a_distribution_without_a_name(site: Any) -> None:

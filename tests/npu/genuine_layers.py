@@ -36,7 +36,7 @@ def main() -> None:
         found["rope"] = rope(torch.arange(6), x, x)
     found["x"], found["cache"] = x, rope.cos_sin_cache
     found["counts"] = ascend_overlay.ledger().operators
-    found["states"] = sorted({entry.state for entry in ascend_overlay.ledger()})
+    found["states"] = sorted({entry.state for entry in ascend_overlay.ledger() if not entry.machinery})
     torch.save(found, sys.argv[1])
 
 

@@ -27,7 +27,9 @@ def main(folder: Path) -> None:
 
     with one_rank(folder):
         report["effect"] = {name: outcome(name, "effect") for name in MODULES}
-        report["ledger"] = [[entry.overlay, entry.target, entry.state] for entry in ascend_overlay.ledger()]
+        report["ledger"] = [
+            [entry.overlay, entry.target, entry.state] for entry in ascend_overlay.ledger() if not entry.machinery
+        ]
         ascend_overlay.disable()
         report["leftovers"] = leftovers(*MODULES)
         report["stock"] = {name: outcome(name, "stock") for name in MODULES}
