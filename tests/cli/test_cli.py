@@ -197,6 +197,22 @@ def test_the_variable_that_switches_off_beats_the_commands(python: Any) -> None:
     assert python.command("run", "--no-overlays", "python", "-c", USE, env=with_python() | OFF).stderr == ""
 
 
+def test_what_is_required_is_not_switched_off(python: Any) -> None:
+    done = python.command("run", "--no-overlays", "--require", "layernorm", "true", env=with_python(), check=False)
+    assert refused(done) == "--require requires overlays, and they are switched off; leave one of the two out."
+    for option in ("--only", "--require"):
+        done = python.command("run", *LOAD, option, "", "true", env=with_python(), check=False)
+        assert refused(done) == f"{option} names no overlay; leave the option out."
+
+
+def test_options_win_over_variables(python: Any) -> None:
+    said = {"ASCEND_OVERLAY_TRACE": "1", "ASCEND_OVERLAY_WEIGHT_NZ": "all", "ASCEND_OVERLAY_LEDGER": "elsewhere"}
+    options = ("--no-trace", "--weight-nz", "quantized", "--ledger", "")
+    show = "from ascend_overlay.settings import Settings as S; s = S.from_env(); print(s.trace, s.weight_nz, s.ledger)"
+    done = python.command("run", *LOAD, *options, "python", "-c", show, env=with_python() | said)
+    assert done.stdout == "False quantized None\n"
+
+
 def test_list_writes_no_ledger_file(python: Any, site: Any) -> None:
     python.command("list", *LOAD, "--ledger", "ledgers")
     assert not list(site.folder.glob("ledgers/*"))

@@ -132,6 +132,8 @@ def test_a_half_written_file_does_not_hide_the_rest(command: Command, written: A
         ),
         (["--expect", "worker=none"], "--expect has 'worker=none'; write ROLE or ROLE=NUMBER, such as worker=2."),
         (["--expect", "worker=0"], "write ROLE or ROLE=NUMBER"),
+        (["--expect", ""], "--expect names nothing; leave the option out."),
+        (["--require", " , "], "--require names nothing; leave the option out."),
         (["--role", "mian"], "--role has 'mian'"),
         (["--state", "aplied"], "Did you mean 'applied'"),
         (["--overlay", "onee"], "--overlay has 'onee'; it takes one, two. Did you mean 'one'"),
@@ -164,6 +166,21 @@ def test_one_run_of_several(command: Command, written: Any) -> None:
     assert command("--check").exit_code == 1
     assert command("--check", "--run", "latest").exit_code == 0
     assert command("--check", "--run", "aa").exit_code == 1
+
+
+def test_the_latest_run_is_that_which_started_last(command: Command, written: Any) -> None:
+    """Machines, and containers, may be in several zones of time."""
+    earlier = ledger("main", entry("one", "applied"), started="2026-01-02T01:00:00+0900")
+    later = ledger("main", entry("one", "failed", reason="x"), pid=2, run="bb", started="2026-01-01T17:00:00+0000")
+    written(earlier, later)
+    assert command("--check", "--run", "latest").exit_code == 1
+    assert command("--check", "--run", "aa").exit_code == 0
+
+
+def test_patches_for_other_settings_do_not_count_where_the_overlay_is_in_force(command: Command, written: Any) -> None:
+    other = [entry("one", "skipped", cause=cause, reason="so it is") for cause in ("condition", "release")]
+    written(ledger("main", entry("one", "applied"), *other))
+    assert command("--require", "one").exit_code == 0
 
 
 def test_what_asks_for_attention_comes_first(command: Command, written: Any) -> None:
@@ -205,6 +222,7 @@ HOSTILE: dict[str, str | bytes] = {
     ),
     "notes that are none": json.dumps({**WELL[0].to_dict(), "notes": [5]}),
     "operators that are none": json.dumps({**WELL[0].to_dict(), "operators": {"a": "b"}}),
+    "a run that is a number": json.dumps({**WELL[0].to_dict(), "process": {**WELL[0].process, "run": 5}}),
     "a huge number": '{"process": {"pid": 1' + "0" * 5000 + ', "role": "main", "started": "x"}, "entries": []}',
 }
 

@@ -204,3 +204,62 @@ def test_the_cause_of_a_skip(make: Make, offer: Any, cause: str) -> None:
     assert (entry.state, entry.cause) == ("skipped", expected)
     (other,) = ascend_overlay.ledger().of("two")
     assert (other.state, other.cause) == ("pending", "")
+
+
+# --- what the children are told ---------------------------------------------------------------------------------------
+
+SAID = {
+    "ASCEND_OVERLAY_TRACE": ("1", {"trace": False}),
+    "ASCEND_OVERLAY_FUSED_QKV": ("1", {"fused_qkv": False}),
+    "ASCEND_OVERLAY_WEIGHT_NZ": ("all", {"weight_nz": "quantized"}),
+    "ASCEND_OVERLAY_FOREIGN": ("error", {"foreign": "warn"}),
+    "ASCEND_OVERLAY_STRICT": ("0", {"strict": True}),
+    "ASCEND_OVERLAY_PREFER": ("one_lib:run=one", {"prefer": {}}),
+    "ASCEND_OVERLAY_LOAD": ("no_such_plugin", {"load": []}),
+}
+
+
+@pytest.mark.parametrize("variable", list(SAID))
+def test_an_argument_wins_over_a_variable_in_the_children_too(
+    gears: None, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    value, argument = SAID[variable]
+    monkeypatch.setenv(variable, value)
+    ascend_overlay.enable(only=["one"], **argument)
+    here, there = settings.current(), settings.Settings.from_env()
+    (name,) = argument
+    assert getattr(there, name) == getattr(here, name) == type(getattr(here, name))(argument[name])
+    ascend_overlay.disable()
+    assert os.environ[variable] == value
+
+
+def test_what_was_given_as_an_object_is_not_asked_of_the_children(gears: None, make: Make) -> None:
+    ours = make("ours", "gear_lib:run")
+    ascend_overlay.enable(ours, require=["two"])
+    there = settings.Settings.from_env()
+    assert (there.only, there.require) == (("two",), ("two",))
+    ascend_overlay.disable()
+    ascend_overlay.enable(ours, "one", require=["ours"])
+    there = settings.Settings.from_env()
+    assert (there.only, there.require) == (("one",), ())
+
+
+def test_variables_that_contradict_each_other() -> None:
+    said = {"ASCEND_OVERLAY": "-one", "ASCEND_OVERLAY_REQUIRE": "one"}
+    with pytest.raises(
+        ConfigError, match=r"'one' is asked for \(ASCEND_OVERLAY_REQUIRE\) and left out \(ASCEND_OVERLAY\)"
+    ):
+        settings.Settings.from_env(said)
+
+
+@pytest.mark.parametrize("name", ["0", "off", "1", "On", "yes", "-one", "", 5, None])
+@pytest.mark.parametrize("option", ["only", "exclude", "require"])
+def test_what_names_no_overlay(gears: None, option: str, name: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"{option}= has {name!r}"):
+        ascend_overlay.enable(**{option: [name]})
+
+
+@pytest.mark.parametrize("name", ["on", "off", "no", "yes", "true", "false"])
+def test_no_overlay_is_called_like_a_switch(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"'{name}' cannot name an overlay"):
+        Overlay(name, reason="a test")
