@@ -93,6 +93,8 @@ def _asked_for(
             )
     if isinstance(only, str):
         raise ConfigError(f"only={only!r} is a string; pass a list of names, only=[{only!r}].")
+    if only is not None and not isinstance(only, Iterable):
+        raise ConfigError(f"only={only!r} is no list; pass a list of names.")
     if only is not None and not (only := tuple(only)) and not overlays:
         raise ConfigError("only= names no overlay, so nothing would be enabled; without only=, all that fit are.")
     if not overlays:
@@ -149,10 +151,13 @@ def enabled(*overlays: Overlay | str, **arguments: Any) -> Iterator[None]:
     arguments["only"], given = _asked_for(overlays, arguments.get("only"))
     names: list[str] = []
     _engine.enable(_engine.settings(**arguments), propagate=propagate, added=names, given=given)
+    inside = settings_module.in_force()
     try:
         yield
     finally:
-        _engine.disable(names, force=True, settings=before)
+        # What was enabled or disabled in the block holds after it.
+        unchanged = settings_module.in_force() is inside
+        _engine.disable(names, force=True, settings=before if unchanged else None)
 
 
 def ledger() -> Ledger:

@@ -177,8 +177,8 @@ class Settings:
             ConfigError: a value is of the wrong kind, or an overlay is asked for and left out.
         """
         for setting, names in (("only", only), ("exclude", exclude), ("require", require)):
-            if names is not None and not isinstance(names, str):
-                _see_names(names := tuple(names), by(setting))
+            if names is not None:
+                _see_names(names := _sequence(setting, names), by(setting))
                 only = names if setting == "only" else only
                 exclude = names if setting == "exclude" else exclude
                 require = names if setting == "require" else require
@@ -204,8 +204,12 @@ class Settings:
         if load is not None:
             result = replace(result, load=_sequence("load", load))
         if prefer is not None:
+            if not isinstance(prefer, Mapping):
+                raise ConfigError(f"{by('prefer')} is {prefer!r}; it takes a dict, target -> overlay.")
             result = replace(result, prefer=dict(prefer))
         if ledger is not None:
+            if not isinstance(ledger, (str, os.PathLike)) or "\0" in os.fspath(ledger):
+                raise ConfigError(f"{by('ledger')} is {ledger!r}; it takes the path of a folder.")
             result = replace(result, ledger=os.fspath(ledger))
         if strict is not None:
             result = replace(result, strict=strict)
@@ -342,15 +346,13 @@ def _sources(given: Mapping[str, object], by: Callable[[str], str]) -> dict[str,
     return found
 
 
-def _see_names(names: Sequence[object], whose: str) -> None:
+def _see_names(names: Sequence[str], whose: str) -> None:
     """See that nobody names an overlay by what means something else in a variable.
 
     Raises:
         ConfigError: somebody does.
     """
     for name in names:
-        if not isinstance(name, str):
-            raise ConfigError(f"{whose} has {name!r}; overlays are named by texts.")
         if name.lower() in _TRUE | FALSE or name.startswith("-"):
             raise ConfigError(
                 f"{whose} has {name!r}, which is no name of an overlay; {PREFIX} alone takes 1, 0 and -NAME."
@@ -392,4 +394,9 @@ def _one_of(known: Sequence[str], text: str, *, whose: str) -> str:
 def _sequence(name: str, value: Iterable[str]) -> tuple[str, ...]:
     if isinstance(value, str):
         raise ConfigError(f"{name}={value!r} is a string; pass a list of names, {name}=[{value!r}].")
-    return tuple(value)
+    if not isinstance(value, Iterable):
+        raise ConfigError(f"{name}={value!r} is no list; pass a list of names.")
+    found = tuple(value)
+    if not all(isinstance(each, str) for each in found):
+        raise ConfigError(f"{name}={list(found)!r} has what is no text; pass a list of names.")
+    return found

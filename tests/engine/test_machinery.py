@@ -244,6 +244,20 @@ def test_what_was_given_as_an_object_is_not_asked_of_the_children(gears: None, m
     assert (there.only, there.require) == (("one",), ())
 
 
+def test_what_is_done_inside_a_block_holds_after_it(gears: None) -> None:
+    ascend_overlay.enable(only=["two"])
+    with ascend_overlay.enabled("one"):
+        ascend_overlay.disable(only=["two"])
+    assert enabled() == set() and "ASCEND_OVERLAY" not in os.environ
+    ascend_overlay.enable(only=["two"])
+    with ascend_overlay.enabled("one"):
+        ascend_overlay.enable(only=["wheel"])
+    assert enabled() == {"two", "wheel", "gear"} and settings.Settings.from_env().only == ("two", "wheel")
+    with ascend_overlay.enabled("one"), ascend_overlay.enabled("wheel"):
+        pass
+    assert enabled() == {"two", "wheel", "gear"} and settings.Settings.from_env().only == ("two", "wheel")
+
+
 def test_variables_that_contradict_each_other() -> None:
     said = {"ASCEND_OVERLAY": "-one", "ASCEND_OVERLAY_REQUIRE": "one"}
     with pytest.raises(
@@ -252,7 +266,26 @@ def test_variables_that_contradict_each_other() -> None:
         settings.Settings.from_env(said)
 
 
-@pytest.mark.parametrize("name", ["0", "off", "1", "On", "yes", "-one", "", 5, None])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(
+            {option: value}
+            for option in ("only", "exclude", "require", "load", "plugins")
+            for value in (5, "one", [5], [None])
+        ),
+        *({"prefer": value} for value in ("t=a", 5, ["t"])),
+        *({"ledger": value} for value in (5, "a\0b", ["x"])),
+    ],
+    ids=str,
+)
+def test_arguments_of_another_kind(gears: None, arguments: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=rf"^{next(iter(arguments))}="):
+        ascend_overlay.enable(**arguments)
+    assert enabled() == set()
+
+
+@pytest.mark.parametrize("name", ["0", "off", "1", "On", "yes", "-one", ""])
 @pytest.mark.parametrize("option", ["only", "exclude", "require"])
 def test_what_names_no_overlay(gears: None, option: str, name: Any) -> None:
     with pytest.raises(ConfigError, match=rf"{option}= has {name!r}"):
