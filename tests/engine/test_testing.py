@@ -40,7 +40,8 @@ def test_enabled_for_a_block_in_this_process_alone(overlay: Overlay) -> None:
 
 
 @pytest.mark.parametrize("name", process.ROLES)
-def test_a_role_for_a_block(overlay: Overlay, name: str) -> None:
+def test_a_role_for_a_block(overlay: Overlay, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_entered", set())
     overlay.replace("lib:walk", when=role(name))(lambda: "one")
     with testing.enabled(overlay, role=name):
         testing.assert_effective(overlay)
