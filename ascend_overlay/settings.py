@@ -176,14 +176,9 @@ class Settings:
         Raises:
             ConfigError: a value is of the wrong kind, or an overlay is asked for and left out.
         """
-        for setting, names in (("only", only), ("exclude", exclude), ("require", require)):
-            if names is not None:
-                _see_names(names := _sequence(setting, names), by(setting))
-                only = names if setting == "only" else only
-                exclude = names if setting == "exclude" else exclude
-                require = names if setting == "require" else require
-        exclude = None if exclude is None else _sequence("exclude", exclude)
-        require = None if require is None else _sequence("require", require)
+        only = _overlays("only", only, by)
+        exclude = _overlays("exclude", exclude, by)
+        require = _overlays("require", require, by)
         given: dict[str, object] = {
             "only": only,
             "exclude": exclude,
@@ -194,7 +189,7 @@ class Settings:
         given |= {"prefer": prefer, "ledger": ledger, "weight_nz": weight_nz, "foreign": foreign}
         result = replace(self, given_by={**self.given_by, **_sources(given, by)})
         if only is not None:
-            result = replace(result, only=_sequence("only", only))
+            result = replace(result, only=only)
         if exclude is not None:
             result = replace(result, exclude=_union(self.exclude, exclude))
         if require is not None:
@@ -346,17 +341,21 @@ def _sources(given: Mapping[str, object], by: Callable[[str], str]) -> dict[str,
     return found
 
 
-def _see_names(names: Sequence[str], whose: str) -> None:
-    """See that nobody names an overlay by what means something else in a variable.
+def _overlays(setting: str, names: Iterable[str] | None, by: Callable[[str], str]) -> tuple[str, ...] | None:
+    """Return names of overlays, none of which means something else in a variable.
 
     Raises:
-        ConfigError: somebody does.
+        ConfigError: one does.
     """
-    for name in names:
+    if names is None:
+        return None
+    whose, found = by(setting), _sequence(setting, names)
+    for name in found:
         if name.lower() in _TRUE | FALSE or name.startswith("-"):
             raise ConfigError(
                 f"{whose} has {name!r}, which is no name of an overlay; {PREFIX} alone takes 1, 0 and -NAME."
             )
+    return found
 
 
 def _flag(env: Mapping[str, str], name: str, *, default: bool) -> bool:

@@ -18,7 +18,7 @@ def _run_hidden_sitecustomize() -> None:
                 with open(path, "rb") as file:
                     code = compile(file.read(), path, "exec")
                 names = {"__name__": "sitecustomize", "__file__": path}
-                if path.endswith("__init__.py"):
+                if path.endswith("__init__.py") and "sitecustomize" in sys.modules:
                     # What it imports from beside it is looked for where it is.
                     names["__package__"] = "sitecustomize"
                     sys.modules["sitecustomize"].__path__ = [os.path.dirname(path)]
