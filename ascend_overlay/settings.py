@@ -121,10 +121,13 @@ class Settings:
         return found
 
     def variables(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """Return what to put over `environ` so that `from_env` gives these settings again."""
+        """Return what to put over `environ` so that `from_env` gives these settings again.
+
+        A list of plugins that these settings have none of is left as it is: an empty one would allow none.
+        """
         env = self.to_env()
         said = [name for name in _VARIABLES.values() if name in environ and name not in env]
-        return env | dict.fromkeys(said, "")
+        return env | {name: "" for name in said if name != _VARIABLES["plugins"]}
 
     def to_env(self) -> dict[str, str]:
         """Return the variables that make `from_env` give these settings again, where no other is set."""

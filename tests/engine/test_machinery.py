@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 from collections.abc import Callable
@@ -231,6 +232,23 @@ def test_an_argument_wins_over_a_variable_in_the_children_too(
     assert getattr(there, name) == getattr(here, name) == type(getattr(here, name))(argument[name])
     ascend_overlay.disable()
     assert os.environ[variable] == value
+
+
+@pytest.mark.parametrize("variable", [name for name in settings.VARIABLES if "NPU" not in name])
+def test_what_children_are_told_of_a_variable_is_what_holds_here(variable: str) -> None:
+    """Whatever a variable says; but for a list of plugins, which would have none if it were emptied."""
+    said = {variable: "something"}
+    there = settings.Settings.from_env(said | settings.Settings().variables(said))
+    expected = ("something",) if variable == "ASCEND_OVERLAY_PLUGINS" else None
+    assert there == settings.Settings(plugins=expected)
+
+
+def test_a_list_of_plugins_that_the_program_sets_later_stays(gears: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    ascend_overlay.enable(only=["one"])
+    monkeypatch.setenv("ASCEND_OVERLAY_PLUGINS", "a-plugin")
+    with contextlib.suppress(OverlayError):
+        ascend_overlay.enable(only=["two"])
+    assert os.environ["ASCEND_OVERLAY_PLUGINS"] == "a-plugin"
 
 
 def test_what_was_given_as_an_object_is_not_asked_of_the_children(gears: None, make: Make) -> None:
