@@ -229,7 +229,7 @@ def ledger_command(
     """
     from ascend_overlay.commands import ledger
 
-    demands = ledger.demands(expect, require) if check or expect is not None or require is not None else None
+    demands = ledger.demands(expect, _names(require)) if check or expect is not None or require is not None else None
     choice = ledger.Choice(_names(overlay) or (), _names(role) or (), _names(state) or (), run_id)
     sys.exit(ledger.run(folder, choice, demands, each=each, write=write, console=_console()))
 

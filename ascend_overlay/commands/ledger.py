@@ -27,18 +27,17 @@ class Choice(NamedTuple):
     run: str | None
 
 
-def demands(expect: str | None, require: str | None) -> Demands:
+def demands(expect: str | None, require: Sequence[str] | None) -> Demands:
     """Return what the options --expect and --require demand.
 
     Raises:
         ConfigError: an option means nothing.
     """
-    required = [name.strip() for name in (require or "").split(",") if name.strip()]
-    expected = parse_expected(expect or "", whose="--expect")
-    for option, text, found in (("--expect", expect, expected), ("--require", require, required)):
-        if text is not None and not found:
+    expected = parse_expected(expect, whose="--expect") if expect is not None else None
+    for option, found in (("--expect", expected), ("--require", require)):
+        if found is not None and not found:
             raise ConfigError(f"{option} names nothing; leave the option out.")
-    return Demands(expected, required)
+    return Demands(expected or {}, require or ())
 
 
 def run(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ascend_overlay import redaction
 from ascend_overlay.commands import troubles
 from ascend_overlay.commands.demo.checks import Check
 from ascend_overlay.commands.demo.watching import Run
@@ -26,9 +26,6 @@ VARIABLES = (
 
 _LINES = 60
 """So many lines of the log of a step that failed."""
-
-_SECRET = re.compile(r"TOKEN|SECRET|PASSW|KEY|CREDENTIAL|AUTH", re.IGNORECASE)
-_IN_ADDRESS = re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
 
 
 def outcome(run: Run, found: list[Check], findings: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,14 +57,14 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
 
 def clean(content: Any, environ: Mapping[str, str]) -> Any:
     """Return `content` without the name of the home folder, and without what variables with secrets in them say."""
-    secrets = [value for name, value in environ.items() if _SECRET.search(name) and len(value) > 3]
+    secrets = [value for name, value in environ.items() if redaction.SECRET.search(name) and len(value) > 3]
     home = environ.get("HOME", "")
 
     def cleaned(value: Any) -> Any:
         if isinstance(value, str):
             for secret in secrets:
-                value = value.replace(secret, "***")
-            value = _IN_ADDRESS.sub("***", value)
+                value = value.replace(secret, redaction.HIDDEN)
+            value = redaction.IN_ADDRESS.sub(redaction.HIDDEN, value)
             return value.replace(home, "~") if len(home) > 1 else value
         if isinstance(value, Mapping):
             return {cleaned(key): cleaned(item) for key, item in value.items()}

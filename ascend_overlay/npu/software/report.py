@@ -11,6 +11,7 @@ from multiprocessing import util
 from pathlib import Path
 from typing import Any
 
+from ascend_overlay import redaction
 from ascend_overlay.npu.software.launches import launches
 from ascend_overlay.npu.software.native_calls import Native
 from ascend_overlay.npu.software.sites import Sites
@@ -121,7 +122,7 @@ def summary(
     rows = sorted(counts, key=lambda row: (-row[2], row))
     return {
         "process": os.getpid(),
-        "command": sys.argv[:2],
+        "command": redaction.arguments(sys.argv[:2]),
         "operators": [
             {"operator": name, "dtypes": dtypes.split(",") if dtypes else [], "calls": calls}
             for name, dtypes, calls in rows
