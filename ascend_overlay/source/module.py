@@ -101,6 +101,16 @@ class Module:
         self.package = name if is_package else name.rpartition(".")[0]
 
     @functools.cached_property
+    def lines(self) -> list[str]:
+        """The lines of the source."""
+        return self.text.split("\n")
+
+    def segment(self, node: ast.stmt) -> str:
+        """Return the lines of a statement, its decorators included."""
+        first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))])
+        return "\n".join(self.lines[first - 1 : node.end_lineno])
+
+    @functools.cached_property
     def nodes(self) -> tuple[ast.AST, ...]:
         """All nodes of the tree."""
         return tuple(ast.walk(self.tree))

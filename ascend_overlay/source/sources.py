@@ -52,10 +52,13 @@ class Sources:
     Args:
         finder: who knows where the modules are; default: this process.
         limit: how many modules to keep; None: all, for as long as a command takes.
+        trees: syntax trees by text, which others that read much the same share.
     """
 
-    def __init__(self, finder: Finder = HERE, limit: int | None = None) -> None:
-        self.finder, self._limit = finder, limit
+    def __init__(
+        self, finder: Finder = HERE, limit: int | None = None, trees: dict[str, ast.Module] | None = None
+    ) -> None:
+        self.finder, self._limit, self._trees = finder, limit, trees
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
 
     def text(self, module: str) -> str | None:
@@ -69,7 +72,7 @@ class Sources:
         if entry is None or entry.text is None:
             return None
         if not entry.parsed:
-            entry.module, entry.parsed = _parse(module, entry.stamp[0], entry.text), True
+            entry.module, entry.parsed = _parse(module, entry.stamp[0], entry.text, self._trees), True
         return entry.module
 
     def origin(self, module: str, name: str) -> tuple[str, str]:
@@ -139,11 +142,15 @@ def _read(file: str) -> str | None:
         return None
 
 
-def _parse(module: str, file: str, text: str) -> Module | None:
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+def _parse(module: str, file: str, text: str, trees: dict[str, ast.Module] | None) -> Module | None:
+    tree = trees.get(text) if trees is not None else None
+    if tree is None:
+        try:
+            tree = ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
+    if trees is not None:
+        trees[text] = tree
     # Not above: what every enable() loads asks whether a word is in a text, and seldom parses one.
     from ascend_overlay.source.module import Module
 

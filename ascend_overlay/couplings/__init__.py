@@ -1,0 +1,1 @@
+"""What a package takes from another, and what became of that between two releases of the other."""

@@ -1,0 +1,153 @@
+"""What became of one name between two states of a package."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import functools
+import textwrap
+from dataclasses import dataclass
+from typing import Literal
+
+from ascend_overlay.couplings.candidates import Candidate, candidates
+from ascend_overlay.source.atlas import Atlas, Gone, Thing
+from ascend_overlay.source.families import Member
+from ascend_overlay.source.fingerprints import fingerprint
+
+What = Literal["unchanged", "layout", "body", "members", "moved", "signature", "kind", "gone", "unknown"]
+
+WORDS: dict[What, str] = {
+    "unchanged": "unchanged",
+    "layout": "comments, docstring, annotations or formatting only",
+    "body": "body changed",
+    "members": "members changed",
+    "moved": "moved",
+    "signature": "signature changed",
+    "kind": "kind changed",
+    "gone": "gone",
+    "unknown": "cannot be told from source",
+}
+"""In the order of how much attention they want."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of a name.
+
+    Attributes:
+        what: the most that can be said; a signature that changed goes before a body that did.
+        old: what it led to; None where that was not asked or is not known.
+        new: what it leads to; None where it leads nowhere or that is not known.
+        gone: why it leads nowhere.
+        moved_to: where it is defined now, if that is elsewhere and the name still leads there.
+        candidates: what may have become of a name that is gone, the best first.
+        members: of a class, the members that changed: "+name", "-name", "~name".
+    """
+
+    what: What
+    old: Thing | None = None
+    new: Thing | None = None
+    gone: Gone | None = None
+    moved_to: str = ""
+    candidates: tuple[Candidate, ...] = ()
+    members: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def diff(self) -> str:
+        """The unified diff of the source, "" where one of the two is not there."""
+        if self.old is None or self.new is None or self.what in ("unchanged", "unknown"):
+            return ""
+        return unified(self.old, self.new)
+
+
+def unified(old: Thing, new: Thing) -> str:
+    """Return the unified diff between the source of two things."""
+    texts = [textwrap.dedent(thing.text).splitlines() for thing in (old, new)]
+    return "\n".join(difflib.unified_diff(*texts, old.home, new.home, lineterm=""))
+
+
+def change(label: str, old: Atlas | None, new: Atlas) -> Change:
+    """Tell what became of `label` between `old` and `new`; without `old`, only whether it is there."""
+    before = old.look(label) if old is not None else None
+    now = new.look(label)
+    was = before if isinstance(before, Thing) else None
+    if isinstance(now, Gone):
+        found = tuple(candidates(label, was, old, new)) if was is not None and old is not None else ()
+        return Change("gone", was, None, now, candidates=found)
+    if now is None:
+        return Change("unknown", was)
+    if was is None:
+        return Change("unchanged" if old is None else "unknown", None, now)
+    return compared(was, now)
+
+
+def compared(was: Thing, now: Thing) -> Change:
+    """Tell how one thing differs from the other."""
+    moved = now.home if now.home != was.home else ""
+    if was.kind == now.kind and was.text == now.text and not moved:
+        return Change("unchanged", was, now)
+    if _sort(was) != _sort(now) or was.flavour != now.flavour:
+        return Change("kind", was, now, moved_to=moved)
+    if now.kind == "module":
+        return Change("unchanged" if was.text == now.text else "body", was, now, moved_to=moved)
+    if now.kind == "class":
+        members = _members(was, now)
+        if members or _head(was) != _head(now):
+            return Change("members", was, now, moved_to=moved, members=members)
+        return Change("moved" if moved else _layout(was, now), was, now, moved_to=moved)
+    if was.signature is not None and now.signature is not None and calls(was) != calls(now):
+        return Change("signature", was, now, moved_to=moved)
+    if _bare(was) != _bare(now):
+        return Change("body", was, now, moved_to=moved)
+    return Change("moved" if moved else _layout(was, now), was, now, moved_to=moved)
+
+
+def calls(thing: Thing) -> str:
+    """Return the signature as callers see it, without annotations."""
+    if thing.signature is None:
+        return ""
+    parameters = [each.replace(annotation=each.empty) for each in thing.signature.parameters.values()]
+    return str(thing.signature.replace(parameters=parameters, return_annotation=thing.signature.empty))
+
+
+def _layout(was: Thing, now: Thing) -> What:
+    return "unchanged" if was.text == now.text else "layout"
+
+
+_READ = {"property": "read", "value": "read", "field": "read", "attribute": "read"}
+
+
+def _sort(thing: Thing) -> str:
+    """Return how a thing is used: a property and an attribute are both read."""
+    return _READ.get(thing.kind, thing.kind)
+
+
+def _members(was: Thing, now: Thing) -> tuple[str, ...]:
+    assert was.family is not None and now.family is not None
+    old, new = (thing.family.steps[0].members for thing in (was, now) if thing.family is not None)
+    found = [f"-{name}" for name in sorted(old.keys() - new.keys())]
+    found += [f"+{name}" for name in sorted(new.keys() - old.keys())]
+    for name in sorted(old.keys() & new.keys()):
+        # What methods set is told by the methods.
+        if old[name].kind != "attribute" and _differ(old[name], new[name]):
+            found.append(f"~{name}")
+    return tuple(found)
+
+
+def _differ(old: Member, new: Member) -> bool:
+    texts = [[each.owner.module.segment(node) for node in each.nodes] for each in (old, new)]
+    return texts[0] != texts[1] and _all(old.nodes) != _all(new.nodes)
+
+
+def _head(thing: Thing) -> str:
+    node = thing.nodes[-1]
+    assert isinstance(node, ast.ClassDef)
+    return " ".join(fingerprint(each) for each in (*node.bases, *node.keywords, *node.decorator_list))
+
+
+def _bare(thing: Thing) -> str:
+    return _all(thing.nodes)
+
+
+def _all(nodes: tuple[ast.stmt, ...]) -> str:
+    return " ".join(fingerprint(node, annotations=False) for node in nodes)

@@ -1,0 +1,278 @@
+"""What the overlays of plugins change in a package, and what their implementations lean on, judged on a release."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from inspect import Signature
+from types import FunctionType
+from typing import Any
+
+from ascend_overlay import versions
+from ascend_overlay.couplings.changes import WORDS, Change, calls, change
+from ascend_overlay.couplings.findings import WEIGHTS, Finding, Sureness, Weight, worst
+from ascend_overlay.couplings.judging import a_kind, judge
+from ascend_overlay.couplings.reading import uses
+from ascend_overlay.couplings.uses import Use
+from ascend_overlay.overlay import Overlay
+from ascend_overlay.patches.base import Patch, Ref, shown
+from ascend_overlay.patches.signatures import mismatch
+from ascend_overlay.patches.signatures import of as signature_of
+from ascend_overlay.source.atlas import Atlas, Thing
+from ascend_overlay.source.matching import matches, nearest
+from ascend_overlay.source.snippets import snippet
+
+_CALLABLE = ("function", "method", "staticmethod", "classmethod", "class")
+
+
+@dataclass(frozen=True)
+class PatchFinding:
+    """What became of the target of a patch.
+
+    Attributes:
+        patch: the patch.
+        finding: what became of its target.
+        in_range: the release is among those that the patch is for.
+    """
+
+    patch: Patch
+    finding: Finding
+    in_range: bool
+
+
+@dataclass(frozen=True)
+class OverlayFinding:
+    """What became of an overlay on a release.
+
+    Attributes:
+        overlay: the overlay.
+        origin: who contributes it.
+        ruled_out: why its ranges leave it out on that release; None where they do not.
+        patches: its patches.
+        leans: what the modules of its implementations take.
+        remarks: what else is to be said: it is overdue, or redundant.
+    """
+
+    overlay: Overlay
+    origin: str
+    ruled_out: str | None
+    patches: tuple[PatchFinding, ...]
+    leans: tuple[Finding, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def findings(self) -> list[Finding]:
+        """All findings that count on that release."""
+        return [*(each.finding for each in self.patches if each.in_range), *self.leans]
+
+    @property
+    def weight(self) -> Weight:
+        """The worst of them."""
+        return worst(self.findings)
+
+
+class Leaning:
+    """What the implementations of overlays take from a package, read once.
+
+    Args:
+        atlas: the state of the package in which it is looked up.
+        of: the package.
+    """
+
+    def __init__(self, atlas: Atlas, of: str) -> None:
+        self._atlas, self._of = atlas, of
+        self._uses: dict[str, list[Use]] = {}
+        self._imports: dict[str, tuple[str, ...]] = {}
+
+    def of(self, overlay: Overlay) -> list[Use]:
+        """Return what the modules of the implementations take, those that they import from their own package included."""
+        found: list[Use] = []
+        seen: set[str] = set()
+        todo = sorted({module for patch in overlay.patches for module in implementing(patch)})
+        while todo:
+            module = todo.pop()
+            if module in seen or module.partition(".")[0] == self._of:
+                continue
+            seen.add(module)
+            found += self._uses_of(module)
+            todo += self._imports[module]
+        return sorted(found, key=lambda use: (use.file, use.line))
+
+    def _uses_of(self, module: str) -> list[Use]:
+        if module not in self._uses:
+            source = self._atlas.sources.module(module)
+            top = module.partition(".")[0]
+            inner: set[str] = set()
+            for node in source.nodes if source is not None else ():
+                if isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                    names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                elif isinstance(node, ast.Import):
+                    names = [alias.name for alias in node.names]
+                else:
+                    continue
+                inner |= {name for name in names if name.partition(".")[0] == top}
+            self._imports[module] = tuple(sorted(name for name in inner if self._atlas.sources.module(name) is not None))
+            reads = source is not None and self._of in source.text
+            self._uses[module] = uses(source, self._atlas, of=self._of) if source is not None and reads else []
+        return self._uses[module]
+
+
+def implementing(patch: Patch) -> Iterator[str]:
+    """Yield the modules of what a patch puts in place."""
+    for each in fields(patch):
+        value = getattr(patch, each.name)
+        if isinstance(value, Ref):
+            yield value.text.partition(":")[0]
+        elif isinstance(value, (type, FunctionType)) and value.__module__ != "builtins":
+            yield value.__module__
+        elif each.name == "implementation" and isinstance(value, str):
+            yield value.partition(":")[0]
+
+
+def judge_overlays(
+    overlays: Mapping[str, tuple[Overlay, str]],
+    old: Atlas | None,
+    new: Atlas,
+    leaning: Leaning,
+    *,
+    package: str,
+    version: str,
+) -> list[OverlayFinding]:
+    """Judge overlays on one state of a package.
+
+    Args:
+        overlays: by name, with who contributes them.
+        old: the state to compare with; None: only `new` is looked at.
+        new: the state.
+        leaning: what the implementations take.
+        package: the package, as ranges name it.
+        version: its release; "" where it is not known, and ranges are not looked at.
+    """
+    found = []
+    for overlay, origin in overlays.values():
+        ruled_out = None
+        text = overlay.ranges.get(package)
+        if text is not None and version and not _admits(text, version):
+            ruled_out = f"it is for {package} {text}"
+        patches = tuple(
+            PatchFinding(patch, judge_patch(patch, old, new), not version or _admits(patch.vllm, version))
+            for patch in overlay.patches
+        )
+        leans = tuple(judge(use, old, new) for use in leaning.of(overlay))
+        found.append(
+            OverlayFinding(overlay, origin, ruled_out, patches, leans, tuple(_remarks(overlay, new, package, version)))
+        )
+    return found
+
+
+def _admits(text: str | None, version: str) -> bool:
+    return text is None or versions.admits(versions.specifier(text, whose="a patch"), version)
+
+
+def _remarks(overlay: Overlay, new: Atlas, package: str, version: str) -> Iterator[str]:
+    if overlay.retire is not None and version:
+        name, spec = versions.requirement(overlay.retire, whose=f"overlay {overlay.name!r}")
+        if name == package and versions.admits(spec, version):
+            yield f"overdue: it was to be retired with {overlay.retire}"
+    if overlay.upstream_marker is not None and isinstance(new.look(overlay.upstream_marker), Thing):
+        yield f"redundant: {overlay.upstream_marker} is there, which the overlay names as what makes it unnecessary"
+
+
+def judge_patch(patch: Patch, old: Atlas | None, new: Atlas) -> Finding:
+    """Tell what became of the target of a patch."""
+    label = target_of(patch)
+    if label is None:
+        return Finding("none", "certain", "has no target in source", patch.target, Change("unchanged"))
+    found = change(label, old, new)
+    weight, sure, why = _judged(patch, label, found)
+    return Finding(weight, sure, why, label, found)
+
+
+def target_of(patch: Patch) -> str | None:
+    """Return the name that a patch needs, "module:Name" or a module; None where it needs none."""
+    if ":" in patch.target:
+        return patch.target.partition("[")[0]
+    if patch.kind == "module alias":
+        return patch.target
+    return patch.module
+
+
+def _judged(patch: Patch, label: str, found: Change) -> tuple[Weight, Sureness, str]:
+    if patch.kind in ("add", "module alias"):
+        if found.what == "gone":
+            return "none", "certain", "not there, as it should be"
+        word = "the module is" if patch.kind == "module alias" else "is"
+        return "breaking", "certain", f"{word} there now, and the patch is to bring it"
+    if found.what == "gone":
+        assert found.gone is not None
+        sure: Sureness = "certain" if found.gone.certain else "likely"
+        missing = f" (no {found.gone.missing})" if found.gone.missing != label else ""
+        instead = f"; perhaps {', '.join(map(str, found.candidates))}" if found.candidates else ""
+        return "breaking", sure, f"gone{missing}{instead}"
+    if found.what == "unknown" or found.new is None:
+        return "unknown", "certain", WORDS["unknown"]
+    if found.what == "kind" and found.old is not None:
+        return "breaking", "certain", f"was {a_kind(found.old)}, is {a_kind(found.new)}"
+    if why := _unfit(patch, found.new):
+        return "breaking", "certain", why
+    words = WORDS[found.what]
+    if found.moved_to:
+        words = f"moved to {found.moved_to}" if found.what == "moved" else f"{words}; defined in {found.moved_to}"
+    if found.what == "signature" and found.old is not None:
+        words = f"{words}: {calls(found.old)} -> {calls(found.new)}"
+        return "behavioural", "certain", words
+    if found.what == "members":
+        return "additive", "certain", f"{words}: {', '.join(found.members[:6]) or 'bases or decorators'}"
+    if found.what == "body":
+        return ("additive" if found.new.kind == "module" else "behavioural"), "certain", words
+    return ("additive" if found.what == "moved" else "none"), "certain", words
+
+
+def _unfit(patch: Patch, now: Thing) -> str | None:
+    """Return why a patch of its kind cannot change what is there now."""
+    if patch.kind in ("subclass", "factory") and now.kind != "class":
+        instead = "; use overlay.replace" if now.kind == "function" else ""
+        return f"is {a_kind(now)}, and {patch.kind} is for classes{instead}"
+    if patch.kind in ("wrap", "priority") and now.kind not in _CALLABLE and now.nodes and now.kind != "value":
+        return f"is {a_kind(now)}, which is not called"
+    if patch.kind == "replace":
+        ours = _signature(getattr(patch, "replacement", None))
+        if now.signature is not None and ours is not None and (why := mismatch(now.signature, ours)) is not None:
+            return f"our replacement does not take every call: {why} (now {calls(now)})"
+    if patch.kind == "edit":
+        return _edit(patch, now)
+    if patch.kind == "field" and now.kind not in ("field", "value", "attribute"):
+        return f"is {a_kind(now)}, not a field"
+    return None
+
+
+def _signature(replacement: Any) -> Signature | None:
+    return signature_of(replacement) if callable(replacement) else None
+
+
+def _edit(patch: Patch, now: Thing) -> str | None:
+    wanted = snippet(getattr(patch, "find", ""))
+    if not now.nodes or now.module is None:
+        return None
+    node = now.nodes[-1]
+    found = matches(node, wanted)
+    if len(found) == 1:
+        return None
+    head = next((line.strip() for line in wanted.text.split("\n") if line.strip()), "")
+    if found:
+        lines = ", ".join(str(each.first) for each in found)
+        return f"the lines to edit (`{head}` ...) are found {len(found)} times, at {lines}"
+    close = nearest(wanted, now.module.lines[node.lineno - 1 : node.end_lineno], node.lineno)
+    near = "; the nearest:\n" + "\n".join(close) if close else ""
+    return f"the lines to edit (`{head}` ...) are not in it{near}"
+
+
+def weight_of(found: Iterable[OverlayFinding]) -> Weight:
+    """Return the worst weight among the overlays that are for the release."""
+    return min((each.weight for each in found if each.ruled_out is None), key=WEIGHTS.index, default="none")
+
+
+def name_of(patch: Patch) -> str:
+    """Return the kind and the target of a patch, for reports."""
+    return f"{patch.kind} {shown(patch.target) if not isinstance(patch.target, str) else patch.target}"

@@ -1,0 +1,515 @@
+"""Reading what a module takes from a package: imports, bases, overrides, calls, attributes, patches, names in strings.
+
+A use is what leads to something in a state of the package that is at hand (an Atlas), so that what the reader concludes
+wrongly about a type does not become one.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from ascend_overlay.couplings.uses import Call, Kind, Use
+from ascend_overlay.source.atlas import Atlas, Gone, Thing, kind_of
+from ascend_overlay.source.families import Family, Step
+from ascend_overlay.source.module import Module, absolute
+from ascend_overlay.source.signatures import signature
+from ascend_overlay.source.statements import Function
+
+_REGISTERING = re.compile(r"(?:\A|_)regist(?:er|ry)")
+_FALLBACKS = {"ImportError", "ModuleNotFoundError", "AttributeError", "Exception", "BaseException", "KeyError"}
+_ASKING = {"hasattr", "getattr"}
+_TARGET = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+(?::[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)?\Z")
+_NOBODYS = frozenset(dir(object)) - {"__init__", "__new__"}
+
+
+def uses(module: Module, atlas: Atlas, *, of: str) -> list[Use]:
+    """Return what `module` takes from the package `of`, each once, in the order of the source.
+
+    Args:
+        module: a module of another package.
+        atlas: knows both packages.
+        of: the package.
+    """
+    reader = _Reader(module, atlas, of)
+    reader.read()
+    found: dict[tuple[object, ...], Use] = {}
+    for use in reader.found:
+        key = (use.kind, use.target, use.by, use.call, use.guarded)
+        found.setdefault(key, use)
+    return sorted(found.values(), key=lambda use: (use.line, use.kind, use.target))
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A module, class, function or value: what a label leads to."""
+
+    label: str
+
+
+@dataclass(frozen=True)
+class _Object:
+    """An object of a class."""
+
+    cls: str
+    sure: bool = False
+
+
+@dataclass(frozen=True)
+class _Super:
+    """What super() leads to in a class."""
+
+    steps: tuple[Step, ...]
+
+
+_Meaning = _Named | _Object | _Super | None
+
+
+@dataclass
+class _Scope:
+    """Names that a function binds, and where it stands.
+
+    Attributes:
+        path: the names of the classes and functions around.
+        names: what its names mean.
+        cls: the class whose method it is.
+        asked: attribute names that it asks for by hasattr() or getattr().
+    """
+
+    path: tuple[str, ...] = ()
+    names: dict[str, _Meaning] = field(default_factory=dict)
+    cls: Step | None = None
+    family: Family | None = None
+    asked: frozenset[str] = frozenset()
+
+
+class _Reader:
+    def __init__(self, module: Module, atlas: Atlas, of: str) -> None:
+        self.module, self.atlas, self.of = module, atlas, of
+        self.found: list[Use] = []
+        self._guards = 0
+        self._scopes: list[_Scope] = [_Scope(asked=_asked(module.tree))]
+
+    def read(self) -> None:
+        self._body(self.module.tree.body)
+
+    # ---- statements
+
+    def _body(self, body: Iterable[ast.stmt]) -> None:
+        for statement in body:
+            self._statement(statement)
+
+    def _statement(self, node: ast.stmt) -> None:
+        match node:
+            case ast.Import() | ast.ImportFrom():
+                self._import(node)
+            case ast.ClassDef():
+                self._class(node)
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                for decorator in node.decorator_list:
+                    self._expression(decorator)
+                self._function(node, None)
+            case ast.Try():
+                caught = any(_falls_back(handler) for handler in node.handlers)
+                self._guards += caught
+                self._body(node.body)
+                self._guards -= caught
+                for handler in node.handlers:
+                    self._body(handler.body)
+                self._body([*node.orelse, *node.finalbody])
+            case ast.If():
+                self._expression(node.test)
+                words = ast.unparse(node.test)
+                guarded = "TYPE_CHECKING" in words or "version" in words.lower()
+                self._guards += guarded
+                self._body([*node.body, *(node.orelse if guarded and "TYPE_CHECKING" not in words else ())])
+                self._guards -= guarded
+                if not guarded or "TYPE_CHECKING" in words:
+                    self._body(node.orelse)
+            case ast.Assign():
+                self._expression(node.value)
+                for target in node.targets:
+                    self._assigned(target, node.value)
+            case ast.AnnAssign():
+                self._expression(node.annotation)
+                if node.value is not None:
+                    self._expression(node.value)
+                    self._assigned(node.target, node.value)
+                if isinstance(node.target, ast.Name):
+                    cls = self._annotated(node.annotation)
+                    if cls is not None:
+                        self._bind(node.target.id, _Object(cls))
+            case _:
+                for child in ast.iter_child_nodes(node):
+                    if isinstance(child, ast.stmt):
+                        self._statement(child)
+                    elif isinstance(child, ast.expr):
+                        self._expression(child)
+                    else:
+                        self._others(child)
+
+    def _others(self, node: ast.AST) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.stmt):
+                self._statement(child)
+            elif isinstance(child, ast.expr):
+                self._expression(child)
+            else:
+                self._others(child)
+
+    def _import(self, node: ast.Import | ast.ImportFrom) -> None:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if self._theirs(alias.name):
+                    self._use("import", alias.name, node)
+                top = alias.name.partition(".")[0]
+                self._bind(alias.asname or top, _Named(alias.name if alias.asname else top))
+            return
+        origin = absolute(node, self.module.package)
+        for alias in node.names:
+            if alias.name == "*":
+                if self._theirs(origin):
+                    self._use("import", origin, node)
+                continue
+            label = f"{origin}:{alias.name}"
+            if self._theirs(origin):
+                self._use("import", label, node)
+            self._bind(alias.asname or alias.name, _Named(label))
+
+    def _class(self, node: ast.ClassDef) -> None:
+        for each in (*node.decorator_list, *node.bases, *(keyword.value for keyword in node.keywords)):
+            self._expression(each)
+        scope = self._scopes[-1]
+        path = (*(scope.path if len(self._scopes) > 1 else ()), node.name)
+        family = self.atlas.family(self.module, path, node)
+        step = family.steps[0]
+        for base in node.bases:
+            meaning = self._meaning(base.value if isinstance(base, ast.Subscript) else base)
+            if isinstance(meaning, _Named) and self._leads_to_theirs(meaning.label):
+                self._use("base", meaning.label, base, by=".".join(path))
+        theirs = tuple(each for each in family.steps if self._theirs(each.module.name))
+        if theirs:
+            self._overrides(step, family)
+        self._scopes.append(_Scope(path, {}, step, family, self._asked))
+        for statement in node.body:
+            if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                for decorator in statement.decorator_list:
+                    self._expression(decorator)
+                self._function(statement, step)
+            else:
+                self._statement(statement)
+        self._scopes.pop()
+
+    def _overrides(self, step: Step, family: Family) -> None:
+        above = family.steps[1:]
+        for name, member in step.members.items():
+            if member.kind == "attribute" or name in _NOBODYS:
+                continue
+            holder = next((each for each in above if name in each.members), None)
+            if holder is None or not self._theirs(holder.module.name):
+                continue
+            node = member.nodes[-1]
+            offers = signature(node) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) else None
+            # What a constructor takes is for those who call it to know.
+            self._use("override", f"{holder.label}.{name}", node, by=f"{'.'.join(step.path)}.{name}", offers=offers)
+
+    def _function(self, node: Function, step: Step | None) -> None:
+        arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        for each in (*arguments, node.args.vararg, node.args.kwarg):
+            if each is not None and each.annotation is not None:
+                self._expression(each.annotation)
+        for default in (*node.args.defaults, *node.args.kw_defaults):
+            if default is not None:
+                self._expression(default)
+        outer = self._scopes[-1]
+        path = (*(outer.path if len(self._scopes) > 1 else ()), node.name)
+        scope = _Scope(path, {}, step or outer.cls, outer.family, self._asked | _asked(node))
+        for argument in arguments:
+            cls = self._annotated(argument.annotation)
+            scope.names[argument.arg] = _Object(cls) if cls is not None else None
+        if step is not None and arguments and kind_of(node) != "staticmethod":
+            scope.names[arguments[0].arg] = (
+                _Named(step.label) if kind_of(node) == "classmethod" else _Object(step.label, sure=True)
+            )
+        for each in (node.args.vararg, node.args.kwarg):
+            if each is not None:
+                scope.names[each.arg] = None
+        self._scopes.append(scope)
+        self._body(node.body)
+        self._scopes.pop()
+
+    # ---- expressions
+
+    def _expression(self, node: ast.expr) -> None:
+        match node:
+            case ast.Call():
+                self._call(node)
+            case ast.Attribute():
+                self._attribute(node)
+            case ast.Constant(value=str(text)):
+                self._string(text, node)
+            case ast.Lambda():
+                self._scopes.append(
+                    _Scope(self._scopes[-1].path, {a.arg: None for a in node.args.args}, *self._within())
+                )
+                self._expression(node.body)
+                self._scopes.pop()
+            case ast.NamedExpr(target=ast.Name(id=name)):
+                self._expression(node.value)
+                self._bind(name, self._meaning(node.value))
+            case _:
+                self._others(node)
+
+    def _within(self) -> tuple[Step | None, Family | None, frozenset[str]]:
+        scope = self._scopes[-1]
+        return scope.cls, scope.family, scope.asked
+
+    def _call(self, node: ast.Call) -> None:
+        for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
+            self._expression(argument)
+        meaning = self._meaning(node.func)
+        if isinstance(node.func, ast.Attribute):
+            base = self._meaning(node.func.value)
+            self._expression(node.func.value)
+            if isinstance(base, _Super):
+                self._super_call(node, node.func.attr, base)
+                return
+            if isinstance(base, _Object):
+                self._on_object(node.func, base, Call.of(node))
+                return
+        elif not isinstance(node.func, ast.Name):
+            self._expression(node.func)
+        if isinstance(meaning, _Named) and self._leads_to_theirs(meaning.label):
+            thing = self.atlas.look(meaning.label)
+            kind: Kind = "call"
+            if isinstance(thing, Thing):
+                kind = "construct" if thing.kind == "class" else "call"
+                if kind == "call" and _REGISTERING.search(thing.home.rpartition(":")[2].rpartition(".")[2]):
+                    kind = "registration"
+            self._use(kind, meaning.label, node, call=Call.of(node))
+
+    def _super_call(self, node: ast.Call, name: str, base: _Super) -> None:
+        holder = next((step for step in base.steps if name in step.members), None)
+        if holder is None or not self._theirs(holder.module.name) or name in _NOBODYS:
+            return
+        self._use("super call", f"{holder.label}.{name}", node, call=Call.of(node))
+
+    def _attribute(self, node: ast.Attribute) -> None:
+        base = self._meaning(node.value)
+        self._expression(node.value)
+        if isinstance(node.ctx, ast.Del):
+            return
+        if isinstance(base, _Object):
+            self._on_object(node, base, None)
+        elif isinstance(base, _Named) and self._leads_to_theirs(base.label):
+            label = _below(base.label, node.attr, self.atlas)
+            found = self.atlas.look(label) if label is not None else None
+            # A class may have more than its source says: from a metaclass, say.
+            if label is not None and (isinstance(found, Thing) or (isinstance(found, Gone) and found.certain)):
+                self._use("attribute", label, node, guarded=node.attr in self._asked)
+
+    def _on_object(self, node: ast.Attribute, base: _Object, call: Call | None) -> None:
+        """Note what an attribute of an object is, if its class has it from the package."""
+        family = self.atlas.class_at(base.cls)
+        if family is None or node.attr in _NOBODYS:
+            return
+        own = [step for step in family.steps if not self._theirs(step.module.name)]
+        if any(node.attr in step.members for step in own):
+            return
+        member = family.find(node.attr)
+        if member is None or not self._theirs(member.owner.module.name):
+            return
+        kind: Kind = "call" if call is not None and member.kind == "function" else "attribute"
+        label = f"{member.owner.label}.{node.attr}"
+        self._use(
+            kind,
+            label,
+            node,
+            call=call if kind == "call" else None,
+            guarded=node.attr in self._asked,
+            sure=base.sure,
+        )
+
+    def _string(self, text: str, node: ast.expr) -> None:
+        if not self._theirs(text.partition(":")[0]) or not _TARGET.match(text) or "." not in text:
+            return
+        label = text if ":" in text else self._dotted(text)
+        if label is not None and isinstance(self.atlas.look(label), Thing):
+            self._use("string", label, node)
+
+    def _dotted(self, text: str) -> str | None:
+        """Return the label that a dotted name means, which may be a module, or a name in one."""
+        parts = text.split(".")
+        for length in range(len(parts), 0, -1):
+            label = ".".join(parts[:length]) + (":" + ".".join(parts[length:]) if length < len(parts) else "")
+            if isinstance(self.atlas.look(label), Thing):
+                return label
+        return None
+
+    # ---- what names mean
+
+    def _meaning(self, node: ast.expr) -> _Meaning:
+        match node:
+            case ast.Name(id=name):
+                return self._name(name)
+            case ast.Call(func=ast.Name(id="super")):
+                scope = self._scopes[-1]
+                steps = scope.family.steps[1:] if scope.family is not None else ()
+                return _Super(steps)
+            case ast.Call():
+                return self._result(node)
+            case ast.Attribute():
+                base = self._meaning(node.value)
+                if isinstance(base, _Named):
+                    label = _below(base.label, node.attr, self.atlas)
+                    return _Named(label) if label is not None else None
+                if isinstance(base, _Object):
+                    family = self.atlas.class_at(base.cls)
+                    member = family.find(node.attr) if family is not None else None
+                    cls = self.atlas.type_of(member) if member is not None else None
+                    return _Object(cls) if cls is not None else None
+                return None
+            case ast.Await():
+                return self._meaning(node.value)
+            case _:
+                return None
+
+    def _name(self, name: str) -> _Meaning:
+        for depth, scope in enumerate(reversed(self._scopes)):
+            # The body of a class is no scope for its methods.
+            is_class = scope.cls is not None and scope.path == scope.cls.path
+            if name in scope.names and (depth == 0 or not is_class):
+                return scope.names[name]
+        if name in self.module.names:
+            return _Named(f"{self.module.name}:{name}")
+        return None
+
+    def _result(self, node: ast.Call) -> _Meaning:
+        meaning = self._meaning(node.func)
+        if isinstance(meaning, _Named):
+            thing = self.atlas.look(meaning.label)
+            if isinstance(thing, Thing) and thing.kind == "class":
+                return _Object(thing.home)
+            return self._returned(thing)
+        if isinstance(node.func, ast.Attribute):
+            base = self._meaning(node.func.value)
+            if isinstance(base, _Object):
+                thing = self.atlas.look(f"{base.cls}.{node.func.attr}")
+                return self._returned(thing)
+        return None
+
+    def _returned(self, thing: Thing | Gone | None) -> _Meaning:
+        node = thing.nodes[-1] if isinstance(thing, Thing) and thing.nodes else None
+        if not isinstance(thing, Thing) or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            return None
+        cls = self.atlas.annotated(node.returns, thing.module) if thing.module is not None else None
+        return _Object(cls) if cls is not None else None
+
+    def _annotated(self, annotation: ast.expr | None) -> str | None:
+        """Return the class that an annotation names, here where functions may have imported it."""
+        if isinstance(annotation, ast.Name):
+            meaning = self._name(annotation.id)
+            if isinstance(meaning, _Named):
+                thing = self.atlas.look(meaning.label)
+                return thing.home if isinstance(thing, Thing) and thing.kind == "class" else None
+        return self.atlas.annotated(annotation, self.module)
+
+    def _assigned(self, target: ast.expr, value: ast.expr) -> None:
+        if isinstance(target, ast.Name):
+            self._bind(target.id, self._meaning(value))
+        elif isinstance(target, ast.Attribute):
+            base = self._meaning(target.value)
+            self._expression(target.value)
+            if isinstance(base, _Named) and self._leads_to_theirs(base.label):
+                label = _below(base.label, target.attr, self.atlas)
+                if label is not None:
+                    self._use("patch", label, target)
+        elif isinstance(target, (ast.Tuple, ast.List)):
+            for each in target.elts:
+                self._assigned(each, ast.Constant(None))
+        else:
+            self._others(target)
+
+    def _bind(self, name: str, meaning: _Meaning) -> None:
+        if len(self._scopes) > 1:
+            self._scopes[-1].names[name] = meaning
+
+    # ---- what is found
+
+    @property
+    def _asked(self) -> frozenset[str]:
+        return self._scopes[-1].asked
+
+    def _theirs(self, module: str) -> bool:
+        return module.partition(".")[0] == self.of
+
+    def _leads_to_theirs(self, label: str) -> bool:
+        if self._theirs(label):
+            return True
+        thing = self.atlas.look(label)
+        return isinstance(thing, Thing) and self._theirs(thing.home)
+
+    def _use(
+        self,
+        kind: Kind,
+        target: str,
+        node: ast.AST,
+        *,
+        by: str = "",
+        call: Call | None = None,
+        offers: object = None,
+        guarded: bool = False,
+        sure: bool = True,
+    ) -> None:
+        thing = self.atlas.look(target)
+        if not self._theirs(target) and isinstance(thing, Thing):
+            target = thing.home
+        path = by or ".".join(self._scopes[-1].path)
+        self.found.append(
+            Use(
+                kind,
+                target,
+                f"{self.module.name}:{path}" if path else self.module.name,
+                self.module.file,
+                getattr(node, "lineno", 1),
+                call,
+                offers,  # type: ignore[arg-type]
+                guarded or self._guards > 0,
+                sure,
+            )
+        )
+
+
+def _below(label: str, name: str, atlas: Atlas) -> str | None:
+    """Return the label of an attribute of what a label leads to; None of an object whose class is not known."""
+    thing = atlas.look(label)
+    if isinstance(thing, Thing):
+        if thing.kind == "module":
+            inner = f"{thing.home}:{name}"
+            return inner
+        if thing.kind == "class":
+            return f"{label}.{name}"
+        inner = f"{label}.{name}"
+        return inner if isinstance(atlas.look(inner), Thing) else None
+    return None
+
+
+def _asked(tree: ast.AST) -> frozenset[str]:
+    """Return the attribute names that calls of hasattr() and getattr() with a default name."""
+    return frozenset(_names_asked(tree))
+
+
+def _names_asked(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id=word), args=[_, ast.Constant(value=str(name)), *rest]) if word in _ASKING:
+                if word == "hasattr" or rest:
+                    yield name
+
+
+def _falls_back(handler: ast.ExceptHandler) -> bool:
+    if handler.type is None:
+        return True
+    return any(isinstance(node, ast.Name) and node.id in _FALLBACKS for node in ast.walk(handler.type))
