@@ -16,9 +16,11 @@ __all__ = [
     "ConfigError",
     "ConflictError",
     "ForeignError",
+    "LockError",
     "OverlayError",
     "PluginError",
     "QuantizeError",
+    "ReleaseError",
     "RuledOutError",
     "SignatureError",
     "TargetError",
@@ -72,6 +74,14 @@ class CheckpointError(OverlayError):
 
 class QuantizeError(OverlayError):
     """A model cannot be quantized in the way asked for, or not to the place asked for."""
+
+
+class LockError(OverlayError):
+    """A lock cannot be read or written, or what is here is not what it has."""
+
+
+class ReleaseError(OverlayError):
+    """A release of a package cannot be had, or what is named is none."""
 
 
 class ActivationError(OverlayError):

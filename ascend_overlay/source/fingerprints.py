@@ -1,45 +1,62 @@
-"""Fingerprints of source: equal as long as the code is, whatever its layout, its comments and its docstrings."""
+"""Fingerprints of source: equal as long as the code is, whatever its layout, comments, docstrings and annotations."""
 
 from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Callable
 
 _LEFT_OUT = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
-_BARE = _LEFT_OUT | {"annotation", "returns"}
+_ANNOTATIONS = frozenset({"annotation", "returns", "type_params"})
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
-def fingerprint(node: ast.AST, *, annotations: bool = True) -> str:
+def fingerprint(node: ast.AST, *, annotations: bool = False) -> str:
     """Return the fingerprint of a statement, expression or module: the same by every release of Python.
 
+    The type of what the body of a class declares counts always: it is read by dataclasses and pydantic.
+
     Args:
-        node: what.
-        annotations: those of arguments and results count as well; those of fields always do.
+        node: the source.
+        annotations: those of arguments, results and variables count.
     """
     parts: list[str] = []
-    _add(node, parts, _LEFT_OUT if annotations else _BARE)
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    _add(node, parts.append, annotations, in_class=False)
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()[:16]
 
 
-def _add(value: object, parts: list[str], left_out: frozenset[str]) -> None:
+def _add(value: object, put: Callable[[str], None], annotations: bool, in_class: bool) -> None:
     if isinstance(value, list):
-        parts.append("[")
+        put("[")
         for each in value:
-            _add(each, parts, left_out)
-        parts.append("]")
-    elif isinstance(value, ast.AST):
-        parts.append(f"({type(value).__name__}")
-        # What annotates a field makes the class what it is; what annotates an argument is for readers.
-        kept = _LEFT_OUT if isinstance(value, ast.AnnAssign) else left_out
-        for name in value._fields:
-            inside = _inside(value, name)
-            # Each release of Python adds fields of its own, and leaves them empty in code that is older.
-            if name not in kept and inside is not None and inside != []:
-                parts.append(name)
-                _add(inside, parts, left_out)
-        parts.append(")")
-    else:
-        parts.append(repr(value))
+            _add(each, put, annotations, in_class)
+        put("]")
+        return
+    if isinstance(value, ast.AnnAssign) and not annotations and not in_class:
+        if value.value is None:
+            return
+        value = ast.Assign([value.target], value.value)
+    if not isinstance(value, ast.AST):
+        put(repr(value))
+        return
+    if isinstance(value, ast.ClassDef):
+        in_class = True
+    elif isinstance(value, _FUNCTIONS):
+        in_class = False
+    put(f"({type(value).__name__}")
+    for name in value._fields:
+        inside = _inside(value, name)
+        # Each release of Python adds fields of its own, and leaves them empty in code that is older.
+        if name in _LEFT_OUT or inside is None or inside == []:
+            continue
+        if name in _ANNOTATIONS and not annotations and isinstance(value, (ast.arg, *_FUNCTIONS)):
+            continue
+        put(name)
+        _add(inside, put, annotations, in_class)
+    put(")")
 
 
 def _inside(node: ast.AST, name: str) -> object:
