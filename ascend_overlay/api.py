@@ -193,6 +193,11 @@ def overlays() -> Mapping[str, Overlay]:
     return _engine.overlays
 
 
+def contributed() -> Mapping[str, tuple[Overlay, str]]:
+    """Return what overlays() does, each with the words that name its contributor."""
+    return _engine.contributed
+
+
 def note(overlay: str, text: str) -> None:
     """Add a remark to the ledger of this process, on behalf of the overlay named `overlay`."""
     _engine.journal.note(overlay, text)

@@ -34,6 +34,8 @@ class Overlay:
         requires: the same for other importable packages, by name; a missing package rules the overlay out.
         upstream: the issue or change that would make this unnecessary, or None.
         retire: "vllm>=0.40": from there on the ledger says that the overlay is no longer needed.
+        upstream_marker: "vllm.module:Name": a release that has this name does without the overlay, as `ascend-overlay
+            check` then says.
         when: a condition for the overlay as a whole.
         after: names of overlays whose wrappers go inside this one's.
         before: names of overlays whose wrappers go around this one's.
@@ -55,6 +57,7 @@ class Overlay:
         requires: Mapping[str, str] | None = None,
         upstream: str | None = None,
         retire: str | None = None,
+        upstream_marker: str | None = None,
         when: Condition | None = None,
         after: Sequence[str] = (),
         before: Sequence[str] = (),
@@ -82,6 +85,7 @@ class Overlay:
         self.reason = reason
         self.upstream = upstream
         self.retire = retire
+        self.upstream_marker = upstream_marker
         self.when = when
         self.after = tuple(after)
         self.before = tuple(before)
@@ -100,6 +104,8 @@ class Overlay:
             versions.specifier(text, whose=f"overlay {name!r} ({package})")
         if retire is not None:
             versions.requirement(retire, whose=f"overlay {name!r} (retire)")
+        if upstream_marker is not None:
+            Target.parse(upstream_marker)
 
     @property
     def patches(self) -> tuple[Patch, ...]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -251,6 +252,54 @@ def coverage(folder: Path | None, load: str | None, write: json_output.Write | N
     sys.exit(command.run(folder, settings, write=write, as_markdown=as_markdown, console=_console()))
 
 
+@main.command(short_help="Say which overlays a release of vLLM breaks, before it is installed.")
+@click.option("--vllm", "wanted", metavar="RELEASE", multiple=True, help="A number, a range, newest, a folder or file.")
+@click.option("--base", metavar="RELEASE", help="What to compare with; default: the installed one.")
+@click.option("--only", metavar="NAME,...", help="Look at these overlays only.")
+@click.option("--ranges/--ignore-ranges", default=True, help="An overlay that its range leaves out is a failure.")
+@click.option("--all", "everything", is_flag=True, help="Show what is unchanged, too.")
+@click.option("--diff", "diffs", is_flag=True, help="Show how the source of what changed differs.")
+@click.option("--format", "form", type=click.Choice(["text", "github"]), default="text", help="How to say it.")
+@_LOAD
+@json_output.option
+def check(
+    wanted: tuple[str, ...],
+    base: str | None,
+    only: str | None,
+    ranges: bool,
+    everything: bool,
+    diffs: bool,
+    form: str,
+    load: str | None,
+    write: json_output.Write | None,
+) -> None:
+    """Say what a release of vLLM does to each patch, and to what the implementations lean on.
+
+    Reads source alone: no vLLM is imported, and none need be installed. A release is "0.33.0", a range such as
+    '>=0.27.1,<0.34', "newest", "installed", the folder of a vLLM, a wheel or a source distribution; what is not here
+    is fetched from the index that pip is configured for, and kept.
+
+    The status is 0 where everything fits, 1 where an overlay breaks or its range leaves it out, 2 where the question
+    cannot be answered.
+    """
+    from ascend_overlay.commands.check import command
+
+    with _status_2():
+        status = command.run(
+            wanted,
+            base,
+            Settings.from_env().updated(load=_names(load)),
+            only=_overlays(only, "--only") or (),
+            ranges=ranges,
+            everything=everything,
+            diffs=diffs,
+            form=form,
+            write=write,
+            console=_console(highlight=False),
+        )
+    sys.exit(status)
+
+
 @main.command(
     context_settings={"ignore_unknown_options": True},
     add_help_option=False,
@@ -364,6 +413,17 @@ def verify(
         write=write,
     )
     sys.exit(0 if ok else 1)
+
+
+@contextlib.contextmanager
+def _status_2() -> Iterator[None]:
+    """Leave with status 2 at an error, where 1 is an answer."""
+    try:
+        yield
+    except OverlayError as error:
+        failure = click.ClickException(str(error))
+        failure.exit_code = 2
+        raise failure from error
 
 
 def _show(ledgers: Iterable[Ledger]) -> None:

@@ -68,9 +68,7 @@ def _elsewhere(was: Thing, qualified: tuple[str, ...], new: Atlas) -> Iterator[C
                 yield Candidate(f"{name}:{'.'.join(path)}", "moved", _alike(was, module, node))
 
 
-def _renamed(
-    was: Thing, module: str, qualified: tuple[str, ...], old: Atlas, new: Atlas
-) -> Iterator[Candidate]:
+def _renamed(was: Thing, module: str, qualified: tuple[str, ...], old: Atlas, new: Atlas) -> Iterator[Candidate]:
     """Yield what is new beside the place of `was`, and of its kind."""
     before, now = old.sources.module(module), new.sources.module(module)
     if now is None or was.module is None:
@@ -89,7 +87,7 @@ def _alike(was: Thing, module: Module, node: ast.stmt) -> float:
 def _ratio(one: str, other: str) -> float:
     lines = [[line.strip() for line in text.splitlines() if line.strip()][:_LONGEST] for text in (one, other)]
     # A name stands in many lines: what counts for a short function are its words.
-    words = [sum((line.replace("(", " ( ").split() for line in part), []) for part in lines]
+    words = [[word for line in part for word in line.replace("(", " ( ").split()] for part in lines]
     if max(map(len, words)) < _LONGEST:
         return difflib.SequenceMatcher(None, *words, autojunk=False).ratio()
     return difflib.SequenceMatcher(None, *lines, autojunk=False).ratio()

@@ -20,8 +20,8 @@ class Finding:
     """What became of one thing that a package takes from another.
 
     Attributes:
-        weight: breaking: it fails, or is not met any more; behavioural: what it leads to does something else; additive: it
-            has more than before; none; unknown: source does not tell.
+        weight: breaking: it fails, or is not met any more; behavioural: what it leads to does something else; additive:
+            it has more than before; none; unknown: source does not tell.
         sure: whether the source says so, or it was concluded from annotations and names.
         why: a sentence.
         target: what it is about.

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
 from inspect import Parameter, Signature
 
-from ascend_overlay.couplings.changes import WORDS, Change, calls, change
+from ascend_overlay.couplings.changes import WORDS, Change, calls
+from ascend_overlay.couplings.comparison import Comparison
 from ascend_overlay.couplings.findings import Finding, Sureness, Weight
 from ascend_overlay.couplings.uses import Call, Use
 from ascend_overlay.patches.signatures import mismatch
 from ascend_overlay.source.atlas import Atlas, Thing
 from ascend_overlay.source.constructors import constructor
 
-_COMMON = frozenset(
-    "forward __init__ __call__ load_weights get_name apply create_weights process_weights_after_loading build get_input "
-    "embed_input_ids compute_logits extra_repr state_dict step close shutdown start stop run get set add update".split()
-)
+_COMMON = frozenset({"load_weights", "get_name", "get_input", "embed_input_ids", "compute_logits", "state_dict"})
 """Names that so many classes have that a call of them tells nothing about one of these."""
 _BOUND = ("method", "classmethod")
 
 
-def judge(use: Use, old: Atlas | None, new: Atlas) -> Finding:
-    """Tell what became of what `use` takes, between `old` and `new`; without `old`, whether it fits `new`."""
-    found = change(use.target, old, new)
-    weight, sure, why = _judged(use, found, old, new)
+def judge(use: Use, compared: Comparison) -> Finding:
+    """Tell what became of what `use` takes; where there is nothing to compare with, whether it fits."""
+    found = compared.change(use.target)
+    weight, sure, why = _judged(use, found, compared)
     if use.guarded and weight == "breaking":
         weight, why = "behavioural", f"{why}; the source goes on without it"
     if not use.sure:
@@ -33,20 +30,21 @@ def judge(use: Use, old: Atlas | None, new: Atlas) -> Finding:
     return Finding(weight, sure, why, use.target, found, use)
 
 
-def _judged(use: Use, found: Change, old: Atlas | None, new: Atlas) -> tuple[Weight, Sureness, str]:
+def _judged(use: Use, found: Change, compared: Comparison) -> tuple[Weight, Sureness, str]:
     if found.what == "gone":
         return _gone(use, found)
     if found.what == "unknown" or found.new is None:
         return "unknown", "certain", WORDS["unknown"]
     if found.what == "kind" and found.old is not None:
         return "breaking", "certain", f"was {a_kind(found.old)}, is {a_kind(found.new)}"
-    if use.call is not None and (why := refusal(use.call, found.new, new, use.kind)) is not None:
-        was = refusal(use.call, found.old, old, use.kind) if found.old is not None and old is not None else None
+    old, new = compared.old, compared.new
+    if use.call is not None and (why := refusal(use.call, found.new, new)) is not None:
+        was = refusal(use.call, found.old, old) if found.old is not None and old is not None else None
         # What cannot be called in the old state either was not understood.
         if was is None:
             return "breaking", "certain", f"{_called(use, found.new, new)} {why}"
     if use.kind == "override":
-        judged = _override(use, found, old, new)
+        judged = _override(use, found, compared)
         if judged is not None:
             return judged
     return _mild(use, found)
@@ -62,9 +60,7 @@ def _gone(use: Use, found: Change) -> tuple[Weight, Sureness, str]:
     return "breaking", sure, f"gone{missing}{instead}"
 
 
-def _override(
-    use: Use, found: Change, old: Atlas | None, new: Atlas
-) -> tuple[Weight, Sureness, str] | None:
+def _override(use: Use, found: Change, compared: Comparison) -> tuple[Weight, Sureness, str] | None:
     assert found.new is not None
     if use.offers is None:
         return None
@@ -74,11 +70,11 @@ def _override(
         was = found.old.signature if found.old is not None else None
         if why is not None and (was is None or mismatch(was, use.offers, narrowing=True) is None):
             return "breaking", "certain", f"ours does not take every call any more: {why} ({name}{calls(found.new)})"
-    if old is None or name in _COMMON or "_" not in name.strip("_"):
+    if compared.old is None or name in _COMMON or "_" not in name.strip("_"):
         return None
-    shapes = set(called(name, old))
-    for shape, where in called(name, new).items():
-        if shape in shapes or not set(shape.keywords) - {each for one in shapes for each in one.keywords}:
+    known = {keyword for shape in compared.calls_before(name) for keyword in shape.keywords}
+    for shape, where in compared.calls_now(name).items():
+        if not set(shape.keywords) - known:
             continue
         why = shape.refused_by(use.offers, bound=_is_bound(use.offers))
         if why is not None:
@@ -93,7 +89,11 @@ def _mild(use: Use, found: Change) -> tuple[Weight, Sureness, str]:
     if found.what == "signature" and found.old is not None and found.new is not None:
         return "additive", "certain", f"{words}: {calls(found.old)} -> {calls(found.new)}; this use fits"
     if found.what == "members":
-        return "additive", "certain", f"{words}: {_few(found.members)}" if found.members else f"{words}: bases or decorators"
+        return (
+            "additive",
+            "certain",
+            f"{words}: {_few(found.members)}" if found.members else f"{words}: bases or decorators",
+        )
     if found.what == "body" and use.kind in ("override", "super call", "call", "construct", "registration", "patch"):
         return "behavioural", "certain", words
     return ("additive" if found.what in ("body", "moved") else "none"), "certain", words
@@ -109,34 +109,34 @@ def a_kind(thing: Thing) -> str:
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
-def refusal(call: Call, thing: Thing, atlas: Atlas | None, kind: str) -> str | None:
+def refusal(call: Call, thing: Thing, atlas: Atlas) -> str | None:
     """Return why a thing cannot be called in this way, or None where it can, or nobody knows."""
-    assert atlas is not None
     if thing.kind == "class":
         signature = constructor(atlas, thing)
         return call.refused_by(signature, bound=False) if signature is not None else None
     if thing.signature is None or _changed_by_decorators(thing):
         return None
-    return call.refused_by(thing.signature, bound=_fills_first(thing, kind))
+    return call.refused_by(thing.signature, bound=_fills_first(thing, call))
 
 
-def _fills_first(thing: Thing, kind: str) -> bool:
-    if thing.kind == "classmethod":
-        return True
+def _fills_first(thing: Thing, call: Call) -> bool:
     # A method that is called on its class gets the object as an argument, which the source's call counts.
-    return thing.kind == "method" and kind in ("call", "super call")
+    return thing.kind == "classmethod" or (thing.kind == "method" and call.on_object)
 
 
 _KEEPING = frozenset(
-    "staticmethod classmethod abstractmethod override final inference_mode no_grad wraps cache lru_cache deprecated "
-    "instrument torch_compile compile overload typing_override".split()
+    {"staticmethod", "classmethod", "abstractmethod", "override", "final", "inference_mode", "no_grad", "wraps"}
+    | {"cache", "lru_cache", "deprecated", "instrument", "compile", "overload"}
 )
+"""Decorators that leave the way in which a function is called as it is."""
 
 
 def _changed_by_decorators(thing: Thing) -> bool:
     node = thing.nodes[-1]
     decorators = getattr(node, "decorator_list", [])
-    words = {re.split(r"[.(]", ast.unparse(each))[-1] if "(" not in ast.unparse(each) else _word(each) for each in decorators}
+    words = {
+        re.split(r"[.(]", ast.unparse(each))[-1] if "(" not in ast.unparse(each) else _word(each) for each in decorators
+    }
     return bool(words - _KEEPING)
 
 
@@ -159,27 +159,3 @@ def _plain(signature: Signature) -> Signature:
 def _is_bound(signature: Signature) -> bool:
     first = next(iter(signature.parameters), "")
     return first in ("self", "cls")
-
-
-def called(name: str, atlas: Atlas) -> dict[Call, str]:
-    """Return how the package of `atlas` calls methods of that name, each with the place of one call."""
-    known = _known_calls.setdefault(id(atlas), (atlas, {}))[1]
-    if name not in known:
-        known[name] = dict(reversed([*_calls_of(name, atlas)]))
-    return known[name]
-
-
-_known_calls: dict[int, tuple[Atlas, dict[str, dict[Call, str]]]] = {}
-
-
-def _calls_of(name: str, atlas: Atlas) -> Iterator[tuple[Call, str]]:
-    word = f".{name}("
-    for module, text in atlas.texts.items():
-        if word not in text:
-            continue
-        parsed = atlas.sources.module(module)
-        for node in parsed.nodes if parsed is not None else ():
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == name:
-                # What a class passes on to its base says nothing about who calls the class.
-                if not (isinstance(node.func.value, ast.Call) and getattr(node.func.value.func, "id", "") == "super"):
-                    yield Call.of(node), f"{module}:{node.lineno}"

@@ -10,7 +10,8 @@ from types import FunctionType
 from typing import Any
 
 from ascend_overlay import versions
-from ascend_overlay.couplings.changes import WORDS, Change, calls, change
+from ascend_overlay.couplings.changes import WORDS, Change, calls
+from ascend_overlay.couplings.comparison import Comparison
 from ascend_overlay.couplings.findings import WEIGHTS, Finding, Sureness, Weight, worst
 from ascend_overlay.couplings.judging import a_kind, judge
 from ascend_overlay.couplings.reading import uses
@@ -23,6 +24,8 @@ from ascend_overlay.source.atlas import Atlas, Thing
 from ascend_overlay.source.matching import matches, nearest
 from ascend_overlay.source.snippets import snippet
 
+_LONGEST_NAME = 200
+_LIBRARY, _IMPLEMENTING = "ascend_overlay", ("overlays", "npu", "quantization")
 _CALLABLE = ("function", "method", "staticmethod", "classmethod", "class")
 
 
@@ -78,24 +81,29 @@ class Leaning:
     Args:
         atlas: the state of the package in which it is looked up.
         of: the package.
+        overlays: all that there are: where another one is declared is nothing that one leans on.
     """
 
-    def __init__(self, atlas: Atlas, of: str) -> None:
+    def __init__(self, atlas: Atlas, of: str, overlays: Iterable[Overlay]) -> None:
         self._atlas, self._of = atlas, of
+        self._declaring = {overlay.declared_in for overlay in overlays}
         self._uses: dict[str, list[Use]] = {}
         self._imports: dict[str, tuple[str, ...]] = {}
 
     def of(self, overlay: Overlay) -> list[Use]:
-        """Return what the modules of the implementations take, those that they import from their own package included."""
+        """Return what the modules of the implementations take, and those that they import from their own package."""
         found: list[Use] = []
         seen: set[str] = set()
-        todo = sorted({module for patch in overlay.patches for module in implementing(patch)})
+        targets = {target_of(patch) for patch in overlay.patches}
+        todo = sorted({overlay.declared_in, *(module for patch in overlay.patches for module in implementing(patch))})
         while todo:
             module = todo.pop()
-            if module in seen or module.partition(".")[0] == self._of:
+            foreign = module in self._declaring and module != overlay.declared_in
+            if foreign or module in seen or module.partition(".")[0] == self._of or _is_library(module):
                 continue
             seen.add(module)
-            found += self._uses_of(module)
+            # What a patch names as its target is judged as that.
+            found += [use for use in self._uses_of(module) if use.kind != "string" or use.target not in targets]
             todo += self._imports[module]
         return sorted(found, key=lambda use: (use.file, use.line))
 
@@ -109,13 +117,26 @@ class Leaning:
                     names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
                 elif isinstance(node, ast.Import):
                     names = [alias.name for alias in node.names]
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < _LONGEST_NAME:
+                    # "package.module:Class", or "package.module.Class", as vLLM is given what it imports itself.
+                    name, colon, _ = node.value.partition(":")
+                    above, _, last = name.rpartition(".")
+                    names = [name] if colon else [above] if last[:1].isupper() else []
                 else:
                     continue
                 inner |= {name for name in names if name.partition(".")[0] == top}
-            self._imports[module] = tuple(sorted(name for name in inner if self._atlas.sources.module(name) is not None))
+            self._imports[module] = tuple(
+                sorted(name for name in inner if self._atlas.sources.module(name) is not None)
+            )
             reads = source is not None and self._of in source.text
             self._uses[module] = uses(source, self._atlas, of=self._of) if source is not None and reads else []
         return self._uses[module]
+
+
+def _is_library(module: str) -> bool:
+    """Tell whether a module is of the library, which every overlay uses, and not of what overlays put in place."""
+    top, _, rest = module.partition(".")
+    return top == _LIBRARY and rest.partition(".")[0] not in _IMPLEMENTING
 
 
 def implementing(patch: Patch) -> Iterator[str]:
@@ -132,8 +153,7 @@ def implementing(patch: Patch) -> Iterator[str]:
 
 def judge_overlays(
     overlays: Mapping[str, tuple[Overlay, str]],
-    old: Atlas | None,
-    new: Atlas,
+    compared: Comparison,
     leaning: Leaning,
     *,
     package: str,
@@ -143,8 +163,7 @@ def judge_overlays(
 
     Args:
         overlays: by name, with who contributes them.
-        old: the state to compare with; None: only `new` is looked at.
-        new: the state.
+        compared: the state of the package that is asked about, and the one that it is compared with.
         leaning: what the implementations take.
         package: the package, as ranges name it.
         version: its release; "" where it is not known, and ranges are not looked at.
@@ -156,12 +175,14 @@ def judge_overlays(
         if text is not None and version and not _admits(text, version):
             ruled_out = f"it is for {package} {text}"
         patches = tuple(
-            PatchFinding(patch, judge_patch(patch, old, new), not version or _admits(patch.vllm, version))
+            PatchFinding(patch, judge_patch(patch, compared), not version or _admits(patch.vllm, version))
             for patch in overlay.patches
         )
-        leans = tuple(judge(use, old, new) for use in leaning.of(overlay))
+        leans = tuple(judge(use, compared) for use in leaning.of(overlay))
         found.append(
-            OverlayFinding(overlay, origin, ruled_out, patches, leans, tuple(_remarks(overlay, new, package, version)))
+            OverlayFinding(
+                overlay, origin, ruled_out, patches, leans, tuple(_remarks(overlay, compared.new, package, version))
+            )
         )
     return found
 
@@ -179,12 +200,12 @@ def _remarks(overlay: Overlay, new: Atlas, package: str, version: str) -> Iterat
         yield f"redundant: {overlay.upstream_marker} is there, which the overlay names as what makes it unnecessary"
 
 
-def judge_patch(patch: Patch, old: Atlas | None, new: Atlas) -> Finding:
+def judge_patch(patch: Patch, compared: Comparison) -> Finding:
     """Tell what became of the target of a patch."""
     label = target_of(patch)
     if label is None:
         return Finding("none", "certain", "has no target in source", patch.target, Change("unchanged"))
-    found = change(label, old, new)
+    found = compared.change(label)
     weight, sure, why = _judged(patch, label, found)
     return Finding(weight, sure, why, label, found)
 

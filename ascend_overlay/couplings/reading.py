@@ -277,7 +277,7 @@ class _Reader:
                 self._super_call(node, node.func.attr, base)
                 return
             if isinstance(base, _Object):
-                self._on_object(node.func, base, Call.of(node))
+                self._on_object(node.func, base, Call.of(node, on_object=True))
                 return
         elif not isinstance(node.func, ast.Name):
             self._expression(node.func)
@@ -294,7 +294,7 @@ class _Reader:
         holder = next((step for step in base.steps if name in step.members), None)
         if holder is None or not self._theirs(holder.module.name) or name in _NOBODYS:
             return
-        self._use("super call", f"{holder.label}.{name}", node, call=Call.of(node))
+        self._use("super call", f"{holder.label}.{name}", node, call=Call.of(node, on_object=True))
 
     def _attribute(self, node: ast.Attribute) -> None:
         base = self._meaning(node.value)
@@ -487,8 +487,7 @@ def _below(label: str, name: str, atlas: Atlas) -> str | None:
     thing = atlas.look(label)
     if isinstance(thing, Thing):
         if thing.kind == "module":
-            inner = f"{thing.home}:{name}"
-            return inner
+            return f"{thing.home}:{name}"
         if thing.kind == "class":
             return f"{label}.{name}"
         inner = f"{label}.{name}"

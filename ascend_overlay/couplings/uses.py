@@ -29,14 +29,16 @@ class Call:
         positional: how many arguments it gets by position.
         keywords: the names of those that it gets by name.
         stars: there are more, which the source does not count: *args or **kwargs.
+        on_object: it is called on an object, which fills the first parameter of a method.
     """
 
     positional: int
     keywords: tuple[str, ...] = ()
     stars: bool = False
+    on_object: bool = False
 
     @classmethod
-    def of(cls, node: ast.Call) -> Call:
+    def of(cls, node: ast.Call, *, on_object: bool = False) -> Call:
         """Return how a call in the source calls."""
         starred = any(isinstance(argument, ast.Starred) for argument in node.args)
         names = tuple(keyword.arg for keyword in node.keywords if keyword.arg is not None)
@@ -44,6 +46,7 @@ class Call:
             sum(not isinstance(argument, ast.Starred) for argument in node.args),
             names,
             starred or len(names) < len(node.keywords),
+            on_object,
         )
 
     def __str__(self) -> str:

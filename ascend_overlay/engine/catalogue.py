@@ -29,6 +29,11 @@ class Catalogue:
         """The overlays by name, in the order of their contribution."""
         return {name: overlay for name, (overlay, _) in self._contributed.items()}
 
+    @property
+    def contributed(self) -> dict[str, tuple[Overlay, str]]:
+        """The overlays by name, each with who contributed it."""
+        return {name: (overlay, str(origin)) for name, (overlay, origin) in self._contributed.items()}
+
     def load(self, settings: Settings) -> None:
         """Load the plugins that `settings` allow, and ask the new ones for overlays.
 

@@ -78,6 +78,11 @@ class Engine:
         """The overlays that were contributed, by name."""
         return self._catalogue.overlays
 
+    @property
+    def contributed(self) -> dict[str, tuple[Overlay, str]]:
+        """The overlays by name, each with who contributed it."""
+        return self._catalogue.contributed
+
     def enabled_names(self) -> list[str]:
         """Return the names of the overlays that are enabled."""
         with self._state.lock.held():

@@ -1,4 +1,4 @@
-"""What there is under a name, in one state of the world: modules, classes, functions, members, attributes of objects."""
+"""What there is under a name, in one state of a package: modules, classes, functions, members, attributes."""
 
 from __future__ import annotations
 
@@ -155,6 +155,15 @@ class Atlas:
             self._families[key] = Family((step, *bases), tuple(dict.fromkeys(outside)))
         return self._families[key]
 
+    def forget(self) -> None:
+        """Let go of everything that was read, which refers to itself in circles."""
+        for family in self._families.values():
+            for step in family.steps:
+                vars(step).pop("members", None)
+        self._families.clear()
+        self._seen.clear()
+        self.sources.forget()
+
     def defining(self, name: str) -> list[str]:
         """Return the modules of the package whose source has a function or class of that name, at any depth."""
         pattern = re.compile(rf"^[ \t]*(?:async[ \t]+def|def|class)[ \t]+{re.escape(name)}\b", re.MULTILINE)
@@ -301,9 +310,7 @@ class Atlas:
         found = self.look(f"{cls}.{'.'.join(path)}")
         return found if found is None or isinstance(found, Gone) else Thing(**{**vars_of(found), "label": label})
 
-    def _unspelled(
-        self, label: str, module: str, path: Sequence[str], found: Found, depth: int
-    ) -> Thing | Gone | None:
+    def _unspelled(self, label: str, module: str, path: Sequence[str], found: Found, depth: int) -> Thing | Gone | None:
         name, *rest = path
         below = self.sources.finder.find(f"{module}.{name}")
         if not isinstance(below, Missing):
@@ -322,7 +329,11 @@ class Atlas:
             # It makes names that it does not spell, but hardly this one.
             return Gone(label, f"{module}:{name}", certain=False, known=tuple(source.names))
         # It has the word, in a table of names that are made on demand, say.
-        return Thing(label, "value", f"{module}:{name}", (), source) if not rest and "__getattr__" in source.names else None
+        return (
+            Thing(label, "value", f"{module}:{name}", (), source)
+            if not rest and "__getattr__" in source.names
+            else None
+        )
 
     def _base(self, module: Module, base: ast.expr, outside: list[str]) -> Family:
         found = base_of(module, base)
@@ -345,7 +356,7 @@ def vars_of(thing: Thing) -> dict[str, object]:
 
 
 def kind_of(node: ast.stmt) -> Kind:
-    """Return what the decorators of a function in a class make of it; those that are not known are thought to keep it."""
+    """Return what decorators make of a function in a class; those that are not known are thought to keep it."""
     if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         return "value"
     for decorator in decorators(node):
@@ -358,7 +369,7 @@ def kind_of(node: ast.stmt) -> Kind:
 
 
 def _best(bindings: Sequence[Binding]) -> Binding:
-    """Return the binding that others will mean: a definition before an import, and both before what stands in for one."""
+    """Return the binding that others will mean: a definition before an import, and that before a stand-in."""
     for kind in ("class", "function", "import"):
         found = [each for each in bindings if each.kind == kind]
         if found:

@@ -94,7 +94,7 @@ def _annotated(step: Step) -> Iterator[tuple[str, ast.expr, ast.expr | None]]:
 
 
 def _default(value: ast.expr | None) -> object:
-    """Return the default of a field, `Parameter.empty` where it has none, None where the constructor does not take it."""
+    """Return the default of a field: `Parameter.empty` for none, None where the constructor does not take the field."""
     if value is None:
         return Parameter.empty
     if isinstance(value, ast.Call):

@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import os
 from collections import OrderedDict
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,7 +57,7 @@ class Sources:
     """
 
     def __init__(
-        self, finder: Finder = HERE, limit: int | None = None, trees: dict[str, ast.Module] | None = None
+        self, finder: Finder = HERE, limit: int | None = None, trees: MutableMapping[str, ast.Module] | None = None
     ) -> None:
         self.finder, self._limit, self._trees = finder, limit, trees
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
@@ -101,6 +102,10 @@ class Sources:
             return Where(last.module, last.original, False, line)
         return Where(module, name, True, line)
 
+    def forget(self) -> None:
+        """Let go of everything that was read."""
+        self._entries.clear()
+
     def _import(self, module: str, name: str) -> tuple[str, str] | None:
         source = self.module(module)
         if source is None:
@@ -142,7 +147,7 @@ def _read(file: str) -> str | None:
         return None
 
 
-def _parse(module: str, file: str, text: str, trees: dict[str, ast.Module] | None) -> Module | None:
+def _parse(module: str, file: str, text: str, trees: MutableMapping[str, ast.Module] | None) -> Module | None:
     tree = trees.get(text) if trees is not None else None
     if tree is None:
         try:

@@ -1,0 +1,91 @@
+"""`ascend-overlay check`: which overlays a release of vLLM breaks, without importing vLLM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+
+from ascend_overlay import api
+from ascend_overlay.commands import progress
+from ascend_overlay.commands.check import data, github, page
+from ascend_overlay.commands.check.judgement import judged
+from ascend_overlay.commands.json_output import Write
+from ascend_overlay.errors import ConfigError, ReleaseError
+from ascend_overlay.overlay import Overlay
+from ascend_overlay.releases import Release, find
+from ascend_overlay.settings import Settings
+
+
+def run(
+    wanted: Sequence[str],
+    base: str | None,
+    settings: Settings,
+    *,
+    only: Sequence[str],
+    ranges: bool,
+    everything: bool,
+    diffs: bool,
+    form: str,
+    write: Write | None,
+    console: Console,
+) -> int:
+    """Judge the overlays of all plugins on the releases `wanted`; return 1 where one breaks or is left out.
+
+    Raises:
+        OverlayError: a release is not to be had, or a plugin or a name is wrong.
+    """
+    api.check_settings(settings)
+    overlays = _chosen(only)
+    with progress.shown() as watcher:
+        releases = find(wanted or ["installed"], watcher=watcher)
+        start = _base(base, releases, watcher)
+    failed = False
+    documents: list[dict[str, Any]] = []
+    columns: list[page.Column] = []
+    for each in judged(releases, start, overlays):
+        failed |= each.fails(ranges=ranges)
+        if form == "github":
+            for line in github.lines(each, ranges=ranges):
+                click.echo(line)
+        elif write is not None:
+            documents.append(data.of(each, diffs=diffs))
+        else:
+            columns.append(page.column(each))
+            if len(releases) == 1 or everything or diffs:
+                page.show(each, console, everything=everything, diffs=diffs)
+    if write is not None:
+        write({"releases": documents})
+    elif len(columns) > 1:
+        page.grid(columns, console)
+    return int(failed)
+
+
+def _chosen(only: Sequence[str]) -> dict[str, tuple[Overlay, str]]:
+    known = dict(api.contributed())
+    for name in only:
+        if name not in known:
+            raise ConfigError(
+                f"--only names {name!r}, and no plugin contributes such an overlay; see ascend-overlay list."
+            )
+    return {name: found for name, found in known.items() if not only or name in only}
+
+
+def _base(wanted: str | None, releases: Sequence[Release], watcher: progress.Shown) -> Release | None:
+    """Return what the releases are compared with: what was asked for, what is installed, or nothing."""
+    if wanted is not None:
+        found = find([wanted], watcher=watcher)
+        if len(found) != 1:
+            names = ", ".join(release.version or release.label for release in found)
+            raise ConfigError(f"--base {wanted!r} is several releases: {names}; name one.")
+        return found[0]
+    try:
+        return find(["installed"], watcher=watcher)[0]
+    except ReleaseError:
+        if len(releases) > 1:
+            watcher.note(f"No vLLM is installed here: compared with {releases[0].label}, the oldest of those named.")
+            return releases[0]
+        watcher.note("No vLLM is installed here: --base RELEASE says what to compare with.")
+        return None

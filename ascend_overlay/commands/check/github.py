@@ -1,0 +1,54 @@
+"""What was found, as commands of a GitHub workflow, which shows them beside the lines of a pull request."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Iterator
+
+from ascend_overlay.commands.check.judgement import Judged, remarks
+from ascend_overlay.couplings.findings import Finding
+from ascend_overlay.couplings.overlays import OverlayFinding
+from ascend_overlay.source.modules import source_of
+
+_LEVELS = {"breaking": "error", "behavioural": "warning", "unknown": "notice"}
+
+
+def lines(judged: Judged, *, ranges: bool) -> Iterator[str]:
+    """Yield one command for each thing to look at."""
+    for found in judged.overlays:
+        name = f"{judged.release.package} {judged.name}"
+        if found.ruled_out is not None:
+            level = "error" if ranges else "notice"
+            yield _line(
+                level, f"overlay {found.overlay.name} is left out on {name}: {found.ruled_out}", _declared(found)
+            )
+        for said in found.remarks:
+            yield _line("warning", f"overlay {found.overlay.name} on {name}: {said}", _declared(found))
+        for each in remarks(found):
+            about, finding = each.about, each.finding
+            if finding.weight not in _LEVELS:
+                continue
+            level = _LEVELS[finding.weight]
+            if found.ruled_out is not None and level == "error":
+                level = "warning"
+            text = f"overlay {found.overlay.name} on {name}: {about} {finding.target}: {finding.why}"
+            yield _line(level, text, _place(finding) or _declared(found))
+
+
+def _place(finding: Finding) -> tuple[str, int] | None:
+    return (finding.use.file, finding.use.line) if finding.use is not None else None
+
+
+def _declared(found: OverlayFinding) -> tuple[str, int]:
+    return source_of(found.overlay.declared_in) or inspect.getfile(type(found.overlay)), 1
+
+
+def _line(level: str, text: str, place: tuple[str, int]) -> str:
+    file, line = place
+    return f"::{level} file={_escaped(os.path.relpath(file), property=True)},line={line}::{_escaped(text)}"
+
+
+def _escaped(text: str, *, property: bool = False) -> str:
+    text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return text.replace(":", "%3A").replace(",", "%2C") if property else text
