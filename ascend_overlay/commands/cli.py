@@ -415,15 +415,19 @@ def verify(
     sys.exit(0 if ok else 1)
 
 
+class _Unanswered(click.ClickException):
+    """A question that cannot be answered, where status 1 is an answer."""
+
+    exit_code = 2
+
+
 @contextlib.contextmanager
 def _status_2() -> Iterator[None]:
     """Leave with status 2 at an error, where 1 is an answer."""
     try:
         yield
     except OverlayError as error:
-        failure = click.ClickException(str(error))
-        failure.exit_code = 2
-        raise failure from error
+        raise _Unanswered(str(error)) from error
 
 
 def _show(ledgers: Iterable[Ledger]) -> None:

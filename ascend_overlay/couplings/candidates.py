@@ -60,7 +60,8 @@ def _modules(label: str, was: Thing, new: Atlas) -> list[Candidate]:
 
 
 def _elsewhere(was: Thing, qualified: tuple[str, ...], new: Atlas) -> Iterator[Candidate]:
-    for name in new.defining(qualified[-1]):
+    # A method is looked for in classes of the name of its own: others have one of its name, too.
+    for name in new.defining(qualified[0]):
         module = new.sources.module(name)
         for path, node in walk_definitions(module) if module is not None else ():
             if path == qualified and isinstance(node, type(was.nodes[-1])):
@@ -88,6 +89,5 @@ def _ratio(one: str, other: str) -> float:
     lines = [[line.strip() for line in text.splitlines() if line.strip()][:_LONGEST] for text in (one, other)]
     # A name stands in many lines: what counts for a short function are its words.
     words = [[word for line in part for word in line.replace("(", " ( ").split()] for part in lines]
-    if max(map(len, words)) < _LONGEST:
-        return difflib.SequenceMatcher(None, *words, autojunk=False).ratio()
-    return difflib.SequenceMatcher(None, *lines, autojunk=False).ratio()
+    before, now = words if max(map(len, words)) < _LONGEST else lines
+    return difflib.SequenceMatcher(None, before, now, autojunk=False).ratio()

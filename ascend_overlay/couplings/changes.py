@@ -62,8 +62,8 @@ class Change:
 
 def unified(old: Thing, new: Thing) -> str:
     """Return the unified diff between the source of two things."""
-    texts = [textwrap.dedent(thing.text).splitlines() for thing in (old, new)]
-    return "\n".join(difflib.unified_diff(*texts, old.home, new.home, lineterm=""))
+    before, now = (textwrap.dedent(thing.text).splitlines() for thing in (old, new))
+    return "\n".join(difflib.unified_diff(before, now, old.home, new.home, lineterm=""))
 
 
 def change(label: str, old: Atlas | None, new: Atlas) -> Change:
@@ -150,4 +150,5 @@ def _bare(thing: Thing) -> str:
 
 
 def _all(nodes: tuple[ast.stmt, ...]) -> str:
-    return " ".join(fingerprint(node, annotations=False) for node in nodes)
+    # What annotates a field makes the class what it is; what annotates an argument is for readers.
+    return " ".join(fingerprint(node, annotations=isinstance(node, ast.AnnAssign)) for node in nodes)

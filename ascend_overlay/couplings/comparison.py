@@ -9,6 +9,9 @@ from ascend_overlay.couplings.changes import Change, change
 from ascend_overlay.couplings.uses import Call
 from ascend_overlay.source.atlas import Atlas
 
+_LONGEST = 4000
+"""No call has more text."""
+
 
 class Comparison:
     """Two states of a package.
@@ -45,15 +48,26 @@ class Comparison:
 
 
 def _calls_of(name: str, atlas: Atlas) -> Iterator[tuple[Call, str]]:
-    word = f".{name}("
-    for module, text in atlas.texts.items():
-        if word not in text:
-            continue
-        parsed = atlas.sources.module(module)
-        for node in parsed.nodes if parsed is not None else ():
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == name):
+    """Yield the calls of methods of that name; only the calls are parsed, not the modules that have them."""
+    corpus = atlas.corpus
+    for start in corpus.find(f".{name}("):
+        # What a class passes on to its base says nothing about who calls the class.
+        if not corpus.text.endswith("super()", 0, start) and (call := _call_at(corpus.text, start + 1)) is not None:
+            yield call, f"{corpus.module_at(start)}:{corpus.line_at(start)}"
+
+
+def _call_at(text: str, start: int) -> Call | None:
+    """Return the call whose text begins at `start`; None where none does, as in a comment."""
+    depth = 0
+    for end in range(start, min(len(text), start + _LONGEST)):
+        depth += (text[end] == "(") - (text[end] == ")")
+        if text[end] == ")" and depth == 0:
+            try:
+                node = ast.parse(text[start : end + 1], mode="eval").body
+            except (SyntaxError, ValueError):
+                # The bracket was in a string or a comment, and another one is meant.
                 continue
-            # What a class passes on to its base says nothing about who calls the class.
-            on = node.func.value
-            if not (isinstance(on, ast.Call) and getattr(on.func, "id", "") == "super"):
-                yield Call.of(node, on_object=True), f"{module}:{node.lineno}"
+            return Call.of(node, on_object=True) if isinstance(node, ast.Call) else None
+        if depth < 0:
+            return None
+    return None

@@ -70,7 +70,8 @@ def _override(use: Use, found: Change, compared: Comparison) -> tuple[Weight, Su
         was = found.old.signature if found.old is not None else None
         if why is not None and (was is None or mismatch(was, use.offers, narrowing=True) is None):
             return "breaking", "certain", f"ours does not take every call any more: {why} ({name}{calls(found.new)})"
-    if compared.old is None or name in _COMMON or "_" not in name.strip("_"):
+    takes_any = any(each.kind is Parameter.VAR_KEYWORD for each in use.offers.parameters.values())
+    if compared.old is None or takes_any or name in _COMMON or "_" not in name.strip("_"):
         return None
     known = {keyword for shape in compared.calls_before(name) for keyword in shape.keywords}
     for shape, where in compared.calls_now(name).items():

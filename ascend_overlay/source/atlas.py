@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import re
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import Literal
 
 from ascend_overlay.source.absence import absent
 from ascend_overlay.source.classes import base_of
+from ascend_overlay.source.corpus import Corpus
 from ascend_overlay.source.families import Family, Member, Step
 from ascend_overlay.source.folders import Found
 from ascend_overlay.source.module import Binding, Module
@@ -32,6 +34,7 @@ Kind = Literal[
     "attribute",
 ]
 _DEEP = 16
+_LONGEST_WORD = len("class ")
 _DESCRIPTORS: dict[str, Kind] = {
     "staticmethod": "staticmethod",
     "classmethod": "classmethod",
@@ -117,7 +120,7 @@ class Atlas:
     """What the source of some packages has.
 
     Args:
-        sources: who reads their modules.
+        sources: who reads their modules; its finder lists them.
         package: the package that is listed as a whole where something is searched for.
     """
 
@@ -162,19 +165,31 @@ class Atlas:
                 vars(step).pop("members", None)
         self._families.clear()
         self._seen.clear()
+        vars(self).pop("texts", None)
+        vars(self).pop("corpus", None)
         self.sources.forget()
 
     def defining(self, name: str) -> list[str]:
         """Return the modules of the package whose source has a function or class of that name, at any depth."""
-        pattern = re.compile(rf"^[ \t]*(?:async[ \t]+def|def|class)[ \t]+{re.escape(name)}\b", re.MULTILINE)
-        return [module for module, text in self.texts.items() if name in text and pattern.search(text)]
+        pattern = re.compile(rf"(?:def|class)[ \t]+{re.escape(name)}\b")
+        found = (
+            self.corpus.module_at(start)
+            for start in self.corpus.find(f" {name}")
+            if pattern.search(self.corpus.text, max(start - _LONGEST_WORD, 0), start + len(name) + 2)
+        )
+        return list(dict.fromkeys(found))
+
+    @functools.cached_property
+    def corpus(self) -> Corpus:
+        """The source of all modules of the package, to be searched."""
+        return Corpus(self.texts)
 
     @functools.cached_property
     def texts(self) -> dict[str, str]:
         """The source of all modules of the package, by name."""
-        modules = getattr(self.sources.finder, "modules", None)
-        found = {module: self.sources.text(module) for module in (modules() if modules is not None else ())}
-        return {module: text for module, text in found.items() if text is not None}
+        names = [name for name in self.sources.finder.modules() if name.partition(".")[0] == self.package]
+        found = {name: self.sources.text(name) for name in names}
+        return {name: text for name, text in found.items() if text is not None}
 
     def annotated(self, annotation: ast.expr | None, module: Module) -> str | None:
         """Return the label of the class that an annotation in `module` names, None where it names none, or several."""
@@ -308,7 +323,7 @@ class Atlas:
     def look_on(self, label: str, cls: str, path: Sequence[str]) -> Thing | Gone | None:
         """Return what `path` leads to on an object of the class `cls`."""
         found = self.look(f"{cls}.{'.'.join(path)}")
-        return found if found is None or isinstance(found, Gone) else Thing(**{**vars_of(found), "label": label})
+        return found if found is None else dataclasses.replace(found, label=label)
 
     def _unspelled(self, label: str, module: str, path: Sequence[str], found: Found, depth: int) -> Thing | Gone | None:
         name, *rest = path
@@ -348,11 +363,6 @@ class Atlas:
             return Family((), ())
         outside.extend(thing.family.outside)
         return thing.family
-
-
-def vars_of(thing: Thing) -> dict[str, object]:
-    """Return the fields of a Thing."""
-    return {name: getattr(thing, name) for name in Thing.__dataclass_fields__}
 
 
 def kind_of(node: ast.stmt) -> Kind:

@@ -28,3 +28,7 @@ class Beside:
         if module not in self._found:
             self._found[module] = self._rest.find(module)
         return self._found[module]
+
+    def modules(self) -> list[str]:
+        """Return the names of all modules in the trees."""
+        return [module for tree in self._trees.values() for module in tree.modules()]

@@ -60,7 +60,7 @@ class Step:
         found: dict[str, Member] = {}
         for name, bindings in self.module.members_of(self.node).items():
             last = bindings[-1]
-            kind: Kind = last.kind if last.kind in ("function", "class") else "value"  # type: ignore[assignment]
+            kind: Kind = last.kind if last.kind in ("function", "class") else "value"
             nodes = tuple(binding.node for binding in bindings)
             annotation = last.node.annotation if isinstance(last.node, ast.AnnAssign) else None
             value = last.node.value if isinstance(last.node, (ast.Assign, ast.AnnAssign)) else None

@@ -55,6 +55,13 @@ class Finder(Protocol):
         """Return where `module` is."""
 
 
+class Lister(Finder, Protocol):
+    """Who also knows which modules there are."""
+
+    def modules(self) -> list[str]:
+        """Return the names of all modules."""
+
+
 class Environment:
     """What this process can import.
 
