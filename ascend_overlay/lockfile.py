@@ -146,6 +146,11 @@ class Lock:
         nearest = max(earlier, key=_version, default=None)
         return None if nearest is None else (nearest, self.releases[nearest])
 
+    @property
+    def newest(self) -> str | None:
+        """The number of the newest release."""
+        return max(self.releases, key=_version, default=None)
+
     def with_release(self, number: str, release: LockedRelease) -> Lock:
         """Return a lock that has `release` as well, in place of what it had of that number."""
         return replace(self, releases={**self.releases, number: release})
@@ -179,6 +184,21 @@ def look(sources: Sources, target: str, package: str = "vllm") -> Locked | None:
     if isinstance(found, Absent):
         return Locked("", kind=ABSENT)
     return _uncertain(sources, module, path[0])
+
+
+def difference(before: Locked | None, now: Locked) -> str | None:
+    """Return how what is here differs from what was locked, as a phrase; None where it does not."""
+    if before is None:
+        return "is not in the lock"
+    if now.kind == ABSENT != before.kind:
+        return "is gone"
+    if before.kind == ABSENT != now.kind:
+        return "is there, and was not"
+    if now.kind != before.kind:
+        return f"is of the kind {now.kind!r}, and was {before.kind!r}"
+    if now.signature != before.signature:
+        return f"is called as {now.signature}, and was as {before.signature}"
+    return "has another body" if now.fingerprint != before.fingerprint else None
 
 
 def _defined(node: Any, *, inside: bool) -> Locked:
@@ -230,7 +250,7 @@ class _Odd(Exception):
 def _parsed(data: bytes) -> Mapping[str, Any]:
     try:
         text = data.decode("utf-8")
-    except UnicodeError as error:
+    except UnicodeDecodeError as error:
         raise _Odd(f"is no text ({error.reason} at byte {error.start})") from None
     parse, error_class = _parser()
     try:
@@ -295,7 +315,7 @@ def _locked(key: str, row: Any, where: str) -> Locked:
         raise _Odd(f"lacks the kind or the fingerprint of {key!r} in {where}, or has something else than text there")
     if not all(isinstance(name, str) for name in by):
         raise _Odd(f"has something else than names of overlays for {key!r} in {where}")
-    return Locked(*texts, tuple(by))
+    return Locked(row["fingerprint"], row.get("signature", ""), row["kind"], tuple(by))
 
 
 def _table(data: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
