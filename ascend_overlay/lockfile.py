@@ -31,8 +31,9 @@ FORMAT = 1
 _HEADING = "What overlays rest on, release by release. `ascend-overlay lock` writes this file; keep it with the code."
 _AGAIN = "write it anew with `ascend-overlay lock`"
 
-ABSENT, UNKNOWN = "absent", "unknown"
-"""Kinds of what is not there, and of what its source does not tell for certain."""
+ABSENT, UNKNOWN, MODULE = "absent", "unknown", "module"
+"""Kinds of what is not there, of what its source does not tell for certain, and of a module, of which that it is there
+is all that counts."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Locked:
         fingerprint: of its source, without comments, docstrings, layout and annotations; "" where there is none.
         signature: how a function is called, or a class by its own `__init__`, without annotations; "" for others.
         kind: "function", "method", "staticmethod", "classmethod", "property", "cached_property", "decorated", "class",
-            "value", "import", ABSENT or UNKNOWN.
+            "value", "import", MODULE, ABSENT or UNKNOWN.
         by: the overlays that lean on it; none for what is a target.
     """
 
@@ -171,11 +172,15 @@ def locked(patches: Iterable[Named], release: Release) -> dict[str, Locked]:
 
 
 def look(sources: Sources, target: str, package: str = "vllm") -> Locked | None:
-    """Return what "module:Qualified.name" is, by its source; None where it is none of `package`."""
+    """Return what "module:Qualified.name" or a module is, by its source; None where it is none of `package`."""
     module, colon, qualified = target.partition(":")
-    path = tuple(qualified.split("."))
-    if not colon or module.partition(".")[0] != package or not all(map(str.isidentifier, (*module.split("."), *path))):
+    path = tuple(qualified.split(".")) if colon else ()
+    if module.partition(".")[0] != package or not all(map(str.isidentifier, (*module.split("."), *path))):
         return None
+    if not path:
+        from ascend_overlay.source.modules import exists
+
+        return Locked("", kind=MODULE if exists(module, sources.finder) else ABSENT)
     from ascend_overlay.source.definitions import Absent, Definition, definition
 
     found = definition(sources, module, path)

@@ -102,10 +102,10 @@ class Drift:
         release = lock.releases[number]
         items = [item for item in unit.items if plan.admits_vllm(item.patch.vllm, number, item.patch.target)]
         changed = self._seen.changed(items, unit.name, release)
-        # A registration has no place in vLLM's source; what is registered leans on some.
+        # A registration has no place in vLLM's source, and a call only a module; both lean on more.
         if not any(unit.name in each.by for each in release.leans_on.values()):
-            unseen = [item.patch.target for item in items if self._seen.look(item.patch.target) is None]
-            changed += [f"nothing is locked that {target} leans on" for target in unseen]
+            bare = [item.patch.target for item in items if self._seen.is_bare(item.patch.target)]
+            changed += [f"the lock has nothing of what {target} leans on" for target in bare]
         return Standing(number, tuple(changed))
 
     def note_standing(self, unit: Unit, standing: Standing) -> None:
@@ -202,6 +202,11 @@ class _Seen:
 
             self._looked[target] = look(self._sources, target)
         return self._looked[target]
+
+    def is_bare(self, target: str) -> bool:
+        """Tell whether a target has no source of vLLM's that could be compared."""
+        found = self.look(target)
+        return found is None or found.kind == "module"
 
     def changed(self, items: Iterable[Item], overlay: str, release: LockedRelease) -> list[str]:
         """Return what of the targets of `items`, and of what the overlay leans on, is not as in `release`."""

@@ -372,12 +372,16 @@ def test_patches_of_ranges_whose_target_changed(shipped: Any, site: Any) -> None
 
 def test_what_a_registration_leans_on_has_to_be_locked(shipped: Any, site: Any) -> None:
     one = Overlay("one", reason="a test.", **RANGE)
-    site.write({"models.py": "class Model: pass\n"})
+    site.write({"models.py": "class Model: pass\n", "vllm/model_executor/models/registry.py": ""})
     one.model("MyForCausalLM", "models:Model")
-    shipped(one)
+    two = Overlay("two", reason="a test.", **RANGE)
+    two.model("AnotherForCausalLM", "models:Model")
+    leans = locked([SimpleNamespace(target=LEAN)], Release("", "", site.folder / "vllm"))[LEAN]
+    shipped(one, two, leans_on={LEAN: Locked(leans.fingerprint, leans.signature, leans.kind, ("two",))})
     ascend_overlay.enable()
+    assert {entry.cause for entry in ascend_overlay.ledger().of("two")} == {""}
     (entry,) = ascend_overlay.ledger().of("one")
-    assert entry.cause == "release" and "nothing is locked that MyForCausalLM leans on" in entry.reason
+    assert entry.cause == "release" and "the lock has nothing of what MyForCausalLM leans on" in entry.reason
 
 
 def test_a_lock_that_is_no_path(lock: Any, offer: Any, site: Any) -> None:
@@ -399,26 +403,19 @@ def test_a_plugin_without_a_lock(lock: Any, offer: Any, site: Any) -> None:
 
 
 def test_the_built_in_overlays_come_with_a_lock() -> None:
-    from ascend_overlay import overlays, versions
+    from ascend_overlay import overlays
     from ascend_overlay.overlays import locking
 
     lock = Lock.read(overlays.ascend_overlay_lock())
-    declared = overlays.ascend_overlay_overlays()
-    newest = lock.newest
-    assert newest is not None
-    admitted = [each for each in declared if versions.admits(versions.specifier(each.ranges["vllm"], whose=""), newest)]
-    assert {each.name for each in declared} == {each.name for each in admitted}
-    targets = {
-        patch.target
-        for overlay in declared
-        for patch in overlay.patches
-        if locking._is_for(overlay, patch, Release("", newest, Path()))
-    }
-    missing = {target for target in targets if target.startswith("vllm.") and ":" in target} - set(
-        lock.releases[newest].targets
-    )
-    assert missing == set()
-    assert all(each.fingerprint for each in lock.releases[newest].targets.values())
+    assert lock.newest is not None
+    newest = Release("", lock.newest, Path())
+    for overlay in overlays.ascend_overlay_overlays():
+        here = [patch.target for patch in overlay.patches if locking._is_for(overlay, patch, newest)]
+        assert here, f"{overlay.name} is not for {lock.newest}, the newest release that is locked"
+        targets = {target for target in here if target.startswith("vllm.")}
+        assert targets - set(lock.releases[lock.newest].targets) == set(), overlay.name
+    named = lock.releases[lock.newest].targets.values()
+    assert all(each.fingerprint for each in named if each.kind not in ("absent", "module"))
 
 
 @pytest.mark.vllm
