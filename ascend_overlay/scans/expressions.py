@@ -40,6 +40,8 @@ class Expressions:
 
     def __init__(self, package: str) -> None:
         self.package = package
+        self.loaded: set[tuple[str, ...]] = set()
+        """The ways that an import statement says to be modules."""
 
     def called(self, node: ast.Call, callee: Values, scope: Scope) -> Values:
         """Return what a call gives; whoever walks statements knows more of it."""
@@ -92,7 +94,8 @@ class Expressions:
 
     def _attribute_of(self, value: Value, name: str) -> Values:
         if isinstance(value, Outside):
-            return (value.member(name),)
+            member = value.member(name)
+            return (Outside(member.parts, len(member.parts)) if member.parts in self.loaded else member,)
         if isinstance(value, OwnModule):
             return self.of_module(value.name, name)
         if isinstance(value, Instance):

@@ -126,7 +126,8 @@ class _Court:
             name = finding.target.parts[-1]
             if not self._read(name, finding):
                 text = f"no release has {verdict.place}, and nothing reads {name!r}: neither there nor in the package."
-                kept = finding.replacement is not None and finding.replacement.outside is not None
+                outside = finding.replacement.outside if finding.replacement is not None else None
+                kept = outside is not None and outside.parts[0] == finding.target.parts[0]
                 verdict.faults.append(Fault("dead", NOTE if kept else WRONG, text, tuple(gone)))
             return
         why = next(iter(gone.values())).why
@@ -310,11 +311,8 @@ def _guarded(finding: Finding) -> bool:
 
 
 def _owner_gone(target: Target) -> bool:
-    return target.state == GONE and (len(target.path) != 1 or "has no" not in target.why) and not _only_last(target)
-
-
-def _only_last(target: Target) -> bool:
-    return bool(target.path) and target.why.endswith(f"has no {target.path[-1]!r}")
+    """Tell whether the module or class is missing, not only the name in it."""
+    return target.state == GONE and not (target.path and target.why.endswith(f"has no {target.path[-1]!r}"))
 
 
 def _text(source: str) -> str:

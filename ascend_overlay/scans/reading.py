@@ -214,8 +214,8 @@ class Reader(Expressions):
     def _on_import(self, node: ast.Import, scope: Scope) -> None:
         for alias in node.names:
             name = alias.name if alias.asname else alias.name.partition(".")[0]
-            if alias.asname is None:
-                self.imported(alias.name)
+            parts = tuple(alias.name.split("."))
+            self.loaded.update(parts[:count] for count in range(1, len(parts) + 1))
             self._bind(scope, alias.asname or name, self.imported(name))
 
     def _on_importfrom(self, node: ast.ImportFrom, scope: Scope) -> None:

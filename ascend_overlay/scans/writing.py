@@ -73,7 +73,7 @@ def plugin(changes: Iterable[Change], origin: str) -> str:
     names: set[str] = set()
     places: dict[str, str] = {}
     for change in changes:
-        head = f"# {change.place}: {_one_line(change.target)}"
+        head = f"# {_one_line(change.place)}: {_one_line(change.target)}"
         call, why = _declared(change)
         place = change.target + (change.key if change.kind != "attribute" else "")
         if call and place in places:
