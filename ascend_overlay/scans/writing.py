@@ -34,6 +34,7 @@ class Change:
         shape: what it is: FUNCTION, CLASS, VALUE, or "".
         there: what the target is, likewise.
         derived: it is a class that is derived from the target.
+        fits: it is a literal of the type that is there.
         adds: the target is not there.
         key: the key of an item or a registration, as source.
         function: the function of a registry that is called.
@@ -52,6 +53,7 @@ class Change:
     shape: str = ""
     there: str = ""
     derived: bool = False
+    fits: bool = False
     adds: bool = False
     key: str = ""
     function: str = ""
@@ -82,7 +84,7 @@ def plugin(changes: Iterable[Change], origin: str) -> str:
             parts.append(f"{head}\n# not declared: {_one_line(why)}.")
             continue
         places[place] = change.place
-        name = _name(change.target, change.key if change.kind in ("item", "registration") else "", names)
+        name = _name(change.target, change.key if change.kind in ("item", "registration", "remove") else "", names)
         lines = [head, *(f"# only where: {_one_line(text)}" for text in change.conditions)]
         if why:
             lines.append(f"# {_one_line(why)}.")
@@ -155,7 +157,8 @@ def _attribute(change: Change) -> tuple[str, str]:
             return f"subclass({target}, {change.name!r})", ""
         return f"attribute({target}, ref({change.name!r}), as_is=True)", "it is not derived from what was there"
     value = _value(change)
-    return (f"attribute({target}, {value}, as_is=True)", "") if value else ("", _unnamed(change))
+    as_is = "" if change.fits else ", as_is=True"
+    return (f"attribute({target}, {value}{as_is})", "") if value else ("", _unnamed(change))
 
 
 def _value(change: Change) -> str:
@@ -267,7 +270,8 @@ def _change(verdict: Verdict, releases: Sequence[Release], latest: Judged | None
     name = replacement.name if replacement is not None else ""
     if replacement is not None and not name and replacement.outside is not None and latest is not None:
         found = latest.target(replacement.outside)
-        name = found.home if found.path and found.state != GONE and "[" not in found.home else ""
+        home = found.home if found.path or finding.kind == "module" else ""
+        name = home if found.state != GONE and "[" not in home else ""
     lost, vllm = _range(verdict, releases)
     if finding.function == "register_oot" and latest is not None:
         home = latest.layer(ast.literal_eval(finding.key) if finding.key else (local.path[-1] if local else ""))
@@ -283,6 +287,7 @@ def _change(verdict: Verdict, releases: Sequence[Release], latest: Judged | None
         CLASS if local is not None and isinstance(local.node, ast.ClassDef) else FUNCTION if local is not None else VALUE,
         there,
         local is not None and isinstance(local.node, ast.ClassDef) and _derives(local, finding.target),
+        replacement is not None and _fits(replacement.literal, verdict.node),
         verdict.adds,
         finding.key,
         finding.function,
@@ -291,6 +296,13 @@ def _change(verdict: Verdict, releases: Sequence[Release], latest: Judged | None
         vllm,
         finding.conditions,
     )
+
+
+def _fits(literal: str, node: ast.stmt | None) -> bool:
+    there = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
+    if not literal or not isinstance(there, ast.Constant):
+        return False
+    return type(ast.literal_eval(literal)) is type(there.value)
 
 
 def _shape(node: ast.stmt | None) -> str:

@@ -36,6 +36,9 @@ PATCH = """
         s.NAMES.append("two")
         vllm.engine.Engine.size = property(lambda self: 2)
         del s.scheduler
+        s.registry.known["x"] = 1
+        import sys
+        sys.modules["vllm.old"] = s
 
     def nothing(): ...
     def raises(): raise ValueError("no such thing")
@@ -54,6 +57,8 @@ PATCH = """
 def adopt(vllm: Any, python: Any, tmp_path: Path) -> Callable[..., Any]:
     folder = python.folder
     vllm().folder.rename(folder / "vllm")
+    with (folder / "vllm" / "scheduler.py").open("a") as file:
+        file.write("class Registry:\n    def __init__(self):\n        self.known = {}\nregistry = Registry()\n")
     (folder / "team.py").write_text(textwrap.dedent(PATCH))
     (folder / "leaving.py").write_text("import sys\nsys.exit(4)\n")
     (folder / "broken.py").write_text("import nothing_of_the_kind\n")
@@ -75,6 +80,8 @@ def test_what_it_changes(adopt: Any) -> None:
         "vllm.scheduler:TABLE 'one'": "remove",
         "vllm.scheduler:NAMES": "entry",
         "vllm.engine:Engine.size": "attribute",
+        "vllm.scheduler:registry.known 'x'": "item",
+        "vllm.old": "module",
     }
     assert found["vllm.scheduler:pick", ""]["missed"] == ["vllm.engine:pick"]
     assert found["vllm.scheduler:pick", ""]["name"] == "team:around"
@@ -84,7 +91,7 @@ def test_what_it_changes(adopt: Any) -> None:
 def test_the_table_says_what_is_missed(adopt: Any) -> None:
     done = adopt("team:apply")
     text = " ".join(done.stdout.split())
-    assert "vllm.engine:pick" in text and "team:apply: 9 changes in" in text and "1 of them missed copies." in text
+    assert "vllm.engine:pick" in text and "team:apply: 11 changes in" in text and "1 of them missed copies." in text
 
 
 def test_what_is_written_declares_it(adopt: Any, python: Any) -> None:
@@ -95,6 +102,8 @@ def test_what_is_written_declares_it(adopt: Any, python: Any) -> None:
         "attribute vllm.scheduler:LIMIT",
         "entry vllm.scheduler:NAMES",
         "item vllm.scheduler:TABLE",
+        "item vllm.scheduler:registry.known",
+        "module alias vllm.old",
         "remove vllm.scheduler:TABLE",
         "remove vllm.scheduler:scheduler",
         "replace vllm.scheduler:pick",

@@ -145,8 +145,8 @@ def _declared(found: Adopted, function: str) -> list[Change]:
             each.shape,
             each.there,
             each.derived,
-            each.adds and each.kind == "attribute" or each.kind == "module" and each.adds,
-            each.key,
+            adds=each.adds and each.kind in ("attribute", "module"),
+            key=each.key,
             vllm=span,
             follows=_follows(each, found.changes),
         )
@@ -155,16 +155,10 @@ def _declared(found: Adopted, function: str) -> list[Change]:
 
 
 def _follows(change: Changed, changes: Sequence[Changed]) -> bool:
-    """Tell whether it is a copy of a name that another change gives the same, where it is defined."""
-    module, _, path = change.target.partition(":")
-    if "." in path or not change.name or change.adds or change.kind not in ("attribute", "wrap"):
+    """Tell whether it is a copy of a name that is changed where it is defined, too."""
+    if change.adds or change.kind not in ("attribute", "wrap"):
         return False
-    same = [
-        each for each in changes if each.name == change.name and each.target.rpartition(":")[2] == path and not each.adds
-    ]
-    # The module that has the fewest names above it is seldom the home; the longest name mostly is.
-    home = max(same, key=lambda each: (each.target.count("."), each.target), default=change)
-    return len(same) > 1 and home is not change
+    return change.home != change.target and any(each.target == change.home for each in changes)
 
 
 def _show(console: Console, function: str, found: Adopted) -> None:

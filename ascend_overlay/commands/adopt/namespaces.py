@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from types import FunctionType, ModuleType
 from typing import Any
 
+from ascend_overlay.source.sources import LOADABLE
+
 _MADE_BY_PYTHON = {"__builtins__", "__warningregistry__", "__abstractmethods__", "_abc_impl", "__dict__", "__weakref__"}
 _TRIVIAL = (int, float, complex, str, bytes, bool, type(None), tuple, frozenset)
 """Equal values of these are often one object, so that it tells nothing who else has it."""
@@ -32,6 +34,7 @@ class Changed:
         there: the same of what was there; "" where nothing was.
         derived: it is a class that is derived from what was there.
         adds: nothing was there.
+        home: the place where the name is defined, which is another where it is imported.
         missed: places that still have what was there.
     """
 
@@ -45,6 +48,7 @@ class Changed:
     there: str = ""
     derived: bool = False
     adds: bool = False
+    home: str = ""
     missed: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -64,6 +68,8 @@ class Snapshot:
         self.owners: dict[str, dict[str, Any]] = {}
         self.containers: dict[str, tuple[Any, Any]] = {}
         self.codes: dict[str, tuple[FunctionType, Any]] = {}
+        self._package = package
+        self._objects: set[int] = set()
         for name, module in self.modules.items():
             if isinstance(module, ModuleType):
                 self._take(f"{name}:", dict(vars(module)), name)
@@ -79,6 +85,10 @@ class Snapshot:
             elif isinstance(value, type) and getattr(value, "__module__", None) == module:
                 if value.__qualname__ == f"{owner}{name}".partition(":")[2]:
                     self._take(f"{place}.", dict(vars(value)), module)
+            elif _is_object_of(value, self._package) and owner.endswith(":") and id(value) not in self._objects:
+                # A registry, say; by the first of the modules that have it.
+                self._objects.add(id(value))
+                self._take(f"{place}.", dict(vars(value)), module)
             function = _function(value)
             if isinstance(function, FunctionType):
                 self.codes[place] = (function, function.__code__)
@@ -91,7 +101,7 @@ def changes(before: Snapshot, after: Snapshot) -> list[Changed]:
     fresh: set[str] = set()
     for name, module in after.modules.items():
         was = before.modules.get(name, _GONE)
-        if was is not module and (was is not _GONE or getattr(module, "__spec__", None) is None):
+        if was is not module and (was is not _GONE or _is_put(module, name)):
             found.append(_made(Changed(name, "module", adds=was is _GONE), module))
             found[-1].name = getattr(module, "__name__", "") if getattr(module, "__name__", "") != name else ""
     found += [Changed(name, "module", "", text="removed") for name in before.modules if name not in after.modules]
@@ -104,6 +114,7 @@ def changes(before: Snapshot, after: Snapshot) -> list[Changed]:
             if was is new or (was is _GONE and isinstance(new, ModuleType)):
                 continue
             change = _changed(f"{owner}{name}", was, new)
+            change.home = home(change.target)
             found.append(change)
             fresh.add(change.target)
             if was is not _GONE:
@@ -115,6 +126,25 @@ def changes(before: Snapshot, after: Snapshot) -> list[Changed]:
     for change, was in old:
         change.missed = sorted(_holders(was, after, fresh | {change.target}))
     return found
+
+
+def home(place: str) -> str:
+    """Return where the name of a module is defined, as far as its source tells."""
+    module, _, path = place.partition(":")
+    name, dot, rest = path.partition(".")
+    return ":".join(LOADABLE.origin(module, name)) + dot + rest if name.isidentifier() else place
+
+
+def _is_put(module: Any, name: str) -> bool:
+    """Tell whether an entry of sys.modules is none that an import made."""
+    return getattr(module, "__spec__", None) is None or getattr(module, "__name__", name) != name
+
+
+def _is_object_of(value: Any, package: str) -> bool:
+    cls = type(value)
+    if isinstance(value, (type, ModuleType)) or cls.__module__.partition(".")[0] != package:
+        return False
+    return isinstance(getattr(value, "__dict__", None), dict)
 
 
 def _modules(package: str) -> Iterator[tuple[str, Any]]:
@@ -198,7 +228,15 @@ def _uses(new: Any, was: Any) -> bool:
 
 
 def _in_containers(before: Snapshot, fresh: set[str]) -> Iterator[Changed]:
-    for place, (live, was) in before.containers.items():
+    places: dict[int, list[str]] = {}
+    for place, (live, _) in before.containers.items():
+        places.setdefault(id(live), []).append(place)
+    for held in places.values():
+        live, was = before.containers[held[0]]
+        if len(was) == len(live) and _alike(live, was):
+            continue
+        # Others may have it from the module that made it.
+        place = next((each for each in held if home(each) == each), held[0])
         if place in fresh:
             continue
         if isinstance(was, dict):
@@ -218,6 +256,12 @@ def _in_containers(before: Snapshot, fresh: set[str]) -> Iterator[Changed]:
             for each in was:
                 if id(each) not in now:
                     yield Changed(place, "remove", _short(each), text="removed")
+
+
+def _alike(live: Any, was: Any) -> bool:
+    if isinstance(was, dict):
+        return all(key in live and live[key] is value for key, value in was.items())
+    return {id(each) for each in live} == {id(each) for each in was}
 
 
 def _holders(was: Any, after: Snapshot, ours: set[str]) -> Iterator[str]:
