@@ -306,6 +306,86 @@ def check(
     sys.exit(status)
 
 
+
+_VLLM = click.option(
+    "--vllm",
+    "releases",
+    metavar="RELEASE",
+    multiple=True,
+    help="A vLLM to hold it against: 0.33.0, '>=0.30,<0.34', newest, a folder, an archive; default: the installed one.",
+)
+_WRITE = click.option(
+    "--write", "into", metavar="FILE", type=click.Path(path_type=Path), help="Write a plugin module that declares it."
+)
+
+
+@main.command(short_help="List the patches that a package makes to vLLM by hand.")
+@click.argument("package")
+@_VLLM
+@click.option("--wrong", is_flag=True, help="Show only what is wrong.")
+@_WRITE
+@json_output.option
+def scan(
+    package: str, releases: tuple[str, ...], wrong: bool, into: Path | None, write: json_output.Write | None
+) -> None:
+    """List the patches that PACKAGE makes to vLLM by hand, and what is wrong with them. Imports and runs nothing.
+
+    PACKAGE is a folder, a wheel, a source distribution, or the name of an installed package. The status is 1 where a
+    patch is wrong, 2 where PACKAGE or a release is not there.
+    """
+    from ascend_overlay.commands.scan import command
+
+    sys.exit(command.run(package, releases, only_wrong=wrong, into=into, write=write, console=_console()))
+
+
+@main.command(short_help="Say what a package takes from vLLM, and what another release does to it.")
+@click.argument("package")
+@click.option(
+    "--vllm",
+    "releases",
+    metavar="RELEASE",
+    multiple=True,
+    help="The vLLM that it takes from, and any others to compare with that; default: the installed one.",
+)
+@click.option("--all", "everything", is_flag=True, help="Show every name, or what is unchanged, too.")
+@json_output.option
+def couplings(package: str, releases: tuple[str, ...], everything: bool, write: json_output.Write | None) -> None:
+    """Say all that PACKAGE takes from vLLM: imports, bases, overrides, calls, attributes, patches, names in strings.
+
+    With more than one --vllm, say what each further release does to what the package takes from the first. PACKAGE is
+    a folder, a wheel, a source distribution, or the name of an installed package. Imports and runs nothing.
+
+    The status is 0 where nothing breaks, 1 where something does, 2 where the question cannot be answered.
+    """
+    from ascend_overlay.commands.couplings import command
+
+    with _status_2():
+        status = command.run(
+            package, releases, everything=everything, write=write, console=_console(highlight=False)
+        )
+    sys.exit(status)
+
+
+@main.command(short_help="List what a function of yours changes in vLLM.")
+@click.argument("function", metavar="MODULE:FUNCTION")
+@click.option("--import", "imports", metavar="MODULE,...", help="Import these modules of vLLM first, too.")
+@click.option("--timeout", metavar="SECONDS", type=click.IntRange(1), default=600, help="Give up after; default 600.")
+@_WRITE
+@json_output.option
+def adopt(
+    function: str, imports: str | None, timeout: int, into: Path | None, write: json_output.Write | None
+) -> None:
+    """Run MODULE:FUNCTION, which patches vLLM, in a process of its own, and list what it changed in vLLM.
+
+    The status is 1 where a copy of what it changed keeps the old object, 2 where it cannot be run or changes nothing.
+    """
+    from ascend_overlay.commands.adopt import command
+
+    sys.exit(
+        command.run(function, _names(imports) or (), timeout=timeout, into=into, write=write, console=_console())
+    )
+
+
 @main.command(
     context_settings={"ignore_unknown_options": True},
     add_help_option=False,

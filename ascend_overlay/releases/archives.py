@@ -39,6 +39,7 @@ _BROKEN = (
 """What the standard library raises about an archive that is broken, encrypted or compressed in an unknown way."""
 _METADATA = re.compile(r"[^/]+\.dist-info/METADATA|[^/]+/PKG-INFO")
 _FIELD = re.compile(r"^(Name|Version):[ \t]*(\S+)", re.MULTILINE)
+_INIT = re.compile(r"(?P<top>[^/]+-[^/]+/(?:src/)?)?(?P<package>[A-Za-z_]\w*)/__init__\.py")
 _LARGEST_METADATA = 4 * 1024**2
 _LARGEST_READ = 2 * limits.FILE
 
@@ -93,6 +94,31 @@ def read(path: Path, package: str) -> Contents:
         raise ReleaseError(f"{str(path)!r} is not read: {error}.") from None
     except FileNotFoundError:
         raise ReleaseError(f"there is no file {str(path)!r}: correct the path.") from None
+    except _BROKEN as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ReleaseError(
+            f"{str(path)!r} is not read: it is broken, or no wheel and no source distribution ({reason}); get it again."
+        ) from error
+
+
+def packages(path: Path) -> list[str]:
+    """Return the names of the packages in a wheel or a source distribution, those of its `src` folder included.
+
+    Raises:
+        ReleaseError: it is no archive, a broken or a hostile one.
+    """
+    try:
+        with _opened(path) as entries:
+            seen: set[str] = set()
+            found: set[str] = set()
+            for entry in entries:
+                _look(entry, seen)
+                match = _INIT.fullmatch(entry.name)
+                if match is not None and bool(match["top"]) is not path.name.lower().endswith(".whl"):
+                    found.add(match["package"])
+            return sorted(found)
+    except ReleaseError as error:
+        raise ReleaseError(f"{str(path)!r} is not read: {error}.") from None
     except _BROKEN as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ReleaseError(

@@ -6,7 +6,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "settings", "versions", "process", "availability", "lazily", "finders", "redaction"),
     # A patch carries its condition, so conditions stand below the patches.
     ("conditions", "source", "releases", "lockfile", "places"),
-    ("patches",),
+    ("patches", "scans"),
     ("overlay",),
     ("ledgers",),
     ("engine",),

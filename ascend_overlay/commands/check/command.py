@@ -9,10 +9,10 @@ import click
 from rich.console import Console
 
 from ascend_overlay import api
-from ascend_overlay.commands import progress
 from ascend_overlay.commands.check import data, github, page
 from ascend_overlay.commands.check.judgement import judged
 from ascend_overlay.commands.json_output import Write
+from ascend_overlay.commands.watching import Onlooker
 from ascend_overlay.errors import ConfigError, ReleaseError
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.releases import Release, find
@@ -39,9 +39,9 @@ def run(
     """
     api.check_settings(settings)
     overlays = _chosen(only)
-    with progress.shown() as watcher:
+    with Onlooker(Console(stderr=True)) as watcher:
         releases = find(wanted or ["installed"], watcher=watcher)
-        start = _base(base, releases, watcher)
+        start = base_of(base, releases, watcher)
     failed = False
     documents: list[dict[str, Any]] = []
     columns: list[page.Column] = []
@@ -73,7 +73,7 @@ def _chosen(only: Sequence[str]) -> dict[str, tuple[Overlay, str]]:
     return {name: found for name, found in known.items() if not only or name in only}
 
 
-def _base(wanted: str | None, releases: Sequence[Release], watcher: progress.Shown) -> Release | None:
+def base_of(wanted: str | None, releases: Sequence[Release], watcher: Onlooker) -> Release | None:
     """Return what the releases are compared with: what was asked for, what is installed, or nothing."""
     if wanted is not None:
         found = find([wanted], watcher=watcher)

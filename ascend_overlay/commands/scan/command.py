@@ -1,0 +1,83 @@
+"""`ascend-overlay scan`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from ascend_overlay.commands.json_output import Write
+from ascend_overlay.commands.scan import report
+from ascend_overlay.errors import ConfigError, OverlayError
+from ascend_overlay.releases import Release, find
+from ascend_overlay.scans.judging import Verdict, judge
+from ascend_overlay.scans.package import opened
+from ascend_overlay.scans.reading import read
+from ascend_overlay.scans.releases import Judged
+from ascend_overlay.scans.writing import write_plugin
+
+WRONG_USE = 2
+
+
+class BadInput(click.ClickException):
+    """What is named is not there, or cannot be read: one sentence, and status 2."""
+
+    exit_code = WRONG_USE
+
+
+def run(
+    wanted: str,
+    releases: Sequence[str],
+    *,
+    only_wrong: bool,
+    into: Path | None,
+    write: Write | None,
+    console: Console,
+) -> int:
+    """Print the patches of a package, as data by `write` where that is given; return 1 where one is wrong."""
+    try:
+        found, troubles, judged = scan(wanted, releases)
+        labels = [each.label for each in judged]
+        if into is not None:
+            save(into, write_plugin(found, judged, f"ascend-overlay scan {wanted}"))
+    except OverlayError as error:
+        raise BadInput(str(error)) from error
+    if write is not None:
+        write(report.to_dict(wanted, labels, found, troubles))
+    else:
+        report.show(console, wanted, labels, found, troubles, only_wrong=only_wrong)
+        if into is not None:
+            console.print(f"Written: {escape(str(into))}", soft_wrap=True)
+    return int(any(each.wrong for each in found))
+
+
+def scan(wanted: str, releases: Sequence[str]) -> tuple[list[Verdict], list[str], list[Release]]:
+    """Return the verdicts on the patches of a package, what was not read, and the releases that they hold for.
+
+    Raises:
+        OverlayError: there is no such package or release.
+    """
+    package = opened(wanted)
+    known = find(list(releases) or ["installed"])
+    reading = read(package)
+    return judge(package, reading, [Judged(each) for each in known]), reading.troubles, known
+
+
+def save(path: Path, text: str) -> None:
+    """Write a plugin module, which must not be there yet.
+
+    Raises:
+        ConfigError: it is, or cannot be written.
+    """
+    if path.suffix != ".py" or not path.stem.isidentifier():
+        raise ConfigError(f"--write takes the name of a module, such as my_overlays.py, and got {str(path)!r}.")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise ConfigError(f"{str(path)!r} is there already: name another file, or remove it.") from None
+    except OSError as error:
+        raise ConfigError(f"{str(path)!r} cannot be written: {error.strerror}.") from error
