@@ -307,7 +307,8 @@ class _Reader:
             label = _below(base.label, node.attr, self.atlas)
             found = self.atlas.look(label) if label is not None else None
             # A class may have more than its source says: from a metaclass, say.
-            if label is not None and (isinstance(found, Thing) or (isinstance(found, Gone) and found.certain)):
+            known = isinstance(found, Thing) and found.kind != "module"
+            if label is not None and (known or (isinstance(found, Gone) and found.certain)):
                 self._use("attribute", label, node, guarded=node.attr in self._asked)
 
     def _on_object(self, node: ast.Attribute, base: _Object, call: Call | None) -> None:
@@ -443,7 +444,7 @@ class _Reader:
         return self._scopes[-1].asked
 
     def _theirs(self, module: str) -> bool:
-        return module.partition(".")[0] == self.of
+        return module.partition(":")[0].partition(".")[0] == self.of
 
     def _leads_to_theirs(self, label: str) -> bool:
         if self._theirs(label):
@@ -487,7 +488,9 @@ def _below(label: str, name: str, atlas: Atlas) -> str | None:
     thing = atlas.look(label)
     if isinstance(thing, Thing):
         if thing.kind == "module":
-            return f"{thing.home}:{name}"
+            inner = f"{thing.home}:{name}"
+            below = atlas.look(inner)
+            return below.home if isinstance(below, Thing) and below.kind == "module" else inner
         if thing.kind == "class":
             return f"{label}.{name}"
         inner = f"{label}.{name}"

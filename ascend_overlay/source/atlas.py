@@ -227,7 +227,9 @@ class Atlas:
             return None
         found = self.sources.finder.find(module)
         if isinstance(found, Missing):
-            return Gone(label, found.name, certain=True)
+            # What a module has from a package that is not installed here may be there all the same.
+            known = module.partition(".")[0] in (label.partition(":")[0].partition(".")[0], self.package)
+            return Gone(label, found.name, certain=True) if known else None
         source = self.sources.module(module)
         if not path:
             return Thing(label, "module", module, (), source)
@@ -289,11 +291,12 @@ class Atlas:
         name, *further = rest
         member = family.find(name)
         if member is None:
+            if name.startswith("__") and name.endswith("__"):
+                # Python, or a decorator, gives it to classes.
+                return None
             certain = not family.outside and not any(
                 step.node.keywords or step.module.makes_names or "__getattr__" in step.members for step in family.steps
             )
-            if not certain and hasattr(object, name):
-                return None
             return Gone(label, f"{home}.{name}", certain, tuple(sorted(family.names())))
         owner = member.owner
         inner = member.nodes[-1]

@@ -1,0 +1,118 @@
+"""`ascend-overlay check`: what it says of each kind of patch, how it says it, and what it answers to bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.check.conftest import Run, write
+
+ONLY = ["--only", "steps,quiet,stopping,layers,adding"]
+
+SAID = {
+    "steps": ("breaks", "our replacement does not take every call: it takes no positional argument 'more'"),
+    "quiet": ("fits", "comments, docstring, annotations or formatting only"),
+    "stopping": ("breaks", "gone; perhaps vllm.engine:Engine.halt"),
+    "layers": ("breaks", "was a class, is a function"),
+    "adding": ("breaks", "is there now, and the patch is to bring it"),
+}
+
+
+@pytest.mark.parametrize("overlay", SAID)
+def test_what_is_said_of_an_overlay(found: dict[str, Any], overlay: str) -> None:
+    state, why = SAID[overlay]
+    assert found[overlay]["state"] == state
+    assert any(each["why"].startswith(why) for each in found[overlay]["patches"]), found[overlay]["patches"]
+
+
+def test_what_implementations_lean_on_is_looked_at(found: dict[str, Any]) -> None:
+    leans = {(each["use"]["kind"], each["target"]): each for each in found["layers"]["leans_on"]}
+    assert leans["base", "vllm.engine:Layer"]["weight"] == "breaking"
+    assert leans["attribute", "vllm.engine:Engine.size"]["weight"] == "none"
+    assert leans["attribute", "vllm.engine:Engine.size"]["confidence"] == "likely"
+
+
+def test_a_range_that_leaves_an_overlay_out_is_said(found: dict[str, Any]) -> None:
+    assert found["quiet"]["left_out"] == "it is for vllm >=1.0,<1.1"
+    assert found["steps"]["left_out"] is None
+
+
+def test_what_is_overdue_and_what_is_redundant_is_said(found: dict[str, Any]) -> None:
+    assert found["steps"]["remarks"] == ["overdue: it was to be retired with vllm>=1.1"]
+    assert found["stopping"]["remarks"][0].startswith("redundant: vllm.engine:extra is there")
+
+
+def test_the_plugin_is_named(found: dict[str, Any]) -> None:
+    assert "my_plugin" in found["steps"]["plugin"]
+
+
+def test_nothing_changed_is_status_0(ask: Run) -> None:
+    done = ask(["check", "--base", "old", "--vllm", "old", *ONLY])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "5 fit" in done.stdout
+
+
+def test_ranges_can_be_left_aside(ask: Run) -> None:
+    asked = ["check", "--base", "old", "--vllm", "new", "--only", "quiet"]
+    assert [ask([*asked, *more]).returncode for more in ([], ["--ignore-ranges"])] == [1, 0]
+
+
+def test_the_table_says_what_to_look_at(ask: Run) -> None:
+    shown = ask(["check", "--base", "old", "--vllm", "new", *ONLY]).stdout
+    assert "vllm 1.1.0, compared with 1.0.0" in shown
+    for text in ("it takes no positional argument 'more'", "perhaps vllm.engine:Engine.halt", "left out: it is for vllm"):
+        assert text in " ".join(shown.split()), text
+    assert "in my_layers:MyLayer, line 3" in shown
+
+
+def test_a_diff_is_shown_on_request(ask: Run) -> None:
+    shown = ask(["check", "--base", "old", "--vllm", "new", "--only", "steps", "--diff"]).stdout
+    assert "-    def step(self, x):" not in shown
+    assert "+def step(self, x, more=False):" in shown
+
+
+def test_several_releases_are_a_grid(ask: Run) -> None:
+    done = ask(["check", "--base", "old", "--vllm", "old", "--vllm", "new", *ONLY])
+    assert "overlays by releases" in done.stdout
+    row = next(line for line in done.stdout.splitlines() if "quiet" in line)
+    assert [cell.strip() for cell in row.strip("│").split("│")] == ["quiet", "fits", "(fits)"]
+
+
+def test_github_shows_it_beside_the_lines(ask: Run) -> None:
+    lines = ask(["check", "--base", "old", "--vllm", "new", *ONLY, "--format", "github"]).stdout.splitlines()
+    assert all(line.startswith(("::error file=", "::warning file=", "::notice file=")) for line in lines)
+    assert any(
+        line.startswith("::error file=mine/my_layers.py,line=1::overlay layers on vllm 1.1.0: ") for line in lines
+    )
+
+
+BAD = [
+    pytest.param({}, ["--vllm", "nothing_here"], "nothing_here", id="a release that means nothing"),
+    pytest.param({"tree/readme.txt": ""}, ["--vllm", "tree"], "has no package 'vllm'", id="a tree that is not vLLM"),
+    pytest.param({}, ["--base", "old", "--vllm", "new", "--only", "nobody"], "no plugin contributes", id="a wrong name"),
+    pytest.param({"vllm.tar.gz": "no archive"}, ["--vllm", "vllm.tar.gz"], "vllm.tar.gz", id="a broken archive"),
+    pytest.param({}, ["--vllm", ">=1,,<2"], ">=1,,<2", id="no range"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("files", "asked", "said"), BAD)
+def test_bad_input_is_one_sentence(
+    ask: Run, trees: Path, files: dict[str, str], asked: list[str], said: str
+) -> None:
+    write(trees, files)
+    done = ask(["check", *asked])
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_module_that_this_python_cannot_read_is_unknown_and_not_gone(ask: Run, trees: Path) -> None:
+    write(trees / "odd", {"vllm/__init__.py": "", "vllm/engine.py": "def plan(a, b=1:\n"})
+    done = ask(["check", "--base", "old", "--vllm", "odd", "--only", "quiet", "--json"])
+    (release,) = json.loads(done.stdout)["releases"]
+    assert release["overlays"][0]["patches"][0]["weight"] == "unknown"
+    assert release["overlays"][0]["state"] == "review"

@@ -1,0 +1,80 @@
+"""Whether what is taken still fits: a table of two states of vllm and of a module between them."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+
+from tests.couplings.conftest import World
+
+
+def _case(name: str, old: str, new: str, mine: str, *said: str) -> object:
+    return pytest.param(*({"a.py": textwrap.dedent(text)} for text in (old, new)), textwrap.dedent(mine), said, id=name)
+
+
+_F = "def f(a, b=1):\n    return a\n"
+_BASE = "class Base:\n    def run(self, x):\n        return x\n    def call(self, impl):\n        impl.run_it(1)\n"
+_MINE = "from vllm.a import Base\nclass Mine(Base):\n    def run(self, x):\n        return 1\n"
+_DATA = "from dataclasses import dataclass\n@dataclass\nclass D:\n    x: int\n    y: int = 1\n"
+
+CASES = [
+    _case("nothing changed", _F, _F, "from vllm.a import f\nf(1)"),
+    _case("gone", _F, "x = 1", "from vllm.a import f", "breaking import vllm.a:f: gone"),
+    _case("gone, and guarded", _F, "x = 1", "try:\n    from vllm.a import f\nexcept ImportError:\n    f = None", "behavioural import vllm.a:f: gone; the source goes on without it"),
+    _case("renamed", _F, _F.replace("def f", "def g"), "from vllm.a import f", "breaking import vllm.a:f: gone; perhaps vllm.a:g"),
+    _case("call that does not fit", _F, "def f(a):\n    return a\n", "from vllm.a import f\nf(1, b=2)", "breaking call vllm.a:f: the call f(..., b=...) does not fit (a)"),
+    _case("call that lacks an argument", _F, "def f(a, b=1, *, c):\n    return a\n", "from vllm.a import f\nf(1)", "breaking call vllm.a:f: the call f(...) does not fit (a, b=1, *, c): missing a required"),
+    _case("call that fits more", _F, "def f(a, b=1, c=2):\n    return a\n", "from vllm.a import f\nf(1)"),
+    _case("a call of a method on its class", "class C:\n    def m(self, x):\n        pass\n", "class C:\n    def m(self, x, y):\n        pass\n", "from vllm.a import C\nC.m(1, 2)", "breaking call vllm.a:C.m: the call C.m(..., ...) does not fit (self, x, y)"),
+    _case("a call that was not understood before", "def f(a):\n    return a\n", "def f(a, b=1):\n    return a\n", "from vllm.a import f\nf(1, 2, 3)"),
+    _case("a function becomes a class", _F, "class f:\n    pass\n", "from vllm.a import f", "breaking import vllm.a:f: was a function, is a class"),
+    _case("body", _F, _F.replace("return a", "return b"), "from vllm.a import f\nf(1)", "behavioural call vllm.a:f: body changed"),
+    _case("override: one argument more", _BASE, _BASE.replace("run(self, x)", "run(self, x, more=False)"), _MINE, "breaking override vllm.a:Base.run: ours does not take every call any more: it takes no positional argument 'more'"),
+    _case("override: base method gone", _BASE, _BASE.replace("run(self", "go(self"), _MINE, "breaking override vllm.a:Base.run: is not there to be overridden any more"),
+    _case("override: becomes a property", _BASE, _BASE.replace("    def run(self, x)", "    @property\n    def run(self)"), _MINE, "breaking override vllm.a:Base.run: was a method, is a property"),
+    _case("override: base signature wider before", _BASE.replace("self, x)", "self, x, old=1)"), _BASE, _MINE.replace("self, x)", "self, x, old=1)")),
+    _case(
+        "override: called with something new",
+        f"{_BASE}\nclass I:\n    def run_it(self, x, **more):\n        pass\n",
+        f"{_BASE.replace('run_it(1)', 'run_it(1, scale=2)')}\nclass I:\n    def run_it(self, x, **more):\n        pass\n",
+        "from vllm.a import I\nclass Mine(I):\n    def run_it(self, x):\n        pass\n",
+        "breaking override vllm.a:I.run_it: is called as run_it(..., scale=...) now, and ours refuses that",
+    ),
+    _case("super call", _BASE, _BASE.replace("run(self, x)", "run(self, x, y)"), "from vllm.a import Base\nclass Mine(Base):\n    def go(self):\n        return super().run(1)\n", "breaking super call vllm.a:Base.run: the call Base.run(...) does not fit (self, x, y)"),
+    _case("attribute of self", "class B:\n    def __init__(self):\n        self.n = 1\n", "class B:\n    def __init__(self):\n        self.m = 1\n", "from vllm.a import B\nclass M(B):\n    def f(self):\n        return self.n\n", "breaking attribute vllm.a:B.n: gone"),
+    _case("dataclass: a new field that is required", _DATA, _DATA.replace("    x: int\n", "    x: int\n    z: int\n"), "from vllm.a import D\nD(x=1)", "breaking construct vllm.a:D: the call D(x=...) does not fit"),
+    _case("dataclass: a field that is gone", _DATA, _DATA.replace("    y: int = 1\n", ""), "from vllm.a import D\nD(1, y=2)", "breaking construct vllm.a:D: the call D(..., y=...) does not fit (x): got an unexpected keyword argument 'y'"),
+    _case("dataclass: a new field with a default", _DATA, f"{_DATA}    z: int = 2\n", "from vllm.a import D\nD(1, y=2)"),
+    _case("class with a constructor", "class D:\n    def __init__(self, x):\n        pass\n", "class D:\n    def __init__(self, x, y):\n        pass\n", "from vllm.a import D\nD(1)", "breaking construct vllm.a:D: the call D(...) does not fit (x, y)"),
+    _case("enumeration member", "from enum import Enum\nclass E(Enum):\n    A = 1\n    B = 2\n", "from enum import Enum\nclass E(Enum):\n    A = 1\n", "from vllm.a import E\nE.B", "breaking attribute vllm.a:E.B: gone"),
+    _case("string", _F, "x = 1\n", "NAME = 'vllm.a:f'", "breaking string vllm.a:f: gone"),
+    _case("decorated in an unknown way", "from q import deco\n@deco\ndef f(a):\n    pass\n", "from q import deco\n@deco\ndef f(a, b):\n    pass\n", "from vllm.a import f\nf(1)"),
+    _case("imported from a package that is not here", "from nowhere_at_all import tl\n", "from nowhere_at_all import tl\n", "from vllm.a import tl", "unknown import vllm.a:tl: cannot be told"),
+    _case("what Python gives to classes", "class C:\n    x: int\n", "class C:\n    x: int\n", "from vllm.a import C\nC.__annotations__"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "mine", "said"), CASES)
+def test_what_still_fits(
+    world: World, old: dict[str, str], new: dict[str, str], mine: str, said: tuple[str, ...]
+) -> None:
+    found = world.findings(old, new, mine)
+    told = [
+        f"{each.weight} {each.use.kind if each.use else ''} {each.target}: {each.why}"
+        for each in found
+        if each.weight in ("breaking", "behavioural", "unknown")
+    ]
+    missing = [each for each in said if not any(line.startswith(each) for line in told)]
+    assert not missing, told
+    # A class or function that changed is met under more than one use; none of them says anything worse.
+    assert {line.partition(" ")[0] for line in told} == {each.partition(" ")[0] for each in said}
+
+
+def test_what_was_concluded_is_likely_and_what_is_said_is_certain(world: World) -> None:
+    old = {"a.py": "class C:\n    def __init__(self):\n        self.n = 1\n"}
+    mine = "from vllm.a import C\ndef f(c: C):\n    return c.n\nC()\n"
+    found = world.findings(old, {"a.py": "class C:\n    pass\n"}, mine)
+    assert {(each.weight, each.sure) for each in found if each.use and each.use.kind == "attribute"} == {
+        ("breaking", "likely")
+    }
