@@ -115,8 +115,10 @@ def grid(releases: Sequence[Release], package: str) -> str:
 
 def _page(template: str, **values: Any) -> str:
     style, script = (Markup((_HERE / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
-    return _environment().get_template(template).render(
-        style=style, script=script, style_hash=_hash(style), script_hash=_hash(script), **values
+    return (
+        _environment()
+        .get_template(template)
+        .render(style=style, script=script, style_hash=_hash(style), script_hash=_hash(script), **values)
     )
 
 

@@ -12,6 +12,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,14 @@ from typing import Any
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _KEYS = {"Tab": 9, "Enter": 13, " ": 32, "ArrowRight": 39}
 _SECONDS = 60
+_LAUNCHER = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(each), fcntl.F_DUPFD, 10) for each in sys.argv[1:3]]
+for number, end in zip((3, 4), ends):
+    os.dup2(end, number)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Gives the pipes the numbers that the browser looks at."""
 
 
 def path() -> str | None:
@@ -143,8 +152,7 @@ def running(binary: str, folder: Path) -> Iterator[Browser]:
         f"--user-data-dir={folder}",
         "--remote-debugging-pipe",
     ]
-    # The shell gives the pipes the numbers that the browser looks at.
-    command = ["/bin/sh", "-c", f'exec "$0" "$@" 3<&{down} 4>&{up}', binary, *options]
+    command = [sys.executable, "-c", _LAUNCHER, str(down), str(up), binary, *options]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             command, pass_fds=(down, up), stdout=log, stderr=log, env=os.environ | {"HOME": str(folder)}
