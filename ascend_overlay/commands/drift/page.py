@@ -27,10 +27,12 @@ def show(judged: Judged, items: Sequence[Item], console: Console, *, everything:
         group = [item for item in items if item.todo == todo]
         if group and (todo != "nothing" or everything):
             console.print()
-            console.print(_table(todo, about, group))
+            console.print(Text.assemble((f"{todo} ({len(group)})", _STYLES[todo]), f": {about}"))
+            console.print(_table(group))
         if diffs and (todo != "nothing" or everything):
             _show_diffs(group, console)
-    console.print(Text(_LEGEND, "dim"), soft_wrap=True)
+    if not (everything and diffs):
+        console.print(Text(_LEGEND, "dim"), soft_wrap=True)
 
 
 def title(judged: Judged) -> str:
@@ -45,10 +47,8 @@ def summary(items: Sequence[Item]) -> str:
     return ", ".join(f"{todo}: {count}" for todo, count in counts.items())
 
 
-def _table(todo: str, about: str, group: Sequence[Item]) -> Table:
-    table = Table(
-        title=Text.assemble((f"{todo} ({len(group)})", _STYLES[todo]), (f": {about}", "")), title_justify="left"
-    )
+def _table(group: Sequence[Item]) -> Table:
+    table = Table(expand=True)
     table.add_column("what", overflow="fold", ratio=3)
     table.add_column("overlays that take it", overflow="fold", ratio=2)
     for item in group:
