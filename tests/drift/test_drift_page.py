@@ -11,7 +11,8 @@ from itertools import pairwise
 import pytest
 from drift_kit import Answers
 
-from ascend_overlay.commands.drift.items import By, Item
+from ascend_overlay.commands.check import html_page
+from ascend_overlay.commands.check.items import By, Item
 from ascend_overlay.commands.html import rendering
 
 _VOID = ("meta", "input", "br")
@@ -89,10 +90,10 @@ def test_every_text_of_an_item_is_escaped() -> None:
         diff=f"--- {evil}\n+{evil}",
         by=(By(evil, evil, (evil,), (evil,)),),
     )
-    cell = rendering.Cell(evil, evil, evil, "fits", evil, (item,), 1)
+    cell = html_page.Cell(evil, evil, evil, "fits", evil, (item,), 1)
     for page in (
-        rendering._page("drift.html.j2", package=evil, old=evil, new=evil, groups=[("adapt", evil, [item])]),
-        rendering.grid([rendering.Release(evil, evil, (cell,))], evil),
+        rendering.page("drift.html.j2", package=evil, old=evil, new=evil, groups=[("adapt", evil, [item])]),
+        html_page.grid([html_page.Release(evil, evil, (cell,))], evil),
     ):
         assert "<i>" not in page and "\x1b" not in page and "\u202e" not in page
         assert page.count("&lt;i&gt;") >= 12
@@ -121,10 +122,10 @@ def test_landmarks_and_headings(page: str) -> None:
 
 
 def test_a_long_diff_says_what_is_left_out() -> None:
-    lines = list(rendering._lines("\n".join(f"+{number}" for number in range(1000))))
+    lines = list(rendering.lines("\n".join(f"+{number}" for number in range(1000))))
     assert len(lines) == 401 and lines[-1] == ("at", "... and 600 lines more, which --json has")
     # Only its first two lines name files.
-    assert [kind for kind, _ in rendering._lines("--- a\n+++ b\n@@ -1 +1 @@\n--- gone\n+++ new\n same")] == [
+    assert [kind for kind, _ in rendering.lines("--- a\n+++ b\n@@ -1 +1 @@\n--- gone\n+++ new\n same")] == [
         "file",
         "file",
         "at",

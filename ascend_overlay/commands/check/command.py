@@ -11,9 +11,9 @@ from rich.console import Console
 
 from ascend_overlay import api
 from ascend_overlay.commands import progress
-from ascend_overlay.commands.check import data, github, page
+from ascend_overlay.commands.check import data, github, html_page, page
 from ascend_overlay.commands.check.judgement import judged
-from ascend_overlay.commands.html import rendering, writing
+from ascend_overlay.commands.html import writing
 from ascend_overlay.commands.json_output import Write
 from ascend_overlay.errors import ConfigError, ReleaseError
 from ascend_overlay.overlay import Overlay
@@ -49,11 +49,11 @@ def run(
     failed = False
     documents: list[dict[str, Any]] = []
     columns: list[page.Column] = []
-    cells: list[rendering.Release] = []
+    cells: list[html_page.Release] = []
     for each in judged(releases, start, overlays):
         failed |= each.fails(ranges=ranges)
         if html is not None:
-            cells.append(rendering.release(each))
+            cells.append(html_page.release(each))
         if form == "github":
             for line in github.lines(each, ranges=ranges):
                 click.echo(line)
@@ -64,7 +64,7 @@ def run(
             if len(releases) == 1 or everything or diffs:
                 page.show(each, console, everything=everything, diffs=diffs)
     if html is not None:
-        writing.save(html, rendering.grid(cells, releases[0].package))
+        writing.save(html, html_page.grid(cells, releases[0].package))
     if write is not None:
         write({"releases": documents})
     elif len(columns) > 1:

@@ -11,10 +11,10 @@ from rich.text import Text
 from ascend_overlay import api
 from ascend_overlay.commands import progress
 from ascend_overlay.commands.check.command import chosen
+from ascend_overlay.commands.check.items import items
 from ascend_overlay.commands.check.judgement import judged
-from ascend_overlay.commands.drift import data, page
-from ascend_overlay.commands.drift.items import items
-from ascend_overlay.commands.html import rendering, writing
+from ascend_overlay.commands.drift import data, html_page, page
+from ascend_overlay.commands.html import writing
 from ascend_overlay.commands.json_output import Write
 from ascend_overlay.errors import ConfigError, printable
 from ascend_overlay.releases import Release, find
@@ -62,7 +62,7 @@ def run(
     for found in judged([after], before, overlays):
         todo = items(found)
         if html is not None:
-            writing.save(html, rendering.drift(found, todo))
+            writing.save(html, html_page.rendered(found, todo))
         if write is not None:
             write(data.of(found, todo))
         elif html is None or everything or diffs:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ascend_overlay.commands.check.data import finding
+from ascend_overlay.commands.check.items import TODOS, By, Item
 from ascend_overlay.commands.check.judgement import Judged
-from ascend_overlay.commands.drift.items import TODOS, By, Item
 
 
 def of(judged: Judged, items: Sequence[Item]) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from ascend_overlay.commands.check.items import TODOS, By, Item
 from ascend_overlay.commands.check.judgement import Judged
-from ascend_overlay.commands.drift.items import TODOS, By, Item
 from ascend_overlay.errors import printable
 
 _STYLES = {"drop": "bold magenta", "adapt": "bold red", "review": "yellow", "nothing": "green"}
