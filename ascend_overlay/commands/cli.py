@@ -266,6 +266,7 @@ def coverage(folder: Path | None, load: str | None, write: json_output.Write | N
 @click.option("--all", "everything", is_flag=True, help="Show what is unchanged, too.")
 @click.option("--diff", "diffs", is_flag=True, help="Show how the source of what changed differs.")
 @click.option("--format", "form", type=click.Choice(["text", "github"]), default="text", help="How to say it.")
+@click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Write a page: overlays by releases.")
 @_LOAD
 @json_output.option
 def check(
@@ -276,6 +277,7 @@ def check(
     everything: bool,
     diffs: bool,
     form: str,
+    html: Path | None,
     load: str | None,
     write: json_output.Write | None,
 ) -> None:
@@ -301,6 +303,7 @@ def check(
             diffs=diffs,
             form=form,
             write=write,
+            html=html,
             console=_console(highlight=False),
         )
     sys.exit(status)
@@ -384,6 +387,48 @@ def adopt(
     sys.exit(
         command.run(function, _names(imports) or (), timeout=timeout, into=into, write=write, console=_console())
     )
+
+
+@main.command(short_help="Say what to do about a new release of vLLM, overlay by overlay.")
+@click.argument("old")
+@click.argument("new")
+@click.option("--only", metavar="NAME,...", help="Look at these overlays only.")
+@click.option("--all", "everything", is_flag=True, help="Show what nothing is to be done about, too.")
+@click.option("--diff", "diffs", is_flag=True, help="Show how the source of what changed differs.")
+@click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Write a page that has all of it.")
+@_LOAD
+@json_output.option
+def drift(
+    old: str,
+    new: str,
+    only: str | None,
+    everything: bool,
+    diffs: bool,
+    html: Path | None,
+    load: str | None,
+    write: json_output.Write | None,
+) -> None:
+    """Say what became, from the release OLD of vLLM to NEW, of all that overlays patch and lean on.
+
+    It is grouped by what is to be done: drop, adapt, review, nothing. Reads source alone, as `check` does, and takes
+    the same releases; "installed" is the installed one. The page is one file, to be kept with a pull request.
+
+    The status is 0, whatever is to be done, and 2 where the question cannot be answered; `check` is what fails.
+    """
+    from ascend_overlay.commands.drift import command
+
+    with _status_2():
+        command.run(
+            old,
+            new,
+            Settings.from_env().updated(load=_names(load)),
+            only=_overlays(only, "--only") or (),
+            everything=everything,
+            diffs=diffs,
+            write=write,
+            html=html,
+            console=_console(highlight=False),
+        )
 
 
 @main.command(

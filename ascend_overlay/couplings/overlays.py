@@ -86,7 +86,10 @@ class Leaning:
 
     def __init__(self, atlas: Atlas, of: str, overlays: Iterable[Overlay]) -> None:
         self._atlas, self._of = atlas, of
-        self._declaring = {overlay.declared_in for overlay in overlays}
+        # A module may declare several.
+        self._declaring: dict[str, set[str | None]] = {}
+        for overlay in overlays:
+            self._declaring.setdefault(overlay.declared_in, set()).update(map(target_of, overlay.patches))
         self._uses: dict[str, list[Use]] = {}
         self._imports: dict[str, tuple[str, ...]] = {}
 
@@ -94,7 +97,7 @@ class Leaning:
         """Return what the modules of the implementations take, and those that they import from their own package."""
         found: list[Use] = []
         seen: set[str] = set()
-        targets = {target_of(patch) for patch in overlay.patches}
+        targets = self._declaring.get(overlay.declared_in, set())
         todo = sorted({overlay.declared_in, *(module for patch in overlay.patches for module in implementing(patch))})
         while todo:
             module = todo.pop()

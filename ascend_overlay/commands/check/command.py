@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
 from ascend_overlay import api
-from ascend_overlay.commands.check import data, github, page
+from ascend_overlay.commands.check import data, github, html_page, page
 from ascend_overlay.commands.check.judgement import judged
+from ascend_overlay.commands.html import writing
 from ascend_overlay.commands.json_output import Write
 from ascend_overlay.commands.watching import Onlooker
 from ascend_overlay.errors import ConfigError, ReleaseError
@@ -30,6 +32,7 @@ def run(
     diffs: bool,
     form: str,
     write: Write | None,
+    html: Path | None,
     console: Console,
 ) -> int:
     """Judge the overlays of all plugins on the releases `wanted`; return 1 where one breaks or is left out.
@@ -38,15 +41,19 @@ def run(
         OverlayError: a release is not to be had, or a plugin or a name is wrong.
     """
     api.check_settings(settings)
-    overlays = _chosen(only)
+    overlays = chosen(only)
+    writing.see(html)
     with Onlooker(Console(stderr=True)) as watcher:
         releases = find(wanted or ["installed"], watcher=watcher)
         start = base_of(base, releases, watcher)
     failed = False
     documents: list[dict[str, Any]] = []
     columns: list[page.Column] = []
+    cells: list[html_page.Release] = []
     for each in judged(releases, start, overlays):
         failed |= each.fails(ranges=ranges)
+        if html is not None:
+            cells.append(html_page.release(each))
         if form == "github":
             for line in github.lines(each, ranges=ranges):
                 click.echo(line)
@@ -56,6 +63,8 @@ def run(
             columns.append(page.column(each))
             if len(releases) == 1 or everything or diffs:
                 page.show(each, console, everything=everything, diffs=diffs)
+    if html is not None:
+        writing.save(html, html_page.grid(cells, releases[0].package))
     if write is not None:
         write({"releases": documents})
     elif len(columns) > 1:
@@ -63,7 +72,12 @@ def run(
     return int(failed)
 
 
-def _chosen(only: Sequence[str]) -> dict[str, tuple[Overlay, str]]:
+def chosen(only: Sequence[str]) -> dict[str, tuple[Overlay, str]]:
+    """Return the overlays of all plugins, or those of them that are named, each with who contributes it.
+
+    Raises:
+        ConfigError: a name is none.
+    """
     known = dict(api.contributed())
     for name in only:
         if name not in known:

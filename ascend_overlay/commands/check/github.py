@@ -30,7 +30,8 @@ def lines(judged: Judged, *, ranges: bool) -> Iterator[str]:
             if finding.weight not in _LEVELS:
                 continue
             level = _LEVELS[finding.weight]
-            if found.ruled_out is not None and level == "error":
+            # Left out, it breaks nothing there; where ranges do not count, it does.
+            if ranges and found.ruled_out is not None and level == "error":
                 level = "warning"
             text = f"overlay {found.overlay.name} on {name}: {about} {finding.target}: {finding.why}"
             yield _line(level, text, _place(finding) or _declared(found))

@@ -37,11 +37,13 @@ class Judged:
         release: the release.
         base: the one that it is compared with; None where it is looked at alone.
         overlays: what became of each.
+        compared: the source of the two.
     """
 
     release: Release
     base: Release | None
     overlays: tuple[OverlayFinding, ...]
+    compared: Comparison
 
     @property
     def name(self) -> str:
@@ -103,14 +105,15 @@ def judged(
             same = base is not None and base.folder == release.folder
             # What was parsed of the base serves wherever the text is the same; the rest goes with its release.
             new = old if same and old is not None else atlas(release, ChainMap({}, shared))
+            compared = Comparison(None if same else old, new)
             found = judge_overlays(
                 overlays,
-                Comparison(None if same else old, new),
+                compared,
                 leaning or Leaning(new, release.package, every),
                 package=release.package,
                 version=release.version,
             )
-            yield Judged(release, None if same else base, tuple(found))
+            yield Judged(release, None if same else base, tuple(found), compared)
             if new is not old:
                 new.forget()
 
