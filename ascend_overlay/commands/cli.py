@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ascend_overlay import __version__, process
-from ascend_overlay.commands import json_output
+from ascend_overlay.commands import completing, json_output
 from ascend_overlay.errors import ConfigError, OverlayError
 from ascend_overlay.settings import FOREIGN, PREFIX, WEIGHT_NZ, Settings, declined, preferences
 
 _LOAD = click.option("--load", metavar="MODULE,...", help="Register these modules as plugins.")
+_OVERLAYS: dict[str, Any] = {"shell_complete": completing.overlays}
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,9 +45,9 @@ def main() -> None:
 def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         [
-            click.option("--only", metavar="NAME,...", help="Enable these overlays only."),
-            click.option("--exclude", metavar="NAME,...", help="Leave these overlays out."),
-            click.option("--require", metavar="NAME,...", help="Stop where one of these is not in force."),
+            click.option("--only", metavar="NAME,...", help="Enable these overlays only.", **_OVERLAYS),
+            click.option("--exclude", metavar="NAME,...", help="Leave these overlays out.", **_OVERLAYS),
+            click.option("--require", metavar="NAME,...", help="Stop where one of these is not in force.", **_OVERLAYS),
             click.option("--strict/--no-strict", default=None, help="Stop on a failing overlay, or only warn."),
             click.option("--plugins", metavar="NAME,...", help="Allow these third-party plugins only."),
             _LOAD,
@@ -364,6 +366,44 @@ def verify(
         write=write,
     )
     sys.exit(0 if ok else 1)
+
+
+@main.command(short_help="Show how the processes of a run stand, or one that runs.")
+@click.option("--ledger", metavar="DIR", type=_FOLDER, help="The folder of the ledgers; default: the settings' own.")
+@click.option("--pid", metavar="N", type=click.IntRange(min=1), help="Say what can be known of this process.")
+@click.option("--run", "run_id", metavar="RUN|latest|all", default="latest", help="Of which run; default: latest.")
+@_LOAD
+@json_output.option
+def status(
+    ledger: Path | None, pid: int | None, run_id: str, load: str | None, write: json_output.Write | None
+) -> None:
+    """Show how the processes of a run stand, one by one and in all, and where they differ. Imports no vLLM.
+
+    With --pid: what can be known from outside of a process that runs and of those that it started. Without a folder of
+    ledgers: what would be enabled here, and how processes leave ledgers.
+    """
+    from ascend_overlay.commands.status import command
+
+    settings = Settings.from_env().updated(load=_names(load))
+    chosen = command.Chosen(ledger, pid, run_id)
+    sys.exit(command.run(chosen, settings, write=write, console=_console()))
+
+
+@main.command(short_help="Show who has a hand in a target, in which order.")
+@click.argument("target", shell_complete=completing.targets)
+@click.option("--ledger", metavar="DIR", type=_FOLDER, help="Show what was in the processes that wrote there.")
+@_LOAD
+@json_output.option
+def explain(target: str, ledger: Path | None, load: str | None, write: json_output.Write | None) -> None:
+    """Show who wraps, replaces or edits TARGET, the outermost first, and where the original is. Imports no vLLM.
+
+    TARGET is "package.module:Name", a module or a package for all that is in it, or a name that is registered, such as
+    that of a model class.
+    """
+    from ascend_overlay.commands.explain import command
+
+    settings = Settings.from_env().updated(load=_names(load))
+    sys.exit(command.run(target, settings, ledger, write=write, console=_console()))
 
 
 def _show(ledgers: Iterable[Ledger]) -> None:
