@@ -1,4 +1,7 @@
-"""A fixture for pytest: `pytest_plugins = ["ascend_overlay.pytest_plugin"]` in a conftest.py."""
+"""Fixtures for the tests of overlays. pytest finds them by itself where ascend_overlay is installed.
+
+Every pytest of the environment imports this module, so it imports nothing more before a fixture is used.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from ascend_overlay import testing
-
 
 @pytest.fixture
 def overlays() -> Iterator[Callable[..., None]]:
@@ -16,6 +17,8 @@ def overlays() -> Iterator[Callable[..., None]]:
 
     Takes the arguments of ascend_overlay.testing.enabled(); may be called more than once.
     """
+    from ascend_overlay import testing
+
     with contextlib.ExitStack() as stack:
 
         def enable(*names: object, **arguments: object) -> None:

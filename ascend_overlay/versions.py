@@ -95,6 +95,11 @@ def assumed(package: str, version: str) -> Iterator[None]:
         _assumed.update(before)
 
 
+def is_assumed(package: str) -> bool:
+    """Tell whether the release of `package` is one that is assumed."""
+    return package in _assumed
+
+
 def distribution_version(name: str) -> str | None:
     """Return the version of the distribution `name` as its metadata gives it, or None."""
     version = _distribution_version(name)

@@ -186,12 +186,26 @@ def autoload(action: str) -> None:
 
 @main.command("list")
 @_settings_options
+@click.option("--vllm", "release", metavar="RELEASE", help="Judge for this release of vLLM, such as 0.33.0.")
 @json_output.option
-def list_command(write: json_output.Write | None, **options: Any) -> None:
-    """Show what would be enabled in this environment. Imports no vLLM."""
+def list_command(release: str | None, write: json_output.Write | None, **options: Any) -> None:
+    """Show what would be enabled in this environment. Imports no vLLM.
+
+    With --vllm, ranges, conditions and conflicts are judged as if that release were installed; whether its modules and
+    classes are what the patches expect, is not looked at.
+    """
     from ascend_overlay import api
 
     settings = _settings(**options)
+    if release is not None:
+        from ascend_overlay.commands import listing
+
+        ledger = listing.judged(release, settings)
+        if write is not None:
+            write(ledger.to_dict())
+        else:
+            _show([ledger])
+        return
     if declined():
         click.echo(f"{PREFIX}={os.environ[PREFIX]} switches the overlays off: none would be enabled.", err=True)
     else:
@@ -387,6 +401,47 @@ def status(
     settings = Settings.from_env().updated(load=_names(load))
     chosen = command.Chosen(ledger, pid, run_id)
     sys.exit(command.run(chosen, settings, write=write, console=_console()))
+
+
+@main.command(short_help="Print what makes a shell complete this command.")
+@click.argument("shell", metavar="bash|zsh|fish")
+def completion(shell: str) -> None:
+    """Print what makes a shell complete this command: names of overlays and targets, too.
+
+    For example, in ~/.bashrc: eval "$(ascend-overlay completion bash)"
+    """
+    click.echo(completing.script(shell, main))
+
+
+@main.command(short_help="Write a plugin to begin with, whose tests pass.")
+@click.argument("name")
+@click.option(
+    "--into", metavar="DIR", type=click.Path(path_type=Path), help="Its folder; default: one of its name, here."
+)
+@json_output.option
+def new(name: str, into: Path | None, write: json_output.Write | None) -> None:
+    """Write a third-party plugin: an overlay with two patches, its tests, a workflow for CI, a README.
+
+    NAME is that of its module and its overlay. Nothing that is there is overwritten.
+    """
+    from ascend_overlay.commands.new import command
+
+    sys.exit(command.run(name, into, write=write))
+
+
+@main.command(short_help="Look for what is amiss here, each with the next step.")
+@click.option("--import/--no-import", "may_import", default=True, help="Try torch_npu in a process of its own.")
+@click.option("--ask-vllm", is_flag=True, help="Ask vLLM, in a process of its own, which platform it chooses.")
+@_LOAD
+@json_output.option
+def doctor(may_import: bool, ask_vllm: bool, load: str | None, write: json_output.Write | None) -> None:
+    """Look at what overlays, vLLM and NPUs depend on here, and say what to do about what is amiss.
+
+    This process imports neither torch nor vLLM. The status is 1 where there is a problem.
+    """
+    from ascend_overlay.commands.doctor import command
+
+    sys.exit(command.run(_names(load), may_import=may_import, ask_vllm=ask_vllm, write=write, console=_console()))
 
 
 @main.command(short_help="Show who has a hand in a target, in which order.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from ascend_overlay.errors import TargetError, did_you_mean
 from ascend_overlay.places.target import Target
-from ascend_overlay.source.definitions import Absent, Definition, definition
+from ascend_overlay.source.definitions import Absent, Definition, at_home, definition
 from ascend_overlay.source.modules import Found, Missing
 from ascend_overlay.source.sources import Sources
 
@@ -87,14 +87,6 @@ def asked(
     if not path:
         return Asked(text, module, home=module)
     return _located(Asked(text, module, path), sources)
-
-
-def at_home(target: str, sources: Sources) -> str:
-    """Return a target as the module has it that defines its first name, as far as imports tell for certain."""
-    module, _, qualified = target.partition(":")
-    first, *rest = qualified.split(".")
-    home, name = sources.origin(module, first)
-    return f"{home}:{'.'.join(filter(None, [name, *rest]))}"
 
 
 def _split(text: str, sources: Sources) -> tuple[str, tuple[str, ...]]:

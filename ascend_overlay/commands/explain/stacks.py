@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ascend_overlay.commands.explain.asked import Asked, at_home
+from ascend_overlay.commands.explain.asked import Asked
 from ascend_overlay.commands.planned import Planned
 from ascend_overlay.ledgers import Entry
+from ascend_overlay.source.definitions import at_home
 from ascend_overlay.source.sources import Sources
 
 _WRAPPERS = ("wrap", "priority")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,55 +74,45 @@ def _says(
     else:
         yield from _asked(process.environ)
     if record is None:
-        yield from _without_record(process, folder)
+        yield _without_record(process, folder)
 
 
-def _asked(environ: Any) -> Iterator[tuple[str, str]]:
+_ITSELF = (
+    "a process that calls enable() itself has overlays all the same, and so has vLLM beside an NPU; only its ledger "
+    "tells"
+)
+_LEFT = "what is left are autoload and the entry points that torch and vLLM ask"
+_UNTOLD = (
+    f"it was not told where to leave a ledger ({PREFIX}_LEDGER), and from outside no one can see more: start it with "
+    f"`ascend-overlay run --ledger DIR COMMAND`"
+)
+
+
+def _asked(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     value = environ.get(PREFIX)
     if declined(environ):
         yield NOTE, f"it was started with {PREFIX}={value}, which switches the overlays off"
     elif requested(environ):
         yield OK, f"it was started with {PREFIX}={value}: overlays are asked for"
-        yield from _way_in(environ)
+        yield _way_in(environ)
     else:
-        yield (
-            NOTE,
-            (
-                f"it was started without {PREFIX}: a process that calls enable() itself has overlays all the same, and so "
-                f"has vLLM beside an NPU, and only its ledger tells"
-            ),
-        )
+        yield NOTE, f"it was started without {PREFIX}: {_ITSELF}"
 
 
-def _way_in(environ: Any) -> Iterator[tuple[str, str]]:
+def _way_in(environ: Mapping[str, str]) -> tuple[str, str]:
     ours = os.path.realpath(startup_folder())
-    path = [part for part in environ.get("PYTHONPATH", "").split(os.pathsep) if part]
-    ahead = []
-    for part in path:
-        if os.path.realpath(part) == ours:
-            if ahead:
-                yield (
-                    NOTE,
-                    (
-                        f"{ahead[0]} comes before the start-up folder on PYTHONPATH, and its sitecustomize runs in place "
-                        f"of ours: what is left are autoload and the entry points that torch and vLLM ask"
-                    ),
-                )
-            else:
-                yield OK, "the start-up folder is on PYTHONPATH"
-            return
-        if _arms(part):
-            yield NOTE, f"the start-up folder on PYTHONPATH is that of another environment: {part}"
-            return
-        if os.path.isfile(os.path.join(part, "sitecustomize.py")):
-            ahead.append(part)
-    yield (
-        NOTE,
-        (
-            "the start-up folder is not on PYTHONPATH: what is left are autoload and the entry points that torch and vLLM "
-            "ask; `ascend-overlay run COMMAND` puts it there"
-        ),
-    )
+    ahead = ""
+    for part in environ.get("PYTHONPATH", "").split(os.pathsep):
+        if part and os.path.realpath(part) == ours:
+            if not ahead:
+                return OK, "the start-up folder is on PYTHONPATH"
+            text = f"the sitecustomize of {ahead} comes before the start-up folder on PYTHONPATH, and runs in its place"
+            return NOTE, f"{text}: {_LEFT}"
+        if part and _arms(part):
+            return NOTE, f"the start-up folder on PYTHONPATH is that of another environment: {part}"
+        if part and not ahead and os.path.isfile(os.path.join(part, "sitecustomize.py")):
+            ahead = part
+    return NOTE, f"the start-up folder is not on PYTHONPATH: {_LEFT}; `ascend-overlay run COMMAND` puts it there"
 
 
 def _arms(folder: str) -> bool:
@@ -133,28 +123,13 @@ def _arms(folder: str) -> bool:
     return "arm_asked_for" in text
 
 
-def _without_record(process: live.Live, folder: str | None) -> Iterator[tuple[str, str]]:
-    """Yield what it means that there is no ledger."""
+def _without_record(process: live.Live, folder: str | None) -> tuple[str, str]:
+    """Return what it means that there is no ledger."""
     if folder is None:
-        yield (
-            NOTE,
-            (
-                f"it was not told where to leave a ledger ({PREFIX}_LEDGER), and from outside no one can see more: start "
-                f"it with `ascend-overlay run --ledger DIR COMMAND`"
-            ),
-        )
-        return
+        return NOTE, _UNTOLD
     asks = process.environ is not None and requested(process.environ)
+    text = f"it has left no ledger in {folder}"
     if "vllm" in (process.loaded or ()):
-        status = PROBLEM if asks else NOTE
-        yield (
-            status,
-            (
-                f"vLLM's compiled parts are in its memory, and it has left no ledger in {folder}: the overlays have not "
-                f"reached it, or its ledger could not be written"
-            ),
-        )
-    elif asks:
-        yield NOTE, f"it has left no ledger in {folder}: it does so when it first imports vLLM"
-    else:
-        yield NOTE, f"it has left no ledger in {folder}"
+        why = "the overlays have not reached it, or its ledger could not be written"
+        return PROBLEM if asks else NOTE, f"vLLM's compiled parts are in its memory, and {text}: {why}"
+    return NOTE, f"{text}: it does so when it first imports vLLM" if asks else text
