@@ -19,6 +19,7 @@ __all__ = [
     "OverlayError",
     "PluginError",
     "QuantizeError",
+    "ReleaseError",
     "RuledOutError",
     "SignatureError",
     "TargetError",
@@ -72,6 +73,10 @@ class CheckpointError(OverlayError):
 
 class QuantizeError(OverlayError):
     """A model cannot be quantized in the way asked for, or not to the place asked for."""
+
+
+class ReleaseError(OverlayError):
+    """A release of a package cannot be had, or what is named is none."""
 
 
 class ActivationError(OverlayError):
