@@ -186,7 +186,7 @@ def autoload(action: str) -> None:
 
 @main.command("list")
 @_settings_options
-@click.option("--vllm", "release", metavar="RELEASE", help="Judge for this release of vLLM, such as 0.33.0.")
+@click.option("--vllm", "release", metavar="RELEASE", help="Judge for this vLLM: 0.33.0, newest, a folder, a wheel.")
 @json_output.option
 def list_command(release: str | None, write: json_output.Write | None, **options: Any) -> None:
     """Show what would be enabled in this environment. Imports no vLLM.

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from packaging.version import InvalidVersion, Version
 
-from ascend_overlay import api, versions
+from ascend_overlay import api, releases, versions
 from ascend_overlay.errors import ConfigError
 from ascend_overlay.ledgers import Ledger
 from ascend_overlay.settings import Settings
@@ -16,15 +16,10 @@ def judged(release: str, settings: Settings) -> Ledger:
     """Return what `settings` would enable beside vLLM `release`, by ranges, vetoes, conditions and conflicts.
 
     Raises:
-        ConfigError: `release` is no release.
-        OverlayError: as enable() would raise it there.
+        ConfigError: `release` is more than one.
+        OverlayError: it is none, or none that can be had; or as enable() would raise it there.
     """
-    try:
-        version = str(Version(release))
-    except InvalidVersion:
-        raise ConfigError(
-            f"--vllm is {release!r}, which is no release of vLLM; write its number, such as 0.33.0."
-        ) from None
+    version = _version(release)
     with versions.assumed("vllm", version):
         ledger = api.judge(settings)
     beside = [f"{name} {found}" for name in ("torch", "torch_npu") if (found := versions.installed(name)) is not None]
@@ -34,3 +29,15 @@ def judged(release: str, settings: Settings) -> Ledger:
         f"conditions, and not whether its modules and classes are what the patches expect"
     )
     return replace(ledger, notes=(*ledger.notes, ("", text)))
+
+
+def _version(release: str) -> str:
+    try:
+        # For a number nothing is fetched.
+        return str(Version(release))
+    except InvalidVersion:
+        found = releases.find([release])
+    if len(found) != 1 or not found[0].version:
+        which = ", ".join(each.version or "one without a number" for each in found)
+        raise ConfigError(f"--vllm {release!r} is {which}; write the number of one release, such as 0.33.0.")
+    return found[0].version
