@@ -6,8 +6,10 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from ascend_overlay.errors import ConfigError, OverlayError, did_you_mean
+from ascend_overlay.settings import PREFIX, Settings
 
-VARIABLE = "_ASCEND_OVERLAY_COMPLETE"
+VARIABLE = f"_{PREFIX}_COMPLETE"
+"""Set by the script of a shell when it asks; the name that click looks for."""
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -45,7 +47,6 @@ def script(shell: str, command: click.Command) -> str:
 
 def _overlays() -> dict[str, str]:
     from ascend_overlay import api
-    from ascend_overlay.settings import Settings
 
     try:
         api.check_settings(Settings.from_env().updated(strict=False))

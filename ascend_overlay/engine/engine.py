@@ -159,11 +159,15 @@ class Engine:
         Raises:
             OverlayError: a plugin cannot be loaded, or the settings name what does not exist.
         """
+        before = settings_module.in_force()
         self._complaints.use(settings)
+        # Conditions ask for those in force.
+        settings_module.use(settings)
         try:
             self._catalogue.load(settings)
             return judged(self._catalogue, self._patcher, self._complaints, settings)
         finally:
+            settings_module.use(before)
             self._complaints.use(None)
 
     def _enable(self, begun: Enabling, settings: Settings, propagate: bool, given: Sequence[Overlay]) -> list[str]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from ascend_overlay.errors import TargetError, did_you_mean
 from ascend_overlay.places.target import Target
 from ascend_overlay.source.definitions import Absent, Definition, at_home, definition
-from ascend_overlay.source.modules import Found, Missing
+from ascend_overlay.source.folders import Found
+from ascend_overlay.source.modules import Missing
 from ascend_overlay.source.sources import Sources
 
 _KINDS = {"ClassDef": "class", "FunctionDef": "function", "AsyncFunctionDef": "function"}
@@ -155,10 +156,12 @@ def _located(found: Asked, sources: Sources) -> Asked:
     defined = definition(sources, found.module, found.path)
     if isinstance(defined, Absent):
         name = found.path[defined.index]
+        source = sources.module(module) if not defined.index else None
+        known = [*defined.known, *(source.names if source is not None else ())]
         inside = f"{found.module}:{'.'.join(found.path[: defined.index])}" if defined.index else found.module
         raise TargetError(
             f"the target {found.module}:{'.'.join(found.path)} does not exist: {inside} has no {name!r}."
-            f"{did_you_mean(name, defined.known)}"
+            f"{did_you_mean(name, known)}"
         )
     if defined is None:
         return replace(found, home=home, by_way_of=by_way_of, unspelled=_unspelled(home, sources))

@@ -18,7 +18,8 @@ from ascend_overlay.commands.planned import planned
 from ascend_overlay.ledgers import Entry, Ledger
 from ascend_overlay.patches.aliases import ModuleAlias
 from ascend_overlay.settings import Settings
-from ascend_overlay.source.modules import Found, Tree
+from ascend_overlay.source.folders import Found
+from ascend_overlay.source.modules import Tree
 from ascend_overlay.source.sources import Sources
 
 _NEAREST = 5

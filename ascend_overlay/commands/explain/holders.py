@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ascend_overlay.source.modules import Found, Tree
+from ascend_overlay.source.folders import Found
+from ascend_overlay.source.modules import Tree
 from ascend_overlay.source.sources import Sources
 
 _IMPORT = re.compile(r"^[ \t]*from[ \t]+(\.*[\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n]*)", re.MULTILINE)

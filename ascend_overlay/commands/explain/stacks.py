@@ -68,7 +68,8 @@ def of(asked: Asked, entries: Iterable[Entry], names: Names) -> Stacks:
     wanted = asked.home or asked.text
     served = (asked.alias, "module alias")
     # Only what shares a name with it may be it by another way: to see that, sources are read.
-    words = {*asked.path, *wanted.partition(":")[2].split(".")}
+    inherited = asked.original.inherited if asked.original is not None else ""
+    words = {*asked.path, *wanted.partition(":")[2].split("."), *inherited.partition(":")[2].split(".")}
     for entry in entries:
         target = entry.target
         if target in (wanted, asked.text):

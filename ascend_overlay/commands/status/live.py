@@ -12,7 +12,7 @@ from ascend_overlay import redaction
 
 PROC = Path("/proc")
 _LIBRARIES = {
-    "vllm": re.compile(r"/vllm/[\w/]*\.so"),
+    "vllm": re.compile(r"/vllm/[\w./]*\.so"),
     "torch": re.compile(r"/torch/lib/libtorch"),
     "torch_npu": re.compile(r"/torch_npu/"),
     "CANN": re.compile(r"/libascendcl\.so"),
