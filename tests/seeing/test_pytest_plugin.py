@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -153,8 +154,6 @@ def test_release(vllm_tree):
 
 
 def pytest_in(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    import os
-
     kept = {name: value for name, value in os.environ.items() if name != "CI"}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", *arguments],
@@ -247,3 +246,24 @@ def test_its_entry_point_has_the_name_of_its_module() -> None:
     found.read(Path(__file__).parents[2] / "setup.cfg", encoding="utf-8")
     line = found["options.entry_points"]["pytest11"].strip()
     assert line == "ascend_overlay.pytest_plugin = ascend_overlay.pytest_plugin"
+
+
+def test_a_process_that_has_it_before_pytest_is_not_warned(tmp_path: Path) -> None:
+    """As where autoload or a parent process has armed the overlays; pytest wants to rewrite what brings a plugin."""
+    info = tmp_path / "probe-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: probe\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[pytest11]\nprobe = probe\n")
+    (info / "RECORD").write_text("ascend_overlay/__init__.py,,\nprobe.py,,\n")
+    (tmp_path / "probe.py").write_text("")
+    (tmp_path / "test_it.py").write_text("def test_it(): pass\n")
+    code = "import sys, ascend_overlay, pytest; sys.exit(pytest.main(['-q', '-W', 'error', '-p', 'no:cacheprovider']))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout + done.stderr
