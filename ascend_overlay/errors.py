@@ -16,6 +16,7 @@ __all__ = [
     "ConfigError",
     "ConflictError",
     "ForeignError",
+    "LockError",
     "OverlayError",
     "PluginError",
     "QuantizeError",
@@ -73,6 +74,10 @@ class CheckpointError(OverlayError):
 
 class QuantizeError(OverlayError):
     """A model cannot be quantized in the way asked for, or not to the place asked for."""
+
+
+class LockError(OverlayError):
+    """A lock cannot be read or written, or what is here is not what it has."""
 
 
 class ReleaseError(OverlayError):

@@ -20,8 +20,8 @@ class C(Base, metaclass=M):
 '''
 
 
-def of(text: str) -> str:
-    return fingerprint(ast.parse(text))
+def of(text: str, **options: bool) -> str:
+    return fingerprint(ast.parse(text), **options)
 
 
 @pytest.mark.parametrize(
@@ -32,9 +32,14 @@ def of(text: str) -> str:
         ("a, /, b", "a,  # type: ignore\n    /, b"),
         ('u"text" "more"', "'textmore'"),
         ("(y := 1.0)", "(((y := 1.0)))"),
+        ("b: int = 2", "b: 'Any' = 2"),
+        ('-> "x"', ""),
+        ("x: int = yield", "x = yield"),
+        ("x: int = yield", "x: list[int] = yield"),
+        ("    match", "    z: int\n    match"),
     ],
 )
-def test_layout_comments_and_docstrings_do_not_matter(before: str, after: str) -> None:
+def test_layout_comments_docstrings_and_annotations_do_not_matter(before: str, after: str) -> None:
     assert before in TEXT
     assert of(TEXT.replace(before, after)) == of(TEXT)
 
@@ -49,7 +54,6 @@ def test_layout_comments_and_docstrings_do_not_matter(before: str, after: str) -
         ("metaclass=M", "M"),
         ("a as b", "a"),
         ("!r", ""),
-        ('-> "x"', ""),
         ("def f", "async def f"),
         ("@decorate(1)", ""),
         ("[1, *_]", "[1]"),
@@ -61,7 +65,29 @@ def test_what_runs_does(before: str, after: str) -> None:
 
 
 def test_it_is_the_same_by_every_release_of_python() -> None:
-    assert of(TEXT) == "6bf1622d4de7f2f2"
+    assert of(TEXT) == "9efadfff9d87d938"
+    assert of(TEXT, annotations=True) == "6bf1622d4de7f2f2"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("b: int", "b: Any"), ('-> "x"', ""), ("x: int =", "x ="), ("b: int", "b")]
+)
+def test_annotations_count_where_that_is_asked_for(before: str, after: str) -> None:
+    assert before in TEXT
+    assert of(TEXT.replace(before, after), annotations=True) != of(TEXT, annotations=True)
+
+
+def test_what_a_class_declares_counts_with_its_type() -> None:
+    fields = "class C:\n    x: int = 1\n    y: str\n    if z:\n        w: int\n    def f(self): v: int = 1\n"
+    for before, after in (("x: int", "x: str"), ("y: str", "y: int"), ("    y: str\n", ""), ("w: int", "w: str")):
+        assert of(fields.replace(before, after)) != of(fields)
+    assert of(fields.replace("v: int", "v: str")) == of(fields)
+
+
+def test_a_function_that_moved_keeps_it() -> None:
+    function = "def f(a: int):\n    return a\n"
+    (moved,) = ast.parse(f"class C:\n    x: int\n\n    {function.replace(chr(10), chr(10) + '    ')}").body[0].body[1:]
+    assert fingerprint(moved) == fingerprint(ast.parse(function).body[0])
 
 
 def test_a_string_that_is_no_docstring_counts() -> None:
