@@ -126,9 +126,12 @@ def test_no_placeholder_is_left() -> None:
         assert path.endswith(".md") or all(len(line) <= 120 for line in text.splitlines()), path
 
 
-@pytest.mark.vllm
+@pytest.mark.grid
 def test_its_tests_pass_at_once(tmp_path: Path) -> None:
-    """Written, built, installed, listed and tested as its README says, in an environment of its own."""
+    """Written, built, installed, listed and tested as its README says, in an environment of its own.
+
+    docs/seeing_what_runs.md does so in each run of the tests; this one also checks its style.
+    """
     environment = Scratch(tmp_path / "scratch")
     environment.run("ascend-overlay", "new", "my_queues")
     project = environment.folder / "my_queues"
