@@ -231,7 +231,7 @@ def test_npu_smi(
         ("ASCEND_OVERLAY", "1", OK, "overlays are asked for"),
         ("ASCEND_OVERLAY", "0", NOTE, "switches the overlays off"),
         ("ASCEND_OVERLAY", None, NOTE, "is not set"),
-        ("ASCEND_OVERLAY_LEGDER", "x", PROBLEM, "Did you mean 'ASCEND_OVERLAY_LEDGER'"),
+        ("ASCEND_OVERLAY_STRIKT", "x", PROBLEM, "Did you mean 'ASCEND_OVERLAY_STRICT'"),
         ("ASCEND_OVERLAY_STRICT", "maybe", PROBLEM, "it takes 1 or 0"),
         ("ASCEND_OVERLAYS", "1", PROBLEM, "ASCEND_OVERLAYS is set, which nobody reads"),
         ("ASCENDOVERLAY_LEDGER", "x", PROBLEM, "ASCENDOVERLAY_LEDGER is set, which nobody reads"),
