@@ -150,9 +150,9 @@ def ledger(pid: int, *entries: Entry, role: str = "main") -> Ledger:
 def test_the_processes_of_a_run(command: Command, document: Any, tmp_path: Path) -> None:
     folder = LedgerFolder(str(tmp_path / "ledgers"))
     stacked = (
+        entry("b", "applied", notes=["around overlay 'c' (plugin 'plug' of dist 1.0)"]),
         entry("c", "applied", notes=["inside overlay 'b' (plugin 'plug' of dist 1.0)"]),
         entry("a", "applied", kind="replace", copies=["user.run", "more.run"], stale=["a closure"]),
-        entry("b", "applied", notes=["around overlay 'c' (plugin 'plug' of dist 1.0)"]),
     )
     folder.folder.mkdir()
     folder.write(ledger(1, *stacked))

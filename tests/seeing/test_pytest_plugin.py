@@ -109,6 +109,7 @@ def test_a_patch_that_is_displaced_is_not_in_force(overlay: Overlay) -> None:
     ("target", "code", "part"),
     [
         ("lib:run", "lib.run = lambda: 3", "its code comes from .*theirs:1"),
+        ("lib:run", "\n\n\nlib.run = lambda: 3", "its code comes from .*theirs:4"),
         ("lib:walk", "lib.walk = lambda: 3", "its code comes from .*theirs:1"),
         ("lib:run", "lib.run = print", "and the source defines a function"),
         ("lib:Layer.forward", "lib.Layer.forward = lambda self: 3", "its code comes from .*theirs:1"),
