@@ -109,13 +109,14 @@ def test_a_large_source_file(tmp_path: Path) -> None:
     )
 
 
-def test_a_size_that_is_a_lie(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lie", [30_000, 50_000])
+def test_a_size_that_is_a_lie(tmp_path: Path, lie: int) -> None:
     path = zipped(tmp_path / "vllm-1-py3-none-any.whl", {"vllm/__init__.py": "x" * 40_000})
     data = path.read_bytes()
     # The size in the list of contents, at the end.
     told = (40_000).to_bytes(4, "little")
     at = data.rindex(told)
-    path.write_bytes(data[:at] + (30_000).to_bytes(4, "little") + data[at + 4 :])
+    path.write_bytes(data[:at] + lie.to_bytes(4, "little") + data[at + 4 :])
     assert "broken" in refused(path) or "another size" in refused(path)
 
 
