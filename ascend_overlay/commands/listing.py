@@ -26,7 +26,7 @@ def judged(release: str, settings: Settings) -> Ledger:
     neighbours = f", beside {' and '.join(beside)}" if beside else ""
     text = (
         f"judged as if vllm {version} were installed{neighbours}: ranges and "
-        f"conditions, and not whether its modules and classes are what the patches expect"
+        f"conditions; not locks, nor whether its modules and classes are what the patches expect"
     )
     return replace(ledger, notes=(*ledger.notes, ("", text)))
 

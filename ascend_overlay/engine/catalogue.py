@@ -29,11 +29,6 @@ class Catalogue:
         """The overlays by name, in the order of their contribution."""
         return {name: overlay for name, (overlay, _) in self._contributed.items()}
 
-    @property
-    def problems(self) -> list[tuple[Origin, PluginError]]:
-        """What the last load() found wrong with plugins."""
-        return self._plugins.problems
-
     def load(self, settings: Settings) -> None:
         """Load the plugins that `settings` allow, and ask the new ones for overlays.
 

@@ -167,7 +167,7 @@ class Engine:
         settings_module.use(settings)
         try:
             self._catalogue.load(settings)
-            return judged(self._catalogue, self._patcher, self._complaints, settings)
+            return judged(self._catalogue, self.plugins, self._patcher, self._complaints, settings)
         finally:
             settings_module.use(before)
             self._complaints.use(None)

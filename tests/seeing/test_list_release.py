@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,12 @@ def test_nothing_stays(document: Any) -> None:
 
 def test_it_needs_no_vllm(document: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(versions, "memory", dict)
-    monkeypatch.setattr("importlib.machinery.PathFinder.find_spec", lambda *arguments: None)
+    genuine = PathFinder.find_spec
+
+    def find(name: str, *arguments: Any) -> Any:
+        return None if name == "vllm" else genuine(name, *arguments)
+
+    monkeypatch.setattr(PathFinder, "find_spec", find)
     assert versions.installed("vllm") is None
     with versions.assumed("vllm", "0.33.0"):
         assert {entry.state for entry in api.judge(Settings()).of("new")} == {"pending"}
