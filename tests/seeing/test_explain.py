@@ -143,8 +143,8 @@ def entry(overlay: str, state: str, kind: str = "wrap", target: str = "lib.home:
     return Entry(overlay, "plug", "dist", "1.0", target, kind, state=state, reason="so", **more)
 
 
-def ledger(pid: int, *entries: Entry, role: str = "main") -> Ledger:
-    return Ledger({"pid": pid, "role": role, "run": "aa", "started": f"2026-01-01T00:00:0{pid}+0000"}, entries)
+def ledger(pid: int, *entries: Entry, role: str = "main", **more: Any) -> Ledger:
+    return Ledger({"pid": pid, "role": role, "run": "aa", "started": f"2026-01-01T00:00:0{pid}+0000", **more}, entries)
 
 
 def test_the_processes_of_a_run(command: Command, document: Any, tmp_path: Path) -> None:
@@ -179,6 +179,16 @@ def test_a_ledger_that_contradicts_itself_is_shown_all_the_same(document: Any, t
     folder.write(ledger(1, *around))
     (view,) = document("explain", "lib.home:run", "--ledger", str(folder.folder))["views"]
     assert {e["overlay"] for e in view["stacks"]["lib.home:run"]} == {"a", "b"}
+
+
+def test_what_is_not_as_it_is_here_is_said(command: Command, tmp_path: Path) -> None:
+    assert "ASCEND_OVERLAY=0 switches the overlays off" in command("explain", "lib", ASCEND_OVERLAY="0").stdout
+    folder = LedgerFolder(str(tmp_path / "ledgers"))
+    folder.folder.mkdir()
+    folder.write(ledger(1, entry("a", "applied"), versions={"vllm": "0.1.0"}))
+    folder.write(ledger(2, entry("a", "applied"), versions=["hostile"]))
+    shown = command("explain", "lib.home:run", "--ledger", str(folder.folder), ASCEND_OVERLAY="0").stdout
+    assert "and processes had 0.1.0: the original may be elsewhere" in shown and "switches" not in shown
 
 
 def test_an_empty_folder_and_one_of_something_else(command: Command, tmp_path: Path) -> None:

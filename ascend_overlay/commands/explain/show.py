@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from ascend_overlay.ledgers import Entry
 from ascend_overlay.ledgers.demands import named
 from ascend_overlay.ledgers.ledger import Ledger
 from ascend_overlay.ledgers.table import styled
+from ascend_overlay.settings import PREFIX, declined
 
 _HOLDERS = 6
 _REASON = "A reason is what the overlay says of its patch: why it exists. What is skipped or failed says why not."
@@ -22,6 +24,8 @@ def show(found: Explanation, console: Console) -> None:
     """Print it."""
     for line in _head(found):
         _print(console, line)
+    for line in _reservations(found):
+        _print(console, Text(printable(line), style="yellow"))
     groups = _grouped(found.views)
     for title, view in groups:
         console.print()
@@ -63,6 +67,21 @@ def _head(found: Explanation) -> Iterator[Text]:
         yield Text(
             f"  imported by name in {number} {'module' if number == 1 else 'modules'}, which have copies: {which}"
         )
+
+
+def _reservations(found: Explanation) -> Iterator[str]:
+    """Yield in what respect what follows is not what is here."""
+    if declined() and any(view.process is None for view in found.views):
+        yield f"  {PREFIX}={os.environ[PREFIX]} switches the overlays off: what follows is without it"
+    theirs = {_vllm(view) for view in found.views} - {None, found.vllm}
+    if theirs:
+        which = f"the source that was read is of vLLM {found.vllm}, and processes had {', '.join(map(str, theirs))}"
+        yield f"  {which}: the original may be elsewhere"
+
+
+def _vllm(view: View) -> object:
+    found = (view.process or {}).get("versions")
+    return found.get("vllm") if isinstance(found, dict) else None
 
 
 def _grouped(views: Sequence[View]) -> list[tuple[str, View]]:
