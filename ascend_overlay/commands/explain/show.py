@@ -24,8 +24,8 @@ def show(found: Explanation, console: Console) -> None:
     """Print it."""
     for line in _head(found):
         _print(console, line)
-    for line in _reservations(found):
-        _print(console, Text(printable(line), style="yellow"))
+    for text in _reservations(found):
+        _print(console, Text(printable(text), style="yellow"))
     groups = _grouped(found.views)
     for title, view in groups:
         console.print()
