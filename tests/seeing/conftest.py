@@ -44,10 +44,3 @@ def document(command: Command) -> Callable[..., Any]:
         return json.loads(done.stdout)
 
     return read
-
-
-def sentence(done: Result) -> str:
-    """Return what a refused command says."""
-    assert done.exit_code == 1 and done.stdout == "", (done.exit_code, done.output, done.exception)
-    assert done.stderr.startswith("Error: ")
-    return " ".join(done.stderr.removeprefix("Error: ").split())
