@@ -4,6 +4,8 @@
     ascend_overlay.enable()
 
 Importing this package imports neither vLLM nor torch, and nothing of it but this file until a name is used.
+
+PYTEST_DONT_REWRITE: where it is in every process before pytest is, pytest would warn that it comes too late to do so.
 """
 
 # Every Python process of an activated environment imports this package: typing alone would be most of what that costs.

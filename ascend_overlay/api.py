@@ -123,6 +123,15 @@ def enable_for_listing(settings: Settings) -> None:
     _engine.enable(dataclasses.replace(settings, ledger=None), propagate=False)
 
 
+def judge(settings: Settings) -> Ledger:
+    """Return what enable() would make of `settings` by versions, conditions and conflicts; nothing is touched.
+
+    Raises:
+        OverlayError: a plugin cannot be loaded, or the settings name what does not exist.
+    """
+    return _engine.judge(settings)
+
+
 def check_settings(settings: Settings) -> None:
     """See that the plugins load and the overlays that `settings` name exist, without enabling anything.
 

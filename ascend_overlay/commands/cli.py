@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ascend_overlay import __version__, process
-from ascend_overlay.commands import json_output
+from ascend_overlay.commands import completing, json_output
 from ascend_overlay.errors import ConfigError, OverlayError
 from ascend_overlay.settings import DRIFT, FOREIGN, PREFIX, WEIGHT_NZ, Settings, declined, preferences
 
 _LOAD = click.option("--load", metavar="MODULE,...", help="Register these modules as plugins.")
+_OVERLAYS: dict[str, Any] = {"shell_complete": completing.overlays}
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,9 +46,9 @@ def main() -> None:
 def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         [
-            click.option("--only", metavar="NAME,...", help="Enable these overlays only."),
-            click.option("--exclude", metavar="NAME,...", help="Leave these overlays out."),
-            click.option("--require", metavar="NAME,...", help="Stop where one of these is not in force."),
+            click.option("--only", metavar="NAME,...", help="Enable these overlays only.", **_OVERLAYS),
+            click.option("--exclude", metavar="NAME,...", help="Leave these overlays out.", **_OVERLAYS),
+            click.option("--require", metavar="NAME,...", help="Stop where one of these is not in force.", **_OVERLAYS),
             click.option("--strict/--no-strict", default=None, help="Stop on a failing overlay, or only warn."),
             click.option("--plugins", metavar="NAME,...", help="Allow these third-party plugins only."),
             _LOAD,
@@ -191,12 +193,26 @@ def autoload(action: str) -> None:
 
 @main.command("list")
 @_settings_options
+@click.option("--vllm", "release", metavar="RELEASE", help="Judge for this vLLM: 0.33.0, newest, a folder, a wheel.")
 @json_output.option
-def list_command(write: json_output.Write | None, **options: Any) -> None:
-    """Show what would be enabled in this environment. Imports no vLLM."""
+def list_command(release: str | None, write: json_output.Write | None, **options: Any) -> None:
+    """Show what would be enabled in this environment. Imports no vLLM.
+
+    With --vllm, ranges, conditions and conflicts are judged as if that release were installed; whether its modules and
+    classes are what the patches expect, is not looked at.
+    """
     from ascend_overlay import api
 
     settings = _settings(**options)
+    if release is not None:
+        from ascend_overlay.commands import listing
+
+        ledger = listing.judged(release, settings)
+        if write is not None:
+            write(ledger.to_dict())
+        else:
+            _show([ledger])
+        return
     if declined():
         click.echo(f"{PREFIX}={os.environ[PREFIX]} switches the overlays off: none would be enabled.", err=True)
     else:
@@ -309,7 +325,6 @@ def check(
     sys.exit(status)
 
 
-
 _VLLM = click.option(
     "--vllm",
     "releases",
@@ -363,9 +378,7 @@ def couplings(package: str, releases: tuple[str, ...], everything: bool, write: 
     from ascend_overlay.commands.couplings import command
 
     with _status_2():
-        status = command.run(
-            package, releases, everything=everything, write=write, console=_console(highlight=False)
-        )
+        status = command.run(package, releases, everything=everything, write=write, console=_console(highlight=False))
     sys.exit(status)
 
 
@@ -375,18 +388,14 @@ def couplings(package: str, releases: tuple[str, ...], everything: bool, write: 
 @click.option("--timeout", metavar="SECONDS", type=click.IntRange(1), default=600, help="Give up after; default 600.")
 @_WRITE
 @json_output.option
-def adopt(
-    function: str, imports: str | None, timeout: int, into: Path | None, write: json_output.Write | None
-) -> None:
+def adopt(function: str, imports: str | None, timeout: int, into: Path | None, write: json_output.Write | None) -> None:
     """Run MODULE:FUNCTION, which patches vLLM, in a process of its own, and list what it changed in vLLM.
 
     The status is 1 where a copy of what it changed keeps the old object, 2 where it cannot be run or changes nothing.
     """
     from ascend_overlay.commands.adopt import command
 
-    sys.exit(
-        command.run(function, _names(imports) or (), timeout=timeout, into=into, write=write, console=_console())
-    )
+    sys.exit(command.run(function, _names(imports) or (), timeout=timeout, into=into, write=write, console=_console()))
 
 
 @main.command(short_help="Say what to do about a new release of vLLM, overlay by overlay.")
@@ -559,6 +568,85 @@ def _status_2() -> Iterator[None]:
         yield
     except OverlayError as error:
         raise _Unanswered(str(error)) from error
+
+
+@main.command(short_help="Show how the processes of a run stand, or one that runs.")
+@click.option("--ledger", metavar="DIR", type=_FOLDER, help="The folder of the ledgers; default: the settings' own.")
+@click.option("--pid", metavar="N", type=click.IntRange(min=1), help="Say what can be known of this process.")
+@click.option("--run", "run_id", metavar="RUN|latest|all", default="latest", help="Of which run; default: latest.")
+@_LOAD
+@json_output.option
+def status(
+    ledger: Path | None, pid: int | None, run_id: str, load: str | None, write: json_output.Write | None
+) -> None:
+    """Show how the processes of a run stand, one by one and in all, and where they differ. Imports no vLLM.
+
+    With --pid: what can be known from outside of a process that runs and of those that it started. Without a folder of
+    ledgers: what would be enabled here, and how processes leave ledgers.
+    """
+    from ascend_overlay.commands.status import command
+
+    settings = Settings.from_env().updated(load=_names(load))
+    chosen = command.Chosen(ledger, pid, run_id)
+    sys.exit(command.run(chosen, settings, write=write, console=_console()))
+
+
+@main.command(short_help="Print what makes a shell complete this command.")
+@click.argument("shell", metavar="bash|zsh|fish")
+def completion(shell: str) -> None:
+    """Print what makes a shell complete this command: names of overlays and targets, too.
+
+    For example, in ~/.bashrc: eval "$(ascend-overlay completion bash)"
+    """
+    click.echo(completing.script(shell, main))
+
+
+@main.command(short_help="Write a plugin to begin with, whose tests pass.")
+@click.argument("name")
+@click.option(
+    "--into", metavar="DIR", type=click.Path(path_type=Path), help="Its folder; default: one of its name, here."
+)
+@json_output.option
+def new(name: str, into: Path | None, write: json_output.Write | None) -> None:
+    """Write a third-party plugin: an overlay with two patches, its tests, a workflow for CI, a README.
+
+    NAME is that of its module and its overlay. Nothing that is there is overwritten.
+    """
+    from ascend_overlay.commands.new import command
+
+    sys.exit(command.run(name, into, write=write))
+
+
+@main.command(short_help="Look for what is amiss here, each with the next step.")
+@click.option("--import/--no-import", "may_import", default=True, help="Try torch_npu in a process of its own.")
+@click.option("--ask-vllm", is_flag=True, help="Ask vLLM, in a process of its own, which platform it chooses.")
+@_LOAD
+@json_output.option
+def doctor(may_import: bool, ask_vllm: bool, load: str | None, write: json_output.Write | None) -> None:
+    """Look at what overlays, vLLM and NPUs depend on here, and say what to do about what is amiss.
+
+    This process imports neither torch nor vLLM. The status is 1 where there is a problem.
+    """
+    from ascend_overlay.commands.doctor import command
+
+    sys.exit(command.run(_names(load), may_import=may_import, ask_vllm=ask_vllm, write=write, console=_console()))
+
+
+@main.command(short_help="Show who has a hand in a target, in which order.")
+@click.argument("target", shell_complete=completing.targets)
+@click.option("--ledger", metavar="DIR", type=_FOLDER, help="Show what was in the processes that wrote there.")
+@_LOAD
+@json_output.option
+def explain(target: str, ledger: Path | None, load: str | None, write: json_output.Write | None) -> None:
+    """Show who wraps, replaces or edits TARGET, the outermost first, and where the original is. Imports no vLLM.
+
+    TARGET is "package.module:Name", a module or a package for all that is in it, or a name that is registered, such as
+    that of a model class.
+    """
+    from ascend_overlay.commands.explain import command
+
+    settings = Settings.from_env().updated(load=_names(load))
+    sys.exit(command.run(target, settings, ledger, write=write, console=_console()))
 
 
 def _show(ledgers: Iterable[Ledger]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from ascend_overlay.commands import json_output
+from ascend_overlay.commands.folder import ledgers_of
 from ascend_overlay.errors import ConfigError, printable
-from ascend_overlay.ledgers import Ledger, processes, read_folder
+from ascend_overlay.ledgers import Ledger, processes
 from ascend_overlay.ledgers.demands import Demands, parse_expected, selected
 
 if TYPE_CHECKING:
@@ -56,16 +56,12 @@ def run(
         click.ClickException: there is no ledger.
     """
     troubles: list[str] = []
-    found = read_folder(folder, troubles)
-    if troubles and not found:
-        raise ConfigError("\n".join(troubles))
-    for trouble in troubles:
+
+    def tell(trouble: str) -> None:
+        troubles.append(trouble)
         click.echo(f"Warning: {trouble}", err=True)
-    if not found:
-        raise click.ClickException(
-            f"there is no ledger in {str(folder)!r}; write one with "
-            f"ascend-overlay run --ledger {shlex.quote(str(folder))} COMMAND."
-        )
+
+    found = ledgers_of(folder, tell)
     # Whatever is shown, all of the run is checked.
     everything = selected(found, overlays=(), roles=(), states=(), run=choice.run)
     unmet = [*troubles, *demanded.unmet(everything)] if demanded is not None else []

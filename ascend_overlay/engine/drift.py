@@ -144,17 +144,17 @@ class Drift:
                 f"{origin} is not what the lock {path!r} has: {reason}. Lock it (`ascend-overlay lock`), leave it out "
                 f"with ASCEND_OVERLAY_PLUGINS=-{origin.plugin}, or go on with drift='warn'."
             )
-            if ruling := self._tell(error, origin.plugin, reason, drift):
-                self._strangers[origin] = ruling.reason
+            if self._tell(error, "", f"{origin}: {reason}", drift):
+                self._strangers[origin] = reason
 
-    def _tell(self, error: LockError, about: str, reason: str, drift: str) -> Ruling | None:
+    def _tell(self, error: LockError, overlay: str, reason: str, drift: str) -> Ruling | None:
         if drift == "error":
-            self._complaints.complain(error, about)
+            self._complaints.complain(error, overlay)
             return Ruling("drift", reason)
         # The children would say it again.
         if drift == "warn" and process.role() == "main":
             logger.warning(str(error))
-        self._journal.note(about, reason)
+        self._journal.note(overlay, reason)
         return None
 
     def _shipped(self, origin: Origin) -> str | None:

@@ -19,6 +19,7 @@ from ascend_overlay.engine.catalogue import Catalogue
 from ascend_overlay.engine.complaints import Complaints
 from ascend_overlay.engine.drift import Drift
 from ascend_overlay.engine.journal import Journal, logger
+from ascend_overlay.engine.judging import judged
 from ascend_overlay.engine.locks import Lock
 from ascend_overlay.engine.patcher import Patcher
 from ascend_overlay.engine.plan import Unit
@@ -155,6 +156,25 @@ class Engine:
             self._select(settings)
         finally:
             self.journal.folder = folder
+            self._complaints.use(None)
+
+    def judge(self, settings: Settings) -> Ledger:
+        """Return what enable() would make of `settings`, by versions, vetoes, conditions and conflicts alone.
+
+        Nothing is enabled, and no target is looked for: a patch that is "pending" may wait for one that is not there.
+
+        Raises:
+            OverlayError: a plugin cannot be loaded, or the settings name what does not exist.
+        """
+        before = settings_module.in_force()
+        self._complaints.use(settings)
+        # Conditions ask for those in force.
+        settings_module.use(settings)
+        try:
+            self._catalogue.load(settings)
+            return judged(self._catalogue, self.plugins, self._patcher, self._complaints, settings)
+        finally:
+            settings_module.use(before)
             self._complaints.use(None)
 
     def _enable(self, begun: Enabling, settings: Settings, propagate: bool, given: Sequence[Overlay]) -> list[str]:

@@ -228,7 +228,11 @@ def _misfit(overlay: Overlay, package: str) -> str | None:
         return None if package == "torch_npu" else f"{package} is not installed; the overlay is for {package} {text}"
     if versions.admits(versions.specifier(text, whose=f"overlay {overlay.name!r}"), found):
         return None
-    return f"{package} {found} is installed; the overlay is for {package} {text}"
+    return f"{package} {found} is {_there(package)}; the overlay is for {package} {text}"
+
+
+def _there(package: str) -> str:
+    return "assumed" if versions.is_assumed(package) else "installed"
 
 
 def other_vllm(units: Iterable[Unit]) -> str | None:
@@ -260,7 +264,8 @@ def overdue(overlay: Overlay) -> str | None:
     if found is None or not versions.admits(spec, found):
         return None
     more = f": see {overlay.upstream}" if overlay.upstream else ""
-    return f"overdue: {package} {found} is installed, and the overlay says that {overlay.retire} does without it{more}"
+    there = f"{package} {found} is {_there(package)}"
+    return f"overdue: {there}, and the overlay says that {overlay.retire} does without it{more}"
 
 
 def patch_unfit(item: Item) -> Ruling | None:
@@ -271,7 +276,7 @@ def patch_unfit(item: Item) -> Ruling | None:
     found = versions.installed("vllm")
     if found is not None and admits_vllm(text, item.unit.taken_for or found, item.patch.target):
         return None
-    return Ruling("release", f"vllm {found} is installed; this patch is for vllm {text}")
+    return Ruling("release", f"vllm {found} is {_there('vllm')}; this patch is for vllm {text}")
 
 
 def ruled_out(item: Item, *, now: bool = True) -> Ruling | None:

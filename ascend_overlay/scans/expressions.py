@@ -26,7 +26,17 @@ from ascend_overlay.scans.values import (
     union,
 )
 
-_TEXT_METHODS = {"split", "rsplit", "partition", "rpartition", "strip", "removeprefix", "removesuffix", "format", "lower"}
+_TEXT_METHODS = {
+    "split",
+    "rsplit",
+    "partition",
+    "rpartition",
+    "strip",
+    "removeprefix",
+    "removesuffix",
+    "format",
+    "lower",
+}
 _LISTS = {"list", "tuple", "set", "frozenset", "sorted", "iter", "reversed"}
 _LONGEST = 400
 
@@ -167,7 +177,11 @@ class Expressions:
                 return self.imported(key.value) if isinstance(key, Const) and isinstance(key.value, str) else ()
             return (value.entry(key.value),) if isinstance(key, Const) and isinstance(key.value, (str, int)) else ()
         if isinstance(value, Sequence):
-            if isinstance(key, Const) and isinstance(key.value, int) and -len(value.items) <= key.value < len(value.items):
+            if (
+                isinstance(key, Const)
+                and isinstance(key.value, int)
+                and -len(value.items) <= key.value < len(value.items)
+            ):
                 return value.items[key.value]
             return union(value.items)
         if isinstance(value, Mapping):
@@ -302,7 +316,14 @@ class Expressions:
     def _understood(self, node: ast.Call, callee: Values, scope: Scope) -> Values | None:
         """Return what a call of a well-known function gives; None where it is none."""
         arguments = node.args
-        if isinstance(node.func, ast.Attribute) and node.func.attr in {*_TEXT_METHODS, "items", "values", "keys", "get", "copy"}:
+        if isinstance(node.func, ast.Attribute) and node.func.attr in {
+            *_TEXT_METHODS,
+            "items",
+            "values",
+            "keys",
+            "get",
+            "copy",
+        }:
             owner = self.evaluate(node.func.value, scope)
             found = self._of_container(owner, node, scope)
             if found:

@@ -379,7 +379,9 @@ class Reader(Expressions):
                 self._wrapt(decorator, ".".join(known[0].parts), scope, values)
                 continue
             applied = self.evaluate(decorator, scope) if isinstance(decorator, ast.Call) else callee
-            results = [self._apply(each, [values], {}, decorator) for each in applied if isinstance(each, (Local, Bound))]
+            results = [
+                self._apply(each, [values], {}, decorator) for each in applied if isinstance(each, (Local, Bound))
+            ]
             values = union(results) or values
         if values != (made,) and not any(isinstance(value, Outside) for value in values):
             self._bind(scope, node.name, values)
@@ -556,7 +558,9 @@ class Reader(Expressions):
                 inner = [
                     value.items[index] for value in values if isinstance(value, Sequence) and index < len(value.items)
                 ]
-                part = given.elts[index] if isinstance(given, (ast.Tuple, ast.List)) and index < len(given.elts) else given
+                part = (
+                    given.elts[index] if isinstance(given, (ast.Tuple, ast.List)) and index < len(given.elts) else given
+                )
                 self._store(element, union(inner), part, scope)
         elif isinstance(target, ast.Attribute):
             owners = self.evaluate(target.value, scope)
@@ -642,7 +646,9 @@ class Reader(Expressions):
         if seen in self._seen:
             return
         self._seen.add(seen)
-        several = len([each for each in owners if each is not None]) > 1 or frame.call is not None or EVERY in target.parts
+        several = (
+            len([each for each in owners if each is not None]) > 1 or frame.call is not None or EVERY in target.parts
+        )
         sure = POSSIBLE if UNKNOWN_NAME in target.parts else LIKELY if several else CERTAIN
         replacement = self._replacement(values, given)
         if kind == "attribute" and self._uses(replacement, values, target):
@@ -679,7 +685,11 @@ class Reader(Expressions):
         for value in values:
             if isinstance(value, Made):
                 names = [".".join(each.parts) for each in value.callee if isinstance(each, Outside)]
-                found = [calls.SHELLS[name.removeprefix("builtins.")] for name in names if name.removeprefix("builtins.") in calls.SHELLS]
+                found = [
+                    calls.SHELLS[name.removeprefix("builtins.")]
+                    for name in names
+                    if name.removeprefix("builtins.") in calls.SHELLS
+                ]
                 if found:
                     shell, inner = found[0], value.arguments
         local = next((value for value in inner if isinstance(value, Local)), None)
@@ -860,7 +870,9 @@ class Reader(Expressions):
         given = list(call.args) if call is not None else []
         keywords = {each.arg: each.value for each in call.keywords if each.arg} if call is not None else {}
         values = [self.evaluate(each, scope) for each in (*given, *keywords.values())]
-        named = [texts(self.evaluate(keywords[word], scope)) for word in ("name", "key", "module_name") if word in keywords]
+        named = [
+            texts(self.evaluate(keywords[word], scope)) for word in ("name", "key", "module_name") if word in keywords
+        ]
         keys = next((found for found in named if found), None)
         if keys is None:
             keys = next((texts(each) for each in values if texts(each)), [])
@@ -874,7 +886,17 @@ class Reader(Expressions):
             last = given[-1] if given else None
             if not chosen and second:
                 chosen = (Const(second[0] if len(second) == 1 else ":".join(second[:2])),)
-            self._emit("registration", function, node, "call", chosen, last, (), key=repr(key) if key else "", function=function.parts[-1])
+            self._emit(
+                "registration",
+                function,
+                node,
+                "call",
+                chosen,
+                last,
+                (),
+                key=repr(key) if key else "",
+                function=function.parts[-1],
+            )
 
     def _writes(self, node: ast.Call, arguments: list[Values], scope: Scope) -> None:
         """See whether a call writes a file of the other package."""
@@ -882,14 +904,24 @@ class Reader(Expressions):
         where: Values = ()
         if name in calls.WRITERS and isinstance(node.func, ast.Attribute):
             where = self.evaluate(node.func.value, scope)
-        elif name == "open" and any(set(text) & set("wax+") and len(text) < 4 for each in arguments[-1:] + [self.evaluate(k.value, scope) for k in node.keywords if k.arg == "mode"] for text in texts(each)):
+        elif name == "open" and any(
+            set(text) & set("wax+") and len(text) < 4
+            for each in arguments[-1:] + [self.evaluate(k.value, scope) for k in node.keywords if k.arg == "mode"]
+            for text in texts(each)
+        ):
             where = arguments[0] if len(arguments) > 1 or node.keywords else ()
             if isinstance(node.func, ast.Attribute) and not located(where, self.package):
                 where = self.evaluate(node.func.value, scope)
         elif ".".join(dotted(node.func)) in calls.COPIERS and len(arguments) > 1:
             where = arguments[1]
         for each in located(where, self.package)[:1]:
-            base = each.parts[: next(i for i, part in enumerate(each.parts) if part in ("__file__", "__path__", "origin", "submodule_search_locations"))]
+            base = each.parts[
+                : next(
+                    i
+                    for i, part in enumerate(each.parts)
+                    if part in ("__file__", "__path__", "origin", "submodule_search_locations")
+                )
+            ]
             inside = "/".join(text for text in inner_texts(where) if "/" in text or text.endswith(".py"))
             more = tuple(inside.removeprefix(f"{self.package}/").removesuffix(".py").split("/")) if inside else ()
             parts = (*base, *more) if all(part.isidentifier() for part in more) else base

@@ -173,7 +173,9 @@ class Judged:
             return False
         binding = self._sources.module(module)
         only = binding.names.only(name) if binding is not None and name in binding.names else None
-        return only is not None and not (only.kind == "import" and f"{only.module}.{only.original}" == f"{module}.{name}")
+        return only is not None and not (
+            only.kind == "import" and f"{only.module}.{only.original}" == f"{module}.{name}"
+        )
 
 
 def _label(module: str, path: tuple[str, ...]) -> str:

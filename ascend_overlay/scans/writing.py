@@ -113,13 +113,13 @@ from ascend_overlay.hooks import hookimpl
 OVERLAYS: list[Overlay] = []
 
 '''
-_TAIL = '''
+_TAIL = """
 
 
 @hookimpl
 def ascend_overlay_overlays() -> list[Overlay]:
     return OVERLAYS
-'''
+"""
 
 
 def _declared(change: Change) -> tuple[str, str]:
@@ -148,7 +148,9 @@ def _attribute(change: Change) -> tuple[str, str]:
     if change.shape == FUNCTION and change.name:
         if change.there == CLASS:
             return f"factory({target}, {change.name!r})", "a function in the place of a class"
-        remark = "it calls what was there: as a wrapper, overlay.wrap, it would not have to keep it" * (change.kind == "wrap")
+        remark = "it calls what was there: as a wrapper, overlay.wrap, it would not have to keep it" * (
+            change.kind == "wrap"
+        )
         if change.there == VALUE:
             return f"attribute({target}, ref({change.name!r}), as_is=True)", remark
         return f"replace({target}, {change.name!r})", remark
@@ -207,18 +209,28 @@ def _registration(change: Change) -> tuple[str, str]:
     key = change.key
     implementation = change.name or (ast.literal_eval(change.literal) if change.literal else "")
     named = isinstance(implementation, str) and re.fullmatch(r"[\w.]+:[\w.]+", implementation)
-    kinds = {"register_model": "model", "register_quantization_config": "quantization", "register_backend": "attention_backend"}
+    kinds = {
+        "register_model": "model",
+        "register_quantization_config": "quantization",
+        "register_backend": "attention_backend",
+    }
     if change.function in kinds and named and key:
         return f"{kinds[change.function]}({key}, {implementation!r})", ""
     if change.function == "register_oot" and named and change.there == CLASS:
         return f"subclass({change.target!r}, {implementation!r})", ""
     module = change.target.partition(":")[0]
-    return "", f"write functions that call {change.function} and take it back, and declare overlay.call({module!r}, do=..., undo=...)"
+    return (
+        "",
+        f"write functions that call {change.function} and take it back, and declare overlay.call({module!r}, do=..., undo=...)",
+    )
 
 
 def _module(change: Change) -> tuple[str, str]:
     if not change.adds or not change.name or ":" in change.name:
-        return "", "it takes the place of a module, or is made when it runs; overlay.module_alias serves a module that is not there"
+        return (
+            "",
+            "it takes the place of a module, or is made when it runs; overlay.module_alias serves a module that is not there",
+        )
     return f"module_alias({change.target!r}, {change.name!r})", ""
 
 
@@ -284,7 +296,11 @@ def _change(verdict: Verdict, releases: Sequence[Release], latest: Judged | None
         name,
         replacement.literal if replacement is not None else "",
         replacement.text if replacement is not None else "",
-        CLASS if local is not None and isinstance(local.node, ast.ClassDef) else FUNCTION if local is not None else VALUE,
+        CLASS
+        if local is not None and isinstance(local.node, ast.ClassDef)
+        else FUNCTION
+        if local is not None
+        else VALUE,
         there,
         local is not None and isinstance(local.node, ast.ClassDef) and _derives(local, finding.target),
         replacement is not None and _fits(replacement.literal, verdict.node),
@@ -331,7 +347,12 @@ def _derives(cls: Local, target: Outside) -> bool:
 
 def _range(verdict: Verdict, releases: Sequence[Release]) -> tuple[str, str]:
     """Return why no release will do, and the range of those that do."""
-    bad = {label for fault in verdict.faults if fault.kind in ("dead", "key") and fault.level == WRONG for label in fault.releases}
+    bad = {
+        label
+        for fault in verdict.faults
+        if fault.kind in ("dead", "key") and fault.level == WRONG
+        for label in fault.releases
+    }
     good = [each for each in releases if each.label not in bad]
     if not good:
         first = next(fault.text for fault in verdict.faults if fault.kind in ("dead", "key"))

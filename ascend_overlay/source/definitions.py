@@ -62,6 +62,14 @@ def definition(sources: Sources, module: str, path: Sequence[str]) -> Definition
     return _member(sources, lineage(sources, home, first, home.partition(".")[0]), path)
 
 
+def at_home(target: str, sources: Sources) -> str:
+    """Return a target as the module has it that defines its first name, as far as imports tell for certain."""
+    module, _, qualified = target.partition(":")
+    first, *rest = qualified.split(".")
+    home, name = sources.origin(module, first)
+    return f"{home}:{'.'.join(filter(None, [name, *rest]))}"
+
+
 def _member(sources: Sources, cls: Lineage | None, path: Sequence[str]) -> Definition | Absent | None:
     line = mro(cls) if cls is not None else None
     if cls is None or cls.module is None or line is None or len(path) != 2:

@@ -63,7 +63,11 @@ def test_ranges_can_be_left_aside(ask: Run) -> None:
 def test_the_table_says_what_to_look_at(ask: Run) -> None:
     shown = ask(["check", "--base", "old", "--vllm", "new", *ONLY]).stdout
     assert "vllm 1.1.0, compared with 1.0.0" in shown
-    for text in ("it takes no positional argument 'more'", "perhaps vllm.engine:Engine.halt", "left out: it is for vllm"):
+    for text in (
+        "it takes no positional argument 'more'",
+        "perhaps vllm.engine:Engine.halt",
+        "left out: it is for vllm",
+    ):
         assert text in " ".join(shown.split()), text
     assert "in my_layers:MyLayer, line 3" in shown
 
@@ -99,9 +103,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("files", "asked", "said"), BAD)
-def test_bad_input_is_one_sentence(
-    ask: Run, trees: Path, files: dict[str, str], asked: list[str], said: str
-) -> None:
+def test_bad_input_is_one_sentence(ask: Run, trees: Path, files: dict[str, str], asked: list[str], said: str) -> None:
     write(trees, files)
     done = ask(["check", *asked])
     assert done.returncode == 2

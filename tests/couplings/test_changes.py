@@ -102,4 +102,8 @@ def test_a_module_that_was_moved_is_found_by_its_name(world: World) -> None:
 
 def test_without_anything_to_compare_with_there_is_only_there_and_gone(world: World) -> None:
     compared = Comparison(None, world.atlas("new", {"a.py": _PLAIN}))
-    assert [compared.change(label).what for label in ("vllm.a:f", "vllm.a:g", "vllm.b")] == ["unchanged", "gone", "gone"]
+    assert [compared.change(label).what for label in ("vllm.a:f", "vllm.a:g", "vllm.b")] == [
+        "unchanged",
+        "gone",
+        "gone",
+    ]

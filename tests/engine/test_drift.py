@@ -154,7 +154,7 @@ def test_who_is_not_strict_does_without_the_overlay(lock: Any, offer: Any, site:
 def test_what_is_skipped_is_not_revived_by_a_role(lock: Any, offer: Any, site: Any) -> None:
     path = lock()
     change(site, "tools.py", "stock", "other")
-    offer(made("one", TOOL, when=role("worker")), made("two", LAYER))
+    offer(made("one", TOOL, when=role("main")), made("two", LAYER))
     with pytest.warns(RuntimeWarning):
         ascend_overlay.enable(lock=path, strict=False)
     ascend_overlay.api._engine._reconsider_roles()
@@ -245,6 +245,18 @@ def test_plugins(lock: Any, engine: Any, site: Any, plugins: dict[str, str], why
     ascend_overlay.disable()
     ascend_overlay.enable(lock=path, drift="accept")
     assert why in notes()
+
+
+def test_a_plugin_that_is_not_locked_and_required(lock: Any, engine: Any, site: Any) -> None:
+    site.write({"theirs_plugin.py": PLUGIN})
+    site.distribution("Their_Plugin", "1.2", {"theirs": "theirs_plugin"})
+    ascend_overlay.enable(lock=lock(plugins={"their-plugin": "1.2"}))
+    ascend_overlay.disable()
+    with (
+        pytest.warns(RuntimeWarning, match="the lock has no plugin of Their_Plugin"),
+        pytest.raises(RuledOutError, match=r"overlay 'theirs' .* is required by require="),
+    ):
+        ascend_overlay.enable(lock=lock(), strict=False, require=["theirs"])
 
 
 def test_nothing_is_read_without_a_lock() -> None:
@@ -348,11 +360,13 @@ def test_other_packages_still_count(shipped: Any) -> None:
     assert "a_package_that_is_not_there is not installed" in entry.reason and notes() == ""
 
 
-def test_patches_of_ranges_apply_as_to_the_newest_that_is_locked(shipped: Any) -> None:
+def test_patches_of_ranges_apply_as_to_the_newest_that_is_locked(shipped: Any, site: Any) -> None:
     one = Overlay("one", reason="a test.", vllm=">=0.31")
     one.wrap(TOOL, run, vllm="<0.32")
     one.wrap(LAYER, run, vllm=">=0.32,<0.33")
     shipped(one)
+    # The target of a patch that is for older releases alone does not count.
+    change(site, "tools.py", "stock", "other")
     ascend_overlay.enable()
     states = {entry.target: (entry.state, entry.cause) for entry in ascend_overlay.ledger().of("one")}
     assert states == {TOOL: ("skipped", "release"), LAYER: ("pending", "")}

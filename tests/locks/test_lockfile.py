@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ascend_overlay import lockfile
@@ -62,6 +62,7 @@ def test_what_is_written(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["overlay.lock"]
 
 
+@settings(max_examples=30)
 @given(
     lock=st.builds(
         Lock, st.dictionaries(numbers, st.builds(LockedRelease, things, things)), st.dictionaries(words, words)

@@ -114,8 +114,14 @@ SHAPES: dict[str, tuple[Any, list[str]]] = {
         ["item vllm.scheduler.TABLE 'two'", "entry vllm.scheduler.TABLE", "remove vllm.scheduler.TABLE 'one'"],
     ),
     "an entry of a list": ("from vllm import scheduler\nscheduler.NAMES.append('x')", ["entry vllm.scheduler.NAMES"]),
-    "del": ("import vllm.scheduler as s\ndel s.LIMIT\ndelattr(s, 'pick')", ["remove vllm.scheduler.LIMIT", "remove vllm.scheduler.pick"]),
-    "the __dict__ of a module": ("from vllm import scheduler\nscheduler.__dict__['pick'] = print", ["attribute vllm.scheduler.pick"]),
+    "del": (
+        "import vllm.scheduler as s\ndel s.LIMIT\ndelattr(s, 'pick')",
+        ["remove vllm.scheduler.LIMIT", "remove vllm.scheduler.pick"],
+    ),
+    "the __dict__ of a module": (
+        "from vllm import scheduler\nscheduler.__dict__['pick'] = print",
+        ["attribute vllm.scheduler.pick"],
+    ),
     "sys.modules": (
         "import sys\nfrom acme import other\nsys.modules['vllm.gone'] = other\ndel sys.modules['vllm.scheduler']",
         ["module vllm.gone", "module vllm.scheduler"],
@@ -152,7 +158,10 @@ SHAPES: dict[str, tuple[Any, list[str]]] = {
         ["file vllm.engine"],
     ),
     "through a module of the package": (
-        {"names": "from vllm.scheduler import Scheduler as Theirs", "patch": "from acme.names import Theirs\nTheirs.queue = 1"},
+        {
+            "names": "from vllm.scheduler import Scheduler as Theirs",
+            "patch": "from acme.names import Theirs\nTheirs.queue = 1",
+        },
         ["attribute vllm.scheduler.Scheduler.queue"],
     ),
     "getattr and cast": (
@@ -190,7 +199,12 @@ def test_what_is_none(reading: Any, shape: str) -> None:
 
 def test_where_and_how_sure(reading: Any) -> None:
     helper = "def put(owner, value):\n    owner.pick = value\n"
-    found = reading({"help": helper, "patch": "import vllm.scheduler\nfrom acme.help import put\n\ndef go():\n    put(vllm.scheduler, len)\n"})
+    found = reading(
+        {
+            "help": helper,
+            "patch": "import vllm.scheduler\nfrom acme.help import put\n\ndef go():\n    put(vllm.scheduler, len)\n",
+        }
+    )
     (one,) = found.findings
     assert str(one.place) == "acme/patch.py:5" and str(one.via) == "acme/help.py:2" and one.within == "go"
     assert one.sure == "likely" and one.by == "assignment"

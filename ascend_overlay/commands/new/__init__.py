@@ -1,0 +1,1 @@
+"""`ascend-overlay new NAME`: a plugin to begin with, whose tests pass."""
