@@ -17,7 +17,7 @@ from ascend_overlay.source.corpus import Corpus
 from ascend_overlay.source.families import Family, Member, Step
 from ascend_overlay.source.folders import Found
 from ascend_overlay.source.module import Binding, Module
-from ascend_overlay.source.modules import Missing
+from ascend_overlay.source.modules import Lister, Missing
 from ascend_overlay.source.signatures import decorators, is_generator, signature
 from ascend_overlay.source.sources import Sources
 
@@ -187,7 +187,9 @@ class Atlas:
     @functools.cached_property
     def texts(self) -> dict[str, str]:
         """The source of all modules of the package, by name."""
-        names = [name for name in self.sources.finder.modules() if name.partition(".")[0] == self.package]
+        finder = self.sources.finder
+        assert isinstance(finder, Lister), "what is searched can be listed"
+        names = [name for name in finder.modules() if name.partition(".")[0] == self.package]
         found = {name: self.sources.text(name) for name in names}
         return {name: text for name, text in found.items() if text is not None}
 

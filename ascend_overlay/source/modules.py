@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ascend_overlay.errors import TargetError, did_you_mean
 from ascend_overlay.source.folders import Folders, Found, of_spec
@@ -55,6 +55,7 @@ class Finder(Protocol):
         """Return where `module` is."""
 
 
+@runtime_checkable
 class Lister(Finder, Protocol):
     """Who also knows which modules there are."""
 

@@ -8,7 +8,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("conditions", "source", "releases", "lockfile", "places"),
     ("patches", "scans"),
     ("overlay",),
-    ("ledgers",),
+    ("ledgers", "couplings"),
     ("engine",),
     # The package itself is the public face, and hands out what stands below it.
     ("__init__", "api", "testing", "pytest_plugin"),

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 
 from ascend_overlay.commands.check.judgement import Judged, remarks
-from ascend_overlay.couplings.findings import Finding
 from ascend_overlay.couplings.overlays import OverlayFinding
 from ascend_overlay.source.modules import source_of
 
@@ -34,11 +33,7 @@ def lines(judged: Judged, *, ranges: bool) -> Iterator[str]:
             if ranges and found.ruled_out is not None and level == "error":
                 level = "warning"
             text = f"overlay {found.overlay.name} on {name}: {about} {finding.target}: {finding.why}"
-            yield _line(level, text, _place(finding) or _declared(found))
-
-
-def _place(finding: Finding) -> tuple[str, int] | None:
-    return (finding.use.file, finding.use.line) if finding.use is not None else None
+            yield _line(level, text, each.place or _declared(found))
 
 
 def _declared(found: OverlayFinding) -> tuple[str, int]:

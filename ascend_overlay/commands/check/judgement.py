@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from ascend_overlay import api
 from ascend_overlay.couplings.comparison import Comparison
 from ascend_overlay.couplings.findings import Finding, Weight
 from ascend_overlay.couplings.overlays import Leaning, OverlayFinding, judge_overlays
@@ -70,11 +71,13 @@ class Remark:
         about: how it is taken: "override, super call".
         finding: what became of it; the worst, where it is taken in several ways.
         where: who takes it, "module:Class.method, line 9".
+        place: the file and line of the first of these; None of a patch that nothing leans on.
     """
 
     about: str
     finding: Finding
     where: tuple[str, ...]
+    place: tuple[str, int] | None
 
 
 def remarks(found: OverlayFinding) -> list[Remark]:
@@ -88,7 +91,8 @@ def remarks(found: OverlayFinding) -> list[Remark]:
     for group in grouped.values():
         uses = [finding.use for _, finding in group if finding.use is not None]
         where = dict.fromkeys(f"{use.by}, line {use.line}" for use in uses)
-        said.append(Remark(", ".join(dict.fromkeys(about for about, _ in group)), group[0][1], tuple(where)))
+        place = (uses[0].file, uses[0].line) if uses else None
+        said.append(Remark(", ".join(dict.fromkeys(about for about, _ in group)), group[0][1], tuple(where), place))
     return sorted(said, key=lambda remark: (remark.finding.rank, remark.finding.target))
 
 
@@ -99,7 +103,7 @@ def judged(
     with uncollected():
         shared: dict[str, ast.Module] = {}
         old = atlas(base, shared) if base is not None else None
-        every = [overlay for overlay, _ in overlays.values()]
+        every = api.overlays().values()
         leaning = Leaning(old, base.package, every) if old is not None and base is not None else None
         for release in releases:
             same = base is not None and base.folder == release.folder

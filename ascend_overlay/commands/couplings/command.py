@@ -21,7 +21,7 @@ from ascend_overlay.couplings.judging import judge
 from ascend_overlay.couplings.uses import Use
 from ascend_overlay.errors import ConfigError
 from ascend_overlay.releases import Release, find
-from ascend_overlay.scans.package import Package, opened
+from ascend_overlay.scans.package import opened
 
 _STYLES = {"breaking": "bold red", "behavioural": "yellow", "unknown": "magenta", "additive": "cyan", "none": "dim"}
 _TOLD = ("breaking", "behavioural", "unknown")
@@ -128,12 +128,12 @@ def _show_uses(
 ) -> None:
     version = release.version or release.label
     if write is not None:
-        uses = [
+        document = [
             {"kind": use.kind, "target": use.target, "by": use.by, "file": use.file, "line": use.line}
             | {"guarded": use.guarded, "confidence": "certain" if use.sure else "likely"}
             for use in taken.uses
         ]
-        write({"package": wanted, "release": version, "modules": taken.read, "uses": uses})
+        write({"package": wanted, "release": version, "modules": taken.read, "uses": document})
         return
     title = f"what {wanted} takes from {release.package} {version}"
     table = Table(title=Text(title), title_justify="left", title_style="bold", caption_justify="left")

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.text import Text
 
 from ascend_overlay import api
-
 from ascend_overlay.commands.check.command import chosen
 from ascend_overlay.commands.check.items import items
 from ascend_overlay.commands.check.judgement import judged
