@@ -213,6 +213,11 @@ def contributed() -> Mapping[str, tuple[Overlay, str]]:
     return _engine.contributed
 
 
+def distributions() -> Mapping[str, str]:
+    """Return the distributions that plugins with overlays were installed with, each with its version."""
+    return _engine.distributions
+
+
 def note(overlay: str, text: str) -> None:
     """Add a remark to the ledger of this process, on behalf of the overlay named `overlay`."""
     _engine.journal.note(overlay, text)

@@ -398,6 +398,31 @@ def adopt(function: str, imports: str | None, timeout: int, into: Path | None, w
     sys.exit(command.run(function, _names(imports) or (), timeout=timeout, into=into, write=write, console=_console()))
 
 
+@main.command(short_help="Write down what overlays rest on, release by release.")
+@click.option("--vllm", "wanted", metavar="RELEASE", multiple=True, help="Which releases; default: the installed one.")
+@click.option(
+    "--file",
+    "path",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    default="overlay.lock",
+    help="Default: overlay.lock.",
+)
+@click.option("--only", metavar="NAME,...", help="Lock these overlays only.")
+@click.option("--anew", is_flag=True, help="Forget what the file has of other releases.")
+@_LOAD
+def lock(wanted: tuple[str, ...], path: Path, only: str | None, anew: bool, load: str | None) -> None:
+    """Write the fingerprints and signatures of all that overlays change and lean on, and the plugins, to overlay.lock.
+
+    Reads source alone. What the file has of other releases stays. With the setting `lock`, enable() compares.
+    """
+    from ascend_overlay.commands.lock import command
+
+    settings = Settings.from_env().updated(load=_names(load))
+    with _status_2():
+        click.echo(command.run(wanted, path, settings, only=_overlays(only, "--only") or (), anew=anew))
+
+
 @main.command(short_help="Say what to do about a new release of vLLM, overlay by overlay.")
 @click.argument("old")
 @click.argument("new")

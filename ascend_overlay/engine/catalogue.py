@@ -34,6 +34,12 @@ class Catalogue:
         """The overlays by name, each with who contributed it."""
         return {name: (overlay, str(origin)) for name, (overlay, origin) in self._contributed.items()}
 
+    @property
+    def distributions(self) -> dict[str, str]:
+        """The distributions that plugins with overlays were installed with, each with its version."""
+        origins = [origin for _, origin in self._contributed.values() if origin.distribution]
+        return {origin.distribution: origin.version for origin in origins}
+
     def load(self, settings: Settings) -> None:
         """Load the plugins that `settings` allow, and ask the new ones for overlays.
 

@@ -86,6 +86,11 @@ class Engine:
         """The overlays by name, each with who contributed it."""
         return self._catalogue.contributed
 
+    @property
+    def distributions(self) -> dict[str, str]:
+        """The distributions that plugins with overlays were installed with, each with its version."""
+        return self._catalogue.distributions
+
     def enabled_names(self) -> list[str]:
         """Return the names of the overlays that are enabled."""
         with self._state.lock.held():

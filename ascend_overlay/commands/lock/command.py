@@ -1,0 +1,54 @@
+"""`ascend-overlay lock`: write down what overlays rest on, so that what changes is noticed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from ascend_overlay import api
+from ascend_overlay.commands.check.command import chosen
+from ascend_overlay.commands.check.judgement import uncollected
+from ascend_overlay.commands.watching import Onlooker
+from ascend_overlay.couplings.locking import locked_release
+from ascend_overlay.errors import ConfigError
+from ascend_overlay.lockfile import Lock
+from ascend_overlay.releases import find
+from ascend_overlay.settings import Settings
+
+_OWN = "ascend_overlay"
+
+
+def run(wanted: Sequence[str], path: Path, settings: Settings, *, only: Sequence[str], anew: bool) -> str:
+    """Lock what overlays rest on in the releases `wanted`, beside what the file has of others; return what was done.
+
+    Raises:
+        OverlayError: a release is not to be had, a plugin or a name is wrong, the file cannot be read or written.
+    """
+    api.check_settings(settings)
+    overlays = [overlay for overlay, _ in chosen(only).values()]
+    before = Lock.read(path) if path.exists() and not anew else Lock()
+    with Onlooker(Console(stderr=True)) as watcher:
+        releases = find(wanted or ["installed"], watcher=watcher)
+    nameless = next((release for release in releases if not release.version), None)
+    if nameless is not None:
+        raise ConfigError(
+            f"{nameless.label!r} does not say which release it is, and a lock is by release; name another."
+        )
+    # The library's own version is not what a plugin's author locks.
+    plugins = {name: version for name, version in api.distributions().items() if name != _OWN}
+    now = dataclasses.replace(before, plugins=plugins)
+    with uncollected():
+        for release in releases:
+            now = now.with_release(release.version, locked_release(overlays, release))
+    if path.exists() and now.text() == path.read_text(encoding="utf-8"):
+        return f"{path} is as it was."
+    now.write(path)
+    newest = now.releases[releases[-1].version]
+    names = ", ".join(release.version for release in releases)
+    return (
+        f"{path}: {len(newest.targets)} targets and {len(newest.leans_on)} names that are leaned on in "
+        f"{releases[-1].version}; locked: {names}."
+    )

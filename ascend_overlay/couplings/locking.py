@@ -1,0 +1,47 @@
+"""What a lock says of one release: the targets of overlays, and what their implementations lean on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ascend_overlay import versions
+from ascend_overlay.couplings.overlays import Leaning
+from ascend_overlay.lockfile import Locked, LockedRelease, locked, look
+from ascend_overlay.overlay import Overlay
+from ascend_overlay.patches import Patch
+from ascend_overlay.releases import Release
+from ascend_overlay.source.atlas import Atlas
+from ascend_overlay.source.beside import Beside
+from ascend_overlay.source.sources import Sources
+
+_LOCKED = frozenset({"override", "super call", "call", "registration", "attribute"})
+"""Uses whose source is locked. A class that is only imported, derived from or made changes with each of its members, most
+of which nobody leans on; those that somebody does are uses of their own."""
+
+
+def locked_release(overlays: Iterable[Overlay], release: Release) -> LockedRelease:
+    """Return what is to be locked of a release for the overlays that are declared for it."""
+    every = list(overlays)
+    chosen = [overlay for overlay in every if _admits(overlay, overlay.ranges.get(release.package), release)]
+    patches = [patch for overlay in chosen for patch in overlay.patches if _is_for(overlay, patch, release)]
+    atlas = Atlas(Sources(Beside(release.tree)), release.package)
+    leaning = Leaning(atlas, release.package, every)
+    by: dict[str, set[str]] = {}
+    for overlay in chosen:
+        for use in leaning.of(overlay):
+            if use.kind in _LOCKED and not use.guarded and ":" in use.target:
+                by.setdefault(use.target, set()).add(overlay.name)
+    leans: dict[str, Locked] = {}
+    for target, names in by.items():
+        found = look(atlas.sources, target, release.package)
+        if found is not None:
+            leans[target] = Locked(found.fingerprint, found.signature, found.kind, tuple(sorted(names)))
+    return LockedRelease(locked(patches, release), leans)
+
+
+def _is_for(overlay: Overlay, patch: Patch, release: Release) -> bool:
+    return _admits(overlay, patch.vllm, release)
+
+
+def _admits(overlay: Overlay, text: str | None, release: Release) -> bool:
+    return text is None or versions.admits(versions.specifier(text, whose=f"overlay {overlay.name!r}"), release.version)

@@ -1,0 +1,94 @@
+"""`ascend-overlay couplings`: what a package takes, and what became of it."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.check.conftest import Run, write
+
+PACKAGE = {
+    "theirs/__init__.py": "",
+    "theirs/run.py": """\
+        from vllm.engine import Engine, plan
+
+        class Mine(Engine):
+            def step(self, x):
+                return super().step(x)
+
+        def go(engine: Engine):
+            engine.stop()
+            return plan(1, b=2)
+        """,
+    "theirs/plain.py": "import json\n",
+}
+
+
+@pytest.fixture(scope="session")
+def package(trees: Path) -> Path:
+    """Return the folder of a package that takes from vllm.engine."""
+    return write(trees / "package", PACKAGE) / "theirs"
+
+
+def test_what_a_package_takes(ask: Run, package: Path) -> None:
+    done = ask(["couplings", str(package), "--vllm", "old", "--json"], load=None)
+    document = json.loads(done.stdout)
+    assert (done.returncode, document["modules"]) == (0, 1)
+    assert {(use["kind"], use["target"]) for use in document["uses"]} == {
+        ("import", "vllm.engine:Engine"),
+        ("import", "vllm.engine:plan"),
+        ("base", "vllm.engine:Engine"),
+        ("override", "vllm.engine:Engine.step"),
+        ("super call", "vllm.engine:Engine.step"),
+        ("call", "vllm.engine:Engine.stop"),
+        ("call", "vllm.engine:plan"),
+    }
+
+
+def test_what_another_release_does_to_it(ask: Run, package: Path) -> None:
+    done = ask(["couplings", str(package), "--vllm", "old", "--vllm", "new", "--json"], load=None)
+    assert done.returncode == 1
+    (release,) = json.loads(done.stdout)["releases"]
+    breaking = {(each["use"]["kind"], each["target"]) for each in release["findings"] if each["weight"] == "breaking"}
+    assert breaking == {("override", "vllm.engine:Engine.step"), ("call", "vllm.engine:Engine.stop")}
+
+
+def test_the_table_has_places(ask: Run, package: Path) -> None:
+    shown = ask(["couplings", str(package), "--vllm", "old", "--vllm", "new"], load=None).stdout
+    assert "theirs/run.py:4" in shown
+    assert "2 breaking" in shown
+
+
+def test_a_wheel_is_read_without_being_installed(ask: Run, package: Path, tmp_path: Path) -> None:
+    wheel = tmp_path / "theirs-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for file in package.rglob("*.py"):
+            archive.write(file, f"theirs/{file.relative_to(package)}")
+    done = ask(["couplings", str(wheel), "--vllm", "old", "--json"], load=None)
+    assert len(json.loads(done.stdout)["uses"]) == 7, done.stderr
+
+
+BAD = [
+    pytest.param("nothing_of_the_kind", "nothing_of_the_kind", id="a package that is not there"),
+    pytest.param("empty", "no Python files", id="a folder without Python"),
+    pytest.param("old", "is vLLM itself", id="vLLM"),
+]
+
+
+@pytest.mark.parametrize(("wanted", "said"), BAD)
+def test_bad_input_is_one_sentence(ask: Run, trees: Path, wanted: str, said: str) -> None:
+    (trees / "empty").mkdir(exist_ok=True)
+    done = ask(["couplings", wanted, "--vllm", "old"], load=None)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_module_that_this_python_cannot_read_is_said(ask: Run, trees: Path) -> None:
+    folder = write(trees / "broken", {"odd/__init__.py": "", "odd/new.py": "from vllm.engine import (\n"}) / "odd"
+    done = ask(["couplings", str(folder), "--vllm", "old"], load=None)
+    assert done.returncode == 0
+    assert "odd/new.py" in done.stderr and "is not read" in done.stderr

@@ -1,0 +1,67 @@
+"""`ascend-overlay lock`: what it writes, what stays, and what it answers to bad input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ascend_overlay.lockfile import Lock
+from tests.check.conftest import Run, write
+
+ONLY = ["--only", "steps,layers"]
+
+
+def test_targets_and_what_is_leaned_on_are_locked(ask: Run, tmp_path: Path) -> None:
+    file = tmp_path / "overlay.lock"
+    done = ask(["lock", "--file", str(file), "--vllm", "old", *ONLY])
+    assert done.returncode == 0, done.stderr
+    assert "2 targets and 1 names that are leaned on in 1.0.0" in done.stdout
+    release = Lock.read(file).releases["1.0.0"]
+    assert release.targets["vllm.engine:Engine.step"].signature == "(self, x)"
+    assert set(release.targets) == {"vllm.engine:Engine.step", "vllm.engine:Layer"}
+    assert release.leans_on["vllm.engine:Engine.size"].by == ("layers",)
+
+
+def test_a_second_release_is_added_and_the_first_stays(ask: Run, tmp_path: Path) -> None:
+    file = tmp_path / "overlay.lock"
+    for tree in ("old", "new"):
+        ask(["lock", "--file", str(file), "--vllm", tree, *ONLY])
+    lock = Lock.read(file)
+    assert list(lock.releases) == ["1.0.0", "1.1.0"]
+    was, now = (lock.releases[name].targets["vllm.engine:Engine.step"] for name in lock.releases)
+    assert was.fingerprint != now.fingerprint
+    assert now.signature == "(self, x, more=False)"
+    ask(["lock", "--file", str(file), "--vllm", "new", "--anew", *ONLY])
+    assert list(Lock.read(file).releases) == ["1.1.0"]
+
+
+def test_the_same_again_writes_nothing(ask: Run, tmp_path: Path) -> None:
+    file = tmp_path / "overlay.lock"
+    ask(["lock", "--file", str(file), "--vllm", "old", *ONLY])
+    stamp = file.stat().st_mtime_ns
+    assert "is as it was" in ask(["lock", "--file", str(file), "--vllm", "old", *ONLY]).stdout
+    assert file.stat().st_mtime_ns == stamp
+
+
+BAD = [
+    pytest.param("format = 1\nnonsense = [", ["--vllm", "old"], "is no TOML", id="a corrupt lock"),
+    pytest.param("format = 99\n", ["--vllm", "old"], "has the format 99", id="a lock of another format"),
+    pytest.param(None, ["--vllm", "unnamed"], "does not say which release it is", id="a tree without a version"),
+    pytest.param(None, ["--vllm", "old", "--only", "nobody"], "no plugin contributes", id="a wrong name"),
+]
+
+
+@pytest.mark.parametrize(("text", "asked", "said"), BAD)
+def test_bad_input_is_one_sentence_and_nothing_is_written(
+    ask: Run, trees: Path, tmp_path: Path, text: str | None, asked: list[str], said: str
+) -> None:
+    write(trees / "unnamed", {"vllm/__init__.py": "", "vllm/engine.py": "x = 1\n"})
+    file = tmp_path / "overlay.lock"
+    if text is not None:
+        file.write_text(text)
+    done = ask(["lock", "--file", str(file), *asked])
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (file.read_text() if file.exists() else None) == text
