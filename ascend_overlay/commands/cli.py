@@ -288,18 +288,14 @@ def scan(
 @click.option("--timeout", metavar="SECONDS", type=click.IntRange(1), default=600, help="Give up after; default 600.")
 @_WRITE
 @json_output.option
-def adopt(
-    function: str, imports: str | None, timeout: int, into: Path | None, write: json_output.Write | None
-) -> None:
+def adopt(function: str, imports: str | None, timeout: int, into: Path | None, write: json_output.Write | None) -> None:
     """Run MODULE:FUNCTION, which patches vLLM, in a process of its own, and list what it changed in vLLM.
 
     The status is 1 where a copy of what it changed keeps the old object, 2 where it cannot be run or changes nothing.
     """
     from ascend_overlay.commands.adopt import command
 
-    sys.exit(
-        command.run(function, _names(imports) or (), timeout=timeout, into=into, write=write, console=_console())
-    )
+    sys.exit(command.run(function, _names(imports) or (), timeout=timeout, into=into, write=write, console=_console()))
 
 
 @main.command(

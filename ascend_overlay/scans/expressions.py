@@ -26,7 +26,17 @@ from ascend_overlay.scans.values import (
     union,
 )
 
-_TEXT_METHODS = {"split", "rsplit", "partition", "rpartition", "strip", "removeprefix", "removesuffix", "format", "lower"}
+_TEXT_METHODS = {
+    "split",
+    "rsplit",
+    "partition",
+    "rpartition",
+    "strip",
+    "removeprefix",
+    "removesuffix",
+    "format",
+    "lower",
+}
 _LISTS = {"list", "tuple", "set", "frozenset", "sorted", "iter", "reversed"}
 _LONGEST = 400
 
@@ -167,7 +177,11 @@ class Expressions:
                 return self.imported(key.value) if isinstance(key, Const) and isinstance(key.value, str) else ()
             return (value.entry(key.value),) if isinstance(key, Const) and isinstance(key.value, (str, int)) else ()
         if isinstance(value, Sequence):
-            if isinstance(key, Const) and isinstance(key.value, int) and -len(value.items) <= key.value < len(value.items):
+            if (
+                isinstance(key, Const)
+                and isinstance(key.value, int)
+                and -len(value.items) <= key.value < len(value.items)
+            ):
                 return value.items[key.value]
             return union(value.items)
         if isinstance(value, Mapping):
@@ -251,7 +265,8 @@ class Expressions:
                 for other in right
                 if isinstance(one, Sequence) and isinstance(other, Sequence)
             ]
-            return (*sums, *lists)[:32]
+            made: Values = (*sums, *lists)
+            return made[:32]
         if isinstance(node.op, ast.BitOr):
             pairs = [pair for value in (*left, *right) if isinstance(value, Mapping) for pair in value.pairs]
             return (Mapping(tuple(pairs)),) if pairs else ()
@@ -302,11 +317,18 @@ class Expressions:
     def _understood(self, node: ast.Call, callee: Values, scope: Scope) -> Values | None:
         """Return what a call of a well-known function gives; None where it is none."""
         arguments = node.args
-        if isinstance(node.func, ast.Attribute) and node.func.attr in {*_TEXT_METHODS, "items", "values", "keys", "get", "copy"}:
+        if isinstance(node.func, ast.Attribute) and node.func.attr in {
+            *_TEXT_METHODS,
+            "items",
+            "values",
+            "keys",
+            "get",
+            "copy",
+        }:
             owner = self.evaluate(node.func.value, scope)
-            found = self._of_container(owner, node, scope)
-            if found:
-                return found
+            inside = self._of_container(owner, node, scope)
+            if inside:
+                return inside
         for value in callee:
             if not isinstance(value, Outside):
                 continue
@@ -330,9 +352,9 @@ class Expressions:
         if name in ("dir", "inspect.getmembers") and given:
             inside = [value for value in self.attribute(given[0], "__dict__") if isinstance(value, Mapping)]
             pairs = [pair for value in inside for pair in value.pairs]
-            items = [key if name == "dir" else (Sequence(pair),) for pair in pairs for key in (pair[0],)]
-            return (Sequence(tuple(items)),)
-        if name in _LISTS and len(given) >= 1:
+            rows: list[Values] = [pair[0] if name == "dir" else (Sequence(pair),) for pair in pairs]
+            return (Sequence(tuple(rows)),)
+        if name in _LISTS and given:
             items = self.items(given[0])
             return (Sequence(tuple(items)),) if items is not None else ()
         if name == "enumerate" and given:
@@ -340,10 +362,11 @@ class Expressions:
             return (Sequence(tuple((Sequence(((), each)),) for each in items)),) if items is not None else ()
         if name == "zip":
             columns = [self.items(values) for values in given]
-            if any(column is None for column in columns):
+            known_columns = [column for column in columns if column is not None]
+            if len(known_columns) < len(columns):
                 return ()
-            rows = zip(*(column for column in columns if column is not None), strict=False)
-            return (Sequence(tuple((Sequence(tuple(row)),) for row in rows)),)
+            zipped = zip(*known_columns, strict=False)
+            return (Sequence(tuple((Sequence(tuple(row)),) for row in zipped)),)
         if name == "dict" and not given:
             return (Mapping(()),)
         if name in calls.TRANSPARENT and calls.TRANSPARENT[name] >= 0 and len(given) > calls.TRANSPARENT[name]:

@@ -217,7 +217,9 @@ class _Court:
             if found is not None:
                 reasons.setdefault(found, []).append(label)
         for (kind, why), labels in reasons.items():
-            verdict.faults.append(Fault(kind, WRONG, f"what is put at {verdict.place} does not fit: {why}.", tuple(labels)))
+            verdict.faults.append(
+                Fault(kind, WRONG, f"what is put at {verdict.place} does not fit: {why}.", tuple(labels))
+            )
 
     def _together(self, verdicts: Iterable[Verdict]) -> None:
         """See which patches only give a copy what another puts at its home."""
@@ -256,14 +258,17 @@ class _Court:
         missed: dict[str, dict[tuple[str, ...], list[str]]] = {}
         for judged in self._releases:
             for home, places in judged.copies(changed).items():
-                left = tuple(place for place in places if place not in done and place.rpartition(":")[2] not in everywhere)
+                left = tuple(
+                    place for place in places if place not in done and place.rpartition(":")[2] not in everywhere
+                )
                 if left:
                     missed.setdefault(home, {}).setdefault(left, []).append(judged.release.label)
         for home, found in missed.items():
             each = changed[home]
             for places, labels in found.items():
                 shown = ", ".join(places[:4]) + (f" and {len(places) - 4} more" if len(places) > 4 else "")
-                text = f"{shown} import{'s' if len(places) == 1 else ''} it and keep{'s' if len(places) == 1 else ''} what was there, where loaded before the patch."
+                keep = "imports it and keeps" if len(places) == 1 else "import it and keep"
+                text = f"{shown} {keep} what was there, where loaded before the patch."
                 each.faults.append(Fault("copies", WRONG, text, tuple(labels)))
                 each.copies = places
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import gc
 import itertools
-from collections.abc import Iterator, Sequence as Many
+from collections.abc import Iterator
+from collections.abc import Sequence as Many
 from dataclasses import dataclass, field, replace
 
 from ascend_overlay.scans import calls
@@ -319,13 +320,15 @@ class Reader(Expressions):
     def _on_augassign(self, node: ast.AugAssign, scope: Scope) -> None:
         values = self.evaluate(node.value, scope)
         if isinstance(node.target, ast.Name):
-            self._bind(scope, node.target.id, union([scope.get(node.target.id), values]))
-            owners = scope.get(node.target.id) if isinstance(node.op, (ast.Add, ast.BitOr)) else ()
+            owners = scope.get(node.target.id)
+            self._bind(scope, node.target.id, union([owners, values]))
+            # A number that was imported is another one then; a list is the same.
+            if not any(isinstance(value, (Sequence, Mapping)) for value in values):
+                return
         else:
-            owners = self.evaluate(node.target, scope)  # type: ignore[arg-type]
+            owners = self.evaluate(node.target, scope)
         for each in self._mine(owners):
-            if len(each.parts) > 1 and not isinstance(node.target, ast.Name):
-                self._emit("entry", each, node, "augmented assignment", values, node.value, owners)
+            self._emit("entry", each, node, "augmented assignment", values, node.value, owners)
 
     def _on_delete(self, node: ast.Delete, scope: Scope) -> None:
         for target in node.targets:
@@ -379,7 +382,9 @@ class Reader(Expressions):
                 self._wrapt(decorator, ".".join(known[0].parts), scope, values)
                 continue
             applied = self.evaluate(decorator, scope) if isinstance(decorator, ast.Call) else callee
-            results = [self._apply(each, [values], {}, decorator) for each in applied if isinstance(each, (Local, Bound))]
+            results = [
+                self._apply(each, [values], {}, decorator) for each in applied if isinstance(each, (Local, Bound))
+            ]
             values = union(results) or values
         if values != (made,) and not any(isinstance(value, Outside) for value in values):
             self._bind(scope, node.name, values)
@@ -423,9 +428,8 @@ class Reader(Expressions):
                 bodies = [ast.dump(each.node) for each in self.line(value)]
                 if any("'setattr'" in body for body in bodies):
                     return True
-            elif isinstance(value, Outside) and value.parts[0] not in (self.package, "typing", "builtins"):
-                if "patch" in value.parts[-1].lower():
-                    return True
+            elif isinstance(value, Outside) and "patch" in value.parts[-1].lower():
+                return value.parts[0] not in (self.package, "typing", "builtins")
         return False
 
     def _by_itself(self, function: Local, defined: _Frame) -> None:
@@ -556,7 +560,9 @@ class Reader(Expressions):
                 inner = [
                     value.items[index] for value in values if isinstance(value, Sequence) and index < len(value.items)
                 ]
-                part = given.elts[index] if isinstance(given, (ast.Tuple, ast.List)) and index < len(given.elts) else given
+                part = (
+                    given.elts[index] if isinstance(given, (ast.Tuple, ast.List)) and index < len(given.elts) else given
+                )
                 self._store(element, union(inner), part, scope)
         elif isinstance(target, ast.Attribute):
             owners = self.evaluate(target.value, scope)
@@ -642,7 +648,9 @@ class Reader(Expressions):
         if seen in self._seen:
             return
         self._seen.add(seen)
-        several = len([each for each in owners if each is not None]) > 1 or frame.call is not None or EVERY in target.parts
+        several = (
+            len([each for each in owners if each is not None]) > 1 or frame.call is not None or EVERY in target.parts
+        )
         sure = POSSIBLE if UNKNOWN_NAME in target.parts else LIKELY if several else CERTAIN
         replacement = self._replacement(values, given)
         if kind == "attribute" and self._uses(replacement, values, target):
@@ -679,7 +687,11 @@ class Reader(Expressions):
         for value in values:
             if isinstance(value, Made):
                 names = [".".join(each.parts) for each in value.callee if isinstance(each, Outside)]
-                found = [calls.SHELLS[name.removeprefix("builtins.")] for name in names if name.removeprefix("builtins.") in calls.SHELLS]
+                found = [
+                    calls.SHELLS[name.removeprefix("builtins.")]
+                    for name in names
+                    if name.removeprefix("builtins.") in calls.SHELLS
+                ]
                 if found:
                     shell, inner = found[0], value.arguments
         local = next((value for value in inner if isinstance(value, Local)), None)
@@ -759,7 +771,7 @@ class Reader(Expressions):
                     given = node.args[2] if len(node.args) > 2 else None
                     values = arguments[2] if len(arguments) > 2 else ()
                     self._emit("member", each.member(name), node, "extend_enum", values, given, arguments[0])
-        elif parts[-1] == "patch" and "mock" in parts or "mock" in parts and parts[-2:-1] == ("patch",):
+        elif (parts[-1] == "patch" and "mock" in parts) or ("mock" in parts and parts[-2:-1] == ("patch",)):
             self._mock(parts[-1], node, arguments, scope)
         elif value.parts[:2] == ("sys", "modules") and len(value.parts) == 3:
             self._sys_modules_method(parts[-1], node, arguments)
@@ -860,13 +872,15 @@ class Reader(Expressions):
         given = list(call.args) if call is not None else []
         keywords = {each.arg: each.value for each in call.keywords if each.arg} if call is not None else {}
         values = [self.evaluate(each, scope) for each in (*given, *keywords.values())]
-        named = [texts(self.evaluate(keywords[word], scope)) for word in ("name", "key", "module_name") if word in keywords]
+        named = [
+            texts(self.evaluate(keywords[word], scope)) for word in ("name", "key", "module_name") if word in keywords
+        ]
         keys = next((found for found in named if found), None)
         if keys is None:
             keys = next((texts(each) for each in values if texts(each)), [])
-        members = [each for each in values[:1] for each in self._mine(each)]
+        members = [member for each in values[:1] for member in self._mine(each)]
         if not keys and members and decorated == () and len(values) > 1:
-            keys = [each.parts[-1] for each in members]
+            keys = [member.parts[-1] for member in members]
         locals_ = [value for each in (*values, decorated) for value in each if isinstance(value, Local)]
         second = [text for each in values[1:] for text in texts(each)]
         for key in keys or [""]:
@@ -874,7 +888,17 @@ class Reader(Expressions):
             last = given[-1] if given else None
             if not chosen and second:
                 chosen = (Const(second[0] if len(second) == 1 else ":".join(second[:2])),)
-            self._emit("registration", function, node, "call", chosen, last, (), key=repr(key) if key else "", function=function.parts[-1])
+            self._emit(
+                "registration",
+                function,
+                node,
+                "call",
+                chosen,
+                last,
+                (),
+                key=repr(key) if key else "",
+                function=function.parts[-1],
+            )
 
     def _writes(self, node: ast.Call, arguments: list[Values], scope: Scope) -> None:
         """See whether a call writes a file of the other package."""
@@ -882,14 +906,24 @@ class Reader(Expressions):
         where: Values = ()
         if name in calls.WRITERS and isinstance(node.func, ast.Attribute):
             where = self.evaluate(node.func.value, scope)
-        elif name == "open" and any(set(text) & set("wax+") and len(text) < 4 for each in arguments[-1:] + [self.evaluate(k.value, scope) for k in node.keywords if k.arg == "mode"] for text in texts(each)):
+        elif name == "open" and any(
+            set(text) & set("wax+") and len(text) < 4
+            for each in arguments[-1:] + [self.evaluate(k.value, scope) for k in node.keywords if k.arg == "mode"]
+            for text in texts(each)
+        ):
             where = arguments[0] if len(arguments) > 1 or node.keywords else ()
             if isinstance(node.func, ast.Attribute) and not located(where, self.package):
                 where = self.evaluate(node.func.value, scope)
         elif ".".join(dotted(node.func)) in calls.COPIERS and len(arguments) > 1:
             where = arguments[1]
         for each in located(where, self.package)[:1]:
-            base = each.parts[: next(i for i, part in enumerate(each.parts) if part in ("__file__", "__path__", "origin", "submodule_search_locations"))]
+            base = each.parts[
+                : next(
+                    i
+                    for i, part in enumerate(each.parts)
+                    if part in ("__file__", "__path__", "origin", "submodule_search_locations")
+                )
+            ]
             inside = "/".join(text for text in inner_texts(where) if "/" in text or text.endswith(".py"))
             more = tuple(inside.removeprefix(f"{self.package}/").removesuffix(".py").split("/")) if inside else ()
             parts = (*base, *more) if all(part.isidentifier() for part in more) else base

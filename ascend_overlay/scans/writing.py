@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from packaging.version import InvalidVersion, Version
@@ -113,13 +113,13 @@ from ascend_overlay.hooks import hookimpl
 OVERLAYS: list[Overlay] = []
 
 '''
-_TAIL = '''
+_TAIL = """
 
 
 @hookimpl
 def ascend_overlay_overlays() -> list[Overlay]:
     return OVERLAYS
-'''
+"""
 
 
 def _declared(change: Change) -> tuple[str, str]:
@@ -132,7 +132,7 @@ def _declared(change: Change) -> tuple[str, str]:
         return "", "which names it changes is worked out when it runs; name them"
     if "[" in change.target:
         return "", "it changes an entry inside an object: for a field of a dataclass see overlay.field"
-    if any(part.startswith("__") and part.endswith("__dict__") for part in change.target.split(".")):
+    if "__dict__" in change.target:
         return "", "it changes a __dict__"
     made = _MAKERS.get(change.kind)
     return made(change) if made is not None else ("", f"there is no overlay for a patch of the kind {change.kind!r}")
@@ -148,7 +148,9 @@ def _attribute(change: Change) -> tuple[str, str]:
     if change.shape == FUNCTION and change.name:
         if change.there == CLASS:
             return f"factory({target}, {change.name!r})", "a function in the place of a class"
-        remark = "it calls what was there: as a wrapper, overlay.wrap, it would not have to keep it" * (change.kind == "wrap")
+        remark = "it calls what was there: as a wrapper, overlay.wrap, it would not have to keep it" * (
+            change.kind == "wrap"
+        )
         if change.there == VALUE:
             return f"attribute({target}, ref({change.name!r}), as_is=True)", remark
         return f"replace({target}, {change.name!r})", remark
@@ -207,22 +209,32 @@ def _registration(change: Change) -> tuple[str, str]:
     key = change.key
     implementation = change.name or (ast.literal_eval(change.literal) if change.literal else "")
     named = isinstance(implementation, str) and re.fullmatch(r"[\w.]+:[\w.]+", implementation)
-    kinds = {"register_model": "model", "register_quantization_config": "quantization", "register_backend": "attention_backend"}
+    kinds = {
+        "register_model": "model",
+        "register_quantization_config": "quantization",
+        "register_backend": "attention_backend",
+    }
     if change.function in kinds and named and key:
         return f"{kinds[change.function]}({key}, {implementation!r})", ""
     if change.function == "register_oot" and named and change.there == CLASS:
         return f"subclass({change.target!r}, {implementation!r})", ""
     module = change.target.partition(":")[0]
-    return "", f"write functions that call {change.function} and take it back, and declare overlay.call({module!r}, do=..., undo=...)"
+    return (
+        "",
+        f"write functions that call {change.function} and take it back, for overlay.call({module!r}, do=..., undo=...)",
+    )
 
 
 def _module(change: Change) -> tuple[str, str]:
     if not change.adds or not change.name or ":" in change.name:
-        return "", "it takes the place of a module, or is made when it runs; overlay.module_alias serves a module that is not there"
+        return (
+            "",
+            "it hides a module, or is made when it runs; overlay.module_alias serves a module that is not there",
+        )
     return f"module_alias({change.target!r}, {change.name!r})", ""
 
 
-_MAKERS = {
+_MAKERS: dict[str, Callable[[Change], tuple[str, str]]] = {
     "attribute": _attribute,
     "wrap": _attribute,
     "remove": _remove,
@@ -284,7 +296,11 @@ def _change(verdict: Verdict, releases: Sequence[Release], latest: Judged | None
         name,
         replacement.literal if replacement is not None else "",
         replacement.text if replacement is not None else "",
-        CLASS if local is not None and isinstance(local.node, ast.ClassDef) else FUNCTION if local is not None else VALUE,
+        CLASS
+        if local is not None and isinstance(local.node, ast.ClassDef)
+        else FUNCTION
+        if local is not None
+        else VALUE,
         there,
         local is not None and isinstance(local.node, ast.ClassDef) and _derives(local, finding.target),
         replacement is not None and _fits(replacement.literal, verdict.node),
@@ -323,15 +339,20 @@ def _derives(cls: Local, target: Outside) -> bool:
         for value in outer.get(path[0]) if path else ():
             if isinstance(value, Outside) and (*value.parts, *path[1:])[-1] == target.parts[-1]:
                 return True
-            if isinstance(value, Local) and isinstance(value.node, ast.ClassDef) and value.node is not node:
-                if _derives(value, target):
-                    return True
+            is_other = isinstance(value, Local) and isinstance(value.node, ast.ClassDef) and value.node is not node
+            if is_other and _derives(value, target):
+                return True
     return False
 
 
 def _range(verdict: Verdict, releases: Sequence[Release]) -> tuple[str, str]:
     """Return why no release will do, and the range of those that do."""
-    bad = {label for fault in verdict.faults if fault.kind in ("dead", "key") and fault.level == WRONG for label in fault.releases}
+    bad = {
+        label
+        for fault in verdict.faults
+        if fault.kind in ("dead", "key") and fault.level == WRONG
+        for label in fault.releases
+    }
     good = [each for each in releases if each.label not in bad]
     if not good:
         first = next(fault.text for fault in verdict.faults if fault.kind in ("dead", "key"))

@@ -108,9 +108,7 @@ BAD: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("case", list(BAD))
-def test_bad_input_is_one_sentence(
-    scan: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
-) -> None:
+def test_bad_input_is_one_sentence(scan: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     wanted, sentence = BAD[case]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()

@@ -17,7 +17,10 @@ DECLARED: dict[str, tuple[str, str]] = {
     "another class": (f"{S}class Mine: ...\ns.Scheduler = Mine", "attribute vllm.scheduler:Scheduler"),
     "a function for a class": (f"{S}def make(): ...\ns.Scheduler = make", "factory vllm.scheduler:Scheduler"),
     "a constant": (f"{S}s.LIMIT = 9", "attribute vllm.scheduler:LIMIT"),
-    "a new name": (f"{S}def mine(self): ...\nScheduler.mine = mine\nprint(Scheduler().mine)", "add vllm.scheduler:Scheduler.mine"),
+    "a new name": (
+        f"{S}def mine(self): ...\nScheduler.mine = mine\nprint(Scheduler().mine)",
+        "add vllm.scheduler:Scheduler.mine",
+    ),
     "an item": (f"{S}s.TABLE['two'] = 2", "item vllm.scheduler:TABLE"),
     "an entry": (f"{S}s.NAMES.append('two')", "entry vllm.scheduler:NAMES"),
     "a removal": (f"{S}del s.LIMIT", "remove vllm.scheduler:LIMIT"),
@@ -26,12 +29,17 @@ DECLARED: dict[str, tuple[str, str]] = {
         "member vllm.enums:Status.OLD",
     ),
     "a model": (
-        "from vllm.models import ModelRegistry\nclass Model: ...\nModelRegistry.register_model('Acme', 'acme.patch:Model')",
+        (
+            "from vllm.models import ModelRegistry\nclass Model: ...\n"
+            "ModelRegistry.register_model('Acme', 'acme.patch:Model')"
+        ),
         "model Acme",
     ),
     "a layer": (
-        "from vllm.layers.custom_op import CustomOp\nfrom vllm.layers.norm import RMSNorm\n"
-        "@CustomOp.register_oot(name='RMSNorm')\nclass Mine(RMSNorm): ...",
+        (
+            "from vllm.layers.custom_op import CustomOp\nfrom vllm.layers.norm import RMSNorm\n"
+            "@CustomOp.register_oot(name='RMSNorm')\nclass Mine(RMSNorm): ..."
+        ),
         "subclass vllm.layers.norm:RMSNorm",
     ),
     "a module": ("import sys\nfrom acme import patch\nsys.modules['vllm.old'] = patch", "module alias vllm.old"),
@@ -46,7 +54,10 @@ COMMENTS: dict[str, tuple[str, str]] = {
         f"{S}import vllm.engine\ndef pick(count): ...\ns.pick = pick\nvllm.engine.pick = pick",
         "a copy of the name, which follows",
     ),
-    "a dead target": ("import vllm.gone\nvllm.gone.pick = print", "is not there: the module 'vllm.gone' does not exist"),
+    "a dead target": (
+        "import vllm.gone\nvllm.gone.pick = print",
+        "is not there: the module 'vllm.gone' does not exist",
+    ),
     "a second patch": (f"{S}s.LIMIT = 9\ndef f():\n    s.LIMIT = 10", "is on the same target"),
     "a file": (
         "import vllm\nfrom pathlib import Path\n(Path(vllm.__file__).parent / 'engine.py').write_text('')",
@@ -97,7 +108,9 @@ def test_nothing_in_a_name_ends_the_text() -> None:
 
 
 def test_names_are_unique_and_can_be_declared(tmp_path: Any) -> None:
-    changes = [Change(f"vllm.x:{name}", "attribute", "a:1", literal="1") for name in ("on", "On", "Ab.c", "ABC", "ref", "_1")]
+    changes = [
+        Change(f"vllm.x:{name}", "attribute", "a:1", literal="1") for name in ("on", "On", "Ab.c", "ABC", "ref", "_1")
+    ]
     path = tmp_path / "written.py"
     path.write_text(plugin(changes, "x"))
     names = [overlay.name for overlay in runpy.run_path(str(path))["OVERLAYS"]]
@@ -117,7 +130,8 @@ def test_enabled(verdicts: Any, vllm: Any, tmp_path: Any, python: Any) -> None:
     (folder / "vllm-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 1.0\n")
     done = python(
         "-c",
-        "import ascend_overlay, sys\nascend_overlay.enable(load=['written'], only=['scheduler_pick', 'scheduler_limit', 'table_two'], strict=False,"
+        "import ascend_overlay, sys\n"
+        "ascend_overlay.enable(load=['written'], only=['scheduler_pick', 'scheduler_limit', 'table_two'], strict=False,"
         " propagate=False)\nimport vllm.engine, vllm.scheduler as s\n"
         "print(vllm.engine.pick(1), s.pick(1), s.LIMIT, s.TABLE)\n"
         "print(sorted(e.state for e in ascend_overlay.ledger().entries if e.overlay))",

@@ -54,7 +54,7 @@ def run(
     write: Write | None,
     console: Console,
 ) -> int:
-    """Print what a function changes in vLLM, as data by `write` where that is given; return 1 where copies are missed."""
+    """Print what a function changes in vLLM, as data by `write` where that is given; 1 where it misses copies."""
     try:
         found = adopt(function, imports, timeout=timeout)
         if into is not None:
@@ -168,7 +168,9 @@ def _show(console: Console, function: str, found: Adopted) -> None:
     for each in found.changes:
         target = "\n".join(escape(line) for line in broken(f"{each.target} {each.key}".rstrip(), 48))
         kind = "add" if each.adds and each.kind == "attribute" else each.kind
-        table.add_row(kind, target, escape(each.text), "\n".join(f"[bold red]{escape(place)}[/]" for place in each.missed))
+        table.add_row(
+            kind, target, escape(each.text), "\n".join(f"[bold red]{escape(place)}[/]" for place in each.missed)
+        )
     console.print(table)
     for name in found.skipped:
         console.print(f"[yellow]not imported[/] {escape(name)}: it is not there, or its import fails.", soft_wrap=True)

@@ -68,9 +68,7 @@ def summary(package: str, releases: Sequence[str], found: Sequence[Verdict]) -> 
     return f"{package}: {count}, held against {against}; {what}."
 
 
-def to_dict(
-    package: str, releases: Sequence[str], found: Sequence[Verdict], troubles: Sequence[str]
-) -> dict[str, Any]:
+def to_dict(package: str, releases: Sequence[str], found: Sequence[Verdict], troubles: Sequence[str]) -> dict[str, Any]:
     """Return everything as plain data."""
     return {
         "package": package,
