@@ -339,9 +339,10 @@ def _derives(cls: Local, target: Outside) -> bool:
         for value in outer.get(path[0]) if path else ():
             if isinstance(value, Outside) and (*value.parts, *path[1:])[-1] == target.parts[-1]:
                 return True
-            is_other = isinstance(value, Local) and isinstance(value.node, ast.ClassDef) and value.node is not node
-            if is_other and _derives(value, target):
-                return True
+            if isinstance(value, Local) and isinstance(value.node, ast.ClassDef) and value.node is not node:
+                found = _derives(value, target)
+                if found:
+                    return True
     return False
 
 
