@@ -1,10 +1,10 @@
-"""Samples for judging `ascend-overlay scan` by hand: what it found, and what a search of its own for lines finds besides.
+"""Samples for judging `ascend-overlay scan` by hand: what it found, and what another search for lines finds besides.
 
     python benchmarks/scan_sample.py PACKAGE [--count 40] [--seed 40]
 
-First, lines that were found, drawn at random, to be read for whether they patch vLLM, and what is said to be patched. Then
-the lines that look like a patch to regular expressions and were not found: all of those that begin with a name that the
-file imports from vLLM, and a sample of the others.
+First, lines that were found, drawn at random, to be read for whether they patch vLLM, and what is said to be patched.
+Then the lines that look like a patch to regular expressions and were not found: all of those that begin with a name
+that the file imports from vLLM, and a sample of the others.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _BY_NAME = (
     re.compile(r".*?\b([A-Za-z_]\w*)[\w.]*\.(?:append|update|pop|insert|extend|clear|setdefault|remove)\("),
     re.compile(r"\s*del ([A-Za-z_]\w*)[.\[]"),
 )
+_SYS_MODULES = re.compile(r"sys\.modules.*\"vllm[.\"]")
 _OTHERS = re.compile(r"(?:mock\.)?patch(?:\.object|\.dict)?\(|wrap_function_wrapper|extend_enum|write_text|Patch\[")
 
 
@@ -56,10 +57,9 @@ def main() -> None:
     print(f"{len(by_name)} lines begin with a name of vLLM; {len(missed)} were not found:")
     print("\n".join(f"  {text}" for text in missed))
     rest = [text for text, seen in others if not seen]
-    print(
-        f"{len(others)} other lines look like it; {len(rest)} were not found; {min(options.count, len(rest))} of them:"
-    )
-    print("\n".join(f"  {text}" for text in draw.sample(rest, min(options.count, len(rest)))))
+    count = min(options.count, len(rest))
+    print(f"{len(others)} other lines look like it; {len(rest)} were not found; {count} of them:")
+    print("\n".join(f"  {text}" for text in draw.sample(rest, count)))
 
 
 def _searched(package: Package) -> Iterator[tuple[str, int, str, bool]]:
