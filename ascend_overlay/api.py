@@ -33,6 +33,8 @@ def enable(
     weight_nz: str | None = None,
     fused_qkv: bool | None = None,
     foreign: str | None = None,
+    lock: str | os.PathLike[str] | None = None,
+    drift: str | None = None,
     propagate: bool = True,
 ) -> None:
     """Enable overlays in this process and in those that it will start.
@@ -58,6 +60,8 @@ def enable(
         fused_qkv: norms, rotary embedding and cache write of a layer with norms of queries and keys are one operator.
         foreign: what somebody else's change of a patched place is: "error", "warn" (a log line; the default) or
             "accept". The ledger names it in any case.
+        lock: an overlay.lock, with which targets and plugins are compared before anything is patched.
+        drift: what a difference from the lock is: "error" (the default), "warn" (a log line), or "accept" (a note).
         propagate: False leaves os.environ alone, so that child processes run without overlays.
 
     Raises:
@@ -77,6 +81,8 @@ def enable(
         weight_nz=weight_nz,
         fused_qkv=fused_qkv,
         foreign=foreign,
+        lock=lock,
+        drift=drift,
     )
     _engine.enable(settings, propagate=propagate, given=given)
 

@@ -31,8 +31,9 @@ FORMAT = 1
 _HEADING = "What overlays rest on, release by release. `ascend-overlay lock` writes this file; keep it with the code."
 _AGAIN = "write it anew with `ascend-overlay lock`"
 
-ABSENT, UNKNOWN = "absent", "unknown"
-"""Kinds of what is not there, and of what its source does not tell for certain."""
+ABSENT, UNKNOWN, MODULE = "absent", "unknown", "module"
+"""Kinds of what is not there, of what its source does not tell for certain, and of a module, of which that it is there
+is all that counts."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Locked:
         fingerprint: of its source, without comments, docstrings, layout and annotations; "" where there is none.
         signature: how a function is called, or a class by its own `__init__`, without annotations; "" for others.
         kind: "function", "method", "staticmethod", "classmethod", "property", "cached_property", "decorated", "class",
-            "value", "import", ABSENT or UNKNOWN.
+            "value", "import", MODULE, ABSENT or UNKNOWN.
         by: the overlays that lean on it; none for what is a target.
     """
 
@@ -146,6 +147,11 @@ class Lock:
         nearest = max(earlier, key=_version, default=None)
         return None if nearest is None else (nearest, self.releases[nearest])
 
+    @property
+    def newest(self) -> str | None:
+        """The number of the newest release."""
+        return max(self.releases, key=_version, default=None)
+
     def with_release(self, number: str, release: LockedRelease) -> Lock:
         """Return a lock that has `release` as well, in place of what it had of that number."""
         return replace(self, releases={**self.releases, number: release})
@@ -166,11 +172,15 @@ def locked(patches: Iterable[Named], release: Release) -> dict[str, Locked]:
 
 
 def look(sources: Sources, target: str, package: str = "vllm") -> Locked | None:
-    """Return what "module:Qualified.name" is, by its source; None where it is none of `package`."""
+    """Return what "module:Qualified.name" or a module is, by its source; None where it is none of `package`."""
     module, colon, qualified = target.partition(":")
-    path = tuple(qualified.split("."))
-    if not colon or module.partition(".")[0] != package or not all(map(str.isidentifier, (*module.split("."), *path))):
+    path = tuple(qualified.split(".")) if colon else ()
+    if module.partition(".")[0] != package or not all(map(str.isidentifier, (*module.split("."), *path))):
         return None
+    if not path:
+        from ascend_overlay.source.modules import exists
+
+        return Locked("", kind=MODULE if exists(module, sources.finder) else ABSENT)
     from ascend_overlay.source.definitions import Absent, Definition, definition
 
     found = definition(sources, module, path)
@@ -179,6 +189,21 @@ def look(sources: Sources, target: str, package: str = "vllm") -> Locked | None:
     if isinstance(found, Absent):
         return Locked("", kind=ABSENT)
     return _uncertain(sources, module, path[0])
+
+
+def difference(before: Locked | None, now: Locked) -> str | None:
+    """Return how what is here differs from what was locked, as a phrase; None where it does not."""
+    if before is None:
+        return "is not in the lock"
+    if now.kind == ABSENT != before.kind:
+        return "is gone"
+    if before.kind == ABSENT != now.kind:
+        return "is there, and was not"
+    if now.kind != before.kind:
+        return f"is of the kind {now.kind!r}, and was {before.kind!r}"
+    if now.signature != before.signature:
+        return f"is called as {now.signature}, and was as {before.signature}"
+    return "has another body" if now.fingerprint != before.fingerprint else None
 
 
 def _defined(node: Any, *, inside: bool) -> Locked:
@@ -230,7 +255,7 @@ class _Odd(Exception):
 def _parsed(data: bytes) -> Mapping[str, Any]:
     try:
         text = data.decode("utf-8")
-    except UnicodeError as error:
+    except UnicodeDecodeError as error:
         raise _Odd(f"is no text ({error.reason} at byte {error.start})") from None
     parse, error_class = _parser()
     try:
@@ -295,7 +320,7 @@ def _locked(key: str, row: Any, where: str) -> Locked:
         raise _Odd(f"lacks the kind or the fingerprint of {key!r} in {where}, or has something else than text there")
     if not all(isinstance(name, str) for name in by):
         raise _Odd(f"has something else than names of overlays for {key!r} in {where}")
-    return Locked(*texts, tuple(by))
+    return Locked(row["fingerprint"], row.get("signature", ""), row["kind"], tuple(by))
 
 
 def _table(data: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:

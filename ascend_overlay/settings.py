@@ -20,6 +20,8 @@ WEIGHT_NZ = ("off", "quantized", "all")
 """What `weight_nz` takes; see ascend_overlay.npu.layout."""
 FOREIGN = ("error", "warn", "accept")
 """What `foreign` takes."""
+DRIFT = ("error", "warn", "accept")
+"""What `drift` takes."""
 
 _VARIABLES = {
     "only": PREFIX,
@@ -35,6 +37,8 @@ _VARIABLES = {
     "weight_nz": f"{PREFIX}_WEIGHT_NZ",
     "foreign": f"{PREFIX}_FOREIGN",
     "fused_qkv": f"{PREFIX}_FUSED_QKV",
+    "lock": f"{PREFIX}_LOCK",
+    "drift": f"{PREFIX}_DRIFT",
 }
 """The variable of each setting."""
 _NPU = tuple(
@@ -62,6 +66,8 @@ class Settings:
         weight_nz: which weights are put into the layout FRACTAL_NZ after loading: "off", "quantized" or "all".
         fused_qkv: norms, rotary embedding and cache write of a layer with norms of queries and keys are one operator.
         foreign: what somebody else's change of a patched place is: "error", "warn" or "accept".
+        lock: the path of an overlay.lock that targets and plugins are compared with; None: of none.
+        drift: what a difference from the lock is: "error", "warn" or "accept".
         given_by: which argument, option or variable gave a setting, or a name in it, where that is not its variable.
     """
 
@@ -78,6 +84,8 @@ class Settings:
     weight_nz: str = "quantized"
     fused_qkv: bool = False
     foreign: str = "warn"
+    lock: str | None = None
+    drift: str = "error"
     given_by: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -115,6 +123,8 @@ class Settings:
             weight_nz=_one_of(WEIGHT_NZ, env.get(f"{PREFIX}_WEIGHT_NZ") or "quantized", whose=f"{PREFIX}_WEIGHT_NZ"),
             fused_qkv=_flag(env, f"{PREFIX}_FUSED_QKV", default=False),
             foreign=_one_of(FOREIGN, env.get(f"{PREFIX}_FOREIGN") or "warn", whose=f"{PREFIX}_FOREIGN"),
+            lock=env.get(f"{PREFIX}_LOCK") or None,
+            drift=_one_of(DRIFT, env.get(f"{PREFIX}_DRIFT") or "error", whose=f"{PREFIX}_DRIFT"),
         )
         if found.require:
             found._see_contradictions()
@@ -153,6 +163,10 @@ class Settings:
             env[f"{PREFIX}_FUSED_QKV"] = "1"
         if self.foreign != "warn":
             env[f"{PREFIX}_FOREIGN"] = self.foreign
+        if self.lock:
+            env[f"{PREFIX}_LOCK"] = os.path.abspath(self.lock)
+        if self.drift != "error":
+            env[f"{PREFIX}_DRIFT"] = self.drift
         return env
 
     def updated(
@@ -170,6 +184,8 @@ class Settings:
         weight_nz: str | None = None,
         fused_qkv: bool | None = None,
         foreign: str | None = None,
+        lock: str | os.PathLike[str] | None = None,
+        drift: str | None = None,
         by: Callable[[str], str] = "{}=".format,
     ) -> Settings:
         """Return a copy with the given values; None leaves a value as it is.
@@ -190,6 +206,7 @@ class Settings:
             "load": load,
         }
         given |= {"prefer": prefer, "ledger": ledger, "weight_nz": weight_nz, "foreign": foreign}
+        given |= {"lock": lock, "drift": drift}
         result = replace(self, given_by={**self.given_by, **_sources(given, by)})
         if only is not None:
             result = replace(result, only=only)
@@ -219,6 +236,12 @@ class Settings:
             result = replace(result, fused_qkv=fused_qkv)
         if foreign is not None:
             result = replace(result, foreign=_one_of(FOREIGN, foreign, whose="foreign"))
+        if lock is not None:
+            if not isinstance(lock, (str, os.PathLike)) or "\0" in os.fspath(lock) or not os.fspath(lock):
+                raise ConfigError(f"{by('lock')} is {lock!r}; it takes the path of an overlay.lock.")
+            result = replace(result, lock=os.fspath(lock))
+        if drift is not None:
+            result = replace(result, drift=_one_of(DRIFT, drift, whose="drift"))
         result._see_contradictions()
         return result
 
@@ -260,6 +283,7 @@ class Settings:
             prefer={**earlier.prefer, **self.prefer},
             ledger=self.ledger or earlier.ledger,
             trace=self.trace or earlier.trace,
+            lock=self.lock or earlier.lock,
             given_by={**earlier.given_by, **self.given_by},
         )
 

@@ -8,6 +8,7 @@ something returns a list, and [] for nothing: None is taken for a forgotten retu
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,16 @@ def ascend_overlay_reverted(entry: Entry) -> None:
     By disable(), because its overlay failed or lost a conflict, or because enable() failed or was interrupted. A patch
     that is taken back only to be applied to another class at once is told of here and then as applied. One whose
     target refuses to be changed back is not told of before it has been.
+    """
+
+
+@hookspec
+def ascend_overlay_lock() -> str | os.PathLike[str]:  # type: ignore[empty-body]
+    """Return the path of the overlay.lock that this plugin comes with.
+
+    Called where vLLM is newer than what a version range of one of its overlays admits. Is it also newer than every
+    release in the lock, an overlay applies as to the newest of those if nothing that it rests on has changed since;
+    else what changed is the reason why it is skipped.
     """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,12 @@ COMPARED = ("activation", "layernorm", "rotary", "embedding", "quantization", "a
 def ascend_overlay_overlays() -> Iterable[Overlay]:
     """Return the overlay that each module declares."""
     return [importlib.import_module(f"{__name__}.{name}").overlay for name in OVERLAYS]
+
+
+@hookimpl
+def ascend_overlay_lock() -> str:
+    """Return the path of the lock that `ascend_overlay.overlays.locking` wrote."""
+    return os.path.join(os.path.dirname(__file__), "overlay.lock")
 
 
 @hookimpl

@@ -14,7 +14,7 @@ import click
 from ascend_overlay import __version__, process
 from ascend_overlay.commands import json_output
 from ascend_overlay.errors import ConfigError, OverlayError
-from ascend_overlay.settings import FOREIGN, PREFIX, WEIGHT_NZ, Settings, declined, preferences
+from ascend_overlay.settings import DRIFT, FOREIGN, PREFIX, WEIGHT_NZ, Settings, declined, preferences
 
 _LOAD = click.option("--load", metavar="MODULE,...", help="Register these modules as plugins.")
 
@@ -59,6 +59,8 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Norms of queries and keys, rotary embedding and cache write in one operator.",
             ),
             click.option("--foreign", type=click.Choice(FOREIGN), help="What others' changes of patched places are."),
+            click.option("--lock", metavar="FILE", type=click.Path(), help="Compare with this overlay.lock."),
+            click.option("--drift", type=click.Choice(DRIFT), help="What a difference from the lock is."),
         ]
     ):
         command = option(command)
@@ -78,6 +80,8 @@ def _settings(
     weight_nz: str | None,
     fused_qkv: bool | None,
     foreign: str | None,
+    lock: str | None,
+    drift: str | None,
 ) -> Settings:
     return Settings.from_env().updated(
         only=_overlays(only, "--only"),
@@ -92,6 +96,8 @@ def _settings(
         weight_nz=weight_nz,
         fused_qkv=fused_qkv,
         foreign=foreign,
+        lock=lock,
+        drift=drift,
         by=_option,
     )
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from ascend_overlay import process
 from ascend_overlay.engine import plan
 from ascend_overlay.engine.complaints import Complaints
+from ascend_overlay.engine.drift import Drift
 from ascend_overlay.engine.journal import Journal, logger
 from ascend_overlay.engine.patcher import Patcher
 from ascend_overlay.engine.plan import Ruling, Unit
 from ascend_overlay.engine.state import Enabling, State
-from ascend_overlay.errors import RuledOutError, VersionError
+from ascend_overlay.errors import RuledOutError, VersionError, some_of
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.settings import Settings
 
@@ -19,15 +20,18 @@ from ascend_overlay.settings import Settings
 class Admission:
     """Lets overlays in, or skips them with the reason."""
 
-    def __init__(self, state: State, patcher: Patcher, complaints: Complaints, journal: Journal) -> None:
+    def __init__(self, state: State, patcher: Patcher, complaints: Complaints, journal: Journal, drift: Drift) -> None:
         self._state = state
         self._patcher = patcher
         self._complaints = complaints
         self._journal = journal
+        self._drift = drift
 
     def admit(self, unit: Unit, settings: Settings) -> None:
         """Skip the unit, or those of its patches that do not apply here."""
-        if reason := plan.unfit(unit.overlay):
+        changed = self._stand(unit)
+        if reason := plan.unfit(unit):
+            reason += f", and {changed}" if changed else ""
             if unit.name in settings.only and not any(item.patch.vllm for item in unit.items):
                 error = VersionError(f"overlay {unit.name!r} ({unit.origin}) does not fit: {reason}.")
                 self._complaints.complain(error, unit.name)
@@ -40,10 +44,28 @@ class Admission:
         if remark := plan.overdue(unit.overlay):
             self._journal.note(unit.name, remark)
         for item in unit.items:
-            if ruling := plan.patch_unfit(item) or plan.ruled_out(item, now=False):
+            if ruling := plan.patch_unfit(item):
+                item.entry.skip(ruling.cause, f"{ruling.reason}, and {changed}" if changed else ruling.reason)
+            elif ruling := plan.ruled_out(item, now=False):
                 item.entry.skip(*ruling)
+        if ruling := self._drift.ruling(unit, settings):
+            _skip(unit, ruling)
+            self._demand(unit, ruling.reason)
+            return
         if ruling := plan.ruled_out_as_a_whole(unit):
             self._left_out(unit, ruling, settings)
+
+    def _stand(self, unit: Unit) -> str:
+        """Have a unit taken for one of an older release, if nothing differs that it rests on; else say what differs."""
+        standing = self._drift.standing(unit)
+        if standing is None:
+            return ""
+        if standing.changed:
+            return f"{some_of(standing.changed, '; ', limit=4)} since vllm {standing.taken_for}"
+        unit.taken_for = standing.taken_for
+        if plan.unfit(unit) is None:
+            self._drift.note_standing(unit, standing)
+        return ""
 
     def _left_out(self, unit: Unit, ruling: Ruling, settings: Settings) -> None:
         """Skip the unit; who asked for it by name does not get less without a word."""

@@ -17,6 +17,7 @@ from ascend_overlay.engine.admission import Admission
 from ascend_overlay.engine.arrivals import Arrivals
 from ascend_overlay.engine.catalogue import Catalogue
 from ascend_overlay.engine.complaints import Complaints
+from ascend_overlay.engine.drift import Drift
 from ascend_overlay.engine.journal import Journal, logger
 from ascend_overlay.engine.locks import Lock
 from ascend_overlay.engine.patcher import Patcher
@@ -66,7 +67,8 @@ class Engine:
         self._patcher = Patcher(self._state, self._complaints)
         self._review = Review(self._state, self._patcher, self._complaints)
         self.journal = Journal(self._state, self._review.look)
-        self._admission = Admission(self._state, self._patcher, self._complaints, self.journal)
+        self._drift = Drift(self.plugins, self._complaints, self.journal)
+        self._admission = Admission(self._state, self._patcher, self._complaints, self.journal, self._drift)
         self._arrivals = Arrivals(self._state, self._patcher, self.journal)
         self._propagation = Propagation()
         self._switched_off = False
@@ -225,9 +227,6 @@ class Engine:
             self._complaints.complain(VersionError(problem))
         if problem := plan.unimportable_torch(units):
             self._complaints.complain(ActivationError(problem))
-        # The children would say it again; who asked for them by name gets an error.
-        if not settings.only and process.role() == "main" and (remark := plan.other_vllm(units)):
-            logger.warning(remark)
         with self._state.lock.held():
             self._state.past = [entry for entry in self._state.past if entry.overlay not in names]
             self._state.units.update({unit.name: unit for unit in units})
@@ -235,8 +234,12 @@ class Engine:
                 unit.overlay.watch(functools.partial(self._refuse_late, unit))
             for unit in self._state.units.values():
                 _give_rank(unit, ranks[unit.name])
-        for unit in units:
-            self._admission.admit(unit, settings)
+        with self._drift.looking(settings):
+            for unit in units:
+                self._admission.admit(unit, settings)
+        # The children would say it again; who asked for them by name gets an error.
+        if not settings.only and process.role() == "main" and (remark := plan.other_vllm(units)):
+            logger.warning(remark)
         self._admission.settle_conflicts(begun, settings)
         return self._arrivals.start(units)
 
@@ -404,7 +407,7 @@ class Engine:
                 ruling = plan.ruled_out(item)
                 if ruling and (item.entry.state == "pending" or item.done):
                     self._patcher.revert_quietly([item], "skipped", ruling.reason, cause=ruling.cause)
-                elif not ruling and item.entry.state == "skipped" and not plan.patch_unfit(item):
+                elif not ruling and item.entry.state == "skipped" and item.entry.cause in ("role", "condition"):
                     item.entry.become("pending", item.patch.reason or item.unit.overlay.reason)
                     revived.append(item.unit)
             if revived:

@@ -94,12 +94,21 @@ class Item:
 
 @dataclass(eq=False, slots=True)
 class Unit:
-    """One enabled overlay."""
+    """One enabled overlay.
+
+    Attributes:
+        overlay: the overlay.
+        origin: who contributed it.
+        rank: its position in the declared order.
+        items: its patches.
+        taken_for: the release of vLLM whose patches apply, where the installed one is newer than all that it knows.
+    """
 
     overlay: Overlay
     origin: Origin
     rank: int
     items: list[Item] = field(default_factory=list)
+    taken_for: str | None = None
 
     @property
     def name(self) -> str:
@@ -201,9 +210,15 @@ def ranks(overlays: Mapping[str, Overlay]) -> dict[str, int]:
     return {name: index for index, name in enumerate(order)}
 
 
-def unfit(overlay: Overlay) -> str | None:
-    """Return why the installed versions rule `overlay` out, or None where they do not."""
-    return next(filter(None, (_misfit(overlay, package) for package in overlay.ranges)), None)
+def unfit(unit: Unit) -> str | None:
+    """Return why the installed versions rule an overlay out, or None where they do not."""
+    packages = [package for package in unit.overlay.ranges if package != "vllm" or unit.taken_for is None]
+    return next(filter(None, (_misfit(unit.overlay, package) for package in packages)), None)
+
+
+def admits_vllm(text: str | None, version: str, whose: str) -> bool:
+    """Tell whether a range admits a release of vLLM; None admits all."""
+    return text is None or versions.admits(versions.specifier(text, whose=whose), version)
 
 
 def _misfit(overlay: Overlay, package: str) -> str | None:
@@ -221,7 +236,8 @@ def other_vllm(units: Iterable[Unit]) -> str | None:
     found = versions.installed("vllm")
     if found is None:
         return None
-    off = [unit for unit in units if "vllm" in unit.overlay.ranges and _misfit(unit.overlay, "vllm")]
+    outside = [unit for unit in units if "vllm" in unit.overlay.ranges and _misfit(unit.overlay, "vllm")]
+    off = [unit for unit in outside if unit.taken_for is None]
     if not off:
         return None
     # What comes with the library is said by its table; what somebody brought is missed by whoever installed it.
@@ -253,7 +269,7 @@ def patch_unfit(item: Item) -> Ruling | None:
     if text is None:
         return None
     found = versions.installed("vllm")
-    if found is not None and versions.admits(versions.specifier(text, whose=item.patch.target), found):
+    if found is not None and admits_vllm(text, item.unit.taken_for or found, item.patch.target):
         return None
     return Ruling("release", f"vllm {found} is installed; this patch is for vllm {text}")
 

@@ -123,6 +123,10 @@ class Plugins:
             f"by enable(plugins=...) or ASCEND_OVERLAY_PLUGINS."
         )
 
+    def origins(self) -> list[Origin]:
+        """Return who the plugins are that are registered."""
+        return list(dict.fromkeys(self._origins.values()))
+
     def forget(self, origin: Origin) -> None:
         """Forget a plugin that was registered by hand."""
         with self._lock:

@@ -140,4 +140,4 @@ def _not_in_force(overlay: str, ledgers: Sequence[Ledger]) -> Iterator[str]:
         yield f"the overlay {overlay} is applied in none of {len(ledgers)} processes"
 
 
-_OUT = {("skipped", cause) for cause in ("", "release", "condition", "veto", "conflict", "not asked")}
+_OUT = {("skipped", cause) for cause in ("", "release", "condition", "veto", "conflict", "not asked", "drift")}

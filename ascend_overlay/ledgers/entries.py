@@ -11,9 +11,9 @@ met for another reason."""
 ASKING = ("failed", "displaced", "without effect")
 """States that ask for attention, the worst first."""
 
-CAUSES = ("role", "release", "condition", "veto", "conflict", "not asked")
+CAUSES = ("role", "release", "condition", "veto", "conflict", "not asked", "drift")
 """Why a patch is skipped: the process plays another part; installed versions; another condition; a plugin; an overlay
-that was chosen to decide its target; a plugin that the settings leave out."""
+that was chosen to decide its target; a plugin that the settings leave out; what it rests on differs from the lock."""
 
 COVERING = "stands in place of this patch"
 AROUND = "goes around this patch"

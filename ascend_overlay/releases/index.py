@@ -112,10 +112,19 @@ class Index:
     def _found(self, package: str) -> Iterator[tuple[tuple[int, ...], Package]]:
         """Yield what the indexes have, and its rank: the least is taken."""
         from httpx2 import HTTPError
+        from unearth import Link
+        from unearth.collector import is_secure_origin
 
         settings = self._of_pip()
         places = [("index", url) for url in settings.indexes] + [("links", url) for url in settings.find_links]
         for kind, url in places:
+            try:
+                if not is_secure_origin(self._client, Link(url)):
+                    self._fail(url, "it is not encrypted, and no trusted-host of pip's configuration")
+                    continue
+            except ValueError as error:
+                self._fail(url, str(error))
+                continue
             finder = self._finder(index=url if kind == "index" else None, links=url if kind == "links" else None)
             for number, name in enumerate(_DISTRIBUTIONS.get(package, (canonicalize_name(package),))):
                 try:
@@ -130,7 +139,10 @@ class Index:
     def _fail(self, url: str, reason: str) -> None:
         from unearth import Link
 
-        told = f"{Link(url).redacted} ({reason})"
+        try:
+            told = f"{Link(url).redacted} ({reason})"
+        except ValueError:
+            told = f"an index or folder of links whose address is none ({reason})"
         if told not in self.failures:
             self.failures.append(told)
 

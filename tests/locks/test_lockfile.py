@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ascend_overlay import lockfile
@@ -62,6 +62,7 @@ def test_what_is_written(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["overlay.lock"]
 
 
+@settings(max_examples=30)
 @given(
     lock=st.builds(
         Lock, st.dictionaries(numbers, st.builds(LockedRelease, things, things)), st.dictionaries(words, words)
@@ -261,6 +262,11 @@ def test_what_is_not_there(release: Release, target: str) -> None:
     assert look(release.sources, target) == Locked("", "", "absent")
 
 
+def test_modules(release: Release) -> None:
+    assert look(release.sources, "vllm.m") == Locked("", "", "module")
+    assert look(release.sources, "vllm.gone") == Locked("", "", "absent")
+
+
 def test_what_is_compiled_is_there(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
     from ascend_overlay.source import folders
 
@@ -269,7 +275,7 @@ def test_what_is_compiled_is_there(release: Release, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    "target", ["torch.nn:Linear", "ASCEND", "vllm", "vllm.m:", "vllm.m:a b", "vllm.m:f:g", "vllmx:f"]
+    "target", ["torch.nn:Linear", "ASCEND", "vllmx.m", "vllm.m:", "vllm.m:a b", "vllm.m:f:g", "vllmx:f"]
 )
 def test_what_has_no_source_in_the_package(release: Release, target: str) -> None:
     assert look(release.sources, target) is None

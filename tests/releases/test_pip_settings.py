@@ -32,6 +32,8 @@ def test_nothing_is_said() -> None:
 
 def test_the_stronger_file_section_and_variable_win(tmp_path: Path) -> None:
     write(tmp_path / "shared/pip/pip.conf", "[global]\nindex-url = https://a/simple\ntimeout = 5\nproxy = http://p\n")
+    write(tmp_path / "own/pip/pip.conf", "[download]\ntimeout = 8\n[install]\ntimeout = 9\n[global]\ntimeout = 7\n")
+    assert pip_settings.read(environ(tmp_path)).timeout == 8.0
     extra = "[download]\nextra-index-url =\n  https://c/simple\n  https://d/simple\n"
     write(tmp_path / "own/pip/pip.conf", "[global]\nindex_url = https://b/simple\n[freeze]\ntimeout = 9\n" + extra)
     found = pip_settings.read(environ(tmp_path))

@@ -222,7 +222,7 @@ def test_another_package(tmp_path: Path, pip: Pip) -> None:
     assert "is of vllm_ascend and has no package 'vllm_ascend'" in refused(str(archive), package="vllm_ascend")
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     numbers=st.sets(st.from_regex(r"0\.[0-9]{1,2}(\.[0-9])?(rc[1-3])?", fullmatch=True), min_size=1, max_size=4),
     low=st.from_regex(r"0\.[0-9]{1,2}", fullmatch=True),
