@@ -265,7 +265,8 @@ class Expressions:
                 for other in right
                 if isinstance(one, Sequence) and isinstance(other, Sequence)
             ]
-            return (*sums, *lists)[:32]
+            made: Values = (*sums, *lists)
+            return made[:32]
         if isinstance(node.op, ast.BitOr):
             pairs = [pair for value in (*left, *right) if isinstance(value, Mapping) for pair in value.pairs]
             return (Mapping(tuple(pairs)),) if pairs else ()
@@ -325,9 +326,9 @@ class Expressions:
             "copy",
         }:
             owner = self.evaluate(node.func.value, scope)
-            found = self._of_container(owner, node, scope)
-            if found:
-                return found
+            inside = self._of_container(owner, node, scope)
+            if inside:
+                return inside
         for value in callee:
             if not isinstance(value, Outside):
                 continue
@@ -351,9 +352,9 @@ class Expressions:
         if name in ("dir", "inspect.getmembers") and given:
             inside = [value for value in self.attribute(given[0], "__dict__") if isinstance(value, Mapping)]
             pairs = [pair for value in inside for pair in value.pairs]
-            items = [key if name == "dir" else (Sequence(pair),) for pair in pairs for key in (pair[0],)]
-            return (Sequence(tuple(items)),)
-        if name in _LISTS and len(given) >= 1:
+            rows: list[Values] = [pair[0] if name == "dir" else (Sequence(pair),) for pair in pairs]
+            return (Sequence(tuple(rows)),)
+        if name in _LISTS and given:
             items = self.items(given[0])
             return (Sequence(tuple(items)),) if items is not None else ()
         if name == "enumerate" and given:
@@ -361,10 +362,11 @@ class Expressions:
             return (Sequence(tuple((Sequence(((), each)),) for each in items)),) if items is not None else ()
         if name == "zip":
             columns = [self.items(values) for values in given]
-            if any(column is None for column in columns):
+            known_columns = [column for column in columns if column is not None]
+            if len(known_columns) < len(columns):
                 return ()
-            rows = zip(*(column for column in columns if column is not None), strict=False)
-            return (Sequence(tuple((Sequence(tuple(row)),) for row in rows)),)
+            zipped = zip(*known_columns, strict=False)
+            return (Sequence(tuple((Sequence(tuple(row)),) for row in zipped)),)
         if name == "dict" and not given:
             return (Mapping(()),)
         if name in calls.TRANSPARENT and calls.TRANSPARENT[name] >= 0 and len(given) > calls.TRANSPARENT[name]:

@@ -120,17 +120,12 @@ def shortened(node: ast.AST | None, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
-def literal(node: ast.AST | None) -> str:
+def literal(node: Any) -> str:
     """Return the source of `node` if it is a literal, else ""."""
     if node is None:
         return ""
     try:
-        ast.literal_eval(node)  # type: ignore[arg-type]
+        ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return ""
     return ast.unparse(node)
-
-
-def value_text(value: Any) -> str:
-    """Return a constant as source."""
-    return repr(value)

@@ -267,7 +267,8 @@ class _Court:
             each = changed[home]
             for places, labels in found.items():
                 shown = ", ".join(places[:4]) + (f" and {len(places) - 4} more" if len(places) > 4 else "")
-                text = f"{shown} import{'s' if len(places) == 1 else ''} it and keep{'s' if len(places) == 1 else ''} what was there, where loaded before the patch."
+                keep = "imports it and keeps" if len(places) == 1 else "import it and keep"
+                text = f"{shown} {keep} what was there, where loaded before the patch."
                 each.faults.append(Fault("copies", WRONG, text, tuple(labels)))
                 each.copies = places
 

@@ -51,6 +51,10 @@ class Package:
         """Return the path of a module, from the folder that the package is in."""
         return self._files[name][0]
 
+    def text(self, name: str) -> str:
+        """Return the source of a module; what is no UTF-8 in it is replaced."""
+        return self._files[name][1].decode("utf-8", "replace")
+
     def module(self, name: str) -> Module | None:
         """Return a module; None where there is none, or it cannot be read."""
         if name not in self._modules:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import gc
 import itertools
-from collections.abc import Iterator, Sequence as Many
+from collections.abc import Iterator
+from collections.abc import Sequence as Many
 from dataclasses import dataclass, field, replace
 
 from ascend_overlay.scans import calls
@@ -319,13 +320,15 @@ class Reader(Expressions):
     def _on_augassign(self, node: ast.AugAssign, scope: Scope) -> None:
         values = self.evaluate(node.value, scope)
         if isinstance(node.target, ast.Name):
-            self._bind(scope, node.target.id, union([scope.get(node.target.id), values]))
-            owners = scope.get(node.target.id) if isinstance(node.op, (ast.Add, ast.BitOr)) else ()
+            owners = scope.get(node.target.id)
+            self._bind(scope, node.target.id, union([owners, values]))
+            # A number that was imported is another one then; a list is the same.
+            if not any(isinstance(value, (Sequence, Mapping)) for value in values):
+                return
         else:
-            owners = self.evaluate(node.target, scope)  # type: ignore[arg-type]
+            owners = self.evaluate(node.target, scope)
         for each in self._mine(owners):
-            if len(each.parts) > 1 and not isinstance(node.target, ast.Name):
-                self._emit("entry", each, node, "augmented assignment", values, node.value, owners)
+            self._emit("entry", each, node, "augmented assignment", values, node.value, owners)
 
     def _on_delete(self, node: ast.Delete, scope: Scope) -> None:
         for target in node.targets:
@@ -425,9 +428,8 @@ class Reader(Expressions):
                 bodies = [ast.dump(each.node) for each in self.line(value)]
                 if any("'setattr'" in body for body in bodies):
                     return True
-            elif isinstance(value, Outside) and value.parts[0] not in (self.package, "typing", "builtins"):
-                if "patch" in value.parts[-1].lower():
-                    return True
+            elif isinstance(value, Outside) and "patch" in value.parts[-1].lower():
+                return value.parts[0] not in (self.package, "typing", "builtins")
         return False
 
     def _by_itself(self, function: Local, defined: _Frame) -> None:
@@ -769,7 +771,7 @@ class Reader(Expressions):
                     given = node.args[2] if len(node.args) > 2 else None
                     values = arguments[2] if len(arguments) > 2 else ()
                     self._emit("member", each.member(name), node, "extend_enum", values, given, arguments[0])
-        elif parts[-1] == "patch" and "mock" in parts or "mock" in parts and parts[-2:-1] == ("patch",):
+        elif (parts[-1] == "patch" and "mock" in parts) or ("mock" in parts and parts[-2:-1] == ("patch",)):
             self._mock(parts[-1], node, arguments, scope)
         elif value.parts[:2] == ("sys", "modules") and len(value.parts) == 3:
             self._sys_modules_method(parts[-1], node, arguments)
@@ -876,9 +878,9 @@ class Reader(Expressions):
         keys = next((found for found in named if found), None)
         if keys is None:
             keys = next((texts(each) for each in values if texts(each)), [])
-        members = [each for each in values[:1] for each in self._mine(each)]
+        members = [member for each in values[:1] for member in self._mine(each)]
         if not keys and members and decorated == () and len(values) > 1:
-            keys = [each.parts[-1] for each in members]
+            keys = [member.parts[-1] for member in members]
         locals_ = [value for each in (*values, decorated) for value in each if isinstance(value, Local)]
         second = [text for each in values[1:] for text in texts(each)]
         for key in keys or [""]:

@@ -94,7 +94,7 @@ class Judged:
         return self._texts
 
     def copies(self, homes: Iterable[str]) -> dict[str, tuple[str, ...]]:
-        """Return, for each "module:Name", the places that import it when their module is, so that they keep what it was.
+        """Return, for each "module:Name", the places that import it when their module is, and keep what it was.
 
         Statements in functions and for type checkers are left out: they read the name when it is used, or never.
         """

@@ -25,9 +25,11 @@ class Outside:
         parts = self.parts[:-1] if self.parts[-1] == "__dict__" else self.parts
         return Outside((*parts, name), min(self.sure, len(parts)))
 
-    def entry(self, key: str) -> Outside:
+    def entry(self, key: str | int) -> Outside:
         """Return an entry of it."""
-        return self.member(key) if self.parts[-1] == "__dict__" else Outside((*self.parts, f"[{key!r}]"), self.sure)
+        return (
+            self.member(str(key)) if self.parts[-1] == "__dict__" else Outside((*self.parts, f"[{key!r}]"), self.sure)
+        )
 
 
 @dataclass(frozen=True)
@@ -173,10 +175,11 @@ def union(many: Iterable[Values]) -> Values:
 
 def _key(value: Value) -> Any:
     try:
-        # 1 and True are equal.
-        return (type(value), type(value.value), value) if isinstance(value, Const) else value if hash(value) else value
+        hash(value)
     except TypeError:
         return id(value)
+    # 1 and True are equal.
+    return (type(value.value), value) if isinstance(value, Const) else value
 
 
 def outsides(values: Values, package: str, depth: int = 4) -> Iterator[Outside]:

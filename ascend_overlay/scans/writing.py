@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from packaging.version import InvalidVersion, Version
@@ -132,7 +132,7 @@ def _declared(change: Change) -> tuple[str, str]:
         return "", "which names it changes is worked out when it runs; name them"
     if "[" in change.target:
         return "", "it changes an entry inside an object: for a field of a dataclass see overlay.field"
-    if any(part.startswith("__") and part.endswith("__dict__") for part in change.target.split(".")):
+    if "__dict__" in change.target:
         return "", "it changes a __dict__"
     made = _MAKERS.get(change.kind)
     return made(change) if made is not None else ("", f"there is no overlay for a patch of the kind {change.kind!r}")
@@ -221,7 +221,7 @@ def _registration(change: Change) -> tuple[str, str]:
     module = change.target.partition(":")[0]
     return (
         "",
-        f"write functions that call {change.function} and take it back, and declare overlay.call({module!r}, do=..., undo=...)",
+        f"write functions that call {change.function} and take it back, for overlay.call({module!r}, do=..., undo=...)",
     )
 
 
@@ -229,12 +229,12 @@ def _module(change: Change) -> tuple[str, str]:
     if not change.adds or not change.name or ":" in change.name:
         return (
             "",
-            "it takes the place of a module, or is made when it runs; overlay.module_alias serves a module that is not there",
+            "it hides a module, or is made when it runs; overlay.module_alias serves a module that is not there",
         )
     return f"module_alias({change.target!r}, {change.name!r})", ""
 
 
-_MAKERS = {
+_MAKERS: dict[str, Callable[[Change], tuple[str, str]]] = {
     "attribute": _attribute,
     "wrap": _attribute,
     "remove": _remove,
@@ -340,7 +340,8 @@ def _derives(cls: Local, target: Outside) -> bool:
             if isinstance(value, Outside) and (*value.parts, *path[1:])[-1] == target.parts[-1]:
                 return True
             if isinstance(value, Local) and isinstance(value.node, ast.ClassDef) and value.node is not node:
-                if _derives(value, target):
+                found = _derives(value, target)
+                if found:
                     return True
     return False
 

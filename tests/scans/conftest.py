@@ -47,7 +47,9 @@ VLLM: Files = {
             def register_oot(cls, op=None, name=None): ...
         class PluggableLayer: ...
         """,
-    "layers/norm": "from vllm.layers.custom_op import CustomOp\nclass RMSNorm(CustomOp):\n    def forward(self, x): ...\n",
+    "layers/norm": (
+        "from vllm.layers.custom_op import CustomOp\nclass RMSNorm(CustomOp):\n    def forward(self, x): ...\n"
+    ),
     "models": "class ModelRegistry:\n    @classmethod\n    def register_model(cls, name, model): ...\n",
     "enums": "import enum\nclass Status(enum.Enum):\n    NEW = 1\n",
 }

@@ -1,4 +1,4 @@
-"""What is said of patches: targets that are not there, keys that match nothing, copies, doubles, signatures, originals."""
+"""What is said of patches: targets that are not there, keys that match nothing, copies, doubles, signatures."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ FAULTS: dict[str, tuple[Any, list[str]]] = {
         [],
     ),
     "copies that are followed everywhere": (
-        f"{S}import sys\ndef pick(count): ...\ns.pick = pick\nfor n, m in sys.modules.items():\n"
-        "    if 'vllm' in n:\n        m.pick = pick",
+        (
+            f"{S}import sys\ndef pick(count): ...\ns.pick = pick\nfor n, m in sys.modules.items():\n"
+            "    if 'vllm' in n:\n        m.pick = pick"
+        ),
         [],
     ),
     "two patches": (
@@ -40,12 +42,17 @@ FAULTS: dict[str, tuple[Any, list[str]]] = {
         ["twice wrong"],
     ),
     "two, by two names": (
-        f"{S}import vllm.engine\ndef add(self, request): ...\nScheduler.add = add\n"
-        "vllm.engine.Scheduler.add = lambda self, request: 1",
+        (
+            f"{S}import vllm.engine\ndef add(self, request): ...\nScheduler.add = add\n"
+            "vllm.engine.Scheduler.add = lambda self, request: 1"
+        ),
         ["twice wrong"],
     ),
     "one of two": (
-        f"{S}import os\nif os.name:\n    Scheduler.add = lambda self, r: 1\nelse:\n    Scheduler.add = lambda self, r: 2",
+        (
+            f"{S}import os\nif os.name:\n    Scheduler.add = lambda self, r: 1\nelse:\n"
+            f"    Scheduler.add = lambda self, r: 2"
+        ),
         [],
     ),
     "an argument that is missing": (f"{S}def step(self, count): ...\nEngine.step = step", ["signature wrong"]),
@@ -65,8 +72,10 @@ FAULTS: dict[str, tuple[Any, list[str]]] = {
         ["stash note"],
     ),
     "kept and put back": (
-        f"{S}_old = Scheduler.add\ndef add(self, request):\n    _old(self, request)\nScheduler.add = add\n"
-        "def undo():\n    Scheduler.add = _old",
+        (
+            f"{S}_old = Scheduler.add\ndef add(self, request):\n    _old(self, request)\nScheduler.add = add\n"
+            "def undo():\n    Scheduler.add = _old"
+        ),
         [],
     ),
     "a member that is there": (

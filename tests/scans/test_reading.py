@@ -30,8 +30,10 @@ SHAPES: dict[str, tuple[Any, list[str]]] = {
         ["attribute vllm.engine.pick", "attribute vllm.scheduler.pick"],
     ),
     "a loop over a dictionary": (
-        "from vllm import scheduler\nNEW = {'pick': print, 'LIMIT': 3}\n"
-        "for name, value in NEW.items():\n    setattr(scheduler, name, value)",
+        (
+            "from vllm import scheduler\nNEW = {'pick': print, 'LIMIT': 3}\n"
+            "for name, value in NEW.items():\n    setattr(scheduler, name, value)"
+        ),
         ["attribute vllm.scheduler.pick", "attribute vllm.scheduler.LIMIT"],
     ),
     "setattr": ("from vllm import scheduler\nsetattr(scheduler, 'pick', print)", ["attribute vllm.scheduler.pick"]),
@@ -47,49 +49,67 @@ SHAPES: dict[str, tuple[Any, list[str]]] = {
         ["attribute vllm.scheduler.pick"],
     ),
     "a helper that takes text": (
-        "import importlib\ndef put(path, value):\n    module, name = path.rsplit('.', 1)\n"
-        "    setattr(importlib.import_module(module), name, value)\nput('vllm.scheduler.pick', print)",
+        (
+            "import importlib\ndef put(path, value):\n    module, name = path.rsplit('.', 1)\n"
+            "    setattr(importlib.import_module(module), name, value)\nput('vllm.scheduler.pick', print)"
+        ),
         ["attribute vllm.scheduler.pick"],
     ),
     "a decorator": (
-        "from vllm.scheduler import Scheduler\ndef patch(owner):\n    def decorate(f):\n"
-        "        setattr(owner, f.__name__, f)\n        return f\n    return decorate\n"
-        "@patch(Scheduler)\ndef schedule(self, r): ...",
+        (
+            "from vllm.scheduler import Scheduler\ndef patch(owner):\n    def decorate(f):\n"
+            "        setattr(owner, f.__name__, f)\n        return f\n    return decorate\n"
+            "@patch(Scheduler)\ndef schedule(self, r): ..."
+        ),
         ["attribute vllm.scheduler.Scheduler.schedule"],
     ),
     "a class decorator": (
-        "from vllm.scheduler import Scheduler\ndef merge(owner):\n    def decorate(cls):\n"
-        "        for name, value in vars(cls).items():\n            setattr(owner, name, value)\n    return decorate\n"
-        "@merge(Scheduler)\nclass Mine:\n    def add(self, r): ...\n    queue = 3",
+        (
+            "from vllm.scheduler import Scheduler\ndef merge(owner):\n    def decorate(cls):\n"
+            "        for name, value in vars(cls).items():\n            setattr(owner, name, value)\n"
+            "    return decorate\n"
+            "@merge(Scheduler)\nclass Mine:\n    def add(self, r): ...\n    queue = 3"
+        ),
         ["attribute vllm.scheduler.Scheduler.add", "attribute vllm.scheduler.Scheduler.queue"],
     ),
     "a class body merged into a target": (
-        "from vllm.scheduler import Scheduler\nclass Patch:\n    def __class_getitem__(cls, target): ...\n"
-        "    @classmethod\n    def apply(cls):\n        for n, v in cls.__dict__.items():\n"
-        "            setattr(cls.target, n, v)\n"
-        "class Mine(Patch[Scheduler]):\n    _old = Scheduler.add\n    def add(self, r):\n        self._old(r)",
+        (
+            "from vllm.scheduler import Scheduler\nclass Patch:\n    def __class_getitem__(cls, target): ...\n"
+            "    @classmethod\n    def apply(cls):\n        for n, v in cls.__dict__.items():\n"
+            "            setattr(cls.target, n, v)\n"
+            "class Mine(Patch[Scheduler]):\n    _old = Scheduler.add\n    def add(self, r):\n        self._old(r)"
+        ),
         ["attribute vllm.scheduler.Scheduler._old", "wrap vllm.scheduler.Scheduler.add"],
     ),
     "a subclass hook": (
-        "from vllm.scheduler import Scheduler\nclass Patch:\n    def __init_subclass__(cls, target):\n"
-        "        for n, v in cls.__dict__.items():\n            setattr(target, n, v)\n"
-        "class Mine(Patch, target=Scheduler):\n    def add(self, r): ...",
+        (
+            "from vllm.scheduler import Scheduler\nclass Patch:\n    def __init_subclass__(cls, target):\n"
+            "        for n, v in cls.__dict__.items():\n            setattr(target, n, v)\n"
+            "class Mine(Patch, target=Scheduler):\n    def add(self, r): ..."
+        ),
         ["attribute vllm.scheduler.Scheduler.add"],
     ),
     "a patcher object": (
-        "from vllm.scheduler import Scheduler\nclass Patcher:\n    def __init__(self, owner):\n"
-        "        self.owner = owner\n    def put(self, name, value):\n        setattr(self.owner, name, value)\n"
-        "Patcher(Scheduler).put('add', print)",
+        (
+            "from vllm.scheduler import Scheduler\nclass Patcher:\n    def __init__(self, owner):\n"
+            "        self.owner = owner\n    def put(self, name, value):\n        setattr(self.owner, name, value)\n"
+            "Patcher(Scheduler).put('add', print)"
+        ),
         ["attribute vllm.scheduler.Scheduler.add"],
     ),
     "a wrapper around what was there": (
-        "from vllm.scheduler import Scheduler\n_old = Scheduler.add\ndef add(self, r):\n    return _old(self, r)\n"
-        "Scheduler.add = add",
+        (
+            "from vllm.scheduler import Scheduler\n_old = Scheduler.add\ndef add(self, r):\n    return _old(self, r)\n"
+            "Scheduler.add = add"
+        ),
         ["wrap vllm.scheduler.Scheduler.add"],
     ),
     "a wrapper that a function makes": (
-        "import functools\nfrom vllm import scheduler\ndef around(f):\n    @functools.wraps(f)\n    def inner(*a):\n"
-        "        return f(*a)\n    return inner\nscheduler.pick = around(scheduler.pick)",
+        (
+            "import functools\nfrom vllm import scheduler\ndef around(f):\n    @functools.wraps(f)\n"
+            "    def inner(*a):\n"
+            "        return f(*a)\n    return inner\nscheduler.pick = around(scheduler.pick)"
+        ),
         ["wrap vllm.scheduler.pick"],
     ),
     "put back": (
@@ -105,8 +125,11 @@ SHAPES: dict[str, tuple[Any, list[str]]] = {
         ["wrap vllm.scheduler.pick"],
     ),
     "unittest.mock": (
-        "from unittest.mock import patch\nfrom vllm.scheduler import Scheduler\npatch('vllm.scheduler.pick', print)\n"
-        "with patch.object(Scheduler, 'add', print):\n    pass",
+        (
+            "from unittest.mock import patch\nfrom vllm.scheduler import Scheduler\n"
+            "patch('vllm.scheduler.pick', print)\n"
+            "with patch.object(Scheduler, 'add', print):\n    pass"
+        ),
         ["mock vllm.scheduler.pick", "mock vllm.scheduler.Scheduler.add"],
     ),
     "an entry of a dictionary": (
@@ -114,6 +137,10 @@ SHAPES: dict[str, tuple[Any, list[str]]] = {
         ["item vllm.scheduler.TABLE 'two'", "entry vllm.scheduler.TABLE", "remove vllm.scheduler.TABLE 'one'"],
     ),
     "an entry of a list": ("from vllm import scheduler\nscheduler.NAMES.append('x')", ["entry vllm.scheduler.NAMES"]),
+    "a list that grows in place": (
+        "from vllm.scheduler import NAMES, LIMIT\nNAMES += ['x']\nLIMIT += 1",
+        ["entry vllm.scheduler.NAMES"],
+    ),
     "del": (
         "import vllm.scheduler as s\ndel s.LIMIT\ndelattr(s, 'pick')",
         ["remove vllm.scheduler.LIMIT", "remove vllm.scheduler.pick"],
@@ -127,7 +154,10 @@ SHAPES: dict[str, tuple[Any, list[str]]] = {
         ["module vllm.gone", "module vllm.scheduler"],
     ),
     "a loop over sys.modules": (
-        "import sys\nfor name, module in list(sys.modules.items()):\n    if 'vllm' in name:\n        module.pick = print",
+        (
+            "import sys\nfor name, module in list(sys.modules.items()):\n    if 'vllm' in name:\n"
+            "        module.pick = print"
+        ),
         ["attribute vllm.*.pick"],
     ),
     "a layer registered": (
@@ -135,9 +165,11 @@ SHAPES: dict[str, tuple[Any, list[str]]] = {
         ["registration vllm.layers.custom_op.CustomOp.register_oot 'RMSNorm'"],
     ),
     "layers registered in a loop": (
-        "from vllm.layers.custom_op import CustomOp\nclass Mine: ...\nOPS = {}\ndef go():\n    global OPS\n"
-        "    OPS = {'RMSNorm': Mine}\n    OPS.update({'Other': Mine})\n    OPS['More'] = Mine\n"
-        "    for name, op in OPS.items():\n        CustomOp.register_oot(op, name=name)",
+        (
+            "from vllm.layers.custom_op import CustomOp\nclass Mine: ...\nOPS = {}\ndef go():\n    global OPS\n"
+            "    OPS = {'RMSNorm': Mine}\n    OPS.update({'Other': Mine})\n    OPS['More'] = Mine\n"
+            "    for name, op in OPS.items():\n        CustomOp.register_oot(op, name=name)"
+        ),
         [f"registration vllm.layers.custom_op.CustomOp.register_oot {key!r}" for key in ("RMSNorm", "Other", "More")],
     ),
     "a model registered": (
@@ -149,12 +181,17 @@ SHAPES: dict[str, tuple[Any, list[str]]] = {
         ["member vllm.enums.Status.OLD"],
     ),
     "a file rewritten": (
-        "from pathlib import Path\nimport vllm\npath = Path(vllm.__file__).parent / 'scheduler.py'\n"
-        "path.write_text(path.read_text().replace('8', '9'))",
+        (
+            "from pathlib import Path\nimport vllm\npath = Path(vllm.__file__).parent / 'scheduler.py'\n"
+            "path.write_text(path.read_text().replace('8', '9'))"
+        ),
         ["file vllm.scheduler"],
     ),
     "a file rewritten with open": (
-        "import os, vllm\nwith open(os.path.join(os.path.dirname(vllm.__file__), 'engine.py'), 'w') as f:\n    f.write('')",
+        (
+            "import os, vllm\nwith open(os.path.join(os.path.dirname(vllm.__file__), 'engine.py'), 'w') as f:\n"
+            "    f.write('')"
+        ),
         ["file vllm.engine"],
     ),
     "through a module of the package": (
@@ -165,12 +202,17 @@ SHAPES: dict[str, tuple[Any, list[str]]] = {
         ["attribute vllm.scheduler.Scheduler.queue"],
     ),
     "getattr and cast": (
-        "from typing import cast, Any\nimport vllm.scheduler\ncast(Any, getattr(vllm.scheduler, 'Scheduler')).queue = 1",
+        (
+            "from typing import cast, Any\nimport vllm.scheduler\n"
+            "cast(Any, getattr(vllm.scheduler, 'Scheduler')).queue = 1"
+        ),
         ["attribute vllm.scheduler.Scheduler.queue"],
     ),
     "either of two": (
-        "try:\n    from vllm.scheduler import Scheduler\nexcept ImportError:\n    from vllm.old import Scheduler\n"
-        "Scheduler.queue = 1",
+        (
+            "try:\n    from vllm.scheduler import Scheduler\nexcept ImportError:\n    from vllm.old import Scheduler\n"
+            "Scheduler.queue = 1"
+        ),
         ["attribute vllm.scheduler.Scheduler.queue", "attribute vllm.old.Scheduler.queue"],
     ),
 }
@@ -181,7 +223,9 @@ NONE: dict[str, str] = {
     "its own name": "from vllm.scheduler import pick\npick = print",
     "a package that is called alike": "import vllm_other.scheduler\nvllm_other.scheduler.pick = print",
     "another's": "import torch\ntorch.x = 1  # not vllm",
-    "its own subscripted base": "from typing import Generic\nfrom vllm.scheduler import Scheduler\nclass A(Generic[Scheduler]):\n    x = 1",
+    "its own subscripted base": (
+        "from typing import Generic\nfrom vllm.scheduler import Scheduler\nclass A(Generic[Scheduler]):\n    x = 1"
+    ),
 }
 
 

@@ -29,12 +29,17 @@ DECLARED: dict[str, tuple[str, str]] = {
         "member vllm.enums:Status.OLD",
     ),
     "a model": (
-        "from vllm.models import ModelRegistry\nclass Model: ...\nModelRegistry.register_model('Acme', 'acme.patch:Model')",
+        (
+            "from vllm.models import ModelRegistry\nclass Model: ...\n"
+            "ModelRegistry.register_model('Acme', 'acme.patch:Model')"
+        ),
         "model Acme",
     ),
     "a layer": (
-        "from vllm.layers.custom_op import CustomOp\nfrom vllm.layers.norm import RMSNorm\n"
-        "@CustomOp.register_oot(name='RMSNorm')\nclass Mine(RMSNorm): ...",
+        (
+            "from vllm.layers.custom_op import CustomOp\nfrom vllm.layers.norm import RMSNorm\n"
+            "@CustomOp.register_oot(name='RMSNorm')\nclass Mine(RMSNorm): ..."
+        ),
         "subclass vllm.layers.norm:RMSNorm",
     ),
     "a module": ("import sys\nfrom acme import patch\nsys.modules['vllm.old'] = patch", "module alias vllm.old"),
@@ -125,7 +130,8 @@ def test_enabled(verdicts: Any, vllm: Any, tmp_path: Any, python: Any) -> None:
     (folder / "vllm-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 1.0\n")
     done = python(
         "-c",
-        "import ascend_overlay, sys\nascend_overlay.enable(load=['written'], only=['scheduler_pick', 'scheduler_limit', 'table_two'], strict=False,"
+        "import ascend_overlay, sys\n"
+        "ascend_overlay.enable(load=['written'], only=['scheduler_pick', 'scheduler_limit', 'table_two'], strict=False,"
         " propagate=False)\nimport vllm.engine, vllm.scheduler as s\n"
         "print(vllm.engine.pick(1), s.pick(1), s.LIMIT, s.TABLE)\n"
         "print(sorted(e.state for e in ascend_overlay.ledger().entries if e.overlay))",

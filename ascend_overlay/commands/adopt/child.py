@@ -1,4 +1,4 @@
-"""The process that runs somebody's function: python -m ascend_overlay.commands.adopt.child REQUEST ANSWER, two files."""
+"""The process that runs somebody's function: python -m ascend_overlay.commands.adopt.child REQUEST ANSWER."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def run(
     write: Write | None,
     console: Console,
 ) -> int:
-    """Print what a function changes in vLLM, as data by `write` where that is given; return 1 where copies are missed."""
+    """Print what a function changes in vLLM, as data by `write` where that is given; 1 where it misses copies."""
     try:
         found = adopt(function, imports, timeout=timeout)
         if into is not None:

@@ -1,4 +1,4 @@
-"""The namespaces of a package in this process, before and after: what was set, added, removed, and who keeps the old."""
+"""The namespaces of a package in this process, before and after: what was set, added, removed, who keeps the old."""
 
 from __future__ import annotations
 
@@ -265,7 +265,7 @@ def _alike(live: Any, was: Any) -> bool:
 
 
 def _holders(was: Any, after: Snapshot, ours: set[str]) -> Iterator[str]:
-    if isinstance(was, _TRIVIAL) or isinstance(was, ModuleType):
+    if isinstance(was, (*_TRIVIAL, ModuleType)):
         return
     for owner, names in after.owners.items():
         for name, value in names.items():
