@@ -26,7 +26,7 @@ def lock(overlays: Sequence[Overlay], releases: Iterable[Release]) -> Lock:
 
 def main(wanted: Sequence[str]) -> None:
     """Write the lock for the releases that are wanted."""
-    lock(ascend_overlay_overlays(), find(wanted)).write(PATH)
+    lock(list(ascend_overlay_overlays()), find(wanted)).write(PATH)
 
 
 if __name__ == "__main__":

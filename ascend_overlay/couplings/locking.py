@@ -15,8 +15,8 @@ from ascend_overlay.source.beside import Beside
 from ascend_overlay.source.sources import Sources
 
 _LOCKED = frozenset({"override", "super call", "call", "registration", "attribute"})
-"""Uses whose source is locked. A class that is only imported, derived from or made changes with each of its members, most
-of which nobody leans on; those that somebody does are uses of their own."""
+"""Uses whose source is locked. A class that is only imported, derived from or made changes with each of its members;
+what somebody leans on of these is a use of its own."""
 
 
 def locked_release(overlays: Iterable[Overlay], release: Release) -> LockedRelease:
