@@ -33,6 +33,7 @@ def enable(
     weight_nz: str | None = None,
     fused_qkv: bool | None = None,
     foreign: str | None = None,
+    vllm_release: str | None = None,
     propagate: bool = True,
 ) -> None:
     """Enable overlays in this process and in those that it will start.
@@ -58,6 +59,8 @@ def enable(
         fused_qkv: norms, rotary embedding and cache write of a layer with norms of queries and keys are one operator.
         foreign: what somebody else's change of a patched place is: "error", "warn" (a log line; the default) or
             "accept". The ledger names it in any case.
+        vllm_release: which release of vLLM the installed one is, where its version does not say so, as that of a
+            checkout without tags: "0.32.0".
         propagate: False leaves os.environ alone, so that child processes run without overlays.
 
     Raises:
@@ -77,6 +80,7 @@ def enable(
         weight_nz=weight_nz,
         fused_qkv=fused_qkv,
         foreign=foreign,
+        vllm_release=vllm_release,
     )
     _engine.enable(settings, propagate=propagate, given=given)
 
@@ -103,13 +107,13 @@ def _asked_for(
     return [*names, *(only or ())], [overlay for overlay in overlays if isinstance(overlay, Overlay)]
 
 
-def enable_from_environment() -> None:
-    """Enable what the environment asks for; the one door of all automatic ways in.
+def enable_from_environment() -> bool:
+    """Enable what the environment asks for; the one door of all automatic ways in. Return whether that is done.
 
     Called inside the import of vLLM. If another thread is in enable() at that moment, it may itself be waiting for that
     import: waiting for it in turn would never end, and it patches modules late just as well.
     """
-    _engine.enable_automatically()
+    return _engine.enable_automatically()
 
 
 def enable_for_listing(settings: Settings) -> None:
@@ -236,3 +240,41 @@ def look() -> None:
 def enter_role(name: str) -> None:
     """Note that this process plays a further role of vLLM (see ascend_overlay.process.ROLES)."""
     _engine.enter_role(name)
+
+
+def shown() -> dict[str, Any]:
+    """Return what this process has, for the one that started it."""
+    return _engine.shown()
+
+
+def owed() -> dict[str, Any] | None:
+    """Return what a process that is started from here is to have; None where that is nothing."""
+    return _engine.owed()
+
+
+def told() -> dict[str, str] | None:
+    """Return the variables that tell a process what it is to have; None where that is nothing."""
+    return _engine.told()
+
+
+def not_for_children() -> list[str]:
+    """Return the names of the overlays that only this process can have."""
+    return _engine.not_for_children()
+
+
+def prove(owed: Mapping[str, Any]) -> None:
+    """See that this process lacks nothing of what the one that started it shows.
+
+    Raises:
+        ProcessError: it does, and the settings are strict.
+    """
+    _engine.prove(owed)
+
+
+def see_child(owed: Mapping[str, Any], has: Mapping[str, Any], around: Mapping[str, str]) -> None:
+    """See that a process which shows what it `has` lacks nothing of what it is `owed`; `around`: its surroundings.
+
+    Raises:
+        ProcessError: it does, and the settings are strict.
+    """
+    _engine.see_child(owed, has, around)

@@ -18,6 +18,7 @@ __all__ = [
     "ForeignError",
     "OverlayError",
     "PluginError",
+    "ProcessError",
     "QuantizeError",
     "RuledOutError",
     "SignatureError",
@@ -60,6 +61,10 @@ class RuledOutError(OverlayError):
 
 class PluginError(OverlayError):
     """A plugin could not be imported or registered, or one of its hooks failed."""
+
+
+class ProcessError(OverlayError):
+    """A process of vLLM lacks overlays that the process which started it has."""
 
 
 class ConfigError(OverlayError):

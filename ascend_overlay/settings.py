@@ -35,6 +35,7 @@ _VARIABLES = {
     "weight_nz": f"{PREFIX}_WEIGHT_NZ",
     "foreign": f"{PREFIX}_FOREIGN",
     "fused_qkv": f"{PREFIX}_FUSED_QKV",
+    "vllm_release": f"{PREFIX}_VLLM_RELEASE",
 }
 """The variable of each setting."""
 _NPU = tuple(
@@ -62,6 +63,7 @@ class Settings:
         weight_nz: which weights are put into the layout FRACTAL_NZ after loading: "off", "quantized" or "all".
         fused_qkv: norms, rotary embedding and cache write of a layer with norms of queries and keys are one operator.
         foreign: what somebody else's change of a patched place is: "error", "warn" or "accept".
+        vllm_release: which release of vLLM a build is whose version does not say so; None: what its version says.
         given_by: which argument, option or variable gave a setting, or a name in it, where that is not its variable.
     """
 
@@ -78,6 +80,7 @@ class Settings:
     weight_nz: str = "quantized"
     fused_qkv: bool = False
     foreign: str = "warn"
+    vllm_release: str | None = None
     given_by: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -115,6 +118,7 @@ class Settings:
             weight_nz=_one_of(WEIGHT_NZ, env.get(f"{PREFIX}_WEIGHT_NZ") or "quantized", whose=f"{PREFIX}_WEIGHT_NZ"),
             fused_qkv=_flag(env, f"{PREFIX}_FUSED_QKV", default=False),
             foreign=_one_of(FOREIGN, env.get(f"{PREFIX}_FOREIGN") or "warn", whose=f"{PREFIX}_FOREIGN"),
+            vllm_release=_release(env.get(f"{PREFIX}_VLLM_RELEASE") or None, whose=f"{PREFIX}_VLLM_RELEASE"),
         )
         if found.require:
             found._see_contradictions()
@@ -153,6 +157,8 @@ class Settings:
             env[f"{PREFIX}_FUSED_QKV"] = "1"
         if self.foreign != "warn":
             env[f"{PREFIX}_FOREIGN"] = self.foreign
+        if self.vllm_release:
+            env[f"{PREFIX}_VLLM_RELEASE"] = self.vllm_release
         return env
 
     def updated(
@@ -170,6 +176,7 @@ class Settings:
         weight_nz: str | None = None,
         fused_qkv: bool | None = None,
         foreign: str | None = None,
+        vllm_release: str | None = None,
         by: Callable[[str], str] = "{}=".format,
     ) -> Settings:
         """Return a copy with the given values; None leaves a value as it is.
@@ -190,6 +197,7 @@ class Settings:
             "load": load,
         }
         given |= {"prefer": prefer, "ledger": ledger, "weight_nz": weight_nz, "foreign": foreign}
+        given["vllm_release"] = vllm_release
         result = replace(self, given_by={**self.given_by, **_sources(given, by)})
         if only is not None:
             result = replace(result, only=only)
@@ -219,6 +227,8 @@ class Settings:
             result = replace(result, fused_qkv=fused_qkv)
         if foreign is not None:
             result = replace(result, foreign=_one_of(FOREIGN, foreign, whose="foreign"))
+        if vllm_release is not None:
+            result = replace(result, vllm_release=_release(vllm_release, whose=by("vllm_release")))
         result._see_contradictions()
         return result
 
@@ -238,17 +248,23 @@ class Settings:
         """Return what gave a setting, or `name` in it: "--only", "only=" or "ASCEND_OVERLAY"."""
         return self.given_by.get(f"{setting} {name}") or self.given_by.get(setting) or _VARIABLES[setting]
 
-    def joined(self, earlier: Settings) -> Settings:
-        """Return settings that select what these or the `earlier` ones select; these win in everything else."""
+    def joined(self, earlier: Settings, in_use: Iterable[str] = ()) -> Settings:
+        """Return settings that select what these or the `earlier` ones select; these win in everything else.
+
+        Args:
+            earlier: what was in force before.
+            in_use: third-party plugins of which something is enabled.
+        """
 
         def wanted(name: str) -> bool:
             return any(settings.selects(name) for settings in (self, earlier))
 
         both = _union(earlier.only, self.only) if self.only and earlier.only else ()
-        # An allow-list that was given once holds until everything is disabled.
+        # An allow-list that was given once holds until everything is disabled. What is enabled already stays, here and
+        # in the processes that are started from here.
         allowed = earlier.plugins
-        if earlier.plugins is not None and self.plugins is not None:
-            allowed = _union(earlier.plugins, self.plugins)
+        if self.plugins is not None:
+            allowed = _union(in_use if earlier.plugins is None else earlier.plugins, self.plugins)
         return replace(
             self,
             only=both,
@@ -260,6 +276,7 @@ class Settings:
             prefer={**earlier.prefer, **self.prefer},
             ledger=self.ledger or earlier.ledger,
             trace=self.trace or earlier.trace,
+            vllm_release=self.vllm_release or earlier.vllm_release,
             given_by={**earlier.given_by, **self.given_by},
         )
 
@@ -391,6 +408,17 @@ def _one_of(known: Sequence[str], text: str, *, whose: str) -> str:
     if text not in known:
         raise ConfigError(f"{whose} is {text!r}; it takes {', '.join(known)}.{did_you_mean(text, known)}")
     return text
+
+
+def _release(text: str | None, *, whose: str) -> str | None:
+    if text is None:
+        return None
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return str(Version(text))
+    except (InvalidVersion, TypeError):
+        raise ConfigError(f"{whose} is {text!r}, which is no release of vLLM; write it as '0.32.0'.") from None
 
 
 def _sequence(name: str, value: Iterable[str]) -> tuple[str, ...]:

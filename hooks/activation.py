@@ -113,9 +113,19 @@ def start() -> None:
     from ascend_overlay.settings import requested
 
     if requested():
-        from ascend_overlay.api import enable_from_environment
+        from ascend_overlay import api
 
-        enable_from_environment()
+        if api.enable_from_environment() and _owed:
+            api.prove(_owed)
+            _owed.clear()
+
+
+_owed: "dict[str, Any]" = {}
+
+
+def expect(owed: "dict[str, Any]") -> None:
+    """Have it seen, once the overlays are enabled, that this process lacks nothing of what it is owed."""
+    _owed.update(owed)
 
 
 def vllm_plugin() -> None:

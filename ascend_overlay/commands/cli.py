@@ -59,6 +59,7 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Norms of queries and keys, rotary embedding and cache write in one operator.",
             ),
             click.option("--foreign", type=click.Choice(FOREIGN), help="What others' changes of patched places are."),
+            click.option("--vllm-release", metavar="RELEASE", help="Which vLLM a build is that does not say so."),
         ]
     ):
         command = option(command)
@@ -78,6 +79,7 @@ def _settings(
     weight_nz: str | None,
     fused_qkv: bool | None,
     foreign: str | None,
+    vllm_release: str | None,
 ) -> Settings:
     return Settings.from_env().updated(
         only=_overlays(only, "--only"),
@@ -92,6 +94,7 @@ def _settings(
         weight_nz=weight_nz,
         fused_qkv=fused_qkv,
         foreign=foreign,
+        vllm_release=vllm_release,
         by=_option,
     )
 

@@ -208,18 +208,35 @@ def unfit(overlay: Overlay) -> str | None:
 
 def _misfit(overlay: Overlay, package: str) -> str | None:
     """Return why the installed version of a package rules `overlay` out, or None where it does not."""
-    text, found = overlay.ranges[package], versions.installed(package)
+    text, found = overlay.ranges[package], versions.release(package)
     if found is None:
         return None if package == "torch_npu" else f"{package} is not installed; the overlay is for {package} {text}"
     if versions.admits(versions.specifier(text, whose=f"overlay {overlay.name!r}"), found):
         return None
-    return f"{package} {found} is installed; the overlay is for {package} {text}"
+    return f"{versions.in_words(package)} is installed; the overlay is for {package} {text}"
+
+
+def untold_vllm(units: Iterable[Unit]) -> str | None:
+    """Return a sentence on a vLLM whose version does not say which release it is, where any unit is for some."""
+    found = versions.release("vllm")
+    if found is None or not versions.says_nothing(found):
+        return None
+    asked = [
+        unit.name for unit in units if "vllm" in unit.overlay.ranges or any(item.patch.vllm for item in unit.items)
+    ]
+    if not asked:
+        return None
+    which = "overlay is" if len(asked) == 1 else "overlays are"
+    return (
+        f"{versions.in_words('vllm')} is installed, a build whose version does not say which release it is, and "
+        f"{len(asked)} {which} for certain releases ({some_of(asked)}). Say which it is by vllm_release='0.32.0', "
+        f"--vllm-release or ASCEND_OVERLAY_VLLM_RELEASE."
+    )
 
 
 def other_vllm(units: Iterable[Unit]) -> str | None:
     """Return a sentence on the units that are for other releases of vLLM than the installed one, or None."""
-    found = versions.installed("vllm")
-    if found is None:
+    if versions.installed("vllm") is None:
         return None
     off = [unit for unit in units if "vllm" in unit.overlay.ranges and _misfit(unit.overlay, "vllm")]
     if not off:
@@ -232,7 +249,9 @@ def other_vllm(units: Iterable[Unit]) -> str | None:
         which = f"overlay {names} is for other releases and stays off"
     else:
         which = f"{len(off)} overlays are for other releases and stay off: {names}"
-    return f"vllm {found} is installed, and {which}. `ascend-overlay list` says which releases each is for."
+    return (
+        f"{versions.in_words('vllm')} is installed, and {which}. `ascend-overlay list` says which releases each is for."
+    )
 
 
 def overdue(overlay: Overlay) -> str | None:
@@ -240,11 +259,12 @@ def overdue(overlay: Overlay) -> str | None:
     if overlay.retire is None:
         return None
     package, spec = versions.requirement(overlay.retire, whose=f"overlay {overlay.name!r} (retire)")
-    found = versions.installed(package)
+    found = versions.release(package)
     if found is None or not versions.admits(spec, found):
         return None
     more = f": see {overlay.upstream}" if overlay.upstream else ""
-    return f"overdue: {package} {found} is installed, and the overlay says that {overlay.retire} does without it{more}"
+    there = versions.in_words(package)
+    return f"overdue: {there} is installed, and the overlay says that {overlay.retire} does without it{more}"
 
 
 def patch_unfit(item: Item) -> Ruling | None:
@@ -252,10 +272,10 @@ def patch_unfit(item: Item) -> Ruling | None:
     text = item.patch.vllm
     if text is None:
         return None
-    found = versions.installed("vllm")
+    found = versions.release("vllm")
     if found is not None and versions.admits(versions.specifier(text, whose=item.patch.target), found):
         return None
-    return Ruling("release", f"vllm {found} is installed; this patch is for vllm {text}")
+    return Ruling("release", f"{versions.in_words('vllm')} is installed; this patch is for vllm {text}")
 
 
 def ruled_out(item: Item, *, now: bool = True) -> Ruling | None:

@@ -9,7 +9,7 @@ import os
 import re
 import threading
 import traceback
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -122,6 +122,15 @@ class Plugins:
             f"no plugin {what} was registered by hand{known}.{hint} A plugin of an entry point or of load= is left out "
             f"by enable(plugins=...) or ASCEND_OVERLAY_PLUGINS."
         )
+
+    def of_entry_points(self, origins: Iterable[Origin]) -> list[str]:
+        """Return the names of those plugins that were found by an entry point, as an allow-list names them."""
+        found = {origin for key, origin in self._origins.items() if key == f"{origin.distribution}:{origin.plugin}"}
+        return [origin.plugin for origin in dict.fromkeys(origins) if origin in found]
+
+    def is_by_hand(self, origin: Origin) -> bool:
+        """Tell whether register() was given that plugin."""
+        return origin.plugin in self._by_hand and self._origins.get(origin.plugin) == origin
 
     def forget(self, origin: Origin) -> None:
         """Forget a plugin that was registered by hand."""
