@@ -11,7 +11,7 @@ from typing import Any
 from ascend_overlay import settings as settings_module
 from ascend_overlay.engine.engine import Engine
 from ascend_overlay.engine.plugins import Failure
-from ascend_overlay.errors import ConfigError
+from ascend_overlay.errors import ConfigError, represented
 from ascend_overlay.ledgers import Ledger
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.settings import Settings
@@ -92,13 +92,13 @@ def _asked_for(
     for overlay in overlays:
         if not isinstance(overlay, (Overlay, str)):
             raise ConfigError(
-                f"enable() was given {overlay!r}; it takes Overlay objects and names of overlays, and everything else "
-                f"by its name: enable(only=[...], strict=...)."
+                f"enable() was given {represented(overlay)}; it takes Overlay objects and names of overlays, and "
+                f"everything else by its name: enable(only=[...], strict=...)."
             )
     if isinstance(only, str):
         raise ConfigError(f"only={only!r} is a string; pass a list of names, only=[{only!r}].")
     if only is not None and not isinstance(only, Iterable):
-        raise ConfigError(f"only={only!r} is no list; pass a list of names.")
+        raise ConfigError(f"only={represented(only)} is no list; pass a list of names.")
     if only is not None and not (only := tuple(only)) and not overlays:
         raise ConfigError("only= names no overlay, so nothing would be enabled; without only=, all that fit are.")
     if not overlays:

@@ -83,6 +83,23 @@ class ActivationError(OverlayError):
     """The overlays cannot be switched on or off in the state that this process is in."""
 
 
+def told(error: BaseException) -> str:
+    """Return what an error is and says, whatever its class does to say it: "ValueError: no such thing"."""
+    try:
+        text = str(error)
+    except Exception as another:
+        text = f"its __str__ raises {type(another).__name__}"
+    return f"{type(error).__name__}: {text}"
+
+
+def represented(thing: object) -> str:
+    """Return repr(thing), or where that raises what it is."""
+    try:
+        return repr(thing)
+    except Exception as error:
+        return f"<{type(thing).__qualname__}, whose __repr__ raises {type(error).__name__}>"
+
+
 def printable(text: str) -> str:
     """Return `text` with what controls a terminal, or turns the order of letters, written as Python writes it."""
     if text.isprintable():

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ascend_overlay.errors import ConfigError, did_you_mean
+from ascend_overlay.errors import ConfigError, did_you_mean, represented
 
 PREFIX = "ASCEND_OVERLAY"
 _TRUE = {"1", "true", "yes", "on"}
@@ -211,11 +211,11 @@ class Settings:
             result = replace(result, load=_sequence("load", load))
         if prefer is not None:
             if not isinstance(prefer, Mapping):
-                raise ConfigError(f"{by('prefer')} is {prefer!r}; it takes a dict, target -> overlay.")
+                raise ConfigError(f"{by('prefer')} is {represented(prefer)}; it takes a dict, target -> overlay.")
             result = replace(result, prefer=dict(prefer))
         if ledger is not None:
             if not isinstance(ledger, (str, os.PathLike)) or "\0" in os.fspath(ledger):
-                raise ConfigError(f"{by('ledger')} is {ledger!r}; it takes the path of a folder.")
+                raise ConfigError(f"{by('ledger')} is {represented(ledger)}; it takes the path of a folder.")
             result = replace(result, ledger=os.fspath(ledger))
         if strict is not None:
             result = replace(result, strict=strict)
@@ -425,8 +425,8 @@ def _sequence(name: str, value: Iterable[str]) -> tuple[str, ...]:
     if isinstance(value, str):
         raise ConfigError(f"{name}={value!r} is a string; pass a list of names, {name}=[{value!r}].")
     if not isinstance(value, Iterable):
-        raise ConfigError(f"{name}={value!r} is no list; pass a list of names.")
+        raise ConfigError(f"{name}={represented(value)} is no list; pass a list of names.")
     found = tuple(value)
     if not all(isinstance(each, str) for each in found):
-        raise ConfigError(f"{name}={list(found)!r} has what is no text; pass a list of names.")
+        raise ConfigError(f"{name}={represented(list(found))} has what is no text; pass a list of names.")
     return found

@@ -54,9 +54,14 @@ class _Starter:
             raise AttributeError(name)
         return getattr(self._loader, name)
 
-    def create_module(self, spec: "ModuleSpec") -> "ModuleType | None":
-        from ascend_overlay.finders import ask_others
+    def load_module(self, fullname: "str") -> "ModuleType":
+        # The old way of importing, by pkgutil and others: Python would have the loader do it that this one hides.
+        if fullname in sys.modules:
+            return self._loader.load_module(fullname)  # type: ignore[no-any-return]
+        self._start()
+        return __import__(fullname)
 
+    def _start(self) -> None:
         disarm()
         try:
             start()
@@ -64,6 +69,11 @@ class _Starter:
             # Whoever catches this and imports vLLM again must not get it without overlays.
             arm()
             raise
+
+    def create_module(self, spec: "ModuleSpec") -> "ModuleType | None":
+        from ascend_overlay.finders import ask_others
+
+        self._start()
         # The overlays may wait for this very module.
         if (found := ask_others(_trigger, spec.name, self._path, self._target)) is not None:
             self._loader = found.loader

@@ -25,7 +25,15 @@ from ascend_overlay.engine.plugins import Plugins
 from ascend_overlay.engine.propagation import Propagation
 from ascend_overlay.engine.review import Review
 from ascend_overlay.engine.state import Disabling, Enabling, State
-from ascend_overlay.errors import ActivationError, ConfigError, OverlayError, PluginError, ProcessError, VersionError
+from ascend_overlay.errors import (
+    ActivationError,
+    ConfigError,
+    OverlayError,
+    PluginError,
+    ProcessError,
+    VersionError,
+    told,
+)
 from ascend_overlay.ledgers import Ledger, LedgerFolder
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.patches import Patch
@@ -295,7 +303,7 @@ class Engine:
         self._complaints.use(strict)
         try:
             for error in errors:
-                self._complaints.complain(error if isinstance(error, OverlayError) else OverlayError(str(error)))
+                self._complaints.complain(error if isinstance(error, OverlayError) else OverlayError(told(error)))
         finally:
             self._complaints.use(None)
 
@@ -440,7 +448,7 @@ class Engine:
         """The second half, once multiprocessing has given the child its name."""
         process.forget_entered()
         # multiprocessing has just dropped what was to run at the end of the parent process.
-        multiprocessing_util.Finalize(None, self.journal.write, exitpriority=0)
+        multiprocessing_util.Finalize(None, self._at_exit, exitpriority=0)
         self.journal.describe_process()
         if self._state.units:
             self._reconsider_roles()
@@ -517,13 +525,27 @@ class Engine:
             with self._serial.held(0, _busy(0)):
                 self._finish()
 
+    def _at_exit(self) -> None:
+        """Write the ledger, and say what is not in force that must be: no exception changes the status any more."""
+        self.journal.write()
+        for unit in list(self._state.units.values()):
+            lost = any(item.entry.state in ("displaced", "without effect") for item in unit.items)
+            if lost and self._complaints.requires(unit.name):
+                logger.error(
+                    "overlay %r (%s), which %s requires, is not in force at the end of this process, whose status does "
+                    "not say so: `ascend-overlay ledger DIR --check` does, with ASCEND_OVERLAY_LEDGER=DIR",
+                    unit.name,
+                    unit.origin,
+                    self._complaints.settings.whose("require", unit.name),
+                )
+
     def _hook_exit(self) -> None:
         if self._hooked_exit:
             return
         self._hooked_exit = True
         # multiprocessing children leave by os._exit() after running Finalizers, so atexit alone is not enough.
-        atexit.register(self.journal.write)
-        multiprocessing_util.Finalize(None, self.journal.write, exitpriority=0)
+        atexit.register(self._at_exit)
+        multiprocessing_util.Finalize(None, self._at_exit, exitpriority=0)
         multiprocessing_util.register_after_fork(self, Engine.after_fork_with_role)
 
 

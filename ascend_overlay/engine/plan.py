@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 from ascend_overlay import process, versions
-from ascend_overlay.errors import ConfigError, ConflictError, TargetError, did_you_mean, some_of
+from ascend_overlay.errors import ConfigError, ConflictError, TargetError, did_you_mean, some_of, told
 from ascend_overlay.ledgers import Entry
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.patches import Applied, Patch
@@ -295,7 +295,7 @@ def ruled_out(item: Item, *, now: bool = True) -> Ruling | None:
             # sys.exit() in it would end the program as if all were well; here and where patches are applied.
             raise ConfigError(
                 f"the condition {condition.text!r} of overlay {item.unit.name!r} ({item.unit.origin}) cannot be "
-                f"evaluated for {item.entry.target}: {type(error).__name__}: {error}"
+                f"evaluated for {item.entry.target}: {told(error)}"
             ) from error
         if reason:
             return Ruling("role" if condition.by_role else "condition", reason)

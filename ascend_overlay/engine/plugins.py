@@ -18,7 +18,7 @@ from typing import Any
 import pluggy
 
 from ascend_overlay import hooks, versions
-from ascend_overlay.errors import PluginError, did_you_mean, printable
+from ascend_overlay.errors import PluginError, did_you_mean, printable, told
 from ascend_overlay.hooks import ENTRY_POINT_GROUP, PROJECT, spec
 from ascend_overlay.places.target import spoken
 from ascend_overlay.settings import Settings
@@ -312,7 +312,7 @@ def _blame(origin: Origin, hook: str, error: BaseException) -> PluginError:
 
 def _described(error: BaseException) -> str:
     """Return what went wrong, and the last line that is neither ours nor the import system's."""
-    text = f"{type(error).__name__}: {error}".rstrip(".")
+    text = told(error).rstrip(".")
     passed_over = (os.path.dirname(importlib.__file__), str(Path(__file__).parents[1]), *hooks.__path__)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if not frame.filename.startswith(("<frozen ", *(folder + os.sep for folder in passed_over))):
