@@ -11,7 +11,7 @@ from typing import Any
 from ascend_overlay import settings as settings_module
 from ascend_overlay.engine.engine import Engine
 from ascend_overlay.engine.plugins import Failure
-from ascend_overlay.errors import ConfigError
+from ascend_overlay.errors import ConfigError, represented
 from ascend_overlay.ledgers import Ledger
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.settings import Settings
@@ -35,6 +35,7 @@ def enable(
     foreign: str | None = None,
     lock: str | os.PathLike[str] | None = None,
     drift: str | None = None,
+    vllm_release: str | None = None,
     propagate: bool = True,
 ) -> None:
     """Enable overlays in this process and in those that it will start.
@@ -62,6 +63,8 @@ def enable(
             "accept". The ledger names it in any case.
         lock: an overlay.lock, with which targets and plugins are compared before anything is patched.
         drift: what a difference from the lock is: "error" (the default), "warn" (a log line), or "accept" (a note).
+        vllm_release: which release of vLLM the installed one is, where its version does not say so, as that of a
+            checkout without tags: "0.32.0".
         propagate: False leaves os.environ alone, so that child processes run without overlays.
 
     Raises:
@@ -83,6 +86,7 @@ def enable(
         foreign=foreign,
         lock=lock,
         drift=drift,
+        vllm_release=vllm_release,
     )
     _engine.enable(settings, propagate=propagate, given=given)
 
@@ -94,13 +98,13 @@ def _asked_for(
     for overlay in overlays:
         if not isinstance(overlay, (Overlay, str)):
             raise ConfigError(
-                f"enable() was given {overlay!r}; it takes Overlay objects and names of overlays, and everything else "
-                f"by its name: enable(only=[...], strict=...)."
+                f"enable() was given {represented(overlay)}; it takes Overlay objects and names of overlays, and "
+                f"everything else by its name: enable(only=[...], strict=...)."
             )
     if isinstance(only, str):
         raise ConfigError(f"only={only!r} is a string; pass a list of names, only=[{only!r}].")
     if only is not None and not isinstance(only, Iterable):
-        raise ConfigError(f"only={only!r} is no list; pass a list of names.")
+        raise ConfigError(f"only={represented(only)} is no list; pass a list of names.")
     if only is not None and not (only := tuple(only)) and not overlays:
         raise ConfigError("only= names no overlay, so nothing would be enabled; without only=, all that fit are.")
     if not overlays:
@@ -109,13 +113,13 @@ def _asked_for(
     return [*names, *(only or ())], [overlay for overlay in overlays if isinstance(overlay, Overlay)]
 
 
-def enable_from_environment() -> None:
-    """Enable what the environment asks for; the one door of all automatic ways in.
+def enable_from_environment() -> bool:
+    """Enable what the environment asks for; the one door of all automatic ways in. Return whether that is done.
 
     Called inside the import of vLLM. If another thread is in enable() at that moment, it may itself be waiting for that
     import: waiting for it in turn would never end, and it patches modules late just as well.
     """
-    _engine.enable_automatically()
+    return _engine.enable_automatically()
 
 
 def enable_for_listing(settings: Settings) -> None:
@@ -261,3 +265,41 @@ def look() -> None:
 def enter_role(name: str) -> None:
     """Note that this process plays a further role of vLLM (see ascend_overlay.process.ROLES)."""
     _engine.enter_role(name)
+
+
+def shown() -> dict[str, Any]:
+    """Return what this process has, for the one that started it."""
+    return _engine.shown()
+
+
+def owed() -> dict[str, Any] | None:
+    """Return what a process that is started from here is to have; None where that is nothing."""
+    return _engine.owed()
+
+
+def told() -> dict[str, str] | None:
+    """Return the variables that tell a process what it is to have; None where that is nothing."""
+    return _engine.told()
+
+
+def not_for_children() -> list[str]:
+    """Return the names of the overlays that only this process can have."""
+    return _engine.not_for_children()
+
+
+def prove(owed: Mapping[str, Any]) -> None:
+    """See that this process lacks nothing of what the one that started it shows.
+
+    Raises:
+        ProcessError: it does, and the settings are strict.
+    """
+    _engine.prove(owed)
+
+
+def see_child(owed: Mapping[str, Any], has: Mapping[str, Any], around: Mapping[str, str]) -> None:
+    """See that a process which shows what it `has` lacks nothing of what it is `owed`; `around`: its surroundings.
+
+    Raises:
+        ProcessError: it does, and the settings are strict.
+    """
+    _engine.see_child(owed, has, around)

@@ -78,6 +78,8 @@ def distribution(name: str, spec: str = "") -> Condition:
 
     def holds() -> bool:
         found = versions.distribution_version(name)
+        if found is not None and name == "vllm":
+            found = versions.release(name)
         return found is not None and versions.admits(wanted, found)
 
     return Condition(f"the distribution {name}{spec} is installed", holds)

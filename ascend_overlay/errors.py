@@ -19,6 +19,7 @@ __all__ = [
     "LockError",
     "OverlayError",
     "PluginError",
+    "ProcessError",
     "QuantizeError",
     "ReleaseError",
     "RuledOutError",
@@ -64,6 +65,10 @@ class PluginError(OverlayError):
     """A plugin could not be imported or registered, or one of its hooks failed."""
 
 
+class ProcessError(OverlayError):
+    """A process of vLLM lacks overlays that the process which started it has."""
+
+
 class ConfigError(OverlayError):
     """A setting or argument names something that does not exist or cannot be used."""
 
@@ -86,6 +91,23 @@ class ReleaseError(OverlayError):
 
 class ActivationError(OverlayError):
     """The overlays cannot be switched on or off in the state that this process is in."""
+
+
+def told(error: BaseException) -> str:
+    """Return what an error is and says, whatever its class does to say it: "ValueError: no such thing"."""
+    try:
+        text = str(error)
+    except Exception as another:
+        text = f"its __str__ raises {type(another).__name__}"
+    return f"{type(error).__name__}: {text}"
+
+
+def represented(thing: object) -> str:
+    """Return repr(thing), or where that raises what it is."""
+    try:
+        return repr(thing)
+    except Exception as error:
+        return f"<{type(thing).__qualname__}, whose __repr__ raises {type(error).__name__}>"
 
 
 def printable(text: str) -> str:

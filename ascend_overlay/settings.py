@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ascend_overlay.errors import ConfigError, did_you_mean
+from ascend_overlay.errors import ConfigError, did_you_mean, represented
 
 PREFIX = "ASCEND_OVERLAY"
 _TRUE = {"1", "true", "yes", "on"}
@@ -39,6 +39,7 @@ _VARIABLES = {
     "fused_qkv": f"{PREFIX}_FUSED_QKV",
     "lock": f"{PREFIX}_LOCK",
     "drift": f"{PREFIX}_DRIFT",
+    "vllm_release": f"{PREFIX}_VLLM_RELEASE",
 }
 """The variable of each setting."""
 _NPU = tuple(
@@ -68,6 +69,7 @@ class Settings:
         foreign: what somebody else's change of a patched place is: "error", "warn" or "accept".
         lock: the path of an overlay.lock that targets and plugins are compared with; None: of none.
         drift: what a difference from the lock is: "error", "warn" or "accept".
+        vllm_release: which release of vLLM a build is whose version does not say so; None: what its version says.
         given_by: which argument, option or variable gave a setting, or a name in it, where that is not its variable.
     """
 
@@ -86,6 +88,7 @@ class Settings:
     foreign: str = "warn"
     lock: str | None = None
     drift: str = "error"
+    vllm_release: str | None = None
     given_by: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -125,6 +128,7 @@ class Settings:
             foreign=_one_of(FOREIGN, env.get(f"{PREFIX}_FOREIGN") or "warn", whose=f"{PREFIX}_FOREIGN"),
             lock=env.get(f"{PREFIX}_LOCK") or None,
             drift=_one_of(DRIFT, env.get(f"{PREFIX}_DRIFT") or "error", whose=f"{PREFIX}_DRIFT"),
+            vllm_release=_release(env.get(f"{PREFIX}_VLLM_RELEASE") or None, whose=f"{PREFIX}_VLLM_RELEASE"),
         )
         if found.require:
             found._see_contradictions()
@@ -167,6 +171,8 @@ class Settings:
             env[f"{PREFIX}_LOCK"] = os.path.abspath(self.lock)
         if self.drift != "error":
             env[f"{PREFIX}_DRIFT"] = self.drift
+        if self.vllm_release:
+            env[f"{PREFIX}_VLLM_RELEASE"] = self.vllm_release
         return env
 
     def updated(
@@ -186,6 +192,7 @@ class Settings:
         foreign: str | None = None,
         lock: str | os.PathLike[str] | None = None,
         drift: str | None = None,
+        vllm_release: str | None = None,
         by: Callable[[str], str] = "{}=".format,
     ) -> Settings:
         """Return a copy with the given values; None leaves a value as it is.
@@ -207,6 +214,7 @@ class Settings:
         }
         given |= {"prefer": prefer, "ledger": ledger, "weight_nz": weight_nz, "foreign": foreign}
         given |= {"lock": lock, "drift": drift}
+        given["vllm_release"] = vllm_release
         result = replace(self, given_by={**self.given_by, **_sources(given, by)})
         if only is not None:
             result = replace(result, only=only)
@@ -220,11 +228,11 @@ class Settings:
             result = replace(result, load=_sequence("load", load))
         if prefer is not None:
             if not isinstance(prefer, Mapping):
-                raise ConfigError(f"{by('prefer')} is {prefer!r}; it takes a dict, target -> overlay.")
+                raise ConfigError(f"{by('prefer')} is {represented(prefer)}; it takes a dict, target -> overlay.")
             result = replace(result, prefer=dict(prefer))
         if ledger is not None:
             if not isinstance(ledger, (str, os.PathLike)) or "\0" in os.fspath(ledger):
-                raise ConfigError(f"{by('ledger')} is {ledger!r}; it takes the path of a folder.")
+                raise ConfigError(f"{by('ledger')} is {represented(ledger)}; it takes the path of a folder.")
             result = replace(result, ledger=os.fspath(ledger))
         if strict is not None:
             result = replace(result, strict=strict)
@@ -242,6 +250,8 @@ class Settings:
             result = replace(result, lock=os.fspath(lock))
         if drift is not None:
             result = replace(result, drift=_one_of(DRIFT, drift, whose="drift"))
+        if vllm_release is not None:
+            result = replace(result, vllm_release=_release(vllm_release, whose=by("vllm_release")))
         result._see_contradictions()
         return result
 
@@ -261,17 +271,23 @@ class Settings:
         """Return what gave a setting, or `name` in it: "--only", "only=" or "ASCEND_OVERLAY"."""
         return self.given_by.get(f"{setting} {name}") or self.given_by.get(setting) or _VARIABLES[setting]
 
-    def joined(self, earlier: Settings) -> Settings:
-        """Return settings that select what these or the `earlier` ones select; these win in everything else."""
+    def joined(self, earlier: Settings, in_use: Iterable[str] = ()) -> Settings:
+        """Return settings that select what these or the `earlier` ones select; these win in everything else.
+
+        Args:
+            earlier: what was in force before.
+            in_use: third-party plugins of which something is enabled.
+        """
 
         def wanted(name: str) -> bool:
             return any(settings.selects(name) for settings in (self, earlier))
 
         both = _union(earlier.only, self.only) if self.only and earlier.only else ()
-        # An allow-list that was given once holds until everything is disabled.
+        # An allow-list that was given once holds until everything is disabled. What is enabled already stays, here and
+        # in the processes that are started from here.
         allowed = earlier.plugins
-        if earlier.plugins is not None and self.plugins is not None:
-            allowed = _union(earlier.plugins, self.plugins)
+        if self.plugins is not None:
+            allowed = _union(in_use if earlier.plugins is None else earlier.plugins, self.plugins)
         return replace(
             self,
             only=both,
@@ -284,6 +300,7 @@ class Settings:
             ledger=self.ledger or earlier.ledger,
             trace=self.trace or earlier.trace,
             lock=self.lock or earlier.lock,
+            vllm_release=self.vllm_release or earlier.vllm_release,
             given_by={**earlier.given_by, **self.given_by},
         )
 
@@ -417,12 +434,23 @@ def _one_of(known: Sequence[str], text: str, *, whose: str) -> str:
     return text
 
 
+def _release(text: str | None, *, whose: str) -> str | None:
+    if text is None:
+        return None
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return str(Version(text))
+    except (InvalidVersion, TypeError):
+        raise ConfigError(f"{whose} is {text!r}, which is no release of vLLM; write it as '0.32.0'.") from None
+
+
 def _sequence(name: str, value: Iterable[str]) -> tuple[str, ...]:
     if isinstance(value, str):
         raise ConfigError(f"{name}={value!r} is a string; pass a list of names, {name}=[{value!r}].")
     if not isinstance(value, Iterable):
-        raise ConfigError(f"{name}={value!r} is no list; pass a list of names.")
+        raise ConfigError(f"{name}={represented(value)} is no list; pass a list of names.")
     found = tuple(value)
     if not all(isinstance(each, str) for each in found):
-        raise ConfigError(f"{name}={list(found)!r} has what is no text; pass a list of names.")
+        raise ConfigError(f"{name}={represented(list(found))} has what is no text; pass a list of names.")
     return found

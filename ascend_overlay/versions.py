@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.machinery
 import os
 import re
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 from packaging.specifiers import InvalidSpecifier, Specifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from ascend_overlay import finders, settings
 from ascend_overlay.errors import ConfigError
 
 _REQUIREMENT = re.compile(r"([A-Za-z_]\w*)\s*([<>=!~].*)")
@@ -68,7 +68,7 @@ def installed(package: str) -> str | None:
     found = memory()
     key = "folders", package
     if key not in found:
-        spec = importlib.machinery.PathFinder.find_spec(package)
+        spec = finders.find(package) or finders.found_by(finders.others(), package)
         found[key] = None if spec is None else list(spec.submodule_search_locations or ())
     if found[key] is None:
         return None
@@ -98,6 +98,35 @@ def assumed(package: str, version: str) -> Iterator[None]:
 def is_assumed(package: str) -> bool:
     """Tell whether the release of `package` is one that is assumed."""
     return package in _assumed
+
+
+def release(package: str) -> str | None:
+    """Return which release of the importable `package` this is, or None where it is not installed.
+
+    It is the version that is installed, unless the settings say which vLLM it is: a build may not know.
+    """
+    version = installed(package)
+    if version is None or package != "vllm" or is_assumed(package):
+        return version
+    return settings.current().vllm_release or version
+
+
+def in_words(package: str) -> str:
+    """Return what is installed of `package`, as it stands before "is installed"; or what was said of it."""
+    version = installed(package)
+    known = version is not None and not is_assumed(package)
+    if package == "vllm" and known and (said := settings.current().vllm_release):
+        return f"vllm {said} (so {settings.current().whose('vllm_release')} says of {version})"
+    return f"{package} {version}"
+
+
+def says_nothing(version: str) -> bool:
+    """Tell whether a version of vLLM does not say which release it is: its build found no tag in the repository."""
+    try:
+        exact = Version(version)
+    except InvalidVersion:
+        return True
+    return exact.release[:2] == (0, 0) or (exact.is_devrelease and exact.release <= (0, 1))
 
 
 def distribution_version(name: str) -> str | None:

@@ -54,9 +54,14 @@ class _Starter:
             raise AttributeError(name)
         return getattr(self._loader, name)
 
-    def create_module(self, spec: "ModuleSpec") -> "ModuleType | None":
-        from ascend_overlay.finders import ask_others
+    def load_module(self, fullname: "str") -> "ModuleType":
+        # The old way of importing, by pkgutil and others: Python would have the loader do it that this one hides.
+        if fullname in sys.modules:
+            return self._loader.load_module(fullname)  # type: ignore[no-any-return]
+        self._start()
+        return __import__(fullname)
 
+    def _start(self) -> None:
         disarm()
         try:
             start()
@@ -64,6 +69,11 @@ class _Starter:
             # Whoever catches this and imports vLLM again must not get it without overlays.
             arm()
             raise
+
+    def create_module(self, spec: "ModuleSpec") -> "ModuleType | None":
+        from ascend_overlay.finders import ask_others
+
+        self._start()
         # The overlays may wait for this very module.
         if (found := ask_others(_trigger, spec.name, self._path, self._target)) is not None:
             self._loader = found.loader
@@ -113,9 +123,19 @@ def start() -> None:
     from ascend_overlay.settings import requested
 
     if requested():
-        from ascend_overlay.api import enable_from_environment
+        from ascend_overlay import api
 
-        enable_from_environment()
+        if api.enable_from_environment() and _owed:
+            api.prove(_owed)
+            _owed.clear()
+
+
+_owed: "dict[str, Any]" = {}
+
+
+def expect(owed: "dict[str, Any]") -> None:
+    """Have it seen, once the overlays are enabled, that this process lacks nothing of what it is owed."""
+    _owed.update(owed)
 
 
 def vllm_plugin() -> None:

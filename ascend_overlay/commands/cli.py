@@ -64,6 +64,7 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--foreign", type=click.Choice(FOREIGN), help="What others' changes of patched places are."),
             click.option("--lock", metavar="FILE", type=click.Path(), help="Compare with this overlay.lock."),
             click.option("--drift", type=click.Choice(DRIFT), help="What a difference from the lock is."),
+            click.option("--vllm-release", metavar="RELEASE", help="Which vLLM a build is that does not say so."),
         ]
     ):
         command = option(command)
@@ -85,6 +86,7 @@ def _settings(
     foreign: str | None,
     lock: str | None,
     drift: str | None,
+    vllm_release: str | None,
 ) -> Settings:
     return Settings.from_env().updated(
         only=_overlays(only, "--only"),
@@ -101,6 +103,7 @@ def _settings(
         foreign=foreign,
         lock=lock,
         drift=drift,
+        vllm_release=vllm_release,
         by=_option,
     )
 

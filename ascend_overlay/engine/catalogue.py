@@ -7,7 +7,7 @@ from typing import Any
 
 from ascend_overlay.engine import plan
 from ascend_overlay.engine.plugins import Failure, Origin, Plugins
-from ascend_overlay.errors import PluginError
+from ascend_overlay.errors import PluginError, represented
 from ascend_overlay.ledgers import Entry
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.settings import Settings
@@ -116,7 +116,7 @@ class Catalogue:
 def _unusable(contributed: Sequence[Any], origin: Origin) -> PluginError | None:
     for overlay in contributed:
         if not isinstance(overlay, Overlay):
-            return PluginError(f"{origin} contributes {overlay!r}, which is not an Overlay.")
+            return PluginError(f"{origin} contributes {represented(overlay)}, which is not an Overlay.")
         if not overlay.patches:
             return PluginError(
                 f"{origin} contributes the overlay {overlay.name!r}, which has no patch. overlay.wrap(target) and "

@@ -87,7 +87,7 @@ class Drift:
 
     def standing(self, unit: Unit) -> Standing | None:
         """Return how a unit stands on a vLLM that is newer than its plugin's lock; None where that is not the case."""
-        installed = versions.installed("vllm")
+        installed = versions.release("vllm")
         if installed is None or self._seen is None or not _outside(unit, installed):
             return None
         path = self._shipped(unit.origin)
@@ -117,7 +117,7 @@ class Drift:
         )
 
     def _differences(self, unit: Unit, path: str, seen: _Seen) -> list[str]:
-        lock, installed = seen.lock(path), versions.installed("vllm")
+        lock, installed = seen.lock(path), versions.release("vllm")
         items = [item for item in unit.items if item.entry.cause != "release"]
         if installed is None:
             return []

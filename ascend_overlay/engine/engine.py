@@ -6,13 +6,13 @@ import atexit
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from multiprocessing import util as multiprocessing_util
 from typing import Any
 
 from ascend_overlay import process
 from ascend_overlay import settings as settings_module
-from ascend_overlay.engine import forking, plan
+from ascend_overlay.engine import forking, plan, proof
 from ascend_overlay.engine.admission import Admission
 from ascend_overlay.engine.arrivals import Arrivals
 from ascend_overlay.engine.catalogue import Catalogue
@@ -27,7 +27,15 @@ from ascend_overlay.engine.plugins import Plugins
 from ascend_overlay.engine.propagation import Propagation
 from ascend_overlay.engine.review import Review
 from ascend_overlay.engine.state import Disabling, Enabling, State
-from ascend_overlay.errors import ActivationError, ConfigError, OverlayError, PluginError, VersionError
+from ascend_overlay.errors import (
+    ActivationError,
+    ConfigError,
+    OverlayError,
+    PluginError,
+    ProcessError,
+    VersionError,
+    told,
+)
 from ascend_overlay.ledgers import Ledger, LedgerFolder
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.patches import Patch
@@ -72,6 +80,7 @@ class Engine:
         self._admission = Admission(self._state, self._patcher, self._complaints, self.journal, self._drift)
         self._arrivals = Arrivals(self._state, self._patcher, self.journal)
         self._propagation = Propagation()
+        self._is_heritable = False
         self._switched_off = False
         self._hooked_exit = False
         forking.look_after(self)
@@ -141,12 +150,18 @@ class Engine:
             self._roll_back(begun)
             raise
 
-    def enable_automatically(self) -> None:
-        """Enable what is in force or in the environment, unless the user switched everything off or is about to act."""
+    def enable_automatically(self) -> bool:
+        """Enable what is in force or in the environment, and return whether that is done.
+
+        It is not where the user switched everything off, or another thread is about to act.
+        """
         if self._switched_off:
-            return
-        with contextlib.suppress(_BusyError):
+            return False
+        try:
             self.enable(settings_module.current(), patience=_PATIENCE)
+        except _BusyError:
+            return False
+        return True
 
     def check(self, settings: Settings) -> None:
         """See that the ledger can be written, the plugins load and the overlays that `settings` name exist.
@@ -186,7 +201,10 @@ class Engine:
         """Return the modules that are being imported right now."""
         begun.settings, begun.folder = settings_module.in_force(), self.journal.folder
         begun.propagating = self._propagation.active
-        joined = settings.joined(begun.settings) if begun.settings is not None else settings
+        joined = settings
+        if begun.settings is not None:
+            in_use = [unit.origin for unit in self._state.units.values()]
+            joined = settings.joined(begun.settings, self.plugins.of_entry_points(in_use))
         settings = dataclasses.replace(settings, plugins=joined.plugins, blocked=joined.blocked)
         self._state.begun = begun
         begun.started = True
@@ -226,6 +244,7 @@ class Engine:
 
     def _propagate(self, settings: Settings) -> None:
         """Tell child processes of all that they can have."""
+        self._is_heritable = True
         here = [name for name in dict.fromkeys([*settings.only, *settings.require]) if self._catalogue.is_given(name)]
         for name in here:
             self.journal.note(
@@ -254,6 +273,8 @@ class Engine:
         names, ranks = begun.names, plan.ranks(self.overlays)
         units = [self._catalogue.unit(name, ranks[name]) for name in names]
         if problem := plan.missing_vllm(units):
+            self._complaints.complain(VersionError(problem))
+        if problem := plan.untold_vllm(units):
             self._complaints.complain(VersionError(problem))
         if problem := plan.unimportable_torch(units):
             self._complaints.complain(ActivationError(problem))
@@ -315,7 +336,7 @@ class Engine:
         self._complaints.use(strict)
         try:
             for error in errors:
-                self._complaints.complain(error if isinstance(error, OverlayError) else OverlayError(str(error)))
+                self._complaints.complain(error if isinstance(error, OverlayError) else OverlayError(told(error)))
         finally:
             self._complaints.use(None)
 
@@ -330,6 +351,7 @@ class Engine:
         self.journal.write()
         if not self._state.units:
             self._propagation.stop()
+            self._is_heritable = False
             self.journal.folder = None
             settings_module.use(None)
         elif gone or leaving.settings is not None:
@@ -459,10 +481,63 @@ class Engine:
         """The second half, once multiprocessing has given the child its name."""
         process.forget_entered()
         # multiprocessing has just dropped what was to run at the end of the parent process.
-        multiprocessing_util.Finalize(None, self.journal.write, exitpriority=0)
+        multiprocessing_util.Finalize(None, self._at_exit, exitpriority=0)
         self.journal.describe_process()
         if self._state.units:
             self._reconsider_roles()
+
+    # --- children -----------------------------------------------------------------------------------------------
+
+    def shown(self) -> dict[str, Any]:
+        """Return what this process has, for the one that started it."""
+        with self._state.lock.held():
+            return proof.shown(self._state.units.values(), self._state.past)
+
+    def owed(self) -> dict[str, Any] | None:
+        """Return what a process that is started from here is to have: what is shown, and the variables that say so.
+
+        None where nothing is enabled, or its children are to have nothing.
+        """
+        if (variables := self.told()) is None:
+            return None
+        owed, here = self.shown(), self.not_for_children()
+        owed["overlays"] = {name: whose for name, whose in owed["overlays"].items() if name not in here}
+        return {**owed, "variables": variables}
+
+    def told(self) -> dict[str, str] | None:
+        """Return the variables that tell a process what it is to have; None where that is nothing."""
+        if not self._propagation.active or settings_module.declined():
+            return None
+        return self._propagation.variables()
+
+    def not_for_children(self) -> list[str]:
+        """Return the overlays that only this process can have: it made them, or registered their plugin by hand.
+
+        None where its children are to have nothing.
+        """
+        if not self._is_heritable or settings_module.declined():
+            return []
+        with self._state.lock.held():
+            units = list(self._state.units.values())
+        return [unit.name for unit in units if unit.origin.is_program or self.plugins.is_by_hand(unit.origin)]
+
+    def prove(self, owed: Mapping[str, Any]) -> None:
+        """See that this process lacks nothing of what the one that started it has.
+
+        Raises:
+            ProcessError: it does.
+        """
+        self.see_child(owed, self.shown(), proof.surroundings())
+
+    def see_child(self, owed: Mapping[str, Any], has: Mapping[str, Any], around: Mapping[str, str]) -> None:
+        """Complain of a process that lacks something of what it is owed.
+
+        Raises:
+            ProcessError: it does.
+        """
+        if lacks := proof.lacking(owed, has):
+            required = next(filter(self._complaints.requires, lacks), "")
+            self._complaints.complain(ProcessError(proof.sentence(owed, has, around, lacks)), required)
 
     # --- the ledger ---------------------------------------------------------------------------------------------
 
@@ -483,13 +558,27 @@ class Engine:
             with self._serial.held(0, _busy(0)):
                 self._finish()
 
+    def _at_exit(self) -> None:
+        """Write the ledger, and say what is not in force that must be: no exception changes the status any more."""
+        self.journal.write()
+        for unit in list(self._state.units.values()):
+            lost = any(item.entry.state in ("displaced", "without effect") for item in unit.items)
+            if lost and self._complaints.requires(unit.name):
+                logger.error(
+                    "overlay %r (%s), which %s requires, is not in force at the end of this process, whose status does "
+                    "not say so: `ascend-overlay ledger DIR --check` does, with ASCEND_OVERLAY_LEDGER=DIR",
+                    unit.name,
+                    unit.origin,
+                    self._complaints.settings.whose("require", unit.name),
+                )
+
     def _hook_exit(self) -> None:
         if self._hooked_exit:
             return
         self._hooked_exit = True
         # multiprocessing children leave by os._exit() after running Finalizers, so atexit alone is not enough.
-        atexit.register(self.journal.write)
-        multiprocessing_util.Finalize(None, self.journal.write, exitpriority=0)
+        atexit.register(self._at_exit)
+        multiprocessing_util.Finalize(None, self._at_exit, exitpriority=0)
         multiprocessing_util.register_after_fork(self, Engine.after_fork_with_role)
 
 

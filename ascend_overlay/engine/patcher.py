@@ -15,7 +15,7 @@ from ascend_overlay.engine.journal import logger
 from ascend_overlay.engine.plan import Item
 from ascend_overlay.engine.state import State
 from ascend_overlay.engine.sweeper import Sweeper
-from ascend_overlay.errors import ForeignError, OverlayError
+from ascend_overlay.errors import ForeignError, OverlayError, told
 from ascend_overlay.ledgers.entries import EARLIER, IN_FORCE
 from ascend_overlay.patches import Applied, Context
 from ascend_overlay.places import caches, frames, importing, pydantic_models, savers
@@ -97,7 +97,7 @@ class Patcher:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                unexpected = OverlayError(f"the target {item.entry.target}: {type(error).__name__}: {error}")
+                unexpected = OverlayError(f"the target {item.entry.target}: {told(error)}")
                 unexpected.__cause__ = error
                 self.fail(item, unexpected)
             finally:
@@ -248,7 +248,7 @@ class Patcher:
                 logger.warning("overlay %r (%s): %s", item.unit.name, item.unit.origin, sentence)
 
     def _cannot_be_taken_back(self, item: Item, refused: Sequence[Exception]) -> list[Exception]:
-        why = "; ".join(f"{type(error).__name__}: {error}" for error in refused)
+        why = "; ".join(told(error) for error in refused)
         text = f"{item.entry.target} refuses to be changed back ({why}); the next disable() tries again"
         item.entry.state, item.entry.reason = "failed", text
         return [OverlayError(f"overlay {item.unit.name!r} ({item.unit.origin}): {text}.")]

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 from ascend_overlay import process, versions
-from ascend_overlay.errors import ConfigError, ConflictError, TargetError, did_you_mean, some_of
+from ascend_overlay.errors import ConfigError, ConflictError, TargetError, did_you_mean, some_of, told
 from ascend_overlay.ledgers import Entry
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.patches import Applied, Patch
@@ -223,22 +223,39 @@ def admits_vllm(text: str | None, version: str, whose: str) -> bool:
 
 def _misfit(overlay: Overlay, package: str) -> str | None:
     """Return why the installed version of a package rules `overlay` out, or None where it does not."""
-    text, found = overlay.ranges[package], versions.installed(package)
+    text, found = overlay.ranges[package], versions.release(package)
     if found is None:
         return None if package == "torch_npu" else f"{package} is not installed; the overlay is for {package} {text}"
     if versions.admits(versions.specifier(text, whose=f"overlay {overlay.name!r}"), found):
         return None
-    return f"{package} {found} is {_there(package)}; the overlay is for {package} {text}"
+    return f"{versions.in_words(package)} is {_there(package)}; the overlay is for {package} {text}"
 
 
 def _there(package: str) -> str:
     return "assumed" if versions.is_assumed(package) else "installed"
 
 
+def untold_vllm(units: Iterable[Unit]) -> str | None:
+    """Return a sentence on a vLLM whose version does not say which release it is, where any unit is for some."""
+    found = versions.release("vllm")
+    if found is None or not versions.says_nothing(found):
+        return None
+    asked = [
+        unit.name for unit in units if "vllm" in unit.overlay.ranges or any(item.patch.vllm for item in unit.items)
+    ]
+    if not asked:
+        return None
+    which = "overlay is" if len(asked) == 1 else "overlays are"
+    return (
+        f"{versions.in_words('vllm')} is installed, a build whose version does not say which release it is, and "
+        f"{len(asked)} {which} for certain releases ({some_of(asked)}). Say which it is by vllm_release='0.32.0', "
+        f"--vllm-release or ASCEND_OVERLAY_VLLM_RELEASE."
+    )
+
+
 def other_vllm(units: Iterable[Unit]) -> str | None:
     """Return a sentence on the units that are for other releases of vLLM than the installed one, or None."""
-    found = versions.installed("vllm")
-    if found is None:
+    if versions.installed("vllm") is None:
         return None
     outside = [unit for unit in units if "vllm" in unit.overlay.ranges and _misfit(unit.overlay, "vllm")]
     off = [unit for unit in outside if unit.taken_for is None]
@@ -252,7 +269,9 @@ def other_vllm(units: Iterable[Unit]) -> str | None:
         which = f"overlay {names} is for other releases and stays off"
     else:
         which = f"{len(off)} overlays are for other releases and stay off: {names}"
-    return f"vllm {found} is installed, and {which}. `ascend-overlay list` says which releases each is for."
+    return (
+        f"{versions.in_words('vllm')} is installed, and {which}. `ascend-overlay list` says which releases each is for."
+    )
 
 
 def overdue(overlay: Overlay) -> str | None:
@@ -260,11 +279,11 @@ def overdue(overlay: Overlay) -> str | None:
     if overlay.retire is None:
         return None
     package, spec = versions.requirement(overlay.retire, whose=f"overlay {overlay.name!r} (retire)")
-    found = versions.installed(package)
+    found = versions.release(package)
     if found is None or not versions.admits(spec, found):
         return None
     more = f": see {overlay.upstream}" if overlay.upstream else ""
-    there = f"{package} {found} is {_there(package)}"
+    there = f"{versions.in_words(package)} is {_there(package)}"
     return f"overdue: {there}, and the overlay says that {overlay.retire} does without it{more}"
 
 
@@ -273,10 +292,10 @@ def patch_unfit(item: Item) -> Ruling | None:
     text = item.patch.vllm
     if text is None:
         return None
-    found = versions.installed("vllm")
+    found = versions.release("vllm")
     if found is not None and admits_vllm(text, item.unit.taken_for or found, item.patch.target):
         return None
-    return Ruling("release", f"vllm {found} is {_there('vllm')}; this patch is for vllm {text}")
+    return Ruling("release", f"{versions.in_words('vllm')} is {_there('vllm')}; this patch is for vllm {text}")
 
 
 def ruled_out(item: Item, *, now: bool = True) -> Ruling | None:
@@ -296,7 +315,7 @@ def ruled_out(item: Item, *, now: bool = True) -> Ruling | None:
             # sys.exit() in it would end the program as if all were well; here and where patches are applied.
             raise ConfigError(
                 f"the condition {condition.text!r} of overlay {item.unit.name!r} ({item.unit.origin}) cannot be "
-                f"evaluated for {item.entry.target}: {type(error).__name__}: {error}"
+                f"evaluated for {item.entry.target}: {told(error)}"
             ) from error
         if reason:
             return Ruling("role" if condition.by_role else "condition", reason)

@@ -9,7 +9,7 @@ import os
 import re
 import threading
 import traceback
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 import pluggy
 
 from ascend_overlay import hooks, versions
-from ascend_overlay.errors import PluginError, did_you_mean, printable
+from ascend_overlay.errors import PluginError, did_you_mean, printable, told
 from ascend_overlay.hooks import ENTRY_POINT_GROUP, PROJECT, spec
 from ascend_overlay.places.target import spoken
 from ascend_overlay.settings import Settings
@@ -126,6 +126,15 @@ class Plugins:
     def origins(self) -> list[Origin]:
         """Return who the plugins are that are registered."""
         return list(dict.fromkeys(self._origins.values()))
+
+    def of_entry_points(self, origins: Iterable[Origin]) -> list[str]:
+        """Return the names of those plugins that were found by an entry point, as an allow-list names them."""
+        found = {origin for key, origin in self._origins.items() if key == f"{origin.distribution}:{origin.plugin}"}
+        return [origin.plugin for origin in dict.fromkeys(origins) if origin in found]
+
+    def is_by_hand(self, origin: Origin) -> bool:
+        """Tell whether register() was given that plugin."""
+        return origin.plugin in self._by_hand and self._origins.get(origin.plugin) == origin
 
     def forget(self, origin: Origin) -> None:
         """Forget a plugin that was registered by hand."""
@@ -307,7 +316,7 @@ def _blame(origin: Origin, hook: str, error: BaseException) -> PluginError:
 
 def _described(error: BaseException) -> str:
     """Return what went wrong, and the last line that is neither ours nor the import system's."""
-    text = f"{type(error).__name__}: {error}".rstrip(".")
+    text = told(error).rstrip(".")
     passed_over = (os.path.dirname(importlib.__file__), str(Path(__file__).parents[1]), *hooks.__path__)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if not frame.filename.startswith(("<frozen ", *(folder + os.sep for folder in passed_over))):

@@ -42,6 +42,11 @@ class Propagation:
         """Whether os.environ is changed."""
         return bool(self._changes)
 
+    def variables(self) -> dict[str, str]:
+        """Return what tells a process the same that does not inherit os.environ; what the program has changed wins."""
+        ours = {name: change.ours for name, change in self._changes.items()}
+        return {name: text for name, text in {**ours, **os.environ}.items() if name.startswith(_PREFIX)}
+
     def original(self) -> dict[str, str]:
         """Return os.environ as it would be without the changes."""
         environment = dict(os.environ)

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.conditions import Condition
-from ascend_overlay.errors import TargetError, did_you_mean
+from ascend_overlay.errors import TargetError, did_you_mean, represented
 from ascend_overlay.places.bindings import rebindable
 from ascend_overlay.places.slots import Slot, Slots
 from ascend_overlay.places.stand_ins import StandIn
@@ -113,7 +113,7 @@ def shown(value: Any) -> str:
         # What is written in C may belong to no module.
         module = getattr(value, "__module__", None)
         return f"{module}:{name}" if isinstance(module, str) else name
-    text = repr(value)
+    text = represented(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

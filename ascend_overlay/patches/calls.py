@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
 
-from ascend_overlay.errors import OverlayError, SignatureError, TargetError
+from ascend_overlay.errors import OverlayError, SignatureError, TargetError, told
 from ascend_overlay.patches import flavours, signatures
 from ascend_overlay.patches.base import REGISTRATIONS, Applied, Context, Patch, Ref, loaded, shown
 from ascend_overlay.places.target import Place, Target, find, require
@@ -67,9 +67,7 @@ class Call(Patch):
         except (OverlayError, KeyboardInterrupt):
             raise
         except BaseException as error:
-            raise TargetError(
-                f"the call {shown(self.do)} for {self.target} failed: {type(error).__name__}: {error}"
-            ) from error
+            raise TargetError(f"the call {shown(self.do)} for {self.target} failed: {told(error)}") from error
 
     def effect(self, applied: Applied) -> str | None:
         """Return None: what a call did is known to whom it called."""
@@ -93,7 +91,7 @@ class Call(Patch):
             # The rest of the overlay must be taken back all the same.
             applied.lost.append(
                 f"the undo {shown(self.undo)} of the call {shown(self.do)} failed, and what was done may still be in "
-                f"force: {type(error).__name__}: {error}"
+                f"force: {told(error)}"
             )
         results.clear()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ascend_overlay.errors import TargetError
+from ascend_overlay.errors import TargetError, represented
 from ascend_overlay.patches.base import Applied, Context
 from ascend_overlay.places import fields, literals, pydantic_models
 from ascend_overlay.places.storages import Attribute
@@ -36,9 +36,11 @@ def extend(target: str, place: Place, value: Any, context: Context, applied: App
         TargetError: it has the value already, or cannot have it.
     """
     if any(type(known) is type(value) and known == value for known in typing.get_args(place.raw)):
-        raise TargetError(f"the Literal {target} has the value {value!r} already.")
+        raise TargetError(f"the Literal {target} has the value {represented(value)} already.")
     if not isinstance(value, (str, bytes, int)):
-        raise TargetError(f"the Literal {target} cannot have the value {value!r}: give a str, bytes, int or bool.")
+        raise TargetError(
+            f"the Literal {target} cannot have the value {represented(value)}: give a str, bytes, int or bool."
+        )
     applied.seam = SEAM
     old, package = place.raw, Target.parse(target).module.partition(".")[0]
     stem, new = literals.root(old), literals.extended(old, value)
@@ -70,7 +72,7 @@ def effect(applied: Applied, value: Any) -> str | None:
     """Return why the users of a Literal that `extend` changed do not meet `value`, or None."""
     for slot, change in applied.changed:
         if isinstance(change, OneMore) and value not in typing.get_args(slot.storage.get()):
-            return f"{slot.storage.name} was set by somebody else, without {value!r}"
+            return f"{slot.storage.name} was set by somebody else, without {represented(value)}"
     return None
 
 

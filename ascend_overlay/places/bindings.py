@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ascend_overlay.errors import told
 from ascend_overlay.places import holders, immutable, references, weak
 from ascend_overlay.places.accounts import Accounts
 
@@ -384,7 +385,7 @@ class _Sweep:
         except MemoryError:
             raise
         except Exception as error:  # whatever a holder of somebody else's making raises
-            _left(swap, f"{where} ({type(error).__name__}: {error})")
+            _left(swap, f"{where} ({told(error)})")
         else:
             _copied(swap, where)
 

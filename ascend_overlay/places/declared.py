@@ -14,7 +14,7 @@ import types
 import typing
 from typing import Any
 
-from ascend_overlay.errors import TargetError
+from ascend_overlay.errors import TargetError, represented
 from ascend_overlay.places.target import MISSING, Place
 
 GENERATED = ("__init__", "__repr__", "__eq__", "__hash__", "__lt__", "__le__", "__gt__", "__ge__")
@@ -152,12 +152,12 @@ def _says(target: str, owner: type, name: str, value: Any, *, adding: bool) -> s
     if name in fields:
         return (
             f"the target {target} is a field of a {kind}, whose constructor does not read the attribute; change its "
-            f"default with overlay.field({target!r}, default={value!r})."
+            f"default with overlay.field({target!r}, default={represented(value)})."
         )
     return (
         f"the target {target} would be an attribute of a {kind} that its constructor does not know; declare a field "
-        f"with overlay.field({target!r}, default={value!r}). (A constant of the class, whose name is in upper case or "
-        f"begins with an underscore, can be added.)"
+        f"with overlay.field({target!r}, default={represented(value)}). (A constant of the class, whose name is in "
+        f"upper case or begins with an underscore, can be added.)"
     )
 
 
@@ -171,7 +171,7 @@ def _of_enumeration(target: str, owner: type[enum.Enum], name: str, value: Any, 
         return None
     return (
         f"the target {target} would be an attribute of an enumeration, not a member; "
-        f"add a member with overlay.member({target!r}, {value!r})."
+        f"add a member with overlay.member({target!r}, {represented(value)})."
     )
 
 

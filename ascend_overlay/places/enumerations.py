@@ -7,7 +7,7 @@ import enum
 from types import ModuleType
 from typing import Any
 
-from ascend_overlay.errors import TargetError, did_you_mean
+from ascend_overlay.errors import TargetError, did_you_mean, represented, told
 
 
 def refuse(target: str, owner: Any, name: str, value: Any) -> None:
@@ -38,12 +38,16 @@ def refuse(target: str, owner: Any, name: str, value: Any) -> None:
         if type(other._value_) is type(value) and other._value_ == value:
             raise TargetError(
                 f"the target {target} would be another name of {owner.__qualname__}.{other._name_}, which has the "
-                f"value {value!r}; choose another value.{did_you_mean(name, owner.__members__)}"
+                f"value {represented(value)}; choose another value.{did_you_mean(name, owner.__members__)}"
             )
     if issubclass(owner, enum.Flag) and (not isinstance(value, int) or value <= 0 or value & (value - 1)):
-        raise TargetError(f"the target {target} is in a Flag: its value must be one bit (1, 2, 4, ...), not {value!r}.")
+        raise TargetError(
+            f"the target {target} is in a Flag: its value must be one bit (1, 2, 4, ...), not {represented(value)}."
+        )
     if hash_of(value) is None:
-        raise TargetError(f"the value {value!r} of {target} cannot be hashed, so Enum(value) would not find it.")
+        raise TargetError(
+            f"the value {represented(value)} of {target} cannot be hashed, so Enum(value) would not find it."
+        )
 
 
 def hash_of(value: Any) -> int | None:
@@ -76,8 +80,7 @@ def made(owner: type[enum.Enum], name: str, value: Any) -> Any:
         member.__init__(*args)
     except Exception as error:
         raise TargetError(
-            f"{owner.__module__}:{owner.__qualname__} makes no member {name} of {value!r}: "
-            f"{type(error).__name__}: {error}"
+            f"{owner.__module__}:{owner.__qualname__} makes no member {name} of {represented(value)}: {told(error)}"
         ) from error
     return member
 

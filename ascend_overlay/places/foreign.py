@@ -7,6 +7,7 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
+from ascend_overlay.errors import represented
 from ascend_overlay.places.bindings import CONSTANTS
 from ascend_overlay.places.functions import content_of, function_of
 from ascend_overlay.places.slots import Slot
@@ -24,7 +25,7 @@ def described(value: Any) -> str:
     code = getattr(getattr(function, "__wrapped__", function), "__code__", None) or getattr(function, "__code__", None)
     name = getattr(function, "__qualname__", None)
     if not isinstance(name, str):
-        text = repr(value)
+        text = represented(value)
         kind = type(value).__qualname__
         return f"{text if len(text) <= 60 else text[:57] + '...'}, {'an' if kind[0] in 'aeiou' else 'a'} {kind}"
     own = getattr(function, "__code__", code)

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
-from ascend_overlay.errors import TargetError
+from ascend_overlay.errors import TargetError, told
 from ascend_overlay.places import generated, hints
 from ascend_overlay.places.target import MISSING
 
@@ -189,7 +189,7 @@ def _build(cls: type) -> None:
     except Exception as error:
         raise TargetError(
             f"pydantic compiled {cls.__module__}:{cls.__qualname__} before it was patched and cannot rebuild it "
-            f"({type(error).__name__}: {error}); enable the overlays before vLLM is imported."
+            f"({told(error)}); enable the overlays before vLLM is imported."
         ) from error
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from ascend_overlay.errors import TargetError, did_you_mean
+from ascend_overlay.errors import TargetError, did_you_mean, represented
 from ascend_overlay.places.bindings import is_shared
 
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "<missing>", "__slots__": ()})()
@@ -75,7 +75,7 @@ def spoken(thing: object) -> str:
     if isinstance(thing, type):
         return f"the class {thing.__qualname__}"
     name = getattr(thing, "__qualname__", None)
-    return f"the function {name}" if isinstance(name, str) else f"{thing!r} ({type(thing).__name__})"
+    return f"the function {name}" if isinstance(name, str) else f"{represented(thing)} ({type(thing).__name__})"
 
 
 def written(thing: object) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import importlib.machinery
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,10 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Protocol, runtime_checkable
 
+from ascend_overlay import finders
 from ascend_overlay.errors import TargetError, did_you_mean
 from ascend_overlay.source.folders import Folders, Found, of_spec
-
-_HARMLESS = (importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter)
 
 
 @dataclass(frozen=True)
@@ -67,11 +65,11 @@ class Environment:
     """What this process can import.
 
     Args:
-        ask_all: ask the finders of strangers, too, for what would not be found without them.
+        aliases: find what stands for a module by another name, too, as our own finders do.
     """
 
-    def __init__(self, *, ask_all: bool = False) -> None:
-        self._ask_all = ask_all
+    def __init__(self, *, aliases: bool = False) -> None:
+        self._aliases = aliases
 
     def find(self, module: str) -> Found | Missing:
         """Return where `module` is."""
@@ -87,11 +85,21 @@ class Environment:
         search = found.search or () if found is not None else None
         for tail in reversed(rest):
             name = f"{name}.{tail}" if name else tail
-            found = _seen(name, search, memory) or (_by_strangers(name, search) if self._ask_all else None)
+            # Whoever is known to import nothing is asked first.
+            found = _seen(name, search, memory) or self._by_others(name, search, memory)
             if found is None:
                 return Missing(module, name, search)
             search = found.search or ()
         return found or Missing(module, name, search)
+
+    def _by_others(self, name: str, search: tuple[str, ...] | None, memory: _Memory) -> Found | None:
+        """Ask finders of strangers, once."""
+        if (name, self._aliases) in memory.unknown:
+            return None
+        found = _by_finders(name, search, finders.others(ours=self._aliases))
+        if found is None:
+            memory.unknown.add((name, self._aliases))
+        return found
 
 
 class Tree:
@@ -142,6 +150,7 @@ class _Memory:
     def __init__(self) -> None:
         self.folders = Folders()
         self.found: dict[str, Found] = {}
+        self.unknown: set[tuple[str, bool]] = set()
 
 
 HERE = Environment()
@@ -191,36 +200,14 @@ def _loaded(module: object) -> Found:
 
 def _seen(name: str, search: tuple[str, ...] | None, memory: _Memory) -> Found | None:
     """Ask only finders that import nothing; editable installs bring their own."""
-    found = _top_level(name) if search is None else memory.folders.find(name, search)
-    found = found or _in_editable(name, search)
+    found = None if search is None else memory.folders.find(name, search)
+    found = found or _by_finders(name, search)
     if found is not None:
         memory.found[name] = found
     return found
 
 
-def _top_level(name: str) -> Found | None:
-    for finder in (*_HARMLESS, importlib.machinery.PathFinder):
-        spec = finder.find_spec(name)
-        if spec is not None:
-            return of_spec(spec)
-    return None
-
-
-def _in_editable(name: str, search: tuple[str, ...] | None) -> Found | None:
-    for finder in sys.meta_path:
-        if getattr(finder, "__module__", "").startswith("__editable__"):
-            spec = finder.find_spec(name, search)
-            if spec is not None:
-                return of_spec(spec)
-    return None
-
-
-def _by_strangers(name: str, search: tuple[str, ...] | None) -> Found | None:
-    for finder in sys.meta_path:
-        # wrapt's finder, asked about a module with a hook, imports its packages.
-        if type(finder).__module__.startswith("wrapt") or not hasattr(finder, "find_spec"):
-            continue
-        spec = finder.find_spec(name, None if search is None else list(search))
-        if spec is not None:
-            return of_spec(spec)
-    return None
+def _by_finders(name: str, search: tuple[str, ...] | None, asked: Iterable[object] | None = None) -> Found | None:
+    path = None if search is None else list(search)
+    spec = finders.find(name, path) if asked is None else finders.found_by(asked, name, path)
+    return None if spec is None else of_spec(spec)

@@ -20,7 +20,7 @@ _NEUTRAL = ("vllm", "typing", "typing_extensions")
 _FAR = 16
 """Modules may import one another in a circle; no name is handed on this often."""
 
-_EVERYBODY = Environment(ask_all=True)
+_EVERYBODY = Environment(aliases=True)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
-"""The points at which a process takes on a part of vLLM.
+"""The points at which a process takes on a part of vLLM, and those at which it starts others.
 
-What waits for that is applied there, and the engine looks whether everything is in force that should be.
+What waits for the former is applied there, and the engine looks whether everything is in force that should be. At the
+latter the other process is given what it is to have (children.py) and asked what it has.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ascend_overlay import Overlay
+from ascend_overlay import Overlay, conditions
 from ascend_overlay.api import enter_role, look
 
 overlay = Overlay(
@@ -43,3 +44,34 @@ def general_plugins(wrapped: Callable[..., Any], instance: Any, args: tuple[Any,
     result = wrapped(*args, **kwargs)
     look()
     return result
+
+
+_REACHED = "a process that does not inherit the environment, or does not read it, is to have what its parent has"
+
+overlay.wrap(
+    "multiprocessing.spawn:get_preparation_data", "ascend_overlay.overlays.roles.children:prepared", reason=_REACHED
+)
+overlay.wrap(
+    "vllm.model_executor.models.registry:_run_in_subprocess",
+    "ascend_overlay.overlays.roles.children:inspecting",
+    reason=_REACHED,
+)
+_ON_RAY = "the workers of a Ray that was there before know nothing of this process's environment"
+
+overlay.wrap(
+    "ray.actor:ActorClass._remote",
+    "ascend_overlay.overlays.roles.on_ray:actor",
+    when=conditions.distribution("ray"),
+    reason=_ON_RAY,
+)
+overlay.wrap(
+    "ray.remote_function:RemoteFunction._remote",
+    "ascend_overlay.overlays.roles.on_ray:task",
+    when=conditions.distribution("ray"),
+    reason=_ON_RAY,
+)
+overlay.wrap(
+    "vllm.v1.executor.abstract:Executor.__init__",
+    "ascend_overlay.overlays.roles.children:executor",
+    reason="workers that lack what this process has are to be found before they compute anything",
+)

@@ -190,6 +190,33 @@ def test_what_is_required_is_covered_by_somebody_else(make: Make, offer: Any, ac
     two.run, one.run = theirs
 
 
+AT_EXIT = """
+import sys
+import ascend_overlay
+ascend_overlay.enable(load=["plug"], require=["one"], only=["one"], exclude=["roles", "caches", "registry",
+    "layer_registry", "vllm_cpu"])
+import lib
+if "displaced" in sys.argv: lib.run = lambda: "theirs"
+"""
+
+
+@pytest.mark.parametrize("displaced", [True, False])
+def test_what_is_required_and_lost_at_the_end_is_in_the_ledger(site: Any, python: Any, displaced: bool) -> None:
+    """Nothing changes the status of a process that ends; whoever checks the ledgers gets one."""
+    plug = "from ascend_overlay import Overlay\nfrom ascend_overlay.hooks import hookimpl\n"
+    plug += "one = Overlay('one', reason='a test')\none.wrap('lib:run')(lambda w, i, a, k: w())\n"
+    plug += "@hookimpl\ndef ascend_overlay_overlays(): return [one]\n"
+    site.write({"lib.py": "def run(): return 'stock'\n", "plug.py": plug, "program.py": AT_EXIT})
+    ledger = site.folder / "ledger"
+    done = python("program.py", "displaced" if displaced else "", env={"ASCEND_OVERLAY_LEDGER": str(ledger)})
+    said = "overlay 'one' (plugin 'plug'), which require= requires, is not in force at the end of this process"
+    assert (said in done.stderr) is displaced
+    for options in (["--check"], ["--require", "one"]):
+        checked = python.command("ledger", str(ledger), *options, check=False)
+        assert checked.returncode == int(displaced), checked.stderr
+        assert ("displaced: one: lib:run: " in checked.stdout) is displaced
+
+
 CAUSES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     **{name.removeprefix("a "): (*case[:2], name.removeprefix("a ")) for name, case in STAYS_OFF.items()},
     "role": ({"when": role("worker")}, {}, "role"),

@@ -61,10 +61,19 @@ def test_joined_settings_block_what_either_blocks() -> None:
 
 @pytest.mark.parametrize(
     ("first", "second", "both"),
-    [(("a",), None, ("a",)), (("a",), ("b",), ("a", "b")), ((), None, ()), ((), ("b",), ("b",)), (None, None, None)],
+    [
+        (("a",), None, ("a",)),
+        (("a",), ("b",), ("a", "b")),
+        ((), None, ()),
+        ((), ("b",), ("b",)),
+        (None, None, None),
+        (None, ("b",), ("c", "b")),
+        (None, (), ("c",)),
+    ],
 )
 def test_an_allow_list_that_was_given_holds(first: Any, second: Any, both: Any) -> None:
-    assert Settings(plugins=second).joined(Settings(plugins=first)).plugins == both
+    """What is enabled already, of the plugin c, stays."""
+    assert Settings(plugins=second).joined(Settings(plugins=first), ["c"]).plugins == both
 
 
 @given(any_settings(), several)

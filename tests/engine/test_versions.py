@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import shutil
 import sys
 import time
@@ -15,6 +16,7 @@ import pytest
 
 import ascend_overlay
 from ascend_overlay import Overlay, versions
+from ascend_overlay.conditions import distribution
 from ascend_overlay.engine import plan
 from ascend_overlay.engine.plugins import Origin
 from ascend_overlay.errors import ConfigError, VersionError
@@ -157,6 +159,89 @@ def overlay(site: Any, offer: Any) -> Any:
 def test_overlay_outside_its_range_is_skipped(overlay: Any, site: Any, found: str, wanted: str, outcome: str) -> None:
     site.vllm(found)
     assert overlay(vllm=wanted) == outcome
+
+
+NAMELESS = ["0.1.dev1+g0123456", "0.1.dev15020+g0123456.d20261130", "0.0.0+unknown", "0.0.0", "dev"]
+
+
+@pytest.mark.parametrize("found", NAMELESS)
+def test_a_build_that_does_not_say_which_release_it_is(overlay: Any, site: Any, found: str) -> None:
+    site.vllm(found)
+    words = rf"vllm {re.escape(found)} is installed, a build .* 1 overlay is for certain releases \(one\)\. Say which "
+    with pytest.raises(VersionError, match=words + r"it is by vllm_release='0\.32\.0', .*ASCEND_OVERLAY_VLLM_RELEASE"):
+        overlay(vllm=">=0.27.1")
+
+
+@pytest.mark.parametrize("found", NAMELESS)
+@pytest.mark.filterwarnings("ignore:vllm .* is installed, a build:RuntimeWarning")
+def test_without_strictness_it_is_skipped(overlay: Any, site: Any, monkeypatch: pytest.MonkeyPatch, found: str) -> None:
+    monkeypatch.setenv("ASCEND_OVERLAY_STRICT", "0")
+    site.vllm(found)
+    assert overlay(vllm=">=0.27.1").startswith(f"skipped: vllm {found} is installed; the overlay is for vllm >=0.27.1")
+
+
+@pytest.mark.parametrize("found", [*NAMELESS, "0.26.0"])
+@pytest.mark.parametrize(
+    ("said", "outcome"),
+    [
+        ("0.32", "applied: a test"),
+        ("0.31.0", "skipped: vllm 0.31.0 (so ASCEND_OVERLAY_VLLM_RELEASE says of {}) is installed; the overlay is for"),
+    ],
+)
+def test_which_release_a_build_is_can_be_said(
+    overlay: Any, site: Any, monkeypatch: pytest.MonkeyPatch, found: str, said: str, outcome: str
+) -> None:
+    site.vllm(found)
+    monkeypatch.setenv("ASCEND_OVERLAY_VLLM_RELEASE", said)
+    assert overlay(vllm=">=0.32").startswith(outcome.format(found))
+    assert os.environ["ASCEND_OVERLAY_VLLM_RELEASE"] == said
+    assert versions.installed("vllm") == found
+    site.distribution("vllm", "0.0.1")
+    assert distribution("vllm", ">=0.30").holds() and not distribution("vllm", "<0.30").holds()
+
+
+def test_what_is_said_counts_for_patches_too(site: Any, offer: Any) -> None:
+    site.vllm("0.1.dev1+g0123456")
+    site.write({"lib.py": "def run(): return 'stock'\n"})
+    overlay = Overlay("one", reason="a test")
+    overlay.wrap("lib:run", vllm=">=0.32")(lambda wrapped, instance, args, kwargs: "new")
+    overlay.wrap("lib:run", vllm="<0.32")(lambda wrapped, instance, args, kwargs: "old")
+    offer(overlay)
+    ascend_overlay.enable(vllm_release="0.32.0")
+    assert importlib.import_module("lib").run() == "new"
+    assert [entry.state for entry in ascend_overlay.ledger()] == ["applied", "skipped"]
+
+
+@pytest.mark.parametrize("said", ["new", "0.32,0.33", ">=0.32"])
+def test_what_is_no_release(engine: Any, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    with pytest.raises(ConfigError, match=r"vllm_release= is '.*', which is no release of vLLM; write it as '0\.32"):
+        ascend_overlay.enable(vllm_release=said)
+    monkeypatch.setenv("ASCEND_OVERLAY_VLLM_RELEASE", said)
+    with pytest.raises(ConfigError, match="ASCEND_OVERLAY_VLLM_RELEASE is"):
+        ascend_overlay.enable()
+    monkeypatch.delenv("ASCEND_OVERLAY_VLLM_RELEASE")
+
+
+def test_a_package_that_only_a_finder_knows(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = site.folder.parent / "elsewhere"
+    home.mkdir()
+    (home / "__init__.py").touch()
+    (home / "_version.py").write_text("version = '1.5'\n")
+
+    class Finder:
+        def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+            if name != "far_package":
+                return None
+            return importlib.util.spec_from_file_location(
+                name, home / "__init__.py", submodule_search_locations=[str(home)]
+            )
+
+    for module in ("_far_package_editable_loader", "somebodys"):
+        monkeypatch.setattr(Finder, "__module__", module)
+        assert versions.installed("far_package") is None
+        monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder()])
+        assert versions.installed("far_package") == "1.5"
+        monkeypatch.undo()
 
 
 def test_other_packages(overlay: Any, site: Any) -> None:

@@ -129,6 +129,24 @@ module.__version__
     assert python("-c", lazy + USE, env=armed).stdout == "<stock> 1\n"
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "load",
+    [
+        "import importlib.util as u; u.find_spec('vllm').loader.load_module('vllm')",
+        "import pkgutil; pkgutil.get_importer('').find_spec('vllm'); import vllm",
+        "import pkgutil; pkgutil.resolve_name('vllm:__version__')",
+        "import runpy; runpy.run_module('vllm.program')",
+        "import runpy; runpy.run_module('vllm.program', run_name='__main__', alter_sys=True)",
+        "import importlib; importlib.import_module('vllm.program')",
+    ],
+)
+def test_ways_of_importing(python: Any, armed: dict[str, str], site: Any, load: str) -> None:
+    site.write({"vllm/program.py": "import lib; print('program', lib.run())\n"})
+    out = python("-W", "ignore", "-c", f"{load}; {USE}", env=armed).stdout
+    assert out == ("program <stock>\n" if "program" in load else "") + "<stock> 1\n"
+
+
 def test_finders_that_ask_one_another(python: Any, armed: dict[str, str]) -> None:
     code = """
 import subprocess
@@ -231,6 +249,37 @@ def test_interpreter_without_the_package(
     done = python("-c", WITHOUT.format(use=use), script, env={**ASKED, **variables}, check=False)
     assert done.stdout == "True\n" and (done.returncode == 0) is (answer != "is refused")
     assert ("has no ascend_overlay: vLLM would run without them. Install" in done.stderr) is (answer != "goes on")
+
+
+@pytest.mark.parametrize("strict", ["1", "0"])
+@pytest.mark.parametrize("how", ["python", "script"])
+def test_a_command_of_another_environment(python: Any, tmp_path: Path, how: str, strict: str) -> None:
+    """It has a vLLM of its own and no ascend_overlay: `run` must not end well without overlays."""
+    other = tmp_path / "other"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", other], check=True)
+    (packages,) = (other / "lib").glob("python*/site-packages")
+    (packages / "vllm").mkdir()
+    (packages / "vllm" / "__init__.py").write_text("print('stock')\n")
+    script = other / "bin" / "vllm"
+    script.write_text(f"#!{other / 'bin' / 'python'}\nimport vllm\n")
+    script.chmod(0o755)
+    command = [str(script)] if how == "script" else [str(other / "bin" / "python"), "-c", "import vllm"]
+    bare = {"PYTHONPATH": "", "ASCEND_OVERLAY_STRICT": strict}
+    if python("-c", "import ascend_overlay.hooks", env={"PYTHONPATH": ""}, check=False).returncode:
+        pytest.skip("this package is not installed, and whatever finds it by PYTHONPATH does so anywhere")
+    done = python.command("run", *command, env=bare, check=False)
+    assert f"{other / 'bin' / 'python'}, has no ascend_overlay: vLLM would run without them" in done.stderr
+    assert done.returncode == int(strict == "1")
+    # By -c, Python looks in the current folder first, which has a vllm that prints nothing.
+    assert done.stdout == ("stock\n" if strict == "0" and how == "script" else "")
+    done = python.command(
+        "run",
+        *command[:1],
+        *(["-c", "print('no vLLM')"] if how == "python" else []),
+        env=bare | {"ASCEND_OVERLAY": "0"},
+        check=False,
+    )
+    assert done.returncode == 0 and "has no ascend_overlay" not in done.stderr
 
 
 def test_another_sitecustomize_comes_first(python: Any, armed: dict[str, str], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import re
 import sys
 import warnings
@@ -200,6 +201,23 @@ def test_unknown_name_on_the_allow_list(site: Any) -> None:
         ascend_overlay.enable(plugins=["goood"])
     ascend_overlay.enable(plugins=["good"])
     assert run() == "good(stock)"
+
+
+def test_an_allow_list_that_comes_later_holds_from_then_on(site: Any) -> None:
+    """What is enabled stays, here and in child processes; what nobody has asked for yet is not asked any more."""
+    site.distribution("good-dist", "1.2", {"good": "good_plugin"})
+    site.distribution("other-dist", "1.2", {"other": "other_plugin"})
+    ascend_overlay.enable(only=["good"])
+    ascend_overlay.enable(plugins=["good"], only=["good"])
+    assert os.environ["ASCEND_OVERLAY_PLUGINS"] == "good"
+    ascend_overlay.disable()
+    ascend_overlay.enable(only=["other"])
+    ascend_overlay.enable(plugins=["good"], only=["good"])
+    assert os.environ["ASCEND_OVERLAY_PLUGINS"] == "other,good"
+    site.distribution("late-dist", "1", {"late": "late_plugin"})
+    ascend_overlay.enable(only=["good"])
+    (entry,) = [entry for entry in ascend_overlay.ledger() if entry.target == "late"]
+    assert (entry.state, entry.cause) == ("skipped", "not asked")
 
 
 def test_a_distribution_hides_another_of_its_name(site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

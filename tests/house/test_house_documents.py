@@ -132,7 +132,7 @@ def test_every_setting_has_its_variable() -> None:
     fields = {field.name for field in dataclasses.fields(settings.Settings)} - {"given_by"}
     assert set(settings._VARIABLES) == fields
     values = {"strict": False, "trace": True, "fused_qkv": True, "weight_nz": "all", "foreign": "error", "ledger": "/x"}
-    values |= {"lock": "/x.lock", "drift": "warn"}
+    values |= {"lock": "/x.lock", "drift": "warn", "vllm_release": "0.32.0"}
     values |= {"prefer": {"a:b": "c"}, "plugins": ("p",)}
     for name in fields:
         given = settings.Settings(**{name: values.get(name, ("x",))})  # type: ignore[arg-type]

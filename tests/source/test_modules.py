@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import ascend_overlay
-from ascend_overlay import Overlay
+from ascend_overlay import Overlay, finders
 from ascend_overlay.errors import TargetError
 from ascend_overlay.source.folders import Found
 from ascend_overlay.source.modules import HERE, Environment, Missing, Tree, exists, locate, remembered, source_of
@@ -189,26 +189,50 @@ def test_a_module_whose_import_is_blocked_is_said_to_be(pack: Path, monkeypatch:
             locate(module)
 
 
-def test_only_who_asks_everybody_sees_what_a_strangers_finder_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Stranger:
-        @staticmethod
-        def find_spec(name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-            return importlib.machinery.ModuleSpec(name, None) if name == "pack" else None
+class Stranger:
+    """A finder of somebody's; it may be any object."""
 
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        if self.error is not None:
+            raise self.error
+        return importlib.machinery.ModuleSpec(name, None) if name == "pack" else None
+
+
+def test_what_a_strangers_finder_serves_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Stranger()])
+    for environment in (HERE, Environment(aliases=True)):
+        assert environment.find("pack") == Found(None, None)
+
+
+def test_a_strangers_finder_that_fails_finds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Stranger(ValueError("no")), Stranger()])
+    assert HERE.find("pack") == Found(None, None)
+    assert isinstance(HERE.find("other"), Missing)
+
+
+def test_only_who_asks_for_aliases_gets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stranger, "__module__", "ascend_overlay.patches.aliases")
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Stranger()])
     assert isinstance(HERE.find("pack"), Missing)
-    assert Environment(ask_all=True).find("pack") == Found(None, None)
+    assert Environment(aliases=True).find("pack") == Found(None, None)
 
 
 @pytest.mark.parametrize("module", ["pack", "pack.one"])
+@pytest.mark.parametrize(
+    "made_by", ["__editable___pack_1_0_finder", "_pack_editable_loader", "_pack_editable", "editables.redirector"]
+)
 def test_what_an_editable_install_maps_is_found(
-    pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
+    pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, made_by: str
 ) -> None:
+    """Of setuptools, meson-python, scikit-build-core, hatchling; the finder may be a class or an instance."""
     home = tmp_path / "elsewhere"
     shutil.move(pack, home)
 
     class Editable:
-        __module__ = "__editable___pack_1_0_finder"
+        __module__ = made_by
 
         @staticmethod
         def find_spec(name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
@@ -219,7 +243,9 @@ def test_what_an_editable_install_maps_is_found(
             return importlib.util.spec_from_file_location(name, file, submodule_search_locations=places)
 
     assert not exists(module)
-    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Editable])
+    finder = Editable if made_by.startswith("__") else Editable()
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, finder])
+    assert finders.find(module) is not None
     assert source_of(module) == str(home / ("__init__.py" if module == "pack" else "one.py"))
 
 
@@ -227,7 +253,7 @@ def test_asking_everybody_imports_no_package_of_a_module_with_a_hook(pack: Path)
     import wrapt
 
     wrapt.register_post_import_hook(lambda module: None, "pack.inner.gone")
-    assert isinstance(Environment(ask_all=True).find("pack.inner.gone"), Missing)
+    assert isinstance(Environment(aliases=True).find("pack.inner.gone"), Missing)
     assert "pack" not in sys.modules
 
 

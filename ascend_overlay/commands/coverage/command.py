@@ -48,7 +48,7 @@ def run(
     elif as_markdown:
         click.echo("\n".join(report.markdown(found)).lstrip())
     else:
-        version = "" if folder else versions.installed("vllm") or ""
+        version = "" if folder else versions.release("vllm") or ""
         report.show(found, version or str(folder), console)
     return int(any(row.state == UNKNOWN for row in found))
 
