@@ -32,6 +32,7 @@ def enable(
     trace: bool | None = None,
     weight_nz: str | None = None,
     fused_qkv: bool | None = None,
+    fused_quant: bool | None = None,
     foreign: str | None = None,
     propagate: bool = True,
 ) -> None:
@@ -56,6 +57,7 @@ def enable(
         trace: count the calls of NPU operators.
         weight_nz: which weights are put into the layout FRACTAL_NZ after loading: "off", "quantized" or "all".
         fused_qkv: norms, rotary embedding and cache write of a layer with norms of queries and keys are one operator.
+        fused_quant: norms and activations whose result is quantized alone are one operator with that (the default).
         foreign: what somebody else's change of a patched place is: "error", "warn" (a log line; the default) or
             "accept". The ledger names it in any case.
         propagate: False leaves os.environ alone, so that child processes run without overlays.
@@ -76,6 +78,7 @@ def enable(
         trace=trace,
         weight_nz=weight_nz,
         fused_qkv=fused_qkv,
+        fused_quant=fused_quant,
         foreign=foreign,
     )
     _engine.enable(settings, propagate=propagate, given=given)

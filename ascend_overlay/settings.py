@@ -35,6 +35,7 @@ _VARIABLES = {
     "weight_nz": f"{PREFIX}_WEIGHT_NZ",
     "foreign": f"{PREFIX}_FOREIGN",
     "fused_qkv": f"{PREFIX}_FUSED_QKV",
+    "fused_quant": f"{PREFIX}_FUSED_QUANT",
 }
 """The variable of each setting."""
 _NPU = tuple(
@@ -61,6 +62,7 @@ class Settings:
         trace: count the calls of NPU operators.
         weight_nz: which weights are put into the layout FRACTAL_NZ after loading: "off", "quantized" or "all".
         fused_qkv: norms, rotary embedding and cache write of a layer with norms of queries and keys are one operator.
+        fused_quant: norms and activations whose result is quantized alone are one operator with that.
         foreign: what somebody else's change of a patched place is: "error", "warn" or "accept".
         given_by: which argument, option or variable gave a setting, or a name in it, where that is not its variable.
     """
@@ -77,6 +79,7 @@ class Settings:
     trace: bool = False
     weight_nz: str = "quantized"
     fused_qkv: bool = False
+    fused_quant: bool = True
     foreign: str = "warn"
     given_by: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -114,6 +117,7 @@ class Settings:
             trace=_flag(env, f"{PREFIX}_TRACE", default=False),
             weight_nz=_one_of(WEIGHT_NZ, env.get(f"{PREFIX}_WEIGHT_NZ") or "quantized", whose=f"{PREFIX}_WEIGHT_NZ"),
             fused_qkv=_flag(env, f"{PREFIX}_FUSED_QKV", default=False),
+            fused_quant=_flag(env, f"{PREFIX}_FUSED_QUANT", default=True),
             foreign=_one_of(FOREIGN, env.get(f"{PREFIX}_FOREIGN") or "warn", whose=f"{PREFIX}_FOREIGN"),
         )
         if found.require:
@@ -134,6 +138,7 @@ class Settings:
         env = {
             PREFIX: ",".join([*self.only, *(f"-{name}" for name in self.exclude)]) or "1",
             f"{PREFIX}_STRICT": "1" if self.strict else "0",
+            f"{PREFIX}_FUSED_QUANT": "1" if self.fused_quant else "0",
         }
         if self.require:
             env[f"{PREFIX}_REQUIRE"] = ",".join(self.require)
@@ -169,6 +174,7 @@ class Settings:
         trace: bool | None = None,
         weight_nz: str | None = None,
         fused_qkv: bool | None = None,
+        fused_quant: bool | None = None,
         foreign: str | None = None,
         by: Callable[[str], str] = "{}=".format,
     ) -> Settings:
@@ -217,6 +223,8 @@ class Settings:
             result = replace(result, weight_nz=_one_of(WEIGHT_NZ, weight_nz, whose="weight_nz"))
         if fused_qkv is not None:
             result = replace(result, fused_qkv=fused_qkv)
+        if fused_quant is not None:
+            result = replace(result, fused_quant=fused_quant)
         if foreign is not None:
             result = replace(result, foreign=_one_of(FOREIGN, foreign, whose="foreign"))
         result._see_contradictions()

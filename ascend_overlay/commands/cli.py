@@ -58,6 +58,11 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 default=None,
                 help="Norms of queries and keys, rotary embedding and cache write in one operator.",
             ),
+            click.option(
+                "--fused-quant/--no-fused-quant",
+                default=None,
+                help="Norms and activations in one operator with the quantization of their result.",
+            ),
             click.option("--foreign", type=click.Choice(FOREIGN), help="What others' changes of patched places are."),
         ]
     ):
@@ -77,6 +82,7 @@ def _settings(
     trace: bool | None,
     weight_nz: str | None,
     fused_qkv: bool | None,
+    fused_quant: bool | None,
     foreign: str | None,
 ) -> Settings:
     return Settings.from_env().updated(
@@ -91,6 +97,7 @@ def _settings(
         trace=trace,
         weight_nz=weight_nz,
         fused_qkv=fused_qkv,
+        fused_quant=fused_quant,
         foreign=foreign,
         by=_option,
     )

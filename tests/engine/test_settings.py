@@ -34,6 +34,7 @@ def any_settings(draw: st.DrawFn) -> Settings:
         trace=draw(st.booleans()),
         weight_nz=draw(st.sampled_from(WEIGHT_NZ)),
         fused_qkv=draw(st.booleans()),
+        fused_quant=draw(st.booleans()),
     )
 
 
