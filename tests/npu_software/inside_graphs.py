@@ -537,6 +537,38 @@ def replayed_then_updated() -> str | None:
 
 
 @case
+def an_update_comes_in_the_turn_of_its_stream() -> str | None:
+    """One that waits for a replay on the device does not overtake it, though the host has given both long before."""
+    grouped, gate, stream = Grouped(torch.npu.ExternalEvent()), torch.npu.ExternalEvent(), torch.npu.current_stream()
+    grouped.update(3)
+    gate.wait(stream)
+    found = []
+    for alpha in (4, 5, None):
+        grouped.side.wait_stream(stream)
+        grouped.graph.replay()
+        found.append(grouped.y + 1)
+        if alpha is not None:
+            grouped.side.wait_stream(stream)
+            grouped.update(alpha)
+    gate.record(torch.npu.Stream())
+    torch.npu.synchronize()
+    return differs([each.tolist() for each in found], [[41.0] * 3, [51.0] * 3, [61.0] * 3])
+
+
+@case
+def a_graph_that_is_gone_is_updated_in_its_turn() -> str | None:
+    grouped, gate = Grouped(torch.npu.ExternalEvent()), torch.npu.ExternalEvent()
+    gate.wait(grouped.side)
+    grouped.update(3)
+    d = grouped.d
+    del grouped
+    gc.collect()
+    gate.record(torch.npu.Stream())
+    torch.npu.synchronize()
+    return differs((d + 1).tolist(), [2.0] * 3)
+
+
+@case
 def replayed_and_never_updated() -> str | None:
     grouped = Grouped(torch.npu.ExternalEvent())
     grouped.graph.replay()
