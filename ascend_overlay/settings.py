@@ -36,6 +36,8 @@ _VARIABLES = {
     "foreign": f"{PREFIX}_FOREIGN",
     "fused_qkv": f"{PREFIX}_FUSED_QKV",
     "fused_quant": f"{PREFIX}_FUSED_QUANT",
+    "fused_experts": f"{PREFIX}_FUSED_EXPERTS",
+    "graph_wait": f"{PREFIX}_GRAPH_WAIT",
 }
 """The variable of each setting."""
 _NPU = tuple(
@@ -63,6 +65,8 @@ class Settings:
         weight_nz: which weights are put into the layout FRACTAL_NZ after loading: "off", "quantized" or "all".
         fused_qkv: norms, rotary embedding and cache write of a layer with norms of queries and keys are one operator.
         fused_quant: norms and activations whose result is quantized alone are one operator with that.
+        fused_experts: the first product of int8 experts, their activation and its quantization are one operator.
+        graph_wait: the host waits for the last replay of a captured graph before attention in it gets new lengths.
         foreign: what somebody else's change of a patched place is: "error", "warn" or "accept".
         given_by: which argument, option or variable gave a setting, or a name in it, where that is not its variable.
     """
@@ -80,6 +84,8 @@ class Settings:
     weight_nz: str = "quantized"
     fused_qkv: bool = False
     fused_quant: bool = True
+    fused_experts: bool = False
+    graph_wait: bool = True
     foreign: str = "warn"
     given_by: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -118,6 +124,8 @@ class Settings:
             weight_nz=_one_of(WEIGHT_NZ, env.get(f"{PREFIX}_WEIGHT_NZ") or "quantized", whose=f"{PREFIX}_WEIGHT_NZ"),
             fused_qkv=_flag(env, f"{PREFIX}_FUSED_QKV", default=False),
             fused_quant=_flag(env, f"{PREFIX}_FUSED_QUANT", default=True),
+            fused_experts=_flag(env, f"{PREFIX}_FUSED_EXPERTS", default=False),
+            graph_wait=_flag(env, f"{PREFIX}_GRAPH_WAIT", default=True),
             foreign=_one_of(FOREIGN, env.get(f"{PREFIX}_FOREIGN") or "warn", whose=f"{PREFIX}_FOREIGN"),
         )
         if found.require:
@@ -139,6 +147,7 @@ class Settings:
             PREFIX: ",".join([*self.only, *(f"-{name}" for name in self.exclude)]) or "1",
             f"{PREFIX}_STRICT": "1" if self.strict else "0",
             f"{PREFIX}_FUSED_QUANT": "1" if self.fused_quant else "0",
+            f"{PREFIX}_GRAPH_WAIT": "1" if self.graph_wait else "0",
         }
         if self.require:
             env[f"{PREFIX}_REQUIRE"] = ",".join(self.require)
@@ -156,6 +165,8 @@ class Settings:
             env[f"{PREFIX}_WEIGHT_NZ"] = self.weight_nz
         if self.fused_qkv:
             env[f"{PREFIX}_FUSED_QKV"] = "1"
+        if self.fused_experts:
+            env[f"{PREFIX}_FUSED_EXPERTS"] = "1"
         if self.foreign != "warn":
             env[f"{PREFIX}_FOREIGN"] = self.foreign
         return env
@@ -175,6 +186,8 @@ class Settings:
         weight_nz: str | None = None,
         fused_qkv: bool | None = None,
         fused_quant: bool | None = None,
+        fused_experts: bool | None = None,
+        graph_wait: bool | None = None,
         foreign: str | None = None,
         by: Callable[[str], str] = "{}=".format,
     ) -> Settings:
@@ -225,6 +238,10 @@ class Settings:
             result = replace(result, fused_qkv=fused_qkv)
         if fused_quant is not None:
             result = replace(result, fused_quant=fused_quant)
+        if fused_experts is not None:
+            result = replace(result, fused_experts=fused_experts)
+        if graph_wait is not None:
+            result = replace(result, graph_wait=graph_wait)
         if foreign is not None:
             result = replace(result, foreign=_one_of(FOREIGN, foreign, whose="foreign"))
         result._see_contradictions()

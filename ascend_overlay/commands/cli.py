@@ -63,6 +63,16 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 default=None,
                 help="Norms and activations in one operator with the quantization of their result.",
             ),
+            click.option(
+                "--fused-experts/--no-fused-experts",
+                default=None,
+                help="First product, activation and quantization of int8 experts in one operator.",
+            ),
+            click.option(
+                "--graph-wait/--no-graph-wait",
+                default=None,
+                help="The host waits for a captured graph before its attention gets new lengths.",
+            ),
             click.option("--foreign", type=click.Choice(FOREIGN), help="What others' changes of patched places are."),
         ]
     ):
@@ -83,6 +93,8 @@ def _settings(
     weight_nz: str | None,
     fused_qkv: bool | None,
     fused_quant: bool | None,
+    fused_experts: bool | None,
+    graph_wait: bool | None,
     foreign: str | None,
 ) -> Settings:
     return Settings.from_env().updated(
@@ -98,6 +110,8 @@ def _settings(
         weight_nz=weight_nz,
         fused_qkv=fused_qkv,
         fused_quant=fused_quant,
+        fused_experts=fused_experts,
+        graph_wait=graph_wait,
         foreign=foreign,
         by=_option,
     )

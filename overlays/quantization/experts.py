@@ -9,12 +9,17 @@ from torch import Tensor
 from vllm.model_executor.layers.fused_moe.routed_experts import FusedMoeWeightScaleSupported
 from vllm.model_executor.utils import replace_parameter
 
+import ascend_overlay
+from ascend_overlay import settings
+from ascend_overlay.npu.layout import wants_nz
 from ascend_overlay.npu.moe.layer import columns, is_swiglu
 from ascend_overlay.overlays.quantization.experts_loading import ExpertsLoading
 from ascend_overlay.overlays.quantization.experts_method import PARTS, ExpertsMethod
 from ascend_overlay.overlays.quantization.int8_experts import int8_experts
 from ascend_overlay.overlays.quantization.numbers import see_scales, see_zero
 
+_LONGEST, _WIDEST = 65535, 10240
+"""Inputs and columns of the experts that npu_grouped_matmul_swiglu_quant_v2 takes."""
 # The dtype of a scale with which npu_grouped_matmul writes the dtype of the activations.
 _SCALES = {torch.bfloat16: torch.bfloat16, torch.float16: torch.float32}
 
@@ -63,6 +68,8 @@ class W8A8DynamicExperts(ExpertsMethod):
                 see(getattr(layer, f"{part}_{last}").data, self._loading.named(f"{part}_{last}"))
             replace_parameter(layer, f"{part}_weight", columns(getattr(layer, f"{part}_weight").data))
             scale = getattr(layer, f"{part}_weight_scale").data.flatten(1)
+            if part == "w13" and self._fuses(layer):
+                layer.register_buffer("w13_weight_scale_float", scale.float(), persistent=False)
             replace_parameter(layer, f"{part}_weight_scale", scale.to(_SCALES[self.moe.in_dtype]))
             delattr(layer, f"{part}_weight_offset")
 
@@ -79,5 +86,22 @@ class W8A8DynamicExperts(ExpertsMethod):
             layer.w2_weight_scale,
             self._activation,
             swiglu=is_swiglu(self.moe),
+            fused=getattr(layer, "w13_weight_scale_float", None),
             expert_map=layer.expert_map,
         )
+
+    def _fuses(self, layer: Any) -> bool:
+        """Tell whether the first product, the activation and its quantization are to be one operator, and can be."""
+        if not settings.current().fused_experts:
+            return False
+        _, inputs, columns_ = layer.w13_weight.shape
+        reason = None
+        if not is_swiglu(self.moe):
+            reason = "since the activation is not npu_swiglu's"
+        elif not wants_nz(layer.w13_weight):
+            reason = "since the setting weight_nz leaves out FRACTAL_NZ, which the operator takes alone"
+        elif inputs > _LONGEST or columns_ > _WIDEST:
+            reason = f"since weights are {inputs} x {columns_} on a rank, and the operator takes {_LONGEST} x {_WIDEST}"
+        if reason is not None:
+            ascend_overlay.note("quantization", f"the products of experts and their activation stay apart, {reason}")
+        return reason is None

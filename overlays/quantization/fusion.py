@@ -80,7 +80,7 @@ def fuse(model: nn.Module, dtype: torch.dtype) -> None:
 
 
 def _norm(layer: Any, name: str, reader: str, dtype: torch.dtype) -> bool:
-    norm = getattr(layer, name, None)
+    norm: Any = getattr(layer, name, None)
     # What is read by ranks in parts of the sequence is gathered before.
     if getattr(layer, "use_sequence_parallel_moe", False) or type(norm) is not RMSNorm:
         return False
@@ -112,9 +112,9 @@ def _readers(module: Any) -> list[nn.Module] | None:
         names = next((names for known, names in _READS.items() if _is_any(module, [known])), None)
     if names is None:
         return None
-    found = []
+    found: list[nn.Module] = []
     for name in names:
-        child = getattr(module, name, None)
+        child: Any = getattr(module, name, None)
         if isinstance(getattr(child, "quant_method", None), AscendLinearMethod):
             found.append(child)
             continue

@@ -18,6 +18,8 @@ pytestmark = pytest.mark.grid
 LAUNCHES = {"llama3": (12, 15), "qwen3": (14, 17), "qwen3_moe": (19, 20), "deepseek_v2": (24, 27)}
 """Of a layer in W8A8_DYNAMIC, with and without; docs/performance.md has them."""
 APART = {"ASCEND_OVERLAY_FUSED_QUANT": "0"}
+EXPERTS = {"qwen3_moe": 18, "deepseek_v2": 23}
+"""With the setting fused_experts."""
 _HERE = Path(__file__).parent
 
 
@@ -34,7 +36,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def served(tmp_path_factory: pytest.TempPathFactory, models: dict[str, Path]) -> dict[str, dict[str, Any]]:
     """What the models answer on the NPU, with and without, by model."""
     folder = tmp_path_factory.mktemp("fused")
-    runs: dict[str, dict[str, str]] = {"together": {}, "apart": APART}
+    runs: dict[str, dict[str, str]] = {"together": {}, "apart": APART, "experts": {"ASCEND_OVERLAY_FUSED_EXPERTS": "1"}}
     worker = str(_HERE / "npu_worker.py")
     for run, more in runs.items():
         finish((start(folder / run, worker, str(folder / run), *map(str, models.values()), **more), folder / run))
@@ -48,6 +50,13 @@ def test_it_answers_as_single_steps_do(served: dict[str, dict[str, Any]], family
     # What is not rounded in between is another step of int8 now and then.
     assert compared(together, apart, 0.1).ties <= 1
     assert (max(together["launches of a layer"]), max(apart["launches of a layer"])) == LAUNCHES[family]
+
+
+@pytest.mark.parametrize("family", EXPERTS)
+def test_experts_in_one_operator_answer_as_single_steps_do(served: dict[str, dict[str, Any]], family: str) -> None:
+    found, apart = served["experts"][family], served["apart"][family]
+    assert compared(found, apart, 0.1).ties <= 1
+    assert max(found["launches of a layer"]) == EXPERTS[family]
 
 
 @pytest.mark.parametrize("family", ["qwen3", "deepseek_v2"])

@@ -144,8 +144,21 @@ def test_a_capture_that_fails_says_so_and_leaves_the_streams_as_they_were(result
 
 
 @pytest.mark.grid
-def test_thousands_of_replays_give_one_answer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("waits", ["1", "0"], ids=["the host waits", "the device does"])
+def test_thousands_of_replays_give_one_answer(tmp_path: Path, waits: str) -> None:
     """Of streams, their order is where it goes wrong, and seldom."""
-    found = _run(tmp_path, "llama3:default", TIMES="150")[0]["llama3:default"]
+    variables = {"TIMES": "150", "ASCEND_OVERLAY_GRAPH_WAIT": waits}
+    found = _run(tmp_path, "llama3:default", **variables)[0]["llama3:default"]
     assert found["counts"]["updated"] > 4000
     assert found["differing"] == 0
+
+
+@pytest.mark.grid
+@pytest.mark.parametrize("family", ["llama3", "deepseek_v2"])
+def test_ordered_on_the_device_updates_give_the_same_numbers(tmp_path: Path, family: str) -> None:
+    """Nothing is padded, so nothing differs from no graph."""
+    runs = [f"{family}:eager", f"{family}:every"]
+    found, _ = _run(tmp_path, *runs, ASCEND_OVERLAY_GRAPH_WAIT="0")
+    eager, every = (found[run] for run in runs)
+    assert (every["tokens"], every["logprobs"]) == (eager["tokens"], eager["logprobs"])
+    assert every["counts"]["updated"] > 50

@@ -115,6 +115,10 @@ def arguments(name: str, device: str = "cpu", dtype: Any = torch.bfloat16) -> tu
             },
         ),
         "npu_moe_token_unpermute": ((random(18, 32), rows, random(6, 3)), {}),
+        "npu_grouped_matmul_swiglu_quant_v2": (
+            (int8(18, 64), [int8(3, 64, 96)], [random(3, 96).float()], random(18).float(), integers(7, 0, 9).long()),
+            {"group_list_type": 1},
+        ),
         "npu_grouped_matmul": (
             ([random(18, 32)], [random(7, 32, 16)]),
             {
