@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import torch
@@ -18,8 +19,6 @@ from ascend_overlay.overlays.quantization.experts_method import PARTS, ExpertsMe
 from ascend_overlay.overlays.quantization.int8_experts import int8_experts
 from ascend_overlay.overlays.quantization.numbers import see_scales, see_zero
 
-_LONGEST, _WIDEST = 65535, 10240
-"""Inputs and columns of the experts that npu_grouped_matmul_swiglu_quant_v2 takes."""
 # The dtype of a scale with which npu_grouped_matmul writes the dtype of the activations.
 _SCALES = {torch.bfloat16: torch.bfloat16, torch.float16: torch.float32}
 
@@ -38,6 +37,7 @@ class W8A8DynamicExperts(ExpertsMethod):
     words = "int8 experts"
     dtypes = _SCALES
     spread = FusedMoeWeightScaleSupported.CHANNEL.value
+    _fused: Any = None
 
     def create_weights(
         self,
@@ -68,8 +68,8 @@ class W8A8DynamicExperts(ExpertsMethod):
                 see(getattr(layer, f"{part}_{last}").data, self._loading.named(f"{part}_{last}"))
             replace_parameter(layer, f"{part}_weight", columns(getattr(layer, f"{part}_weight").data))
             scale = getattr(layer, f"{part}_weight_scale").data.flatten(1)
-            if part == "w13" and self._fuses(layer):
-                layer.register_buffer("w13_weight_scale_float", scale.float(), persistent=False)
+            if part == "w13":
+                self._fused = self._fusion(layer, scale)
             replace_parameter(layer, f"{part}_weight_scale", scale.to(_SCALES[self.moe.in_dtype]))
             delattr(layer, f"{part}_weight_offset")
 
@@ -86,22 +86,29 @@ class W8A8DynamicExperts(ExpertsMethod):
             layer.w2_weight_scale,
             self._activation,
             swiglu=is_swiglu(self.moe),
-            fused=getattr(layer, "w13_weight_scale_float", None),
+            fused=self._fused,
             expert_map=layer.expert_map,
         )
 
-    def _fuses(self, layer: Any) -> bool:
-        """Tell whether the first product, the activation and its quantization are to be one operator, and can be."""
+    def _fusion(self, layer: Any, scale: Tensor) -> Any:
+        """Return what makes the first product, the activation and its quantization one operator, or None.
+
+        Raises:
+            TargetError: the setting asks for it, and this torch_npu has another operator.
+        """
         if not settings.current().fused_experts:
-            return False
+            return None
+        module = importlib.import_module("ascend_overlay.overlays.quantization.fused_experts")
         _, inputs, columns_ = layer.w13_weight.shape
         reason = None
         if not is_swiglu(self.moe):
             reason = "since the activation is not npu_swiglu's"
         elif not wants_nz(layer.w13_weight):
             reason = "since the setting weight_nz leaves out FRACTAL_NZ, which the operator takes alone"
-        elif inputs > _LONGEST or columns_ > _WIDEST:
-            reason = f"since weights are {inputs} x {columns_} on a rank, and the operator takes {_LONGEST} x {_WIDEST}"
+        elif inputs > module.LONGEST or columns_ > module.WIDEST:
+            most = f"{module.LONGEST} x {module.WIDEST}"
+            reason = f"since weights are {inputs} x {columns_} on a rank, and the operator takes {most}"
         if reason is not None:
             ascend_overlay.note("quantization", f"the products of experts and their activation stay apart, {reason}")
-        return reason is None
+            return None
+        return module.FusedExperts(scale.float())

@@ -12,6 +12,8 @@ operator computes a and quantizes it, a is not rounded in between; where it comp
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -19,7 +21,7 @@ from ascend_overlay import npu
 from ascend_overlay.npu.moe.activation import Activation
 from ascend_overlay.npu.moe.experts import add_up, list_type, sort_by_expert
 
-npu.load("npu_dynamic_quant", "npu_dequant_swiglu_quant", "npu_grouped_matmul", "npu_grouped_matmul_swiglu_quant_v2")
+npu.load("npu_dynamic_quant", "npu_dequant_swiglu_quant", "npu_grouped_matmul")
 
 _WIDEST = 8192
 """Columns of h, for which npu_dequant_swiglu_quant has room whatever the number of rows."""
@@ -36,7 +38,7 @@ def int8_experts(
     activation: Activation,
     *,
     swiglu: bool = False,
-    fused: Tensor | None = None,
+    fused: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
     expert_map: Tensor | None = None,
 ) -> Tensor:
     """Return for each token the weighted sum of what its experts make of it.
@@ -51,7 +53,7 @@ def int8_experts(
         scale2: (num_experts, hidden); dtype of `scale13`.
         activation: takes rows of `columns`, returns rows of `intermediate`.
         swiglu: it is that of npu_swiglu.
-        fused: `scale13` in float32, where h, a and a_q are to be one operator, with `w13` in FRACTAL_NZ; else None.
+        fused: computes a_q and s_a of the rows, `w13`, s_x and the sizes of the experts; None: in steps.
         expert_map: see ascend_overlay.npu.moe.experts.sort_by_expert.
 
     Returns:
@@ -59,9 +61,7 @@ def int8_experts(
     """
     tokens = sort_by_expert(x, experts, w13.shape[0], expert_map, quantized=True)
     if fused is not None:
-        quantized, scale = torch.ops.npu.npu_grouped_matmul_swiglu_quant_v2.default(
-            tokens.rows, [w13], [fused], tokens.scale, tokens.counts, group_list_type=1
-        )
+        quantized, scale = fused(tokens.rows, w13, tokens.scale, tokens.counts)
         return add_up(_product(quantized, scale, w2, scale2, tokens.counts, x.dtype), tokens, weights)
     hidden = _product(tokens.rows, tokens.scale, w13, scale13, tokens.counts, x.dtype)
     # torch_npu documents bfloat16; of float16 it says two things.

@@ -161,4 +161,4 @@ def test_ordered_on_the_device_updates_give_the_same_numbers(tmp_path: Path, fam
     found, _ = _run(tmp_path, *runs, ASCEND_OVERLAY_GRAPH_WAIT="0")
     eager, every = (found[run] for run in runs)
     assert (every["tokens"], every["logprobs"]) == (eager["tokens"], eager["logprobs"])
-    assert every["counts"]["updated"] > 50
+    assert every["counts"]["updated"] > 30
