@@ -126,4 +126,4 @@ def test_what_is_written_as_a_list_or_a_number_is_never_none() -> None:
     refused = "takes 'mask' as List[bool], not as Optional[List[bool]]"
     assert found == [None, refused, refused, None]
     # A list of other things is another matter.
-    assert contract.refusal(ours, ours.replace("bool[2]?", "int[2]"), uses(source).calls[0])
+    assert contract.refusal(ours, ours.replace("bool[2]? mask=None", "int mask=0"), uses(source).calls[0])
