@@ -100,7 +100,11 @@ def run(*, quick: bool, vllm_ascend: Path | None = None) -> Iterator[Result]:
     wanted = [selection for selection in SELECTIONS if not (quick and selection == ALONE)]
     for selection in [*wanted, *([THEIRS] if vllm_ascend else [])]:
         with tempfile.TemporaryDirectory() as folder:
-            found = _counted(Path(folder), selection, vllm_ascend)
+            # vllm-ascend keeps angles for the whole process, of the first model that it serves.
+            apart = [case.label for case in cases(selection)] if selection == THEIRS else [""]
+            found: dict[str, Any] = {}
+            for label in apart:
+                found |= _counted(Path(folder) / label, selection, label, vllm_ascend)
         for case in cases(selection):
             yield from _results(case, selection, found[case.label])
 
@@ -125,10 +129,11 @@ def _latent(case: Case) -> bool:
     return case.family.startswith("deepseek")
 
 
-def _counted(folder: Path, selection: str, vllm_ascend: Path | None) -> dict[str, Any]:
+def _counted(folder: Path, selection: str, label: str, vllm_ascend: Path | None) -> dict[str, Any]:
+    folder.mkdir(exist_ok=True)
     theirs = vllm_ascend if selection == THEIRS else None
     python = [sys.executable if theirs is None else str(theirs / "bin" / "python")]
-    worker = ["-m", "benchmarks.launches", str(folder), selection]
+    worker = ["-m", "benchmarks.launches", str(folder), selection, label]
     env = clean_environment(
         VLLM_ENABLE_V1_MULTIPROCESSING="0", VLLM_CPU_OMP_THREADS_BIND="nobind", VLLM_CACHE_ROOT=str(folder / "cache")
     )
@@ -232,17 +237,18 @@ class Watch:
         return Counter({f"{row['what']}: {row['where']}": int(row["times"]) for row in self._sites.rows()})
 
 
-def main(folder: Path, selection: str) -> None:
-    """Count each case, with one layer more and with graphs as well; leave the numbers in `folder`/found.json."""
+def main(folder: Path, selection: str, label: str = "") -> None:
+    """Count each case, or the one with that label, with one layer more and with graphs as well; leave the numbers in `folder`/found.json."""
     in_process.prepare()
     found = {}
-    for case in cases(selection):
+    chosen = [case for case in cases(selection) if label in ("", case.label)]
+    for case in chosen:
         fewer, more = (
             _decode(case, folder / f"{case.label}-{n}", n, selection) for n in (case.layers, case.layers + 1)
         )
         found[case.label] = {**more, "layer": Counter(more["step"]) - Counter(fewer["step"])}
     # After all that runs eagerly, which must not find vLLM's helpers compiled.
-    for case in cases(selection):
+    for case in chosen:
         place = folder / f"{case.label}-graphs"
         found[case.label]["with graphs"] = _decode(case, place, case.layers + 1, selection, in_process.TRACED)
     (folder / "found.json").write_text(json.dumps(found))
@@ -279,4 +285,4 @@ def _decode(case: Case, folder: Path, layers: int, selection: str, mode: str = i
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], *sys.argv[3:])

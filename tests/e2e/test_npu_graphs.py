@@ -19,8 +19,8 @@ PADDED = 0.06
 """Largest difference of a log probability, in nats, where a batch is padded: a step of bfloat16 or two."""
 _WORKER = Path(__file__).with_name("npu_graphs_worker.py")
 QUEUELESS = {"TASK_QUEUE_ENABLE": "0"}
-"""Without the wait, torch_npu's graph_task_update_begin may wait for its queue with Python's lock held, while what is in
-the queue needs that lock for a reference kernel: one soak in four stood still. The kernels of a card are not Python's."""
+"""Without the wait, torch_npu's graph_task_update_begin may wait for its queue with Python's lock held, while what is
+in the queue needs it for a reference kernel: two soaks in four stood still. Those of a card are not Python's."""
 _LAYERS = {"llama3": 2, "qwen3_moe": 2, "deepseek_v2": 3}
 _SIZES, _FULL = 5, 4
 """Of batches for which graphs in pieces are captured (1, 2, 4, 8, 16), and whole ones: of 8 requests at most."""
