@@ -238,7 +238,7 @@ class Watch:
 
 
 def main(folder: Path, selection: str, label: str = "") -> None:
-    """Count each case, or the one with that label, with one layer more and with graphs as well; leave the numbers in `folder`/found.json."""
+    """Count each case, or the one with that label, with one layer more and with graphs; leave that in found.json."""
     in_process.prepare()
     found = {}
     chosen = [case for case in cases(selection) if label in ("", case.label)]
