@@ -32,6 +32,9 @@ def enable(
     trace: bool | None = None,
     weight_nz: str | None = None,
     fused_qkv: bool | None = None,
+    fused_quant: bool | None = None,
+    fused_experts: bool | None = None,
+    graph_wait: bool | None = None,
     foreign: str | None = None,
     lock: str | os.PathLike[str] | None = None,
     drift: str | None = None,
@@ -59,6 +62,10 @@ def enable(
         trace: count the calls of NPU operators.
         weight_nz: which weights are put into the layout FRACTAL_NZ after loading: "off", "quantized" or "all".
         fused_qkv: norms, rotary embedding and cache write of a layer with norms of queries and keys are one operator.
+        fused_quant: norms and activations whose result is quantized alone are one operator with that (the default).
+        fused_experts: the first product of int8 experts, their activation and its quantization are one operator.
+        graph_wait: the host waits for the last replay of a captured graph before attention in it gets new lengths (the
+            default); else the device does.
         foreign: what somebody else's change of a patched place is: "error", "warn" (a log line; the default) or
             "accept". The ledger names it in any case.
         lock: an overlay.lock, with which targets and plugins are compared before anything is patched.
@@ -83,6 +90,9 @@ def enable(
         trace=trace,
         weight_nz=weight_nz,
         fused_qkv=fused_qkv,
+        fused_quant=fused_quant,
+        fused_experts=fused_experts,
+        graph_wait=graph_wait,
         foreign=foreign,
         lock=lock,
         drift=drift,

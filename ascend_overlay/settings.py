@@ -40,6 +40,9 @@ _VARIABLES = {
     "lock": f"{PREFIX}_LOCK",
     "drift": f"{PREFIX}_DRIFT",
     "vllm_release": f"{PREFIX}_VLLM_RELEASE",
+    "fused_quant": f"{PREFIX}_FUSED_QUANT",
+    "fused_experts": f"{PREFIX}_FUSED_EXPERTS",
+    "graph_wait": f"{PREFIX}_GRAPH_WAIT",
 }
 """The variable of each setting."""
 _NPU = tuple(
@@ -66,6 +69,9 @@ class Settings:
         trace: count the calls of NPU operators.
         weight_nz: which weights are put into the layout FRACTAL_NZ after loading: "off", "quantized" or "all".
         fused_qkv: norms, rotary embedding and cache write of a layer with norms of queries and keys are one operator.
+        fused_quant: norms and activations whose result is quantized alone are one operator with that.
+        fused_experts: the first product of int8 experts, their activation and its quantization are one operator.
+        graph_wait: the host waits for the last replay of a captured graph before attention in it gets new lengths.
         foreign: what somebody else's change of a patched place is: "error", "warn" or "accept".
         lock: the path of an overlay.lock that targets and plugins are compared with; None: of none.
         drift: what a difference from the lock is: "error", "warn" or "accept".
@@ -85,6 +91,9 @@ class Settings:
     trace: bool = False
     weight_nz: str = "quantized"
     fused_qkv: bool = False
+    fused_quant: bool = True
+    fused_experts: bool = False
+    graph_wait: bool = True
     foreign: str = "warn"
     lock: str | None = None
     drift: str = "error"
@@ -125,6 +134,9 @@ class Settings:
             trace=_flag(env, f"{PREFIX}_TRACE", default=False),
             weight_nz=_one_of(WEIGHT_NZ, env.get(f"{PREFIX}_WEIGHT_NZ") or "quantized", whose=f"{PREFIX}_WEIGHT_NZ"),
             fused_qkv=_flag(env, f"{PREFIX}_FUSED_QKV", default=False),
+            fused_quant=_flag(env, f"{PREFIX}_FUSED_QUANT", default=True),
+            fused_experts=_flag(env, f"{PREFIX}_FUSED_EXPERTS", default=False),
+            graph_wait=_flag(env, f"{PREFIX}_GRAPH_WAIT", default=True),
             foreign=_one_of(FOREIGN, env.get(f"{PREFIX}_FOREIGN") or "warn", whose=f"{PREFIX}_FOREIGN"),
             lock=env.get(f"{PREFIX}_LOCK") or None,
             drift=_one_of(DRIFT, env.get(f"{PREFIX}_DRIFT") or "error", whose=f"{PREFIX}_DRIFT"),
@@ -148,6 +160,8 @@ class Settings:
         env = {
             PREFIX: ",".join([*self.only, *(f"-{name}" for name in self.exclude)]) or "1",
             f"{PREFIX}_STRICT": "1" if self.strict else "0",
+            f"{PREFIX}_FUSED_QUANT": "1" if self.fused_quant else "0",
+            f"{PREFIX}_GRAPH_WAIT": "1" if self.graph_wait else "0",
         }
         if self.require:
             env[f"{PREFIX}_REQUIRE"] = ",".join(self.require)
@@ -165,6 +179,8 @@ class Settings:
             env[f"{PREFIX}_WEIGHT_NZ"] = self.weight_nz
         if self.fused_qkv:
             env[f"{PREFIX}_FUSED_QKV"] = "1"
+        if self.fused_experts:
+            env[f"{PREFIX}_FUSED_EXPERTS"] = "1"
         if self.foreign != "warn":
             env[f"{PREFIX}_FOREIGN"] = self.foreign
         if self.lock:
@@ -189,6 +205,9 @@ class Settings:
         trace: bool | None = None,
         weight_nz: str | None = None,
         fused_qkv: bool | None = None,
+        fused_quant: bool | None = None,
+        fused_experts: bool | None = None,
+        graph_wait: bool | None = None,
         foreign: str | None = None,
         lock: str | os.PathLike[str] | None = None,
         drift: str | None = None,
@@ -242,6 +261,12 @@ class Settings:
             result = replace(result, weight_nz=_one_of(WEIGHT_NZ, weight_nz, whose="weight_nz"))
         if fused_qkv is not None:
             result = replace(result, fused_qkv=fused_qkv)
+        if fused_quant is not None:
+            result = replace(result, fused_quant=fused_quant)
+        if fused_experts is not None:
+            result = replace(result, fused_experts=fused_experts)
+        if graph_wait is not None:
+            result = replace(result, graph_wait=graph_wait)
         if foreign is not None:
             result = replace(result, foreign=_one_of(FOREIGN, foreign, whose="foreign"))
         if lock is not None:

@@ -26,7 +26,18 @@ def main() -> int:
     parser.add_argument(
         "--models", metavar="MODEL,...", help=f"for decode: of {', '.join(decode.MODELS)} (default: all)"
     )
+    parser.add_argument(
+        "--vllm-ascend",
+        type=Path,
+        metavar="FOLDER",
+        help="for launches: an environment with vllm-ascend, as examples/vllm_ascend_on_a_laptop makes it",
+    )
     arguments = parser.parse_args()
+    if arguments.vllm_ascend and not (arguments.vllm_ascend / "bin" / "python").exists():
+        parser.error(
+            f"there is no environment in {str(arguments.vllm_ascend)!r}; make one as "
+            f"examples/vllm_ascend_on_a_laptop/README.md has it"
+        )
     if unknown := [name for name in arguments.names if name not in BENCHMARKS]:
         parser.error(f"there is no benchmark {unknown[0]!r}; there are: {', '.join(BENCHMARKS)}")
     models = arguments.models.split(",") if arguments.models else decode.MODELS
@@ -35,7 +46,9 @@ def main() -> int:
     results: list[Result] = []
     for name in arguments.names or BENCHMARKS:
         print(f"{name}: {BENCHMARKS[name].__doc__.splitlines()[0]}", flush=True)  # type: ignore[union-attr]
-        options = {"models": models} if name == decode.NAME else {}
+        options: dict[str, Any] = {decode.NAME: {"models": models}}.get(name, {})
+        if name == launches.NAME:
+            options = {"vllm_ascend": arguments.vllm_ascend}
         for result in BENCHMARKS[name].run(quick=arguments.quick, **options):
             results.append(result)
             print(f"  {line(result)}", flush=True)

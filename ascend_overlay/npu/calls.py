@@ -17,6 +17,7 @@ class Call:
         positional: how many arguments are passed by position.
         keywords: the names of those that are passed by keyword.
         unpacks: something is unpacked in it, so that it may pass more.
+        filled: the names of those that are passed by keyword as a list or number that stands there, and so never None.
         line: where it is.
     """
 
@@ -25,6 +26,7 @@ class Call:
     keywords: frozenset[str] = frozenset()
     unpacks: bool = False
     line: int = 0
+    filled: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,14 @@ def uses(source: str, module: str = "") -> Uses:
             keywords = frozenset(keyword.arg for keyword in node.keywords if keyword.arg is not None)
             starred = any(isinstance(item, ast.Starred) for item in node.args)
             unpacks = starred or any(keyword.arg is None for keyword in node.keywords)
-            calls.append(Call(operator, len(node.args), keywords, unpacks, node.lineno))
+            filled = frozenset(keyword.arg for keyword in node.keywords if keyword.arg and _is_filled(keyword.value))
+            calls.append(Call(operator, len(node.args), keywords, unpacks, node.lineno, filled))
     calls.sort(key=lambda call: call.line)
     return Uses(tuple(calls), tuple(dict.fromkeys(loads)), _imports(tree, module))
+
+
+def _is_filled(value: ast.AST) -> bool:
+    return isinstance(value, ast.List) or (isinstance(value, ast.Constant) and value.value is not None)
 
 
 def _aliases(tree: ast.AST) -> dict[str, tuple[str, ...]]:

@@ -24,6 +24,7 @@ class Difference:
         argument: the argument of ours that it is about; None if every call is concerned.
         passed: the calls that pass the argument are concerned; False: those that do not.
         breaks: a call that is concerned is refused there, or means something else.
+        none: what it is about is that None is not taken; a call that passes anything else is not concerned.
         passable: a function written for our schema can be called with what the other schema hands on, which leaves out
             arguments that have their defaults.
     """
@@ -32,6 +33,7 @@ class Difference:
     argument: str | None = None
     passed: bool = True
     breaks: bool = True
+    none: bool = False
     passable: bool = False
 
 
@@ -75,6 +77,8 @@ def refusal(ours: str, theirs: str, call: Call | None = None) -> str | None:
     for difference in differences(ours, theirs):
         name = difference.argument
         concerned = name is None or (call is not None and (name in passed) == difference.passed)
+        if difference.none and call is not None and name in call.filled:
+            continue
         if difference.breaks and concerned:
             found.append(difference.text)
     if call is not None:
@@ -124,7 +128,8 @@ def _compare(ours: Any, theirs: Any) -> Iterator[Difference]:
         elif argument.kwarg_only and not other.kwarg_only:
             yield Difference(f"takes {argument.name!r} by position, too", breaks=False)
         elif not _accepts(other.type, argument.type):
-            yield Difference(f"takes {argument.name!r} as {other.type}, not as {argument.type}", concerned)
+            text = f"takes {argument.name!r} as {other.type}, not as {argument.type}"
+            yield Difference(text, concerned, none=f"Optional[{other.type}]" == str(argument.type))
         elif required and other.has_default_value():
             yield Difference(f"has a default for {argument.name!r}", breaks=False)
         elif not required and not other.has_default_value():

@@ -12,6 +12,9 @@ from ascend_overlay.overlays.attention.fusion import Fusion
 class Offering:
     """Goes before a class of vLLM with `qkv_proj`, `q_norm`, `k_norm`, `rotary_emb`, `attn` and `o_proj`."""
 
+    reads_input = ("qkv_proj",)
+    """Who reads the hidden states, and nobody else does; overlay `quantization` asks."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         layer: Any = self

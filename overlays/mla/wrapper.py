@@ -42,6 +42,13 @@ class AscendMultiHeadLatentAttention(MultiHeadLatentAttentionWrapper):  # type: 
             text = f"norm, rotary embedding and cache write are operators of their own: {reason}"
             ascend_overlay.note("mla", text)
 
+    @property
+    def reads_input(self) -> tuple[str, ...] | None:
+        """Who reads the hidden states, and nobody else does; None where vLLM's forward does. `quantization` asks."""
+        if not self.mla_attn.cache_is_written:
+            return None
+        return ("q_proj", "kv_a_proj_with_mqa") if self.q_lora_rank is None else ("fused_qkv_a_proj",)
+
     def _why_not_fused(self) -> str | None:
         from vllm.model_executor.layers.layernorm import RMSNorm
         from vllm.model_executor.layers.rotary_embedding.base import RotaryEmbedding
@@ -81,7 +88,7 @@ class AscendMultiHeadLatentAttention(MultiHeadLatentAttentionWrapper):  # type: 
         )
         if llama_4_scaling is not None:
             q *= llama_4_scaling
-        shape = (hidden_states.shape[0], self.num_heads * self.v_head_dim)
+        shape = (q.shape[0], self.num_heads * self.v_head_dim)
         attended = self.mla_attn(q, latents, keys, output_shape=shape)
         return self.o_proj(attended)[0]  # type: ignore[no-any-return]
 

@@ -14,6 +14,7 @@ from vllm.distributed.parallel_state import GraphCaptureContext
 from vllm.forward_context import get_forward_context, is_forward_context_available
 
 import ascend_overlay
+from ascend_overlay import settings
 from ascend_overlay.errors import OverlayError
 from ascend_overlay.npu import captures
 from ascend_overlay.overlays.platform.current import Current
@@ -72,7 +73,11 @@ class Graph(_npu.NPUGraph):  # type: ignore[misc, unused-ignore]
                     f"lies elsewhere than the one of the capture. Serve with --enforce-eager, and please report it."
                 )
             # Lists of the last replay must not be changed before its operators have read them.
-            _npu.current_stream().synchronize()
+            if settings.current().graph_wait:
+                _npu.current_stream().synchronize()
+            else:
+                # An update is a task of its stream, which CANN says it does in its turn.
+                self.graph_dispatch_mode.update_stream.wait_stream(_npu.current_stream())
             super().replay()
             self.auto_dispatch_capture = True
             # On the device, the replay waits for it.

@@ -18,6 +18,8 @@ _PAST_THE_LAYERS = ("sharded_state", "runai_streamer_sharded", "tensorizer")
 def initialize_model(wrapped: Callable[..., nn.Module], instance: Any, args: tuple[Any, ...], kwargs: Any) -> nn.Module:
     """Give nameless layers of a new model their weights, and norms the biases that the description lists.
 
+    Norms and activations before quantized layers quantize what they return, where that is known to be right.
+
     What that leaves in float is checked from then on.
 
     Raises:
@@ -45,7 +47,7 @@ def initialize_model(wrapped: Callable[..., nn.Module], instance: Any, args: tup
     # At module level they would be imported in the middle of the imports of vLLM's loader.
     from vllm.config import set_current_vllm_config
 
-    from ascend_overlay.overlays.quantization import floats, norm_bias
+    from ascend_overlay.overlays.quantization import floats, fusion, norm_bias
     from ascend_overlay.overlays.quantization.served import served
     from ascend_overlay.overlays.quantization.unnamed import settle
 
@@ -54,6 +56,8 @@ def initialize_model(wrapped: Callable[..., nn.Module], instance: Any, args: tup
         settle(model, prefix, quantization, unnamed)
     if not prefix:
         norm_bias.give(model, quantization.description)
+        with set_current_vllm_config(config):
+            fusion.fuse(model, config.model_config.dtype)
         floats.watch(model)
         ascend_overlay.note("quantization", f"{type(model).__name__} is served so: {served(model)}")
     return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor
 from vllm.model_executor.layers.fused_moe.routed_experts import FusedMoeWeightScaleSupported
 from vllm.model_executor.utils import replace_parameter
 
+import ascend_overlay
+from ascend_overlay import settings
+from ascend_overlay.npu.layout import wants_nz
 from ascend_overlay.npu.moe.layer import columns, is_swiglu
 from ascend_overlay.overlays.quantization.experts_loading import ExpertsLoading
 from ascend_overlay.overlays.quantization.experts_method import PARTS, ExpertsMethod
@@ -33,6 +37,7 @@ class W8A8DynamicExperts(ExpertsMethod):
     words = "int8 experts"
     dtypes = _SCALES
     spread = FusedMoeWeightScaleSupported.CHANNEL.value
+    _fused: Any = None
 
     def create_weights(
         self,
@@ -63,6 +68,8 @@ class W8A8DynamicExperts(ExpertsMethod):
                 see(getattr(layer, f"{part}_{last}").data, self._loading.named(f"{part}_{last}"))
             replace_parameter(layer, f"{part}_weight", columns(getattr(layer, f"{part}_weight").data))
             scale = getattr(layer, f"{part}_weight_scale").data.flatten(1)
+            if part == "w13":
+                self._fused = self._fusion(layer, scale)
             replace_parameter(layer, f"{part}_weight_scale", scale.to(_SCALES[self.moe.in_dtype]))
             delattr(layer, f"{part}_weight_offset")
 
@@ -79,5 +86,29 @@ class W8A8DynamicExperts(ExpertsMethod):
             layer.w2_weight_scale,
             self._activation,
             swiglu=is_swiglu(self.moe),
+            fused=self._fused,
             expert_map=layer.expert_map,
         )
+
+    def _fusion(self, layer: Any, scale: Tensor) -> Any:
+        """Return what makes the first product, the activation and its quantization one operator, or None.
+
+        Raises:
+            TargetError: the setting asks for it, and this torch_npu has another operator.
+        """
+        if not settings.current().fused_experts:
+            return None
+        module = importlib.import_module("ascend_overlay.overlays.quantization.fused_experts")
+        _, inputs, columns_ = layer.w13_weight.shape
+        reason = None
+        if not is_swiglu(self.moe):
+            reason = "since the activation is not npu_swiglu's"
+        elif not wants_nz(layer.w13_weight):
+            reason = "since the setting weight_nz leaves out FRACTAL_NZ, which the operator takes alone"
+        elif inputs > module.LONGEST or columns_ > module.WIDEST:
+            most = f"{module.LONGEST} x {module.WIDEST}"
+            reason = f"since weights are {inputs} x {columns_} on a rank, and the operator takes {most}"
+        if reason is not None:
+            ascend_overlay.note("quantization", f"the products of experts and their activation stay apart, {reason}")
+            return None
+        return module.FusedExperts(scale.float())

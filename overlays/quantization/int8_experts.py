@@ -7,10 +7,12 @@ a_q, s_a = round(a / s_a), max|a| / 127
 y = (a_q @ W2) * s_2 * s_a
 
 h, a and y are in the dtype of the activations, and the y of a token's experts are added up by their weights. Where one
-operator computes a and quantizes it, a is not rounded in between.
+operator computes a and quantizes it, a is not rounded in between; where it computes h, too, neither is h.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -36,6 +38,7 @@ def int8_experts(
     activation: Activation,
     *,
     swiglu: bool = False,
+    fused: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
     expert_map: Tensor | None = None,
 ) -> Tensor:
     """Return for each token the weighted sum of what its experts make of it.
@@ -50,12 +53,16 @@ def int8_experts(
         scale2: (num_experts, hidden); dtype of `scale13`.
         activation: takes rows of `columns`, returns rows of `intermediate`.
         swiglu: it is that of npu_swiglu.
+        fused: computes a_q and s_a of the rows, `w13`, s_x and the sizes of the experts; None: in steps.
         expert_map: see ascend_overlay.npu.moe.experts.sort_by_expert.
 
     Returns:
         (num_tokens, hidden), dtype of `x`. Experts that are not here add nothing.
     """
     tokens = sort_by_expert(x, experts, w13.shape[0], expert_map, quantized=True)
+    if fused is not None:
+        quantized, scale = fused(tokens.rows, w13, tokens.scale, tokens.counts)
+        return add_up(_product(quantized, scale, w2, scale2, tokens.counts, x.dtype), tokens, weights)
     hidden = _product(tokens.rows, tokens.scale, w13, scale13, tokens.counts, x.dtype)
     # torch_npu documents bfloat16; of float16 it says two things.
     if swiglu and hidden.dtype == torch.bfloat16 and hidden.shape[1] <= _WIDEST:

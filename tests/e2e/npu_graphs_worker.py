@@ -1,6 +1,7 @@
 """Serves tiny models with captured graphs, one engine after the other: `python npu_graphs_worker.py FOLDER RUN...`.
 
-A RUN is `FAMILY:HOW`, with HOW of `HOWS`; a FAMILY that ends with _128 has heads of as many elements. Each leaves
+A RUN is `FAMILY:HOW`, with HOW of `HOWS`; a FAMILY that ends with _128 has heads of as many elements, and one that is a
+path is a model that is there. Each leaves
 `FAMILY-HOW.json` with tokens, their log probabilities, how the configuration was settled and how many graphs were
 captured and replayed; `failed:capture`, what becomes of a capture that fails. With TIMES=150, all is asked so often.
 """
@@ -69,13 +70,16 @@ def main(folder: Path, runs: list[str], times: int) -> None:
         if family == "failed":
             (folder / f"{family}-{how}.json").write_text(json.dumps(failed()), encoding="utf-8")
             continue
-        plain = family.removesuffix("_128")
-        more = {} if plain == family else {"head_dim": 128}
-        llm = engine(str(tiny.FAMILIES[plain](folder / "models" / run, **more)), how)
+        model = Path(family)
+        if not model.is_absolute():
+            plain = family.removesuffix("_128")
+            more = {} if plain == family else {"head_dim": 128}
+            model = tiny.FAMILIES[plain](folder / "models" / run, **more)
+        llm = engine(str(model), how)
         found = [asked(llm) for _ in range(times)]
         result = found[0] | counted(llm) | {"differing": sum(one != found[0] for one in found)}
         in_process.shut_down(llm)
-        (folder / f"{family}-{how}.json").write_text(json.dumps(result), encoding="utf-8")
+        (folder / f"{Path(family).name}-{how}.json").write_text(json.dumps(result), encoding="utf-8")
 
 
 def failed() -> dict[str, Any]:

@@ -34,6 +34,9 @@ def any_settings(draw: st.DrawFn) -> Settings:
         trace=draw(st.booleans()),
         weight_nz=draw(st.sampled_from(WEIGHT_NZ)),
         fused_qkv=draw(st.booleans()),
+        fused_quant=draw(st.booleans()),
+        fused_experts=draw(st.booleans()),
+        graph_wait=draw(st.booleans()),
     )
 
 

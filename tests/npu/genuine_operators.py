@@ -78,6 +78,10 @@ def arguments(name: str, device: str = "cpu", dtype: Any = torch.bfloat16) -> tu
         "npu_gemma_rms_norm": ((random(2, 5, 32), random(32), 1e-5), {}),
         "npu_quantize": ((random(5, 32), random(32), random(32), torch.qint8, -1, False), {}),
         "npu_dynamic_quant": ((random(5, 32),), {"smooth_scales": random(32), "dst_type": torch.int8}),
+        "npu_add_rms_norm_dynamic_quant": (
+            (random(5, 32), packed[:5, :32], random(32)),
+            {"smooth_scale1": random(32), "epsilon": 1e-5, "output_mask": [True, False]},
+        ),
         "npu_dequant_swiglu_quant": ((random(5, 64),), {"activate_left": True, "quant_mode": 1}),
         "npu_trans_quant_param": ((random(48).float(), random(1).float()), {}),
         "npu_quant_matmul": (
@@ -111,6 +115,10 @@ def arguments(name: str, device: str = "cpu", dtype: Any = torch.bfloat16) -> tu
             },
         ),
         "npu_moe_token_unpermute": ((random(18, 32), rows, random(6, 3)), {}),
+        "npu_grouped_matmul_swiglu_quant_v2": (
+            (int8(18, 64), [int8(3, 64, 96)], [random(3, 96).float()], random(18).float(), integers(7, 0, 9).long()),
+            {"group_list_type": 1},
+        ),
         "npu_grouped_matmul": (
             ([random(18, 32)], [random(7, 32, 16)]),
             {

@@ -115,3 +115,15 @@ def test_calls_are_read_from_the_source() -> None:
 
 def test_what_is_passed_by_position_has_a_name() -> None:
     assert contract.passed_arguments(OURS, Call("f", 2, frozenset({"flag"}))) == {"x", "y", "flag"}
+
+
+def test_what_is_written_as_a_list_or_a_number_is_never_none() -> None:
+    """Where one release takes None for an argument and another does not, such a call fits both."""
+    ours, theirs = "one(Tensor x, *, bool[2]? mask=None) -> Tensor", "one(Tensor x, *, bool[2] mask=[]) -> Tensor"
+    source = "import torch\ntorch.ops.npu.one(x, mask=[True, False])\ntorch.ops.npu.one(x, mask=mask)\n"
+    source += "torch.ops.npu.one(x, mask=None)\ntorch.ops.npu.one(x)"
+    found = [contract.refusal(ours, theirs, call) for call in uses(source).calls]
+    refused = "takes 'mask' as List[bool], not as Optional[List[bool]]"
+    assert found == [None, refused, refused, None]
+    # A list of other things is another matter.
+    assert contract.refusal(ours, ours.replace("bool[2]? mask=None", "int mask=0"), uses(source).calls[0])

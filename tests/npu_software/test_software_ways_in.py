@@ -115,6 +115,24 @@ for _ in range(20):
     assert found["model steps"] == {}
 
 
+def test_the_report_counts_graphs(software: Software, tmp_path: Path) -> None:
+    code = """
+import gc, torch
+x = torch.ones(4, device="npu")
+for times in (2, 3):
+    graph = torch.npu.NPUGraph()
+    with torch.npu.graph(graph):
+        x.add_(1)
+    for _ in range(times):
+        graph.replay()
+    del graph
+    gc.collect()
+"""
+    software("-c", code, options=("--npu-report", str(tmp_path / "report")))
+    (path,) = (tmp_path / "report").glob("*.json")
+    assert json.loads(path.read_text())["graphs"] == {"captured": 2, "replayed": 5, "tasks updated": 0}
+
+
 def test_a_process_that_calls_nothing_reports_nothing(software: Software, tmp_path: Path) -> None:
     software("-c", "import torch", options=("--npu-report", str(tmp_path / "report")))
     assert not (tmp_path / "report").exists()

@@ -74,11 +74,18 @@ def _quantized(x: Any) -> tuple[Any, Any]:
     return (x.float() / scale).round().clamp(-128, 127).long(), scale
 
 
-def _expected(checkpoint: Checkpoint, x: Any, weights: Any, experts: Any, part: slice = slice(None)) -> Any:
+def _expected(
+    checkpoint: Checkpoint, x: Any, weights: Any, experts: Any, part: slice = slice(None), *, fused: bool = False
+) -> Any:
     """Compute token by token and expert by expert, with the sums in whole numbers, on a part of the intermediate."""
     dtype = checkpoint.dtype
     # The NPU takes a scale of bfloat16 where it writes that.
     scales = dtype if dtype == torch.bfloat16 else torch.float32
+
+    def first(rows: Any, step: Any, weight: Any, scale: Any) -> Any:
+        if not fused:
+            return product(rows, step, weight, scale).float()
+        return (rows @ weight.long().t()).float() * scale.float().flatten() * step
 
     def product(rows: Any, step: Any, weight: Any, scale: Any) -> Any:
         return ((rows @ weight.long().t()).float() * scale.to(scales).float().flatten() * step).to(dtype)
@@ -91,10 +98,10 @@ def _expected(checkpoint: Checkpoint, x: Any, weights: Any, experts: Any, part: 
                 [checkpoint.tensors[f"{NAME}.{expert}.{projection}.{last}"] for last in ("weight", "weight_scale")]
                 for projection in SHARDS
             )
-            gate = product(rows, step, w1[part], s1[part]).float()
-            activated = gate * torch.sigmoid(gate) * product(rows, step, w3[part], s3[part]).float()
+            gate = first(rows, step, w1[part], s1[part])
+            activated = gate * torch.sigmoid(gate) * first(rows, step, w3[part], s3[part])
             # Where one operator activates and quantizes, nothing is rounded in between.
-            kept = activated if dtype == torch.bfloat16 else activated.to(dtype)
+            kept = activated if fused or dtype == torch.bfloat16 else activated.to(dtype)
             result[token] += weight * product(*_quantized(kept), w2[:, part], s2).float()
     return result.to(dtype)
 
@@ -128,6 +135,34 @@ def test_it_is_the_integer_formula(model: Any, dtype: Any, nz: str) -> None:
     held = layer.routed_experts
     assert (held.w13_weight.dtype, held.w2_weight.dtype) == (torch.int8, torch.int8)
     assert not hasattr(held, "w13_weight_offset")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_fused_nothing_is_rounded_before_the_second_product(model: Any, dtype: Any) -> None:
+    checkpoint = _checkpoint(dtype)
+    only = ["quantization", "moe"]
+    with ascend_overlay.enabled(only=only, trace=True, propagate=False, fused_experts=True):
+        layer = _layer(checkpoint)
+        _load(layer, checkpoint)
+        hidden, logits = inputs(dtype)
+        weights, experts = layer.router.select_experts(hidden, logits)
+        got = forward(layer, model, hidden, logits)
+        counts = calls()
+    names = ("npu_grouped_matmul_swiglu_quant_v2", "npu_grouped_matmul", "npu_dequant_swiglu_quant", "npu_swiglu")
+    assert [counts.get(name, 0) for name in names] == [1, 1, 0, 0]
+    _assert_equal(got, _expected(checkpoint, hidden, weights, experts, fused=True))
+
+
+def test_fused_weights_are_in_nz_or_it_says_why_not(model: Any) -> None:
+    checkpoint = _checkpoint(torch.bfloat16)
+    asked = {"only": ["quantization", "moe"], "trace": True, "propagate": False, "fused_experts": True}
+    with ascend_overlay.enabled(**asked, weight_nz="off"):
+        layer = _layer(checkpoint)
+        _load(layer, checkpoint)
+        forward(layer, model, *inputs(torch.bfloat16))
+        assert calls()["npu_grouped_matmul"] == 2
+        notes = [text for _, text in ascend_overlay.ledger().notes]
+    assert any("stay apart, since the setting weight_nz leaves out FRACTAL_NZ" in text for text in notes)
 
 
 def test_it_is_close_to_the_experts_in_float(model: Any) -> None:

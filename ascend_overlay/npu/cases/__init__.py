@@ -15,6 +15,7 @@ GROUPS = (
     "quantization",
     "attention",
     "qkv_cache",
+    "norm_quantization",
     "latent",
     "moe",
 )

@@ -57,6 +57,10 @@ def cases() -> Iterator[OperatorCase]:
         arguments = functools.partial(_matmul_arguments, 33, dtype, "int32 bias")
         yield _case("npu_quant_matmul", "33 tokens, int32 bias", dtype, arguments, _matmul, atol)
     yield _case("npu_dequant_swiglu_quant", "sums of 3 groups", "int32", _swiglu_of_sums, _swiglu, 0.0, 2**-20, units=1)
+    for named, sizes in (("sizes of 3 groups", True), ("ends of 3 groups", False)):
+        arguments = functools.partial(_experts_arguments, sizes)
+        name = "npu_grouped_matmul_swiglu_quant_v2"
+        yield _case(name, named, "int8", arguments, _experts, 0.0, 2**-20, units=1)
     yield _case("npu_trans_quant_param", "with offset", "int64", _carried_arguments, _carried, 0.0)
 
 
@@ -133,6 +137,23 @@ def _swiglu(x: Tensor, *, activate_left: bool, **scales: Any) -> tuple[Tensor, T
         value = value * by_row * scales["activation_scale"].double().unsqueeze(1)
     first, second = value.chunk(2, -1)
     a, b = (first, second) if activate_left else (second, first)
+    return _dynamic(a / (1 + (-a).exp()) * b)
+
+
+def _experts_arguments(sizes: bool) -> Arguments:
+    counts = torch.tensor([20, 0, 13])
+    groups = counts if sizes else counts.cumsum(0)
+    weight, scale = [_int8(2, 3, 128, 192)], [normal(3, 3, 192).abs() * 1e-3]
+    return (_int8(1, 33, 128), weight, scale, normal(4, 33).abs() * 0.1, groups), {"group_list_type": int(sizes)}
+
+
+def _experts(
+    x: Tensor, weight: list[Tensor], scale: list[Tensor], x_scale: Tensor, groups: Tensor, *, group_list_type: int
+) -> tuple[Tensor, Tensor]:
+    ends = groups.cumsum(0) if group_list_type else groups
+    group = torch.searchsorted(ends, torch.arange(len(x)), right=True)
+    sums = torch.stack([row.long() @ weight[0][number].long() for row, number in zip(x, group, strict=True)])
+    a, b = (sums.double() * scale[0].double()[group] * x_scale.double().unsqueeze(1)).chunk(2, -1)
     return _dynamic(a / (1 + (-a).exp()) * b)
 
 

@@ -44,7 +44,9 @@ OPERATORS: dict[str, tuple[str, ...]] = {
     "batch_matmul": ("npu_transpose_batchmatmul",),
     "attention_update": ("npu_attention_update",),
     "quantization": ("npu_quantize", "npu_dynamic_quant", "npu_trans_quant_param"),
+    "norm_quantization": ("npu_add_rms_norm_dynamic_quant",),
     "swiglu_quantization": ("npu_dequant_swiglu_quant",),
+    "moe_swiglu_quantization": ("npu_grouped_matmul_swiglu_quant_v2",),
     "quantized_matmul": ("npu_quant_matmul", "npu_weight_quant_batchmatmul"),
 }
 """Module of this package -> the operators that it has kernels of; those of a module are loaded together."""

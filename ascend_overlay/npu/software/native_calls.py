@@ -15,6 +15,9 @@ WAITS = (
 )
 """What the host waits for, in the order of waits.h; content: of arguments, on which sizes of results depend."""
 
+GRAPHS = ("captured", "replayed", "tasks updated")
+"""What is counted of graphs, in the order of runtime.h."""
+
 _Listener = ctypes.CFUNCTYPE(None, ctypes.c_int)
 
 
@@ -71,6 +74,11 @@ class Native:
         """Return how often the host waited for what; copies, items and contents only since `count`."""
         numbers = (ctypes.c_long * len(WAITS)).in_dll(self._runtime, "software_npu_waits")
         return dict(zip(WAITS, numbers, strict=True))
+
+    def graph_counts(self) -> dict[str, int]:
+        """Return how many graphs were captured, how often one was replayed, how many of their tasks were updated."""
+        numbers = (ctypes.c_long * len(GRAPHS)).in_dll(self._runtime, "software_npu_graph_counts")
+        return dict(zip(GRAPHS, numbers, strict=True))
 
     def listen(self, told: Callable[[str], None] | None) -> None:
         """Call `told` with what the host waits for, in the thread that does, before each time; None: no more."""

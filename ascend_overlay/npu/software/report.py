@@ -38,6 +38,7 @@ class Report:
         # A child by fork has the counts of its parent, too.
         self._calls_before = {(name, detail): calls for name, detail, calls in native.counts()}
         self._waits_before = native.waits()
+        self._graphs_before = native.graph_counts()
         self._written: dict[tuple[str, str], int] = {}
         self._lock = threading.Lock()
         self._end = threading.Event()
@@ -60,7 +61,8 @@ class Report:
                 return
             rows = [(name, detail, number) for (name, detail), number in calls.items()]
             waits = {what: times - self._waits_before[what] for what, times in self.native.waits().items()}
-            content = summary(rows, waits, self._sites.rows(), self.steps.summary())
+            graphs = {what: n - self._graphs_before[what] for what, n in self.native.graph_counts().items()}
+            content = summary(rows, waits, self._sites.rows(), self.steps.summary(), graphs)
             Path(self.folder).mkdir(parents=True, exist_ok=True)
             scratch = Path(self.folder) / f".{self._process}.part"
             scratch.write_text(json.dumps({**content, "ended": ended}, indent=1), encoding="utf-8")
@@ -117,8 +119,9 @@ def summary(
     waits: Mapping[str, int],
     sites: Sequence[Mapping[str, Any]] = (),
     steps: Mapping[str, Any] | None = None,
+    graphs: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
-    """Return the report: operators with dtypes and counts, copies, what the host waited for and where, launches."""
+    """Return the report: operators with dtypes and counts, copies, waits of the host and where, launches, graphs."""
     rows = sorted(counts, key=lambda row: (-row[2], row))
     return {
         "process": os.getpid(),
@@ -132,5 +135,6 @@ def summary(
         "host waits": dict(waits),
         "host waits by line": list(sites),
         "launches": sum(launches(rows).values()),
+        "graphs": dict(graphs or {}),
         "model steps": dict(steps or {}),
     }

@@ -14,6 +14,7 @@ from torch import Tensor
 from ascend_overlay import npu
 from ascend_overlay.npu.layout import cast_weight
 from ascend_overlay.overlays.quantization.numbers import see_scales
+from ascend_overlay.overlays.quantization.quantized_rows import QuantizedRows
 from ascend_overlay.overlays.quantization.schemes import parts
 from ascend_overlay.quantization import CheckpointTensor, Linear, LinearScheme
 
@@ -47,10 +48,15 @@ class W8A8Dynamic(LinearScheme):
         parts.put_weight(layer, lambda rows: cast_weight(rows.t().contiguous()))
         parts.put_channels(layer, "weight_scale", layer.weight_scale.data.flatten())
 
-    def apply(self, layer: Any, x: Tensor, bias: Tensor | None) -> Tensor:
-        """Return the outputs."""
+    def apply(self, layer: Any, x: Tensor | QuantizedRows, bias: Tensor | None) -> Tensor:
+        """Return the outputs; of rows that are quantized already, too."""
         # The scales of the tokens go along one dimension.
-        quantized, scale = torch.ops.npu.npu_dynamic_quant(x.reshape(-1, x.shape[-1]))
+        if isinstance(x, QuantizedRows):
+            shape, dtype = x.numbers.shape, x.dtype
+            quantized, scale = x.numbers.reshape(-1, shape[-1]), x.scales.reshape(-1)
+        else:
+            shape, dtype = x.shape, x.dtype
+            quantized, scale = torch.ops.npu.npu_dynamic_quant(x.reshape(-1, shape[-1]))
 
         def multiply(part: parts.Part) -> Tensor:
             product: Tensor = torch.ops.npu.npu_quant_matmul(
@@ -59,8 +65,8 @@ class W8A8Dynamic(LinearScheme):
                 part.take("weight_scale"),
                 pertoken_scale=scale,
                 bias=part.cut(bias),
-                output_dtype=x.dtype,
+                output_dtype=dtype,
             )
             return product
 
-        return parts.products(layer, multiply).reshape(*x.shape[:-1], layer.outputs)
+        return parts.products(layer, multiply).reshape(*shape[:-1], layer.outputs)

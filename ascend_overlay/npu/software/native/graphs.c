@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+long software_npu_graph_counts[GRAPH_COUNTS];
+
 static graph *graphs;
 static uint32_t last_id;
 
@@ -75,6 +77,7 @@ int aclmdlRICaptureEnd(void *on, void **handle) {
   if (g->group_from >= 0) return software_npu_fail(BAD_TASK_GROUP, "a group of tasks has no end.");
   if (unjoined) return software_npu_fail(CAPTURE_UNJOINED, "a stream joined the capture and is waited for by no other.");
   g->state = CAPTURE_NONE;
+  software_npu_graph_counts[GRAPH_CAPTURES]++;
   return OK;
 }
 
@@ -90,6 +93,7 @@ int aclmdlRIExecuteAsync(void *handle, void *on) {
   }
   if (g->state != CAPTURE_NONE) return software_npu_fail(CAPTURE_REFUSES, "a graph is executed whose capture failed.");
   g->replays++;
+  software_npu_graph_counts[GRAPH_REPLAYS]++;
   for (int i = 0; i < g->count; i++) software_npu_enqueue(s, g->tasks[i], g);
   return software_npu_drain(s);
 }

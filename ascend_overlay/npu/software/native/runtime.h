@@ -112,6 +112,10 @@ void software_npu_drop(task *what);
 void software_npu_forget(graph *g);  // frees it if it may be
 int software_npu_device_wait(int device);
 
+// How many captures went well, how often a graph was executed, and how many tasks of one were given anew; of graphs that are gone, too.
+enum { GRAPH_CAPTURES, GRAPH_REPLAYS, GRAPH_UPDATES, GRAPH_COUNTS };
+extern long software_npu_graph_counts[GRAPH_COUNTS];
+
 // Whether this thread has said that it does nothing a capture could miss.
 int software_npu_is_relaxed(void);
 

@@ -154,6 +154,35 @@ int software_npu_wait_while(int (*still)(void *), void *data) {
   return 0;
 }
 
+// A task that takes the place of one of a graph.
+typedef struct {
+  graph *of;
+  task *old, made;
+} replacement;
+
+static int replace(replacement *now) {
+  if (now->old->running) return software_npu_fail(UPDATE_REFUSED, "%s is updated while it runs.", now->made.name);
+  // In place: a replay that waits may name it already.
+  task was = *now->old;
+  *now->old = now->made;
+  now->made.drop = NULL;
+  if (was.drop) was.drop(was.data);
+  return OK;
+}
+
+static int replace_queued(void *data) {
+  LOCKED;
+  return replace(data);
+}
+
+static void drop_queued(void *data) {
+  LOCKED;
+  replacement *gone = data;
+  if (gone->made.drop) gone->made.drop(gone->made.data);
+  if (!--gone->of->queued) software_npu_forget(gone->of);
+  free(gone);
+}
+
 static int update(stream *s, task what) {
   group *g = s->updates;
   if (s->updated >= g->count) return software_npu_fail(UPDATE_REFUSED, "the update has more tasks than its group: %s.", what.name);
@@ -161,13 +190,23 @@ static int update(stream *s, task what) {
   if (strcmp(old->name, what.name)) {
     return software_npu_fail(UPDATE_REFUSED, "the update gives %s where the group has %s.", what.name, old->name);
   }
-  if (old->running) return software_npu_fail(UPDATE_REFUSED, "%s is updated while it runs.", what.name);
+  replacement now = {g->of, old, what};
+  if (!s->head) {
+    int error = replace(&now);
+    if (error) return error;
+  } else {
+    // The stream waits for something: what updates is done in its turn, as CANN has it, where it is asynchronous.
+    replacement *later = malloc(sizeof now);
+    *later = now;
+    task *queued = malloc(sizeof *queued);
+    *queued = (task){.run = replace_queued, .drop = drop_queued, .data = later};
+    snprintf(queued->name, sizeof queued->name, "update of %.40s", what.name);
+    g->of->queued++;
+    software_npu_enqueue(s, queued, NULL);
+  }
   s->updated++;
   g->of->updates++;
-  // In place: a replay that waits may name it already.
-  task was = *old;
-  *old = what;
-  if (was.drop) was.drop(was.data);
+  software_npu_graph_counts[GRAPH_UPDATES]++;
   return OK;
 }
 
