@@ -194,10 +194,15 @@ def list_command(write: json_output.Write | None, **options: Any) -> None:
         click.echo(f"{PREFIX}={os.environ[PREFIX]} switches the overlays off: none would be enabled.", err=True)
     else:
         api.enable_for_listing(settings)
+    ledger = api.ledger()
+    aliases = {(name, patch.target): patch for name, overlay in api.overlays().items() for patch in overlay.patches}
+    for entry in ledger:
+        if entry.state == "pending" and (patch := aliases.get((entry.overlay, entry.target))) is not None:
+            entry.home = patch.true_name_by_source()
     if write is not None:
-        write(api.ledger().to_dict())
+        write(ledger.to_dict())
     else:
-        _show([api.ledger()])
+        _show([ledger])
 
 
 @main.command("ledger", short_help="Show what happened in the processes of a run.")

@@ -66,6 +66,7 @@ class Engine:
         self._patcher = Patcher(self._state, self._complaints)
         self._review = Review(self._state, self._patcher, self._complaints)
         self.journal = Journal(self._state, self._review.look)
+        self._patcher.tell = self.journal.write_if_free
         self._admission = Admission(self._state, self._patcher, self._complaints, self.journal)
         self._arrivals = Arrivals(self._state, self._patcher, self.journal)
         self._propagation = Propagation()
