@@ -107,7 +107,7 @@ class Journal:
                 self._miss(self.folder, error)
 
     def write_if_free(self) -> None:
-        """Write, unless another thread is at it, which may wait for what the caller holds: the next change does then."""
+        """Write, unless another thread is at it, which may wait for what the caller holds: the next change does."""
         if self.folder is None:
             return
         try:
