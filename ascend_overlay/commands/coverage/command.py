@@ -8,11 +8,12 @@ import click
 from rich.console import Console
 
 from ascend_overlay import api, versions
+from ascend_overlay.commands import fitting
 from ascend_overlay.commands.coverage import report
 from ascend_overlay.commands.coverage.scan import scan
 from ascend_overlay.commands.coverage.served import UNKNOWN, Row, rows
 from ascend_overlay.commands.json_output import Write
-from ascend_overlay.errors import ConfigError, PluginError, TargetError
+from ascend_overlay.errors import PluginError, TargetError
 from ascend_overlay.npu.case import LayerCase
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.patches import Patch
@@ -37,7 +38,7 @@ def coverage(folder: Path | None, settings: Settings) -> list[Row]:
     release = release_of(folder)
 
     def ruled_out(overlay: Overlay, patch: Patch | None) -> str | None:
-        return _misfit(overlay, patch, release) or _unmet(overlay, patch)
+        return fitting.misfit(overlay, patch, release) or fitting.unmet(overlay, patch)
 
     reasons = dict(reason for _, reason in api.contributions("ascend_overlay_left_to_vllm"))
     return rows(scan(folder or _installed()), api.overlays().values(), cases, reasons, ruled_out)
@@ -55,31 +56,6 @@ def _lacks_torch(error: PluginError) -> bool:
         return False
     click.echo(f"Warning: {error} What it serves through what it calls is not counted.", err=True)
     return True
-
-
-def _misfit(overlay: Overlay, patch: Patch | None, release: str | None) -> str | None:
-    for text in (overlay.ranges.get("vllm"), patch.vllm if patch is not None else None):
-        if release is None or text is None or versions.admits(versions.specifier(text, whose=overlay.name), release):
-            continue
-        return f"{overlay.name} is for vllm {text}"
-    return None
-
-
-def _unmet(overlay: Overlay, patch: Patch | None) -> str | None:
-    for condition in (overlay.when, patch.when if patch is not None else None):
-        # What depends on the process, or on a vLLM that runs, holds somewhere.
-        if condition is None or condition.late or condition.by_role:
-            continue
-        try:
-            why = condition.why_not()
-        except Exception as error:
-            raise ConfigError(
-                f"the condition {condition.text!r} of overlay {overlay.name!r} cannot be evaluated: "
-                f"{type(error).__name__}: {error}"
-            ) from error
-        if why is not None:
-            return f"{overlay.name}: {why}"
-    return None
 
 
 def run(

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ascend_overlay.commands.coverage.scan import Layer
+from ascend_overlay.commands.fitting import class_of
 from ascend_overlay.npu.case import LayerCase
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.patches import Patch
@@ -63,22 +64,16 @@ def rows(
     for overlay in known.values():
         for patch in overlay.patches:
             if why := ruled_out(overlay, patch):
-                out.setdefault(_class_of(patch.target), {}).setdefault(overlay.name, why)
+                out.setdefault(class_of(patch.target), {}).setdefault(overlay.name, why)
             else:
-                found.setdefault(_class_of(patch.target), {}).setdefault(overlay.name, patch.kind)
+                found.setdefault(class_of(patch.target), {}).setdefault(overlay.name, patch.kind)
     for case in cases:
         if case.overlay in known and (why := ruled_out(known[case.overlay], None)):
-            out.setdefault(_class_of(case.layer), {}).setdefault(case.overlay, why)
+            out.setdefault(class_of(case.layer), {}).setdefault(case.overlay, why)
         else:
-            found.setdefault(_class_of(case.layer), {}).setdefault(case.overlay, _CALLS)
+            found.setdefault(class_of(case.layer), {}).setdefault(case.overlay, _CALLS)
     by_target = {layer.target: layer for layer in layers}
     return [_row(layer, by_target, found, out, reasons) for layer in layers]
-
-
-def _class_of(target: str) -> str:
-    """Return the target without the member of a class: "module:Class" of "module:Class.method"."""
-    module, _, path = target.partition(":")
-    return f"{module}:{path.partition('.')[0]}"
 
 
 def _row(
