@@ -35,6 +35,36 @@ def diagnosis(log: Path) -> str | None:
     return next((cure for pattern, cure in _KNOWN.items() if re.search(pattern, text)), None)
 
 
+_PREFIX = re.compile(r"^\s*(?:\([^)]*pid=\d+\)\s*)?(?:[A-Z]+ \d\d-\d\d [\d:.]+ \[[^]]*\]\s?)?")
+"""What vLLM's processes and its logging put before a line: "(EngineCore pid=7) ERROR 11-30 18:00:00 [core.py:1] "."""
+_RAISED = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception|Exit|Interrupt|Warning)(?:: .*)?$")
+_SECOND_HAND = re.compile(
+    r"(?i)see (?:the )?root cause|see stack trace|initialization failed|EngineDeadError|core died"
+)
+"""Errors by which one process of vLLM tells of another's."""
+
+
+def root_cause(log: Path) -> str | None:
+    """Return the error that a failed run of vLLM began with, as "Class: message"; None where its log shows none.
+
+    The process that fails writes its traceback first; those that wait for it then tell that it has failed.
+    """
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    found: str | None = None
+    inside = False
+    for line in text.splitlines():
+        said = _PREFIX.sub("", line, count=1)
+        if said.startswith("Traceback (most recent call last)"):
+            inside = True
+        elif inside and _RAISED.match(said):
+            inside = False
+            if _SECOND_HAND.search(said):
+                # What came before it is what it tells of.
+                return found or said.strip()
+            found = said.strip()
+    return found
+
+
 def tail(log: Path, lines: int = 15) -> list[str]:
     """Return the last lines of the file `log`."""
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
