@@ -311,7 +311,10 @@ def quantize(
     A run that was interrupted goes on where it ended if it is given once more. Nothing is ever overwritten. In a
     PATTERN of --linear, a + stands between layers that vLLM loads into one.
     """
-    from ascend_overlay import api
+    from ascend_overlay import api, availability
+
+    if sentence := availability.diagnosis(of_vllm=False):
+        raise ConfigError(sentence)
     from ascend_overlay.commands.quantize import run as quantization
     from ascend_overlay.commands.quantize import show
 

