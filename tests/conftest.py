@@ -137,7 +137,7 @@ def engine(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, tmp_
     modules, finders = set(sys.modules), list(sys.meta_path)
     yield fresh
     ascend_overlay.disable(force=True)
-    # The genuine vLLM stays, and so does what a torch that was there before has imported: neither can be imported twice.
+    # The genuine vLLM stays, and so does what a torch that was there before imported: neither can be imported twice.
     genuine = request.node.get_closest_marker("vllm") is not None
     for name in set(sys.modules) - modules:
         if name.startswith("torch.") and "torch" in modules:

@@ -149,12 +149,12 @@ def about(entry: Entry) -> list[str]:
     if entry.state in ("skipped", "failed", "reverted"):
         return [entry.reason]
     parts = [entry.detail.replace("ascend_overlay.overlays.", "")]
+    if entry.ran is False:
+        parts.append("has not run")
     if entry.seam and entry.seam != "patch":
         parts.append(entry.seam if entry.seam.startswith("in ") else f"by {entry.seam}")
     if entry.copies:
         parts.append(f"{len(entry.copies)} {'copy' if len(entry.copies) == 1 else 'copies'} re-bound")
-    if entry.ran is False:
-        parts.append("has not run")
     if else_ := entry.what_else():
         parts.append(else_)
     asking = [f"NOT re-bound: {some_of(entry.stale, '; ')}"] if entry.stale else []
