@@ -56,6 +56,6 @@ def rules_out(overlay: Overlay, target: str, release: str | None) -> str | None:
 
     An overlay that has no patch of that class serves it by what it calls, and is looked at as a whole.
     """
-    found = [patch for patch in overlay.patches if class_of(patch.target) == class_of(target)]
+    found: list[Patch | None] = [each for each in overlay.patches if class_of(each.target) == class_of(target)]
     reasons = [misfit(overlay, patch, release) for patch in found or [None]]
     return reasons[0] if all(reasons) else None
