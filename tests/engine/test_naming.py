@@ -56,6 +56,9 @@ CASES: list[tuple[Callable[[Overlay], object], str]] = [
     (lambda o: ref(None), r"got None \(NoneType\)"),  # type: ignore[arg-type]
     (lambda o: ref("no colon"), "is not a target"),
     (lambda o: ref("a.b.c"), r"is not a target.*Did you mean 'a\.b:c'\?"),
+    (lambda o: ref("a.b.Some.method"), r"Did you mean 'a\.b:Some\.method'\?"),
+    (lambda o: ref("a.b:Some:method"), r"Did you mean 'a\.b:Some\.method'\?"),
+    (lambda o: ref("Some.method"), r"Did you mean 'Some:method'\?"),
     (lambda o: o.model("Some", "a.b:c:d"), r"is not a target.*Did you mean 'a\.b:c\.d'\?"),
     (lambda o: ref("nothing"), r"is not a target; write it as 'package.module:Qualified.name'\.$"),
     (lambda o: Target.parse(b"a:b"), "is not a target; write it as a string"),  # type: ignore[arg-type]
