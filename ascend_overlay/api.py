@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ascend_overlay import settings as settings_module
 from ascend_overlay.engine.engine import Engine
 from ascend_overlay.engine.plugins import Failure
-from ascend_overlay.errors import ConfigError, represented
+from ascend_overlay.errors import ConfigError, PluginError, represented
 from ascend_overlay.ledgers import Ledger
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.settings import Settings
@@ -199,14 +199,22 @@ def write_ledger() -> None:
     _engine.journal.write()
 
 
-def contributions(hook: str) -> Iterator[tuple[str, Any]]:
+def contributions(
+    hook: str, *, forgive: Callable[[PluginError], bool] = lambda error: False
+) -> Iterator[tuple[str, Any]]:
     """Ask all plugins what they contribute by `hook`; yield each thing with the words that name its contributor.
+
+    Args:
+        hook: the hook.
+        forgive: tells of an error whether it is known, and the other plugins go on.
 
     Raises:
         PluginError: a plugin raises.
     """
     for origin, answer in _engine.plugins.contributions(hook):
         if isinstance(answer, Failure):
+            if forgive(answer.error):
+                continue
             raise answer.error
         for thing in answer:
             yield str(origin), thing

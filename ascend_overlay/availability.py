@@ -37,23 +37,46 @@ def cann_found() -> bool:
     return True
 
 
-def diagnosis() -> str | None:
-    """Return why torch, and with it vLLM, cannot be imported, with the way out; None where it can.
+def diagnosis(*, of_vllm: bool = True) -> str | None:
+    """Return why torch, or vLLM, cannot be imported, with the way out; None where it can.
 
     torch_npu registers itself as a backend that ``import torch`` loads, so on a machine without CANN its mere presence
-    makes that import fail.
+    makes that import fail. Where that is switched off, transformers still imports it, and with it vLLM.
+
+    Args:
+        of_vllm: vLLM is going to be imported, rather than torch alone.
     """
-    if "torch" in sys.modules or os.environ.get(AUTOLOAD) == "0" or not torch_npu_installed() or cann_found():
+    if not torch_npu_installed() or "torch_npu" in sys.modules or cann_found():
+        return None
+    off = os.environ.get(AUTOLOAD) == "0"
+    if (off and not of_vllm) or (not off and "torch" in sys.modules):
         return None
     version = versions.distribution_version("torch_npu")
     named = f"torch_npu {version}" if version else "torch_npu"
+    what = (
+        f"{AUTOLOAD}=0 keeps PyTorch from loading torch_npu, but transformers, which vLLM imports, loads it all the "
+        f"same, so vLLM cannot be imported here."
+        if off
+        else "PyTorch loads torch_npu when it is imported, so `import torch` fails here."
+    )
+    more = (
+        ""
+        if off
+        else f" Or set {AUTOLOAD}=0, which is enough for torch, but not for vLLM: transformers imports torch_npu where "
+        f"it finds it."
+    )
     return (
         f"{named} is installed, but CANN is not found ({_LIBRARY} is neither in LD_LIBRARY_PATH nor below "
-        f"{' or '.join(_TOOLKITS)}). PyTorch loads torch_npu when it is imported, so `import torch` fails here. On a "
-        f"machine with an NPU, source CANN's set_env.sh first; on one without, start with `ascend-overlay run --npu "
-        f"software COMMAND`, or uninstall torch_npu, and the reference kernels take the place of the NPU's. Or set "
-        f"{AUTOLOAD}=0, which is enough for torch, but not for vLLM: transformers imports torch_npu where it finds it."
+        f"{' or '.join(_TOOLKITS)}{_where()}). {what} On a machine with an NPU, source CANN's set_env.sh first; "
+        f"on one without, start with `ascend-overlay run --npu software COMMAND`, or uninstall torch_npu, and the "
+        f"reference kernels take the place of the NPU's.{more}"
     )
+
+
+def _where() -> str:
+    spec = importlib.util.find_spec("torch_npu")
+    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+    return f"; torch_npu is in {folders[0]}" if folders else ""
 
 
 def _folders() -> Iterator[Path]:

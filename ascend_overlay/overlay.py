@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 from ascend_overlay import patches, versions
 from ascend_overlay.conditions import Condition
 from ascend_overlay.errors import ConfigError
-from ascend_overlay.patches import Patch, Ref, naming
+from ascend_overlay.patches import Patch, naming
 from ascend_overlay.patches.base import NOT_GIVEN
 from ascend_overlay.places.target import MISSING, Target
 
@@ -66,13 +66,18 @@ class Overlay:
     ) -> None:
         if not isinstance(name, str) or not _NAME.match(name) or name in _SWITCHES:
             raise ConfigError(f"{name!r} cannot name an overlay; use lower case letters, digits and underscores.")
-        if not reason.strip():
+        naming.text(reason, f"the reason of overlay {name!r}")
+        naming.text(upstream, f"upstream= of overlay {name!r}")
+        naming.text(retire, f"retire= of overlay {name!r}")
+        if not reason or not reason.strip():
             raise ConfigError(f"overlay {name!r} gives no reason; say in one sentence why it exists.")
         for option, names in (("after", after), ("before", before)):
             if isinstance(names, str):
                 raise ConfigError(
                     f"overlay {name!r} has {option}={names!r}, a string; pass a list: {option}=[{names!r}]."
                 )
+            if not isinstance(names, Sequence):
+                raise ConfigError(f"overlay {name!r} has {option}={names!r}; pass a list of names.")
             for other in names:
                 if not isinstance(other, str):
                     raise ConfigError(
@@ -80,6 +85,11 @@ class Overlay:
                         f"{option}=[{getattr(other, 'name', 'the name')!r}]."
                     )
         _see_condition(when, whose=f"overlay {name!r}")
+        if requires is not None and not isinstance(requires, Mapping):
+            raise ConfigError(
+                f"overlay {name!r} has requires={requires!r}; pass a mapping of packages to ranges: "
+                f"requires={{'package': '>=1.0'}}."
+            )
         ranges = {"vllm": vllm, "torch": torch, "torch_npu": torch_npu, **(requires or {})}
         self.name = name
         self.reason = reason
@@ -158,7 +168,7 @@ class Overlay:
         def add(function: Any) -> None:
             self._add(patches.Wrap(target=checked, wrapper=function, vllm=vllm, when=when, reason=reason))
 
-        return _declare(add, wrapper)
+        return _declare(add, wrapper, f"the wrapper of {checked}")
 
     @overload
     def replace(
@@ -197,7 +207,7 @@ class Overlay:
         def add(function: Any) -> None:
             self._add(patches.Replace(target=checked, replacement=function, vllm=vllm, when=when, reason=reason))
 
-        return _declare(add, replacement)
+        return _declare(add, replacement, f"what replaces {checked}")
 
     def edit(
         self,
@@ -296,11 +306,12 @@ class Overlay:
             inplace: the implementation reuses the memory of its activation arguments.
         """
         naming.word(operator, "the name of an operator of vllm.ir")
+        naming.word(provider, f"the name of the provider of {operator}")
         for patch in patches.kernel_patches(
             operator,
-            _lazy(implementation),
+            naming.function_of(implementation, f"the implementation of {operator}"),
             provider=provider,
-            supports_args=_lazy(supports_args),
+            supports_args=_function(supports_args, f"what tells whether {operator} takes its arguments"),
             inplace=inplace,
             vllm=vllm,
             when=when,
@@ -498,7 +509,7 @@ class Overlay:
         def add(function: Any) -> None:
             self._add(patches.Factory(target=checked, implementation=function, vllm=vllm, when=when, reason=reason))
 
-        return _declare(add, implementation)
+        return _declare(add, implementation, f"what builds {checked}")
 
     def call(
         self,
@@ -523,8 +534,8 @@ class Overlay:
         self._add(
             patches.Call(
                 target=target,
-                do=_lazy(do),
-                undo=_lazy(undo),
+                do=naming.function_of(do, f"what is done for {target}"),
+                undo=_function(undo, f"the undo of the call for {target}"),
                 irreversible=irreversible,
                 vllm=vllm,
                 when=when,
@@ -559,7 +570,9 @@ class Overlay:
             patches.Field(
                 target=_checked(target),
                 default=default,
-                default_factory=_lazy(default_factory),
+                default_factory=default_factory
+                if default_factory is MISSING
+                else naming.function_of(default_factory, f"what makes the default of {target}"),
                 annotation=annotation,
                 as_is=as_is,
                 vllm=vllm,
@@ -585,6 +598,7 @@ class Overlay:
         if patch.vllm is not None:
             versions.specifier(patch.vllm, whose=whose)
         _see_condition(patch.when, whose=whose)
+        naming.text(patch.reason, f"{whose}: reason=")
         if self._see_late is not None:
             self._see_late(patch)
         self._patches.append(patch)
@@ -602,28 +616,17 @@ def _checked(target: str) -> str:
     return str(Target.parse(target))
 
 
-@overload
-def _lazy(value: str) -> Ref: ...
-@overload
-def _lazy(value: _F) -> _F: ...
-@overload
-def _lazy(value: None) -> None: ...
+def _function(given: Any, what: str) -> Any:
+    return None if given is None else naming.function_of(given, what)
 
 
-def _lazy(value: Any) -> Any:
-    if isinstance(value, str):
-        _checked(value)
-        return Ref(value)
-    return value
-
-
-def _declare(add: Callable[[Any], None], implementation: str | None) -> Any:
+def _declare(add: Callable[[Any], None], implementation: str | None, what: str) -> Any:
     if implementation is not None:
-        add(_lazy(implementation))
+        add(naming.function_of(implementation, what))
         return None
 
     def decorate(function: _F) -> _F:
-        add(function)
+        add(naming.function_of(function, what))
         return function
 
     return decorate

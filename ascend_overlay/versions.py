@@ -72,15 +72,20 @@ def installed(package: str) -> str | None:
         found[key] = None if spec is None else list(spec.submodule_search_locations or ())
     if found[key] is None:
         return None
-    for folder in found[key]:
-        for name in ("_version.py", "version.py"):
-            try:
-                text = (Path(folder) / name).read_text(encoding="utf-8")
-            except OSError:
-                continue
-            if match := _VERSION_LINE.search(text):
-                return match.group(1)
-    return distribution_version(package)
+    versions = (in_folder(Path(folder)) for folder in found[key])
+    return next(filter(None, versions), None) or distribution_version(package)
+
+
+def in_folder(folder: Path) -> str | None:
+    """Return the version that the build of a package has written into its `folder`, or None."""
+    for name in ("_version.py", "version.py"):
+        try:
+            text = (folder / name).read_text(encoding="utf-8")
+        except OSError:
+            continue
+        if match := _VERSION_LINE.search(text):
+            return match.group(1)
+    return None
 
 
 @contextlib.contextmanager

@@ -138,7 +138,8 @@ def ascend_overlay_linear_layers() -> Iterable[str]:  # type: ignore[empty-body]
 def ascend_overlay_cases() -> Iterable[OperatorCase | LayerCase]:  # type: ignore[empty-body]
     """Contribute comparisons to `ascend-overlay verify`: calls of NPU operators, and layers under an overlay.
 
-    Called by that command alone, with torch imported. A case imports what it needs of vLLM when it runs.
+    Called by that command, and by `ascend-overlay coverage`, which needs no torch: import torch where a case runs, or
+    what it serves through what it calls is not counted there. A case imports what it needs of vLLM when it runs.
     """
 
 

@@ -241,10 +241,15 @@ def list_command(release: str | None, write: json_output.Write | None, **options
         click.echo(f"{PREFIX}={os.environ[PREFIX]} switches the overlays off: none would be enabled.", err=True)
     else:
         api.enable_for_listing(settings)
+    ledger = api.ledger()
+    aliases = {(name, patch.target): patch for name, overlay in api.overlays().items() for patch in overlay.patches}
+    for entry in ledger:
+        if entry.state == "pending" and (patch := aliases.get((entry.overlay, entry.target))) is not None:
+            entry.home = patch.true_name_by_source()
     if write is not None:
-        write(api.ledger().to_dict())
+        write(ledger.to_dict())
     else:
-        _show([api.ledger()])
+        _show([ledger])
 
 
 @main.command("ledger", short_help="Show what happened in the processes of a run.")
@@ -544,7 +549,10 @@ def quantize(
     A run that was interrupted goes on where it ended if it is given once more. Nothing is ever overwritten. In a
     PATTERN of --linear, a + stands between layers that vLLM loads into one.
     """
-    from ascend_overlay import api
+    from ascend_overlay import api, availability
+
+    if sentence := availability.diagnosis(of_vllm=False):
+        raise ConfigError(sentence)
     from ascend_overlay.commands.quantize import run as quantization
     from ascend_overlay.commands.quantize import show
 

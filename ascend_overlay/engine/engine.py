@@ -76,6 +76,7 @@ class Engine:
         self._patcher = Patcher(self._state, self._complaints)
         self._review = Review(self._state, self._patcher, self._complaints)
         self.journal = Journal(self._state, self._review.look)
+        self._patcher.tell = self.journal.write_if_free
         self._drift = Drift(self.plugins, self._complaints, self.journal)
         self._admission = Admission(self._state, self._patcher, self._complaints, self.journal, self._drift)
         self._arrivals = Arrivals(self._state, self._patcher, self.journal)

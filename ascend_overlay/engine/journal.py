@@ -106,6 +106,16 @@ class Journal:
             except OSError as error:
                 self._miss(self.folder, error)
 
+    def write_if_free(self) -> None:
+        """Write, unless another thread is at it, which may wait for what the caller holds: the next change does."""
+        if self.folder is None:
+            return
+        try:
+            with self._state.lock.held(0):
+                self.write()
+        except TimeoutError:
+            return
+
     def _miss(self, folder: LedgerFolder, error: OSError) -> None:
         """Say that the file was not written, once; the next change tries again."""
         if self._unwritten:
@@ -135,6 +145,15 @@ def as_it_is(item: Item) -> Entry:
     )
     if entry.state == "without effect" and item.ineffective:
         entry.notes.append(f"{INEFFECTIVE}{item.ineffective}")
+    if item.true_name is not None and item.entry.state in IN_FORCE:
+        entry.home = str(item.true_name.home)
+        if item.true_name.is_shared():
+            entry.shared_with = [*item.true_name.users()]
+        else:
+            entry.notes.append(f"{entry.home}, of which the target is another name, stays as it is")
+            entry.home = ""
+    if item.entry.state in IN_FORCE and (calls := [done.calls for done in item.done if done.calls is not None]):
+        entry.ran = any(each.ran for each in calls)
     if _is_missed_by_the_program(item):
         entry.stale.append(_RUN_AS_MAIN)
     for slot, change in item.applied.changed if item.applied is not None else ():

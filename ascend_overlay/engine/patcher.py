@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import FunctionType
 
 from ascend_overlay import versions
@@ -31,11 +31,13 @@ class Patcher:
         slots: the places that are changed now.
         sweeper: re-binds what others hold of them.
         covered: places that are changed no more, where somebody else's change was found: they may have saved ours.
+        tell: called where what was put in place runs for the first time.
     """
 
     def __init__(self, state: State, complaints: Complaints) -> None:
         self.slots = Slots()
         self.covered: list[Slot] = []
+        self.tell: Callable[[], object] | None = None
         self._state = state
         self._complaints = complaints
         self.sweeper = Sweeper(state)
@@ -213,8 +215,9 @@ class Patcher:
             module = sys.modules[__name__] if target is None else target
             whose = f"overlay {item.unit.name!r} ({item.unit.origin})"
             replaced = set(self._stand_ins)
+            item.true_name = item.patch.true_name(target, self.slots) if target is not None else None
             item.applied = Applied(self.slots, target)
-            context = Context(self.slots, item.unit.rank, whose, self._stand_ins)
+            context = Context(self.slots, item.unit.rank, whose, self._stand_ins, self.tell)
             self._now.add(id(item))
             try:
                 with savers.together():

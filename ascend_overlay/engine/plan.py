@@ -15,6 +15,7 @@ from ascend_overlay.errors import ConfigError, ConflictError, TargetError, did_y
 from ascend_overlay.ledgers import Entry
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.patches import Applied, Patch
+from ascend_overlay.places.true_names import TrueName
 
 if TYPE_CHECKING:
     from ascend_overlay.engine.plugins import Origin
@@ -45,6 +46,7 @@ class Item:
         foreign: what somebody else did to the places that it changed.
         ineffective: why the target's users do not meet it, where they do not.
         modules: that of its target, and those of its implementation.
+        true_name: what its target is another name of, where it is one.
     """
 
     patch: Patch
@@ -55,6 +57,7 @@ class Item:
     foreign: list[str] = field(default_factory=list)
     ineffective: str | None = None
     modules: tuple[str, ...] = ()
+    true_name: TrueName | None = None
 
     def __post_init__(self) -> None:
         # Each import of a watched module asks each item for them, and a patch parses what it names.

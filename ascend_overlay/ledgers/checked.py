@@ -87,6 +87,8 @@ def _value(field: dataclasses.Field[Any], found: Mapping[str, Any]) -> Any:
     value = found[field.name]
     if field.default_factory is list:
         right = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    elif field.default is None:
+        right = value is None or isinstance(value, bool)
     elif isinstance(field.default, bool):
         right = isinstance(value, bool)
     elif isinstance(field.default, float):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ascend_overlay.errors import some_of
+
 STATES = ("pending", "applied", "displaced", "without effect", "skipped", "failed", "reverted")
 IN_FORCE = ("applied", "displaced", "without effect")
 """States of a patch that has changed its target: met by the target's users, covered by somebody else's change, or not
@@ -45,6 +47,9 @@ class Entry:
         copies: other places that now hold the new object.
         stale: places that keep the old one and could not be changed.
         notes: further remarks.
+        home: the target by the name that it was defined under, where it is another name of that and both are changed.
+        shared_with: for such a target, the names that other modules have for it.
+        ran: for a wrapper that is in force: it was called in this process, or torch.compile has traced it; else None.
     """
 
     overlay: str
@@ -63,6 +68,9 @@ class Entry:
     copies: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    home: str = ""
+    shared_with: list[str] = field(default_factory=list)
+    ran: bool | None = None
 
     def skip(self, cause: str, reason: str) -> None:
         """Note that the patch is not going to be applied, and why."""
@@ -76,6 +84,13 @@ class Entry:
         """Return the notes that tell of somebody else's change of the patched place."""
         said = (f" {COVERING} at ", f" {AROUND} at ", f", {OTHER_CODE} ", f", {EARLIER}")
         return [note for note in self.notes if any(text in note for text in said)]
+
+    def what_else(self) -> str:
+        """Return what else the patch changes because its target is another name of it, as a phrase; or nothing."""
+        if not self.home:
+            return ""
+        users = f", {some_of(self.shared_with)} among them" if self.shared_with else ""
+        return f"another name of {self.home}: whoever uses that meets the patch, too{users}"
 
     def why(self) -> str:
         """Return why the patch is in its state, as a phrase; empty where that needs no reason."""

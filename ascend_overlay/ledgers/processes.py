@@ -91,6 +91,7 @@ def _remarks(ledgers: Iterable[Ledger]) -> list[str]:
         role = str(ledger.process["role"])
         lines = _not_in_force(ledger)
         lines += [f"changed by others: {name}" for name in _changed_by_others(ledger)]
+        lines += [f"{entry.overlay}: {entry.target}: {text}" for entry in ledger if (text := entry.what_else())]
         lines += [f"NOT re-bound: {entry.overlay}: {entry.target}: {held}" for entry in ledger for held in entry.stale]
         lines += ledger.remarks()
         for line in lines:

@@ -149,10 +149,14 @@ def about(entry: Entry) -> list[str]:
     if entry.state in ("skipped", "failed", "reverted"):
         return [entry.reason]
     parts = [entry.detail.replace("ascend_overlay.overlays.", "")]
+    if entry.ran is False:
+        parts.append("has not run")
     if entry.seam and entry.seam != "patch":
         parts.append(entry.seam if entry.seam.startswith("in ") else f"by {entry.seam}")
     if entry.copies:
         parts.append(f"{len(entry.copies)} {'copy' if len(entry.copies) == 1 else 'copies'} re-bound")
+    if else_ := entry.what_else():
+        parts.append(else_)
     asking = [f"NOT re-bound: {some_of(entry.stale, '; ')}"] if entry.stale else []
     why = entry.why()
     notes = [note for note in entry.notes if not why or note.removeprefix(INEFFECTIVE) not in why]
@@ -170,9 +174,18 @@ def summary(entries: Iterable[Entry]) -> str:
 
 
 def _counted(entries: Iterable[Entry]) -> str:
+    found = list(entries)
     states: dict[str, int] = {}
-    for entry in entries:
+    for entry in found:
         states[entry.state] = states.get(entry.state, 0) + 1
     asking = [state for state in ASKING if state in states]
     order = [*asking, *(state for state in states if state not in asking)]
-    return ", ".join(f"{states[state]} {state}" for state in order)
+    return ", ".join([*(f"{states[state]} {state}" for state in order), *_running(found)])
+
+
+def _running(entries: Iterable[Entry]) -> list[str]:
+    """Return how many of the wrappers that are in force have run."""
+    ran = [entry.ran for entry in entries if entry.ran is not None]
+    if not ran:
+        return []
+    return [f"{sum(ran)} of {len(ran)} {'wrapper has' if len(ran) == 1 else 'wrappers have'} run"]

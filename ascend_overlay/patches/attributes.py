@@ -34,6 +34,7 @@ class SetAttribute(Patch):
     as_is: bool = False
 
     kind: ClassVar[str] = "attribute"
+    by_name: ClassVar[bool] = True
 
     def load(self) -> Any:
         return loaded(self.value)

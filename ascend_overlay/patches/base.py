@@ -11,12 +11,14 @@ from typing import Any, ClassVar
 
 from ascend_overlay.conditions import Condition
 from ascend_overlay.errors import TargetError, did_you_mean, represented
+from ascend_overlay.patches.first_calls import Calls
 from ascend_overlay.places.bindings import rebindable
 from ascend_overlay.places.slots import Slot, Slots
 from ascend_overlay.places.stand_ins import StandIn
 from ascend_overlay.places.storages import Item
 from ascend_overlay.places.storeys import Change
 from ascend_overlay.places.target import Place, Target, find, lookup, require, spoken, written
+from ascend_overlay.places.true_names import TrueName, by_source, true_name
 from ascend_overlay.source.absence import absent
 from ascend_overlay.source.modules import locate
 
@@ -138,13 +140,22 @@ class Context:
         rank: position of the overlay in the declared order.
         whose: the overlay and the plugin that it comes from, in words.
         stand_ins: id of a class -> the subclass that an overlay put in its place.
+        tell: to be called when there is news for the ledger: what was put in place has run.
     """
 
-    def __init__(self, slots: Slots, rank: int, whose: str, stand_ins: dict[int, type]) -> None:
+    def __init__(
+        self,
+        slots: Slots,
+        rank: int,
+        whose: str,
+        stand_ins: dict[int, type],
+        tell: Callable[[], object] | None = None,
+    ) -> None:
         self.slots = slots
         self.rank = rank
         self.whose = whose
         self.stand_ins = stand_ins
+        self.tell = tell
 
 
 @dataclass
@@ -165,6 +176,7 @@ class Applied:
         kept: filled in while it is taken back: who goes on to hold what it had put in place.
         container: what was changed in place and has no slot: a list, a set.
         stand_in: the class that it lends to the program, which may set attributes on it.
+        calls: for a wrapper: whether it has run.
     """
 
     slots: Slots
@@ -180,6 +192,7 @@ class Applied:
     kept: list[str] = field(default_factory=list)
     container: Any = None
     stand_in: StandIn | None = None
+    calls: Calls | None = None
 
     def __post_init__(self) -> None:
         self.see(self.module)
@@ -261,6 +274,10 @@ class Patch:
     """Order among patches of one module: CLASSES before their MEMBERS before REGISTRATIONS."""
     once: ClassVar[bool] = False
     """It is taken back before it is applied to a module that has executed again."""
+    changes_target: ClassVar[bool] = True
+    """What it changes is what its target leads to, rather than something that is called by that name."""
+    by_name: ClassVar[bool] = False
+    """It changes what a name leads to: other names of the same thing stay as they are."""
 
     @property
     def module(self) -> str:
@@ -361,6 +378,20 @@ class Patch:
         # Of other constants, there may be one in the whole process.
         one_of_its_kind = rebindable(place.raw) or (isinstance(place.raw, (tuple, frozenset)) and bool(place.raw))
         return one_of_its_kind and place.raw is slot.installed
+
+    def true_name(self, module: ModuleType, slots: Slots) -> TrueName | None:
+        """Return what the target is another name of, before the patch is applied; None where it is not."""
+        if not self.changes_target or ":" not in self.target:
+            return None
+        return true_name(module, Target.parse(self.target), slots)
+
+    def true_name_by_source(self) -> str:
+        """Return what the target is another name of, as far as source tells; empty where it is not or that stays."""
+        if not self.changes_target or ":" not in self.target:
+            return ""
+        target = Target.parse(self.target)
+        found = None if self.by_name and len(target.path) == 1 else by_source(target)
+        return str(found) if found is not None else ""
 
     def describe(self) -> str:
         """Return one phrase on what the patch puts in place."""

@@ -26,6 +26,7 @@ class Call(Patch):
     irreversible: bool = False
 
     kind: ClassVar[str] = "call"
+    changes_target: ClassVar[bool] = False
     once: ClassVar[bool] = True
     decides: ClassVar[bool] = False
     phase: ClassVar[int] = REGISTRATIONS

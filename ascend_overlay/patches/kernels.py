@@ -31,6 +31,7 @@ class Kernel(Patch):
     inplace: bool = False
 
     kind: ClassVar[str] = "kernel"
+    changes_target: ClassVar[bool] = False
     phase: ClassVar[int] = REGISTRATIONS
 
     @property

@@ -12,6 +12,7 @@ from ascend_overlay.errors import ConflictError, SignatureError, TargetError
 from ascend_overlay.patches import flavours, replacements, signatures, wrappers
 from ascend_overlay.patches.abstract import make_concrete
 from ascend_overlay.patches.base import Applied, Context, Patch, Ref, definer, loaded, shown
+from ascend_overlay.patches.first_calls import Calls
 from ascend_overlay.patches.generated import once, own_generated, reach_captured, wrap_derived
 from ascend_overlay.patches.reach import led_elsewhere
 from ascend_overlay.places import declared
@@ -93,8 +94,10 @@ class Wrap(Patch):
             raise SignatureError(f"{shown(implementation)} cannot wrap {self.target}: {why}.")
         declared.refuse_uncalled(self.target, place)
         written = place.own and declared.is_generated(place.owner, place.name, raw)
+        calls = applied.calls = Calls(tell=context.tell)
         make = functools.partial(
             wrappers.Layer,
+            calls=calls,
             rank=context.rank,
             whose=context.whose,
             wrapper=once(implementation) if written else implementation,

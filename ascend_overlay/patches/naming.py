@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from ascend_overlay.errors import ConfigError, TargetError
@@ -44,6 +45,34 @@ def class_of(implementation: Any, what: str) -> Any:
             f"{what} is a class, or the name of one, 'package.module:Class', and got {spoken(implementation)}."
         )
     return ref(implementation) if isinstance(implementation, str) else implementation
+
+
+def function_of(implementation: Any, what: str) -> Any:
+    """Return a function or what a class body makes of one, or the Ref of one.
+
+    Raises:
+        TargetError: it is something else; `what` says what it is for.
+    """
+    if isinstance(implementation, str):
+        return ref(implementation)
+    if callable(implementation) or isinstance(implementation, (Ref, *_DESCRIPTORS)):
+        return implementation
+    raise TargetError(
+        f"{what} is a function, or the name of one, 'package.module:function', and got {spoken(implementation)}."
+    )
+
+
+_DESCRIPTORS = (property, staticmethod, classmethod, functools.cached_property)
+
+
+def text(given: Any, what: str) -> None:
+    """See that `given` is a text, or None.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if given is not None and not isinstance(given, str):
+        raise ConfigError(f"{what} is a string, and got {spoken(given)}.")
 
 
 def module(name: Any) -> None:

@@ -29,6 +29,7 @@ class Remove(Patch):
     item: Any = NOT_GIVEN
 
     kind: ClassVar[str] = "remove"
+    by_name: ClassVar[bool] = True
 
     @property
     def key(self) -> str:

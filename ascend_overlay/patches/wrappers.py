@@ -12,10 +12,11 @@ import functools
 import sys
 import types
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from ascend_overlay.patches import signatures
+from ascend_overlay.patches.first_calls import Calls, first_call
 from ascend_overlay.patches.shells import Link, free, is_plain, link_of, method, shell
 from ascend_overlay.places.storeys import Change
 from ascend_overlay.places.target import MISSING
@@ -31,12 +32,13 @@ class Layer(Change):
 
     wrapper: Any
     member: bool
+    calls: Calls = field(default_factory=Calls)
     _inner: Any = MISSING
     _outer: Any = None
 
     def value(self, inner: Any) -> Any:
         if self._inner is not inner or stepped_aside(self._outer):
-            self._inner, self._outer = inner, wrapped(inner, self.wrapper, member=self.member)
+            self._inner, self._outer = inner, wrapped(inner, self.wrapper, member=self.member, calls=self.calls)
         return self._outer
 
     def step_aside(self, value: Any, inner: Any) -> bool:
@@ -49,7 +51,7 @@ class Layer(Change):
         self._inner = MISSING
 
 
-def wrapped(inner: Any, wrapper: WrapperFunction, *, member: bool) -> Any:
+def wrapped(inner: Any, wrapper: WrapperFunction, *, member: bool, calls: Calls | None = None) -> Any:
     """Return `inner`, a callable or any method descriptor, with `wrapper` around its calls.
 
     A plain function gives a plain function, and a descriptor of one a descriptor of one: they are bound, copied,
@@ -59,25 +61,26 @@ def wrapped(inner: Any, wrapper: WrapperFunction, *, member: bool) -> Any:
         inner: what is wrapped.
         wrapper: the wrapper.
         member: `inner` is what a class has under a name, so that a function is a method.
+        calls: is told of the first call.
     """
     if isinstance(inner, property):
         if inner.fget is None:
             raise TypeError("the property cannot be read, so there is no call to wrap")
-        return inner.getter(_function(inner.fget, wrapper, method))
+        return inner.getter(_function(inner.fget, wrapper, method, calls))
     if isinstance(inner, functools.cached_property):
         fresh = copy.copy(inner)
-        fresh.func = _function(inner.func, wrapper, method)
+        fresh.func = _function(inner.func, wrapper, method, calls)
         return fresh
     if isinstance(inner, types.FunctionType):
-        return _function(inner, wrapper, method if member else free)
+        return _function(inner, wrapper, method if member else free, calls)
     if type(inner) is staticmethod and isinstance(inner.__func__, types.FunctionType):
-        return _with_attributes(staticmethod(_function(inner.__func__, wrapper, free)), inner)
+        return _with_attributes(staticmethod(_function(inner.__func__, wrapper, free, calls)), inner)
     if type(inner) is classmethod and isinstance(inner.__func__, types.FunctionType):
-        return _with_attributes(classmethod(_function(inner.__func__, wrapper, method)), inner)
+        return _with_attributes(classmethod(_function(inner.__func__, wrapper, method, calls)), inner)
     # Imported here: where plain functions are wrapped, nobody pays for wrapt.
     from ascend_overlay.patches.proxies import OverlayWrapper
 
-    return OverlayWrapper(inner, wrapper)
+    return OverlayWrapper(inner, wrapper if calls is None else first_call(Link(inner, wrapper), calls))
 
 
 def made_by_us(value: Any) -> bool:
@@ -125,12 +128,17 @@ def forwarding(like: Callable[..., Any], call: Callable[..., Any]) -> types.Func
     return _dress(shell(like, call), like)
 
 
-def _function(inner: Any, wrapper: WrapperFunction, make: Callable[[Link], Any]) -> types.FunctionType:
+def _function(
+    inner: Any, wrapper: WrapperFunction, make: Callable[[Link], Any], calls: Calls | None
+) -> types.FunctionType:
     """Return a function of the kind of `inner`, made by `make`, that calls `wrapper` around `inner`."""
     if not isinstance(inner, types.FunctionType):
         # The getter of a property may be anything; what is bound has to be a function.
         inner = forwarding(inner, inner)
-    function = make(Link(inner, wrapper))
+    link = Link(inner, wrapper)
+    if calls is not None:
+        link.wrapper = first_call(link, calls)
+    function = make(link)
     return _dress(function if is_plain(inner) else shell(inner, function), inner)
 
 

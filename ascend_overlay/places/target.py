@@ -62,8 +62,11 @@ def _misspelling(text: str) -> str:
         module, _, name = text.partition(":")
         dotted = name.replace(":", ".")
         return f" Did you mean {f'{module}:{dotted}'!r}? There is one colon, behind the module."
-    module, _, name = text.replace(":", ".").rpartition(".")
-    if module and all(part.isidentifier() for part in [*module.split("."), name]):
+    parts = text.replace(":", ".").split(".")
+    # Names of modules are written small, and those of classes are not.
+    first = next((index for index, part in enumerate(parts) if index and part[:1].isupper()), len(parts) - 1)
+    module, name = ".".join(parts[:first]), ".".join(parts[first:])
+    if module and all(part.isidentifier() for part in parts):
         return f" Did you mean {f'{module}:{name}'!r}? The colon stands behind the module."
     return ""
 

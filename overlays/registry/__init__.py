@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import ascend_overlay
 from ascend_overlay import Overlay, settings, versions
 from ascend_overlay.errors import OverlayError, did_you_mean
 
@@ -74,6 +75,16 @@ def get_config(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...]
         if unknown:
             _complain(_about_model_type(unknown[1], kwargs["model"] if "model" in kwargs else args[0]), error)
         raise
+
+
+@overlay.wrap("vllm.model_executor.model_loader.utils:initialize_model")
+def initialize_model(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Note in the ledger of the process which class serves which architecture."""
+    model = wrapped(*args, **kwargs)
+    config = kwargs.get("model_config") or (args[0] if args else kwargs["vllm_config"]).model_config
+    architectures = ", ".join(getattr(config.hf_config, "architectures", None) or ()) or "a model without architectures"
+    ascend_overlay.note(overlay.name, f"{architectures}: served by {type(model).__module__}:{type(model).__qualname__}")
+    return model
 
 
 def _announce(architecture: str, model: str | type, before: Any) -> None:

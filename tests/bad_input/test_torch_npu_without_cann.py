@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -44,20 +45,45 @@ def test_import_of_vllm_stops_with_the_sentence(python: Any) -> None:
     code = "import ascend_overlay; ascend_overlay.enable(only=['norm'], load=['plug'])"
     done = python("-c", code, env=NO_CANN, check=False)
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith(
-        "ascend_overlay.errors.ActivationError: torch_npu 2.13.0 is installed, but CANN is not found"
-    )
+    assert last.startswith("ascend_overlay.errors.ActivationError: torch_npu 2.13.0 is installed, but CANN is not")
 
 
-@pytest.mark.parametrize(
-    ("environment", "only"),
-    [({"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}, "norm"), ({}, "other")],
-    ids=["with the way out", "where vLLM is not patched"],
-)
-def test_nothing_is_said_where_nothing_fails(python: Any, environment: dict[str, str], only: str) -> None:
-    done = python.command("list", "--load", "plug", "--only", only, "--json", env={**NO_CANN, **environment})
+def test_nothing_is_said_where_vllm_is_not_patched(python: Any) -> None:
+    done = python.command("list", "--load", "plug", "--only", "other", "--json", env=NO_CANN)
     entries = json.loads(done.stdout)["entries"]
     assert [entry["state"] for entry in entries if not entry["machinery"]] == ["pending"]
+
+
+VLLM, TORCH = "transformers, which vLLM imports, loads it all the same", "`import torch` fails here"
+COMMANDS: dict[str, tuple[list[str], bool, str]] = {
+    "list": (["list", "--load", "plug", "--only", "norm"], True, VLLM),
+    "run": (["run", "--load", "plug", "--only", "norm", sys.executable, "-c", "import vllm.layers"], True, VLLM),
+    "demo": (["demo"], True, VLLM),
+    "quantize": (["quantize", "model", "out", "--scheme", "w8a8_dynamic"], False, TORCH),
+}
+
+
+@pytest.mark.parametrize("autoload", ["", "0"], ids=["loaded by torch", "not loaded by torch"])
+@pytest.mark.parametrize(("command", "of_vllm", "why"), COMMANDS.values(), ids=COMMANDS)
+def test_each_command_that_needs_it_says_so(
+    command: list[str], of_vllm: bool, why: str, autoload: str, python: Any
+) -> None:
+    environment = {**NO_CANN, **({"TORCH_DEVICE_BACKEND_AUTOLOAD": autoload} if autoload else {})}
+    done = python.command(*command, env=environment, check=False)
+    text = " ".join(done.stderr.split())
+    assert done.returncode
+    if autoload and not of_vllm:
+        # torch alone is enough for it: what it says is about the model.
+        assert "CANN" not in text
+        return
+    assert "torch_npu 2.13.0 is installed, but CANN is not found" in text and "source CANN's set_env.sh first" in text
+    assert (why if autoload else TORCH) in text
+
+
+@pytest.mark.parametrize("command", [["ledger", "."], ["autoload", "status"]], ids=lambda command: command[0])
+def test_what_needs_no_torch_goes_on(command: list[str], python: Any) -> None:
+    done = python.command(*command, env=NO_CANN, check=False)
+    assert "CANN" not in done.stdout + done.stderr
 
 
 def test_without_strictness_it_is_a_warning(python: Any) -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+import torch._dynamo.testing
 
+from ascend_overlay.patches.first_calls import Calls
 from ascend_overlay.patches.wrappers import step_aside, wrapped
 
 
@@ -90,3 +92,25 @@ def test_wrappers_of_everything_and_around_wrappers(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(Layer, name, wrapped(vars(Layer)[name], _adding, member=True))
 
     assert torch.equal(torch.compile(layer, fullgraph=True, backend="eager")(x), before + 6)
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("eagerly_first", [True, False])
+def test_a_first_call_breaks_no_graph_and_compiles_nothing_twice(eagerly_first: bool) -> None:
+    told: list[None] = []
+    calls = Calls(tell=lambda: told.append(None))
+    outer = wrapped(function, _adding, member=False, calls=calls)
+    counter = torch._dynamo.testing.CompileCounter()
+    x = torch.arange(3.0)
+    if eagerly_first:
+        outer(x)
+
+    @torch.compile(fullgraph=True, backend=counter)
+    def use(x: torch.Tensor) -> torch.Tensor:
+        return outer(x, scale=3.0)
+
+    for _ in range(3):
+        assert torch.equal(use(x), x * 3 + 1)
+        outer(x)
+    assert (counter.frame_count, counter.op_count, calls.ran) == (1, 2, True)
+    assert calls.traced is not eagerly_first and len(told) == int(eagerly_first)

@@ -13,7 +13,7 @@ from rich.console import Console
 from ascend_overlay import Overlay
 from ascend_overlay.commands.coverage import report
 from ascend_overlay.commands.coverage.scan import Layer, scan
-from ascend_overlay.commands.coverage.served import INHERITED, LEFT, SERVED, UNKNOWN, Row, rows
+from ascend_overlay.commands.coverage.served import INHERITED, LEFT, OUT, SERVED, UNKNOWN, Row, rows
 from ascend_overlay.errors import TargetError
 from ascend_overlay.npu.case import LayerCase
 
@@ -140,6 +140,102 @@ def test_a_patch_of_a_method_and_a_case_count_too(vllm: Path) -> None:
     assert reasoned["Norm"].state == SERVED
     assert reasoned["Norm"].about == "through what it calls; otherwise it is simple"
     assert reasoned["OwnNorm"].about.endswith("with a forward method of its own: it is simple")
+
+
+PLUGIN = """
+    from ascend_overlay import Overlay
+    from ascend_overlay.conditions import env, platform, role
+    from ascend_overlay.hooks import hookimpl
+    from ascend_overlay.npu.case import LayerCase
+
+    def norms(**options):
+        overlay = Overlay("norms", reason="a test", **options)
+        overlay.subclass("vllm.layers.norm:Norm", "mine:Norm")
+        return overlay
+
+    def patch(**options):
+        overlay = Overlay("norms", reason="a test")
+        overlay.subclass("vllm.layers.norm:Norm", "mine:Norm", **options)
+        return overlay
+
+    @hookimpl
+    def ascend_overlay_overlays():
+        return [{overlay}]
+
+    @hookimpl
+    def ascend_overlay_cases():
+        return [LayerCase(layer="vllm.ir.ops:rms", label="", dtype="float32", overlay="norms", run=list, operators=(),
+                          rtol=0.0, atol=0.0)]
+"""
+STATES: dict[str, tuple[str, str, str, str]] = {
+    "in range": ("norms(vllm='>=0.30')", "0.32.0", SERVED, "subclass"),
+    "out of range": ("norms(vllm='>=0.40')", "0.32.0", OUT, "norms is for vllm >=0.40"),
+    "a patch out of range": ("patch(vllm='<0.30')", "0.32.0", OUT, "norms is for vllm <0.30"),
+    "a patch in range": ("patch(vllm='<0.33')", "0.32.1+cpu", SERVED, "subclass"),
+    "no release": ("norms(vllm='>=0.40')", "", SERVED, "subclass"),
+    "a condition": ("norms(when=env('SITE'))", "0.32.0", OUT, "norms: not so that $SITE is set"),
+    "a patch's condition": ("patch(when=env('SITE'))", "0.32.0", OUT, "norms: not so that $SITE is set"),
+    "a condition that holds": ("norms(when=~env('SITE'))", "0.32.0", SERVED, "subclass"),
+    "a role": ("patch(when=role('worker'))", "0.32.0", SERVED, "subclass"),
+    "what vLLM says once it runs": ("patch(when=platform('npu'))", "0.32.0", SERVED, "subclass"),
+}
+
+
+@pytest.mark.parametrize(("overlay", "release", "state", "about"), STATES.values(), ids=STATES)
+def test_ranges_and_conditions(
+    overlay: str, release: str, state: str, about: str, vllm: Path, site: Any, python: Any
+) -> None:
+    if release:
+        site.write({"vllm/_version.py": f"__version__ = version = {release!r}\n"})
+    site.write({"plug.py": PLUGIN.format(overlay=overlay)})
+    done = python.command("coverage", str(vllm), "--load", "plug", "--json", check=False)
+    found = {row["layer"]["target"]: row for row in json.loads(done.stdout)}
+    norm = found["vllm.layers.norm:Norm"]
+    assert (norm["state"], norm["about"], norm["overlays"]) == (state, about, ["norms"])
+    # What is derived from it goes with it.
+    derived = found["vllm.models.one:ScaledNorm"]
+    assert derived["state"] == (INHERITED if state == SERVED else OUT)
+    # A case is of the overlay, whatever becomes of one patch.
+    whole = overlay.startswith("patch") or state == SERVED
+    assert found["vllm.ir.ops:rms"]["state"] == (SERVED if whole else OUT)
+
+
+def test_what_nobody_looked_at_comes_last(vllm: Path, site: Any, python: Any) -> None:
+    site.write({"plug.py": PLUGIN.format(overlay="norms(when=env('SITE'))")})
+    done = python.command("coverage", str(vllm), "--load", "plug", check=False)
+    lines = done.stdout.splitlines()
+    last = lines[lines.index("ruled out, 4:") :]
+    assert last == [
+        "ruled out, 4:",
+        "  vllm.ir.ops:rms",
+        "  vllm.layers.norm:Norm",
+        "  vllm.models.one:OwnNorm",
+        "  vllm.models.one:ScaledNorm",
+        "not looked at: neither an overlay nor a reason for none, 2:",
+        "  vllm.ir.ops:add_rms",
+        "  vllm.models.one:Mixer",
+    ]
+    assert "which release it is, so version ranges were not looked at" in done.stderr and done.returncode == 1
+
+
+def test_a_condition_that_raises_is_a_sentence(vllm: Path, site: Any, python: Any) -> None:
+    overlay = "norms(when=__import__('ascend_overlay').conditions.predicate(lambda: 1 / 0, 'it divides'))"
+    site.write({"plug.py": PLUGIN.format(overlay=overlay)})
+    done = python.command("coverage", str(vllm), "--load", "plug", check=False)
+    assert done.returncode == 1
+    assert "'it divides' of overlay 'norms' cannot be evaluated: ZeroDivisionError" in done.stderr
+
+
+def test_cases_that_need_a_torch_that_is_not_there_are_missed_aloud(vllm: Path, site: Any, python: Any) -> None:
+    site.write({"blocked.py": "import sys\nsys.modules['torch'] = None\n"})
+    text = PLUGIN.format(overlay="norms()").replace(
+        "        return [LayerCase", "        import torch\n        return [LayerCase"
+    )
+    site.write({"plug.py": text, "sitecustomize.py": "import blocked\n"})
+    done = python.command("coverage", str(vllm), "--load", "plug", "--json", check=False)
+    found = {row["layer"]["target"]: row["state"] for row in json.loads(done.stdout)}
+    assert (found["vllm.layers.norm:Norm"], found["vllm.ir.ops:rms"]) == (SERVED, UNKNOWN)
+    assert "plugin 'plug'" in done.stderr and "What it serves through what it calls is not counted." in done.stderr
 
 
 def test_the_command_ends_badly_where_nobody_has_looked(vllm: Path, python: Any) -> None:

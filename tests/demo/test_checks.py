@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from demo_kit import all_ledgers, finished, ledger, output
 
+from ascend_overlay.commands.demo import checks
 from ascend_overlay.commands.demo.checks import Check, all_checks, operator_counts
 from ascend_overlay.commands.demo.compare import compare
 from ascend_overlay.commands.demo.processes import Seen
+from ascend_overlay.ledgers import Entry
 
 
 def judged(folder: Path, *, stock: dict[str, Any] | None = None, overlaid: dict[str, Any] | None = None) -> list[Check]:
@@ -43,6 +46,12 @@ def test_a_known_cause_comes_with_its_cure(tmp_path: Path) -> None:
     (tmp_path / "log.txt").write_text("RuntimeError: operator torchvision::nms does not exist\n")
     failed = judged(tmp_path, stock={"status": 1, "result": {}})
     assert "pip uninstall torchvision torchaudio torchcodec triton" in only(failed, "stock")
+
+
+def test_the_error_that_it_began_with_is_said(tmp_path: Path) -> None:
+    (tmp_path / "log.txt").write_text("Traceback (most recent call last):\nValueError: no weights.\n")
+    failed = judged(tmp_path, stock={"status": 1, "result": {}})
+    assert f"status 1. ValueError: no weights. Its log is {tmp_path / 'log.txt'}" in only(failed, "stock")
 
 
 def test_a_run_that_took_too_long(tmp_path: Path) -> None:
@@ -120,6 +129,36 @@ def test_an_operator_that_other_models_need(tmp_path: Path) -> None:
 
 def test_no_operator_counted(tmp_path: Path) -> None:
     only(judged(tmp_path, overlaid={"ledgers": all_ledgers()}), "operators")
+
+
+def _skipped(overlay: str, cause: str) -> Entry:
+    return Entry(overlay, "plugin", "dist", "1.0", "vllm.a:b", "wrap", state="skipped", cause=cause, reason="because")
+
+
+@pytest.mark.parametrize(
+    ("entries", "passes"),
+    [
+        ([_skipped("norms", "release"), _skipped("gates", "release")], True),
+        ([_skipped("norms", "release"), _skipped("gates", "condition")], False),
+        ([_skipped("norms", "release")], False),
+        ([], False),
+    ],
+)
+def test_operators_of_overlays_for_other_releases_are_not_missed(
+    entries: list[Entry], passes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "_calling", lambda: {"norms", "gates"})
+    ledgers = [replace(each, entries=(*each.entries, *entries)) for each in all_ledgers()]
+    failed = judged(tmp_path, overlaid={"ledgers": ledgers})
+    if passes:
+        assert failed == []
+    else:
+        only(failed, "operators")
+
+
+def test_the_overlays_that_call_operators_are_known() -> None:
+    found = checks._calling()
+    assert {"layernorm", "moe", "attention"} <= found and not {"registry", "roles", "compat"} & found
 
 
 def test_operators_are_counted_by_role() -> None:

@@ -183,7 +183,7 @@ def test_status_and_figures_follow_from_what_the_runs_say(
         return finished(name, folder, result=result, ledgers=ledgers, phases={"generate": 0.5})
 
     monkeypatch.setattr(runs, "execute", execute)
-    monkeypatch.setattr(troubles, "missing", lambda: None)
+    monkeypatch.setattr(troubles, "missing", lambda **_: None)
     documents: list[Any] = []
     monkeypatch.setattr(json_output, "reserve", lambda: documents.append)
     arguments = ["--keep", str(tmp_path / "kept"), "--prompts", "1", "--tokens", "2"]
@@ -217,7 +217,7 @@ def test_with_an_npu_there_is_a_third_run(
         return finished(name, folder, ledgers=ledgers, phases={"generate": 0.25})
 
     monkeypatch.setattr(runs, "execute", execute)
-    monkeypatch.setattr(troubles, "missing", lambda: None)
+    monkeypatch.setattr(troubles, "missing", lambda **_: None)
     monkeypatch.setattr(software_npu, "see", lambda npu: None)
     documents: list[Any] = []
     monkeypatch.setattr(json_output, "reserve", lambda: documents.append)

@@ -47,6 +47,7 @@ def test_blocks_that_are_not_run() -> None:
         ("docs/npu.md", "it needs torch_npu, as the tests of the software NPU do"),
         ("docs/package_page.md", "the README has the same"),
         ("docs/quantization.md", "it serves until it is stopped"),
+        ("docs/running_in_production.md", "it serves until it is stopped"),
         ("docs/quantization.md", "it runs a model in vLLM, as the tests of quantized models do"),
         ("examples/custom_model/README.md", "it serves until it is stopped"),
     }

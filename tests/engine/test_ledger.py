@@ -139,7 +139,7 @@ def test_table_says_first_what_is_wrong(asking: Ledger, width: int) -> None:
     text = as_text(asking, width=width)
     assert max(map(len, text.splitlines())) <= width
     said = " ".join(text.replace("│", " ").split())
-    assert "1 displaced, 1 without effect, 1 applied; " in said
+    assert "1 displaced, 1 without effect, 1 applied, " in said
     assert "in the function itself met in the function itself: a key of lib.KEYS" in said.replace("by in", "WRONG")
     assert said.count("a cache answers") == 1 and said.count("stands in place of this patch") == 1
     assert said.index("a cache answers") < said.index("set to 2")

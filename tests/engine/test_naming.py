@@ -56,9 +56,31 @@ CASES: list[tuple[Callable[[Overlay], object], str]] = [
     (lambda o: ref(None), r"got None \(NoneType\)"),  # type: ignore[arg-type]
     (lambda o: ref("no colon"), "is not a target"),
     (lambda o: ref("a.b.c"), r"is not a target.*Did you mean 'a\.b:c'\?"),
+    (lambda o: ref("a.b.Some.method"), r"Did you mean 'a\.b:Some\.method'\?"),
+    (lambda o: ref("a.b:Some:method"), r"Did you mean 'a\.b:Some\.method'\?"),
+    (lambda o: ref("Some.method"), r"Did you mean 'Some:method'\?"),
     (lambda o: o.model("Some", "a.b:c:d"), r"is not a target.*Did you mean 'a\.b:c\.d'\?"),
     (lambda o: ref("nothing"), r"is not a target; write it as 'package.module:Qualified.name'\.$"),
     (lambda o: Target.parse(b"a:b"), "is not a target; write it as a string"),  # type: ignore[arg-type]
+    (lambda o: o.wrap("a:b", 3), r"the wrapper of a:b is a function, or the name of one.*got 3 \(int\)"),  # type: ignore[call-overload]
+    (lambda o: o.wrap("a:b")(None), r"the wrapper of a:b is a function.*got None"),  # type: ignore[type-var]
+    (lambda o: o.replace("a:b")("x"), "'x' is not a target; write it as"),  # type: ignore[type-var]
+    (lambda o: o.replace("a:b", b"a:c"), "what replaces a:b is a function"),  # type: ignore[call-overload]
+    (lambda o: o.factory("a:B", ["a:b"]), "what builds a:B is a function"),  # type: ignore[call-overload]
+    (lambda o: o.factory("a:B")(sys), "got the module sys"),  # type: ignore[type-var]
+    (lambda o: o.kernel("rms_norm", None), "the implementation of rms_norm is a function"),  # type: ignore[arg-type]
+    (lambda o: o.kernel("rms_norm", "a:b", provider=Model), "the name of the provider of rms_norm is a string"),  # type: ignore[arg-type]
+    (lambda o: o.kernel("rms_norm", "a:b", supports_args=1), "takes its arguments is a function"),  # type: ignore[arg-type]
+    (lambda o: o.call("a", do=3, undo="a:b"), "what is done for a is a function"),  # type: ignore[arg-type]
+    (lambda o: o.call("a", do="a:b", undo=[]), "the undo of the call for a is a function"),  # type: ignore[arg-type]
+    (lambda o: o.field("a:B.c", default_factory=3), "what makes the default of a:B.c is a function"),
+    (lambda o: o.attribute("a:b", 1, reason=3), r"patch of a:b: reason= is a string, and got 3"),  # type: ignore[arg-type]
+    (lambda o: Overlay("x", reason=None), "gives no reason"),  # type: ignore[arg-type]
+    (lambda o: Overlay("x", reason=Model), "the reason of overlay 'x' is a string, and got the class Model"),  # type: ignore[arg-type]
+    (lambda o: Overlay("x", reason="x", upstream=3), "upstream= of overlay 'x' is a string"),  # type: ignore[arg-type]
+    (lambda o: Overlay("x", reason="x", retire=3), "retire= of overlay 'x' is a string"),  # type: ignore[arg-type]
+    (lambda o: Overlay("x", reason="x", requires=["a"]), r"requires=\['a'\]; pass a mapping"),  # type: ignore[arg-type]
+    (lambda o: Overlay("x", reason="x", after=3), "after=3; pass a list of names"),  # type: ignore[arg-type]
     (lambda o: Overlay(Model, reason="x"), "cannot name an overlay"),  # type: ignore[arg-type]
     (lambda o: Overlay("x", reason="x", after=[o]), r"overlays are given by name: after=\['o'\]"),  # type: ignore[list-item]
 ]

@@ -36,9 +36,23 @@ def test_the_sentence_names_version_cause_and_both_ways_out(torch_npu: Any, pyth
     assert "TORCH_DEVICE_BACKEND_AUTOLOAD=0" in text
 
 
-def test_with_autoload_off_torch_imports(torch_npu: Any, python: Any) -> None:
-    assert _diagnosis(python, {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}) == "None"
+def test_with_autoload_off_torch_imports_and_vllm_does_not(torch_npu: Any, python: Any) -> None:
+    text = _diagnosis(python, {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"})
+    assert "but transformers, which vLLM imports, loads it all the same" in text and "Or set" not in text
+    assert f"; torch_npu is in {torch_npu.folder}/torch_npu)" in text
     assert "installed" in _diagnosis(python, {"TORCH_DEVICE_BACKEND_AUTOLOAD": "1"})
+    code = "from ascend_overlay import availability as a; print(a.diagnosis(of_vllm=False))"
+    done = python("-c", code, env={"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"})
+    assert done.stdout.strip() == "None"
+
+
+@pytest.mark.parametrize("module", ["object()", "None"])
+def test_where_torch_npu_is_loaded_or_kept_out_there_is_nothing_to_say(
+    module: str, torch_npu: Any, python: Any
+) -> None:
+    code = f"import sys; sys.modules['torch_npu'] = {module}; from ascend_overlay import availability as a"
+    done = python("-c", f"{code}; print(a.diagnosis())", env={"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"})
+    assert done.stdout.strip() == "None"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +80,7 @@ def test_enable_says_it_before_vllm_dies_of_it(torch_npu: Any, python: Any) -> N
     lenient = python("-W", "always", "-c", code.format(strict=False), check=False)
     assert "RuntimeWarning: torch_npu 2.13.0 is installed, but CANN is not found" in lenient.stderr
     off = python("-c", code.format(strict=True), env={"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}, check=False)
-    assert "CANN" not in off.stderr
+    assert "so vLLM cannot be imported here. On a machine with an NPU" in off.stderr
 
 
 def test_what_it_warns_of_is_so(torch_npu: Any, python: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from model_runs import Run, run
 
+import ascend_overlay
 from ascend_overlay.commands.demo.tiny import make_llama
 from ascend_overlay.overlays.registry import checks, origin
 
@@ -361,3 +362,37 @@ def test_without_strictness_it_is_a_warning_and_what_was_meant_is_registered(rea
 @pytest.mark.vllm
 def test_disable_restores_the_registry(real: Run) -> None:
     assert real.result["restored"]
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize(
+    ("architectures", "by_keyword", "note"),
+    [
+        (["MineForCausalLM"], True, "MineForCausalLM: served by test_registry:Served"),
+        (["MineForCausalLM", "Other"], False, "MineForCausalLM, Other: served by test_registry:Served"),
+        (None, False, "a model without architectures: served by test_registry:Served"),
+    ],
+)
+def test_which_class_serves_is_noted(
+    architectures: list[str] | None, by_keyword: bool, note: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vllm.model_executor.model_loader import utils
+
+    monkeypatch.setattr(Served, "__module__", "test_registry")
+    model_config = types.SimpleNamespace(hf_config=types.SimpleNamespace(architectures=architectures))
+    vllm_config = types.SimpleNamespace(model_config=model_config, quant_config=None)
+
+    def build(vllm_config: Any, *, model_config: Any = None) -> Any:
+        return Served()
+
+    monkeypatch.setattr(utils, "initialize_model", build)
+    with ascend_overlay.enabled(only=["registry"], propagate=False, foreign="accept"):
+        if by_keyword:
+            utils.initialize_model(vllm_config=vllm_config, model_config=model_config)
+        else:
+            utils.initialize_model(vllm_config)
+        assert ("registry", note) in ascend_overlay.ledger().notes
+
+
+class Served:
+    """Stands for a model."""

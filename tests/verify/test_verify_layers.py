@@ -9,10 +9,11 @@ import pytest
 from verify_kit import layer, torch
 
 import ascend_overlay
-from ascend_overlay import Overlay
+from ascend_overlay import Overlay, api
 from ascend_overlay.commands.verify import layers, operators
 from ascend_overlay.commands.verify.operators import Device
 from ascend_overlay.conditions import predicate
+from ascend_overlay.settings import Settings
 
 LIB = """
 import torch
@@ -109,6 +110,31 @@ def test_an_overlay_for_another_vllm_is_skipped(overlay: Any) -> None:
     overlay(npu_gate, vllm=">=99")
     (outcome,) = layers.run([layer()])
     assert outcome.verdict == "skipped" and ">=99" in outcome.skipped
+
+
+def _lacking() -> Any:
+    raise ImportError("this release has no such layer")
+
+
+@pytest.mark.parametrize("of_the_patch", [False, True])
+def test_a_layer_that_this_release_lacks_is_no_failure_of_what_is_for_others(offer: Any, of_the_patch: bool) -> None:
+    gate = Overlay("gate", reason="a test", vllm=None if of_the_patch else "<0.30")
+    gate.replace("lib:gate", vllm="<0.30" if of_the_patch else None)(npu_gate)
+    gate.add("lib:other", 1)
+    offer(gate)
+    api.check_settings(Settings())
+    outcomes = list(layers.run([layer(run=_lacking), layer(layer="lib:other", run=_lacking)]))
+    assert [outcome.verdict for outcome in outcomes] == ["skipped", "FAIL" if of_the_patch else "skipped"]
+    assert outcomes[0].skipped == "vllm 0.32.0 is installed; gate is for vllm <0.30" or not of_the_patch
+
+
+def test_of_two_ranges_for_one_layer_one_counts(offer: Any) -> None:
+    gate = Overlay("gate", reason="a test")
+    gate.replace("lib:gate", vllm="<0.30")(wrong)
+    gate.replace("lib:gate", vllm=">=0.30")(npu_gate)
+    offer(gate)
+    api.check_settings(Settings())
+    assert [outcome.verdict for outcome in layers.run([layer()])] == ["ok"]
 
 
 def test_an_overlay_that_cannot_be_enabled_fails(overlay: Any) -> None:

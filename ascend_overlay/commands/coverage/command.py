@@ -8,12 +8,15 @@ import click
 from rich.console import Console
 
 from ascend_overlay import api, versions
+from ascend_overlay.commands import fitting
 from ascend_overlay.commands.coverage import report
 from ascend_overlay.commands.coverage.scan import scan
 from ascend_overlay.commands.coverage.served import UNKNOWN, Row, rows
 from ascend_overlay.commands.json_output import Write
-from ascend_overlay.errors import TargetError
+from ascend_overlay.errors import PluginError, TargetError
 from ascend_overlay.npu.case import LayerCase
+from ascend_overlay.overlay import Overlay
+from ascend_overlay.patches import Patch
 from ascend_overlay.settings import Settings
 from ascend_overlay.source.modules import HERE, Missing
 
@@ -21,16 +24,38 @@ from ascend_overlay.source.modules import HERE, Missing
 def coverage(folder: Path | None, settings: Settings) -> list[Row]:
     """Return a row for each layer and operator of the vLLM in `folder`; default: of the installed one.
 
-    `settings` say which plugins are asked.
+    `settings` say which plugins are asked. Version ranges are held against the release of that vLLM, and conditions
+    against this environment.
 
     Raises:
         TargetError: there is no vLLM.
         PluginError: a plugin raises.
+        ConfigError: a condition cannot be evaluated.
     """
     api.check_settings(settings)
-    cases = [case for _, case in api.contributions("ascend_overlay_cases") if isinstance(case, LayerCase)]
+    contributed = api.contributions("ascend_overlay_cases", forgive=_lacks_torch)
+    cases = [case for _, case in contributed if isinstance(case, LayerCase)]
+    release = release_of(folder)
+
+    def ruled_out(overlay: Overlay, patch: Patch | None) -> str | None:
+        return fitting.misfit(overlay, patch, release) or fitting.unmet(overlay, patch)
+
     reasons = dict(reason for _, reason in api.contributions("ascend_overlay_left_to_vllm"))
-    return rows(scan(folder or _installed()), api.overlays().values(), cases, reasons)
+    return rows(scan(folder or _installed()), api.overlays().values(), cases, reasons, ruled_out)
+
+
+def release_of(folder: Path | None) -> str | None:
+    """Return the release of the vLLM in `folder`, default the installed one; None where nothing there says it."""
+    return versions.in_folder(folder) if folder is not None else versions.release("vllm")
+
+
+def _lacks_torch(error: PluginError) -> bool:
+    """Tell whether a plugin's cases need torch and there is none; what they say is missed, and that is said."""
+    cause = error.__cause__
+    if not isinstance(cause, ModuleNotFoundError) or cause.name != "torch":
+        return False
+    click.echo(f"Warning: {error} What it serves through what it calls is not counted.", err=True)
+    return True
 
 
 def run(
@@ -48,8 +73,10 @@ def run(
     elif as_markdown:
         click.echo("\n".join(report.markdown(found)).lstrip())
     else:
-        version = "" if folder else versions.release("vllm") or ""
-        report.show(found, version or str(folder), console)
+        release = release_of(folder)
+        report.show(found, " ".join(filter(None, (release, str(folder) if folder else ""))), console)
+        if release is None:
+            click.echo("Nothing there says which release it is, so version ranges were not looked at.", err=True)
     return int(any(row.state == UNKNOWN for row in found))
 
 

@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ascend_overlay.commands.coverage.served import INHERITED, LEFT, SERVED, UNKNOWN, Row
+from ascend_overlay.commands.coverage.served import INHERITED, LEFT, OUT, SERVED, UNKNOWN, Row
 from ascend_overlay.ledgers.table import broken
 
 _WIDTH = 40
-_STYLES = {SERVED: "green", INHERITED: "cyan", LEFT: "dim", UNKNOWN: "bold red"}
+_STYLES = {SERVED: "green", INHERITED: "cyan", LEFT: "dim", OUT: "yellow", UNKNOWN: "bold red"}
 
 
 def show(rows: Sequence[Row], version: str, console: Console) -> None:
@@ -29,6 +29,12 @@ def show(rows: Sequence[Row], version: str, console: Console) -> None:
             style = _STYLES[row.state]
             table.add_row(f"  {row.layer.name}", f"[{style}]{row.state}[/]", ", ".join(row.overlays), escape(row.about))
     console.print(table)
+    for state, what in ((OUT, "ruled out"), (UNKNOWN, "not looked at: neither an overlay nor a reason for none")):
+        found = [row.layer.target for row in rows if row.state == state]
+        if found:
+            console.print(f"{what}, {len(found)}:", highlight=False, style=_STYLES[state])
+            for target in found:
+                console.print(f"  {target}", markup=False, highlight=False, soft_wrap=True)
 
 
 def markdown(rows: Sequence[Row]) -> Iterator[str]:

@@ -43,23 +43,29 @@ class Check:
     text: str
 
 
-def all_checks(stock: Run, overlaid: Run, differences: Sequence[Difference]) -> list[Check]:
-    """Return every check that the two runs got far enough for."""
+def all_checks(
+    stock: Run, overlaid: Run, differences: Sequence[Difference], wanted: Sequence[str] = OPERATORS
+) -> list[Check]:
+    """Return every check that the two runs got far enough for; `wanted` are the operators that the model needs."""
     checks = [ended(run) for run in (stock, overlaid)]
     if stock.result:
         checks.append(untouched(stock))
-    return [*checks, *compared(stock, overlaid, differences, operator_counts(overlaid.ledgers))]
+    return [*checks, *compared(stock, overlaid, differences, operator_counts(overlaid.ledgers), wanted)]
 
 
 def compared(
-    stock: Run, overlaid: Run, differences: Sequence[Difference], counts: Mapping[str, Mapping[str, int]]
+    stock: Run,
+    overlaid: Run,
+    differences: Sequence[Difference],
+    counts: Mapping[str, Mapping[str, int]],
+    wanted: Sequence[str] = OPERATORS,
 ) -> list[Check]:
     """Return every check of an overlaid run beside the stock one; `counts` are its calls of operators."""
     checks = []
     if stock.result and overlaid.result:
         checks += [tokens(differences), logprobs(differences)]
     if overlaid.ledgers or overlaid.result:
-        checks += [processes(overlaid.ledgers), patches(overlaid.ledgers), operators(counts)]
+        checks += [processes(overlaid.ledgers), patches(overlaid.ledgers), operators(counts, overlaid.ledgers, wanted)]
     return checks
 
 
@@ -76,11 +82,16 @@ def _trouble(run: Run) -> str | None:
         return f"took longer than allowed (--timeout){where}, and was ended."
     if run.status != 0 or not run.result:
         how = f"was killed by signal {-run.status}" if run.status < 0 else f"ended with status {run.status}"
-        return f"{how}{where}. {troubles.diagnosis(run.log) or f'Its log is {run.log}'}"
+        return f"{how}{where}. {troubles.diagnosis(run.log) or _cause(run)}"
     if run.survivors:
         names = ", ".join(f"{seen.name or 'unnamed'} (pid {seen.pid})" for seen in run.survivors)
         return f"left processes behind when it ended: {names}. They were killed."
     return None
+
+
+def _cause(run: Run) -> str:
+    found = troubles.root_cause(run.log)
+    return f"{found.rstrip('.')}. Its log is {run.log}" if found else f"Its log is {run.log}"
 
 
 def untouched(stock: Run) -> Check:
@@ -138,11 +149,21 @@ def patches(ledgers: Sequence[Ledger]) -> Check:
     return Check("patches", True, f"none failed; applied: {text}.")
 
 
-def operators(counts: Mapping[str, Mapping[str, int]]) -> Check:
-    """Every NPU operator ran that the model needs and that the overlays bring; see `operator_counts`."""
+def operators(
+    counts: Mapping[str, Mapping[str, int]], ledgers: Sequence[Ledger] = (), wanted: Sequence[str] = OPERATORS
+) -> Check:
+    """Every NPU operator ran that the model needs and that the overlays bring; see `operator_counts`.
+
+    None is missed where all overlays that call any are for other releases of vLLM.
+    """
     if not counts:
+        off = _for_other_releases(ledgers)
+        if off and (calling := _calling()) and calling <= off:
+            return Check(
+                "operators", True, f"no NPU operator ran: {_listed(sorted(calling))} are for other releases of vLLM."
+            )
         return Check("operators", False, "no NPU operator was counted in any process.")
-    idle = [name for name in OPERATORS if name in counts and not any(counts[name].values())]
+    idle = [name for name in wanted if name in counts and not any(counts[name].values())]
     if idle:
         return Check("operators", False, f"{_listed(idle)} did not run in any process.")
     ran = sum(any(by_role.values()) for by_role in counts.values())
@@ -159,6 +180,26 @@ def operator_counts(ledgers: Iterable[Ledger]) -> dict[str, dict[str, int]]:
             by_role = counts.setdefault(name, {})
             by_role[role] = by_role.get(role, 0) + count
     return counts
+
+
+def _for_other_releases(ledgers: Sequence[Ledger]) -> set[str]:
+    """Return the overlays that the release of vLLM rules out in all processes."""
+    out: dict[str, bool] = {}
+    for ledger in ledgers:
+        for entry in ledger:
+            here = entry.state == "skipped" and entry.cause == "release"
+            out[entry.overlay] = out.get(entry.overlay, True) and here
+    return {name for name, whole in out.items() if whole and name}
+
+
+def _calling() -> set[str]:
+    """Return the overlays that call NPU operators."""
+    from ascend_overlay import api
+    from ascend_overlay.commands.verify import usage
+    from ascend_overlay.settings import Settings
+
+    api.check_settings(Settings.from_env())
+    return {name for name, overlay in api.overlays().items() if usage.of(overlay).loads}
 
 
 def _listed(names: Sequence[str]) -> str:

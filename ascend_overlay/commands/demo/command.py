@@ -18,7 +18,7 @@ import click
 
 from ascend_overlay import __version__, versions
 from ascend_overlay.commands import alone, json_output, software_npu, troubles
-from ascend_overlay.commands.demo import checks, compare, runs, show, tiny
+from ascend_overlay.commands.demo import checks, choice, compare, runs, show
 from ascend_overlay.commands.demo import on_npu as on_npu_checks
 from ascend_overlay.commands.demo.prompts import PROMPTS, SEED
 from ascend_overlay.commands.demo.watching import Run
@@ -64,24 +64,31 @@ def main(argv: Sequence[str]) -> int:
 @click.option("--keep", type=_FOLDER, help="Keep model, ledgers and logs in this folder.")
 @json_output.option
 def _command(write: json_output.Write | None, **given: Any) -> int:
-    """Run a tiny DeepSeek-V2 in stock and in overlaid vLLM, and compare them.
+    """Run a tiny model in stock and in overlaid vLLM, and compare them.
 
-    Makes the model, runs it twice, each time in processes of its own, and shows the ledger of every process, how often
-    each NPU operator ran, whether both say the same, and time and memory side by side. Needs no NPU and no download.
-    The exit status is 0 only if everything is as it should be.
+    The model is a DeepSeek-V2, or, for a vLLM that does not know that, a Qwen3 or a Llama. Makes it, runs it twice,
+    each time in processes of its own, and shows the ledger of every process, how often each NPU operator ran, whether
+    both say the same, and time and memory side by side. Needs no NPU and no download. The exit status is 0 only if
+    everything is as it should be.
 
     With --npu, these two runs are on the CPU, whatever vLLM would choose, and a third one is stock vLLM on the NPU,
     with captured graphs. It needs torch_npu, of the release that torch is of (pip install --no-deps
     torch_npu==RELEASE); --npu card also CANN and a card, --npu software a compiler.
     """
     options = Options(compiled=not given.pop("eager"), **given)
-    if sentence := troubles.missing():
+    if sentence := troubles.missing(npu=options.npu):
         raise click.ClickException(sentence)
+    model = choice.known_here()
+    if model is None:
+        names = ", ".join(each.architecture for each in choice.MODELS)
+        raise click.ClickException(
+            f"the installed vLLM {versions.installed('vllm')} knows none of the models that the demo has: {names}."
+        )
     software_npu.see(options.npu)
     folder = _folder(options.keep)
     keep = options.keep is not None
     try:
-        ok = _run(options, folder, write)
+        ok = _run(options, model, folder, write)
         keep = keep or not ok
     finally:
         if not keep:
@@ -89,14 +96,14 @@ def _command(write: json_output.Write | None, **given: Any) -> int:
     return 0 if ok else 1
 
 
-def _run(options: Options, folder: Path, write: json_output.Write | None) -> bool:
+def _run(options: Options, chosen: choice.Model, folder: Path, write: json_output.Write | None) -> bool:
     """Run all and say what came of it, by `write` as data where that is given; return whether all is well."""
     console = show.console()
     if write is None:
-        show.header(console, _about(options))
+        show.header(console, _about(options, chosen))
     with show.Progress(console) as progress:
         started = time.perf_counter()
-        model = tiny.make_deepseek_v2(folder / "model", seed=SEED)
+        model = chosen.make(folder / "model", seed=SEED)
         progress("all" if options.npu else "both", "make the model", time.perf_counter() - started, True)
         spec: dict[str, Any] = {
             "model": str(model),
@@ -119,9 +126,9 @@ def _run(options: Options, folder: Path, write: json_output.Write | None) -> boo
     npu = others[0] if others else None
     differences = compare.of_runs(stock, overlaid)
     npu_differences = compare.of_runs(stock, npu)
-    found = checks.all_checks(stock, overlaid, differences)
+    found = checks.all_checks(stock, overlaid, differences, chosen.operators)
     if npu is not None:
-        found += on_npu_checks.checks(stock, npu, npu_differences)
+        found += on_npu_checks.checks(stock, npu, npu_differences, chosen.operators)
     ok = all(check.ok for check in found)
     if write is None:
         every = [stock, overlaid, *others]
@@ -139,7 +146,7 @@ def _run(options: Options, folder: Path, write: json_output.Write | None) -> boo
             {
                 "ok": ok,
                 "checks": [asdict(check) for check in found],
-                "environment": dict(_about(options)),
+                "environment": dict(_about(options, chosen)),
                 "options": {"compiled": options.compiled, "prompts": options.prompts, "tokens": options.tokens},
                 "tolerance_nats": compare.TOLERANCE,
                 "operators": checks.operator_counts(overlaid.ledgers),
@@ -166,7 +173,7 @@ def _third(npu: Run, differences: Sequence[compare.Difference]) -> dict[str, Any
     }
 
 
-def _about(options: Options) -> list[tuple[str, str]]:
+def _about(options: Options, chosen: choice.Model) -> list[tuple[str, str]]:
     torch_npu = versions.installed("torch_npu")
     kernels = f"torch_npu {torch_npu}" if torch_npu else "no torch_npu: reference kernels on CPU"
     system = f"{platform.system()} {platform.machine()}"
@@ -179,7 +186,7 @@ def _about(options: Options) -> list[tuple[str, str]]:
             f"Python {platform.python_version()}, {os.cpu_count()} CPUs, {system}",
         ),
         *([("npu", _NPUS[options.npu])] if options.npu else []),
-        ("run", f"DeepSeek-V2, 3 layers, 1.5 million random parameters, bfloat16, {mode}"),
+        ("run", f"{chosen.title}, bfloat16, {mode}"),
     ]
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from ascend_overlay.commands.demo.checks import Check, compared, ended, operator_counts
+from ascend_overlay.commands.demo.checks import OPERATORS, Check, compared, ended, operator_counts
 from ascend_overlay.commands.demo.compare import Difference
 from ascend_overlay.commands.demo.watching import Run
 from ascend_overlay.ledgers import Ledger
@@ -16,9 +16,12 @@ _GRAPHS = re.compile(r"(\d+) graphs were captured, (?:replayed (\d+) times|none)
 """What the overlay `platform` notes in the ledger of a process that captured graphs."""
 
 
-def checks(stock: Run, run: Run, differences: Sequence[Difference]) -> list[Check]:
-    """Return every check of the run on an NPU that it got far enough for; their names say that they are its."""
-    found = compared(stock, run, differences, operator_calls(run))
+def checks(stock: Run, run: Run, differences: Sequence[Difference], wanted: Sequence[str] = OPERATORS) -> list[Check]:
+    """Return every check of the run on an NPU that it got far enough for; their names say that they are its.
+
+    `wanted` are the operators that the model needs.
+    """
+    found = compared(stock, run, differences, operator_calls(run), wanted)
     if run.result:
         found += [device(run), platform(run), graphs(run)]
     return [ended(run), *(replace(check, name=f"{run.name} {check.name}") for check in found)]
