@@ -356,6 +356,8 @@ def test_several_functions_that_lead_elsewhere_by_themselves(offer: Any, site: A
 
     assert said() == [{f"<stock{number}>"} for number in range(count)]
     assert all("a key of keys.KEYS" in " ".join(entry.notes) for entry in ascend_overlay.ledger())
+    # The place itself is no copy.
+    assert [entry.copies for entry in ascend_overlay.ledger()] == [[f"keys.run{number}"] for number in range(count)]
     ascend_overlay.disable()
     assert said() == [{f"stock{number}"} for number in range(count)]
 
