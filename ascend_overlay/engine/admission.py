@@ -70,8 +70,7 @@ class Admission:
     def _left_out(self, unit: Unit, ruling: Ruling, settings: Settings) -> None:
         """Skip the unit; who asked for it by name does not get less without a word."""
         _skip(unit, ruling)
-        if ruling.cause != "role":
-            self._demand(unit, ruling.reason)
+        self._demand(unit, ruling.reason)
         if unit.name not in settings.only:
             return
         text = f"overlay {unit.name!r} ({unit.origin}) was asked for by name and stays off: {ruling.reason}."

@@ -325,7 +325,7 @@ class Engine:
             rest = [unit for name, unit in self._state.units.items() if name not in chosen]
             if chosen and plan.only_machinery(rest, settings_module.current()):
                 chosen += [unit.name for unit in rest]
-            if chosen and not force and (engines := live.live_engines()):
+            if chosen and not force and (engines := live.live_engines(slot.storage for slot in self._patcher.slots)):
                 raise ActivationError(
                     f"a vLLM engine is alive in this process ({', '.join(engines)}): its objects and its worker "
                     f"processes keep what the overlays gave them, so disabling now would leave a mixture. Shut the "

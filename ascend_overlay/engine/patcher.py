@@ -269,6 +269,8 @@ class Patcher:
 
     def _patched_on(self, classes: set[int]) -> list[Item]:
         """Return the patches of members of certain classes, given by id."""
+        if not classes:
+            return []
         return [
             item
             for item in self._state.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import sys
@@ -19,6 +20,8 @@ from ascend_overlay.places.homes import homes_of
 from ascend_overlay.places.stand_ins import StandIn
 from ascend_overlay.places.storages import Attribute, Item, Storage
 from ascend_overlay.places.target import MISSING, Target
+from ascend_overlay.source.sources import LOADABLE
+from ascend_overlay.source.statements import dotted
 
 # vLLM's own seam for layers: CustomOp and PluggableLayer look up the name of the class they are asked for here.
 _LAYER_MODULE = "vllm.model_executor.custom_op"
@@ -242,7 +245,17 @@ def _knows_by_own_name(derived: type, implementation: type, original: type, name
         return False
     if derived.__module__ == implementation.__module__:
         return True
-    return implementation.__name__ != name and names.get(implementation.__name__) is implementation
+    if implementation.__name__ == name:
+        return False
+    return names.get(implementation.__name__) is implementation or _is_based_on(derived, implementation.__name__)
+
+
+def _is_based_on(derived: type, name: str) -> bool:
+    """Tell whether the source of a class names a base `name`, as an attribute of whatever."""
+    source = LOADABLE.module(derived.__module__)
+    binding = source.names.only(derived.__qualname__) if source is not None else None
+    bases = binding.node.bases if binding is not None and isinstance(binding.node, ast.ClassDef) else []
+    return any(dotted(base)[-1:] == [name] for base in bases)
 
 
 def _rebase_future(original: type, implementation: type, applied: Applied) -> None:

@@ -28,7 +28,6 @@ class Accounts:
     Args:
         objects: the objects.
         probe: held by the search as they are.
-        names: what their copies are likely to be called.
         classes: the classes that some of them are members of.
         records: what leads to the records that hold some of them.
 
@@ -43,7 +42,6 @@ class Accounts:
         self,
         objects: Sequence[Any],
         probe: references.Probe,
-        names: Iterable[str],
         classes: Iterable[type],
         records: Iterable[Any],
     ) -> None:
@@ -56,7 +54,6 @@ class Accounts:
         self._inside: list[Any] = []
         for cls in classes:
             self._add_class(cls)
-        self._add_modules({*names, *(getattr(item, "__name__", "") for item in objects)})
         # The probe with them: whoever counts must hold it as often.
         self._add_parts([*records, *objects, probe.subject])
 
@@ -79,17 +76,10 @@ class Accounts:
         shared = [part for part in self._inside if id(part) in unseen]
         return self._ids - unseen - set(running) - {id(held) for part in shared for held in gc.get_referents(part)}
 
-    def add_all_modules(self) -> None:
-        """Look through the namespaces of all modules: copies have other names, too."""
-        for module in modules.loaded():
-            if not self._ids.isdisjoint(map(id, list(vars(module).values()))):
-                self._add_module(module)
-
-    def _add_modules(self, names: set[str]) -> None:
-        for module in modules.loaded():
-            namespace = vars(module)
-            if any(id(namespace.get(name)) in self._ids for name in namespace.keys() & names):
-                self._add_module(module)
+    def add_modules(self, among: Iterable[types.ModuleType]) -> None:
+        """Look through the namespaces of modules."""
+        for module in modules.holding(self._ids, among):
+            self._add_module(module)
 
     def _add_module(self, module: types.ModuleType) -> None:
         namespace = vars(module)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ascend_overlay.errors import told
-from ascend_overlay.places import holders, immutable, references, weak
+from ascend_overlay.places import holders, immutable, modules, references, weak
 from ascend_overlay.places.accounts import Accounts
 
 _DEPTH = 5
@@ -122,14 +122,33 @@ def _rebind_the_accounted(swaps: Sequence[Swap], records: Sequence[Any]) -> list
     objects = list({id(swap.old): swap.old for swap in swaps}.values())
     probe = references.Probe()
     owners = [swap.owner for swap in swaps if isinstance(swap.owner, type)]
-    accounts = Accounts(objects, probe, {swap.name for swap in swaps}, owners, records)
-    complete = accounts.complete([objects, *swaps])
-    if len(complete) < len(objects):
-        accounts.add_all_modules()
+    accounts = Accounts(objects, probe, owners, records)
+    complete: set[int] = set()
+    for among in (_homes, _in_their_packages, _everywhere):
+        accounts.add_modules(among(swaps))
         complete = accounts.complete([objects, *swaps])
+        if len(complete) == len(objects):
+            break
     sweep = _Sweep([swap for swap in swaps if id(swap.old) in complete])
     further = sweep.visit(accounts)
     return [*further, *(swap for swap in swaps if id(swap.old) not in complete)]
+
+
+def _homes(swaps: Sequence[Swap]) -> list[types.ModuleType]:
+    """Return the modules in which there is a copy for sure; to look at all takes a while."""
+    names = [getattr(part, "__module__", None) for swap in swaps for part in (swap.old, swap.new)]
+    owners = [swap.owner for swap in swaps]
+    found = [*owners, *(sys.modules.get(name) for name in names if isinstance(name, str))]
+    return [home for home in found if isinstance(home, types.ModuleType)]
+
+
+def _in_their_packages(swaps: Sequence[Swap]) -> list[types.ModuleType]:
+    parts = [part for swap in swaps for part in (swap.owner, swap.old, swap.new)]
+    return modules.of({modules.package_of(part) for part in parts})
+
+
+def _everywhere(swaps: Sequence[Swap]) -> list[types.ModuleType]:
+    return modules.loaded()
 
 
 @contextlib.contextmanager

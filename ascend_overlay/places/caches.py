@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import gc
 import types
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ascend_overlay.places import modules
@@ -31,7 +31,7 @@ def remembering(slots: Iterable[Slot], whose: str) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
     filled: list[Any] | None = None
     slots = [slot for slot in slots if isinstance(slot.storage, Attribute)]
-    packages = {_package(slot.storage.owner) for slot in slots}
+    packages = {modules.package_of(slot.storage.owner) for slot in slots}
     for slot in slots:
         owner, name, first = slot.storage.owner, slot.storage.name, slot.original
         if isinstance(first, functools.cached_property) and isinstance(owner, type):
@@ -50,17 +50,10 @@ def _text(cache: Any, whose: str) -> str:
     return f"the cache of {name}, which calls it, may have results of {whose}: {name}.cache_clear() forgets them"
 
 
-def _package(owner: Any) -> str:
-    name = owner.__name__ if isinstance(owner, types.ModuleType) else getattr(owner, "__module__", None)
-    return str(name).partition(".")[0]
-
-
-def _filled(packages: Container[str]) -> Iterator[Any]:
+def _filled(packages: Iterable[str]) -> Iterator[Any]:
     """Yield the caches that are names of a module of some packages and have results, once each."""
     seen: set[int] = set()
-    for module in modules.loaded():
-        if _package(module) not in packages:
-            continue
+    for module in modules.of(packages):
         for value in list(vars(module).values()):
             if type(value) is functools._lru_cache_wrapper and id(value) not in seen:
                 seen.add(id(value))

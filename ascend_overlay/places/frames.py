@@ -50,3 +50,8 @@ def outside() -> list[FrameType]:
             frames.append(frame)
             frame = frame.f_back
     return frames
+
+
+def executing() -> set[str]:
+    """Return the names of the modules whose code runs right now: they may go on to import what is there."""
+    return {str(frame.f_globals.get("__name__")) for frame in outside() if frame.f_code.co_name == "<module>"}

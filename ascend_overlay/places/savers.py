@@ -7,13 +7,17 @@ it back.
 from __future__ import annotations
 
 import contextlib
-import gc
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from ascend_overlay.places.holders import referrers
+from ascend_overlay.places.holders import attributes_of
+from ascend_overlay.places.instances import instances
 from ascend_overlay.places.target import MISSING
+
+_OF_ITEMS = (("unittest.mock", "_patch_dict"), ("mock.mock", "_patch_dict"))
+_OF_ATTRIBUTES = (("unittest.mock", "_patch"), ("mock.mock", "_patch"))
+_OF_BOTH = (("_pytest.monkeypatch", "MonkeyPatch"),)
 
 
 class _Correction(NamedTuple):
@@ -49,8 +53,6 @@ def correct(owner: Any, name: Any, old: Any, new: Any) -> None:
         old: what they saved.
         new: what is to be there; MISSING: nothing.
     """
-    if not _is_anybody_there():
-        return
     _due.append(_Correction(owner, name, old, new))
     if not _collecting:
         _correct_all()
@@ -62,18 +64,20 @@ def _correct_all() -> None:
     by_owner: dict[int, list[_Correction]] = {}
     for due in _due:
         by_owner.setdefault(id(due.owner), []).append(due)
-    for owner, found in _held_with([due[0].owner for due in by_owner.values()]):
-        for due in by_owner[id(owner)]:
-            _correct(found, due)
+    for record in _records([due[0].owner for due in by_owner.values()]):
+        for due in by_owner[id(record.owner)]:
+            _correct(record, due)
     _due.clear()
 
 
-def _correct(found: tuple[Any, ...] | dict[Any, Any], due: _Correction) -> None:
+def _correct(record: _Record, due: _Correction) -> None:
     owner, name, old, new = due
-    if isinstance(found, tuple):
-        if found[1] == name and found[2] is old:
-            _exchange(found, (owner, name, _absent(old) if new is MISSING else new))
+    if record.saved is not None:
+        _, held, value = record.saved[record.at]
+        if held == name and value is old:
+            record.saved[record.at] = (owner, name, _absent(old) if new is MISSING else new)
         return
+    found = record.attributes
     if found.get("temp_original") is old and found.get("attribute") == name:
         found.update(_original_of_mock(new))
     saved = found.get("_original")
@@ -92,48 +96,63 @@ def move(owner: Any, to: Any, name: str, own: Any, before: Sequence[Any]) -> Non
         before: what `owner` had, which they shall put back no more: `own` comes back in place of it.
     """
     absent = _absent(MISSING)
-    if not _is_anybody_there():
-        return
-    for _, found in _held_with([owner]):
-        if isinstance(found, tuple):
-            if found[1] == name:
-                lost = found[2] is absent or any(found[2] is value for value in before)
-                _exchange(found, (to, name, found[2] if not lost else absent if own is MISSING else own))
+    for record in _records([owner]):
+        found = record.attributes
+        if record.saved is not None:
+            _, held, value = record.saved[record.at]
+            if held == name:
+                lost = value is absent or any(value is old for old in before)
+                record.saved[record.at] = (to, name, value if not lost else absent if own is MISSING else own)
         elif found.get("target") is owner and found.get("attribute") == name and "temp_original" in found:
             found["target"] = to
-            if not found.get("is_local") or any(found["temp_original"] is value for value in before):
+            if not found.get("is_local") or any(found["temp_original"] is old for old in before):
                 found.update({"is_local": True} | _original_of_mock(own))
 
 
-def _is_anybody_there() -> bool:
-    return bool(sys.modules.keys() & {"unittest.mock", "_pytest.monkeypatch"})
+class _Record(NamedTuple):
+    """What was saved of an owner.
+
+    Attributes:
+        owner: the owner.
+        attributes: those of who saved it.
+        saved: the list of a MonkeyPatch that has the owner, a name and what was there; None: it is of mock.
+        at: where in that list.
+    """
+
+    owner: Any
+    attributes: dict[str, Any]
+    saved: list[tuple[Any, Any, Any]] | None = None
+    at: int = 0
 
 
-def _held_with(owners: Sequence[Any]) -> Iterator[tuple[Any, tuple[Any, ...] | dict[Any, Any]]]:
-    """Yield each owner with what may be a record of what it had: a tuple of monkeypatch, the attributes of a mock."""
-    wanted = {id(owner): owner for owner in owners}
-    for found in referrers(list(owners)):
-        if type(found) is tuple:
-            if len(found) == 3 and id(found[0]) in wanted:
-                yield found[0], found
-            continue
-        attributes = found if type(found) is dict else getattr(found, "__dict__", None)
-        if type(attributes) is dict:
-            for part in ("target", "in_dict"):
-                if id(owner := attributes.get(part)) in wanted:
-                    yield owner, attributes
+def _records(owners: Sequence[Any]) -> Iterator[_Record]:
+    """Yield what was saved of some owners."""
+    wanted = {id(owner) for owner in owners}
+    for saver in _savers(owners):
+        attributes = attributes_of(saver) or {}
+        for part in ("target", "in_dict"):
+            if id(owner := attributes.get(part)) in wanted:
+                yield _Record(owner, attributes)
+        for part in ("_setattr", "_setitem"):
+            for index, (owner, *_) in enumerate(saved := attributes.get(part, [])):
+                if id(owner) in wanted:
+                    yield _Record(owner, attributes, saved, index)
 
 
-def _exchange(found: tuple[Any, ...], new: tuple[Any, ...]) -> None:
-    for saved in _lists_with(found):
-        index = next(index for index, item in enumerate(saved) if item is found)
-        saved[index] = new
+def _savers(owners: Sequence[Any]) -> list[Any]:
+    """Return all that may have saved something, each kind by itself: of some there are often none, without a search."""
+    kinds = [_OF_ITEMS, _OF_BOTH]
+    # A mapping without attributes has none to be saved.
+    if any(attributes_of(owner) is not None for owner in owners):
+        kinds.append(_OF_ATTRIBUTES)
+    return [saver for kind in kinds for saver in instances(kind, _parts())]
 
 
-def _lists_with(found: Any) -> Iterator[list[Any]]:
-    for holder in gc.get_referrers(found):
-        if type(holder) is list and any(item is found for item in holder):
-            yield holder
+def _parts() -> Iterable[Any]:
+    """Return what holds the classes, and is none of them: `mock.patch.dict`."""
+    for name in ("unittest.mock", "mock.mock"):
+        if (module := sys.modules.get(name)) is not None:
+            yield vars(module.patch)
 
 
 def _original_of_mock(new: Any) -> dict[str, Any]:

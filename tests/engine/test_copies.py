@@ -313,6 +313,55 @@ def test_a_function_that_has_another_name_does_not_lead_elsewhere(offer: Any, si
     assert any("a key of alias.KEYS" in text for text in entry.stale)
 
 
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize(
+    "held", ["copied = K.run", "TABLE = [K.run]", "def f(g=K.run): return g()", "x = y = K.run", ""]
+)
+def test_one_holder_is_enough(offer: Any, site: Any, held: str, early: bool) -> None:
+    """Of what a module that has just executed holds by itself, nobody else is looked for."""
+    site.write({"inside.py": f"class K:\n    @staticmethod\n    def run(): return 'stock'\n{held}\n"})
+    if not early:
+        importlib.import_module("inside")
+    overlay = Overlay("one", reason="a test")
+    overlay.wrap("inside:K.run")(lambda wrapped, instance, args, kwargs: f"<{wrapped()}>")
+    offer(overlay)
+    ascend_overlay.enable()
+    inside: Any = importlib.import_module("inside")
+    holders = {"copied": lambda: inside.copied(), "TABLE": lambda: inside.TABLE[0](), "f": lambda: inside.f()}
+    holders |= {"x": lambda: inside.x(), "y": lambda: inside.y()}
+    there = [name for name in holders if hasattr(inside, name)]
+    assert {inside.K.run(), *(holders[name]() for name in there)} == {"<stock>"}
+    ascend_overlay.disable()
+    assert {inside.K.run(), *(holders[name]() for name in there)} == {"stock"}
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_functions_that_lead_elsewhere_by_themselves(offer: Any, site: Any, count: int) -> None:
+    source = "".join(f"def run{n}(): return 'stock{n}'\n" for n in range(count))
+    keys = ", ".join(f"run{n}: {n}" for n in range(count))
+    site.write({"inside.py": source, "keys.py": f"from inside import *\nKEYS = {{{keys}}}\n"})
+    keys_module = importlib.import_module("keys")
+    overlay = Overlay("one", reason="a test")
+    for number in range(count):
+        overlay.wrap(f"inside:run{number}")(lambda wrapped, instance, args, kwargs: f"<{wrapped()}>")
+    offer(overlay)
+    ascend_overlay.enable()
+    inside: Any = importlib.import_module("inside")
+
+    def said() -> list[set[str]]:
+        return [
+            {key() for key, at in keys_module.KEYS.items() if at == number} | {getattr(inside, f"run{number}")()}
+            for number in range(count)
+        ]
+
+    assert said() == [{f"<stock{number}>"} for number in range(count)]
+    assert all("a key of keys.KEYS" in " ".join(entry.notes) for entry in ascend_overlay.ledger())
+    # The place itself is no copy.
+    assert [entry.copies for entry in ascend_overlay.ledger()] == [[f"keys.run{number}"] for number in range(count)]
+    ascend_overlay.disable()
+    assert said() == [{f"stock{number}"} for number in range(count)]
+
+
 @pytest.mark.parametrize("kind", ["wrap", "replace"])
 def test_what_is_inside_a_static_method_is_a_copy(offer: Any, site: Any, kind: str) -> None:
     site.write({"inside.py": "class K:\n    @staticmethod\n    def run(x=0): return 'stock'\ncopied = K.run\n"})

@@ -165,6 +165,8 @@ CLASSES: dict[str, tuple[str, bool]] = {
     "a property": ("class Thing:\n    @property\n    def run(self): ...\n", True),
     "a class method": ("class Thing:\n    @classmethod\n    def run(cls): ...\n", True),
     "a method with a decorator of its own": (f"def d(f): return f\nclass Thing:\n    @d\n{METHOD}", False),
+    "one with a decorator by a star": (f"from third import *\nclass Thing:\n    @wrapping\n{METHOD}", False),
+    "a property that is not Python's": (f"def property(f): return f\nclass Thing:\n    @property\n{METHOD}", False),
     "a value": ("class Thing:\n    run = 1\n", False),
 }
 

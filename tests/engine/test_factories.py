@@ -36,6 +36,7 @@ LIB = """
         def __init__(self, size): self.size = size
     class Color(enum.Enum): RED = 1
     def function(size): pass
+    from collections import OrderedDict
 """
 OURS = """
     import lib
@@ -52,6 +53,7 @@ OURS = """
     def sized(size): return ("sized", size)
     def broken(size): return lib.Broken(size * 2)
     def wrong(sizes, *, bias=True): pass
+    def anything(*args, **kwargs): pass
     async def later(size, *, bias=True): pass
     VALUE = 1
 """
@@ -217,6 +219,7 @@ REFUSED = [
     ("Layer", "ours:VALUE", "not callable"),
     ("function", "ours:sized", "not a class; use overlay.replace"),
     ("Color", "ours:sized", "a metaclass that builds it"),
+    ("OrderedDict", "ours:anything", "was not written in Python"),
     ("Layr", "ours:runner", "Did you mean 'Layer'"),
 ]
 

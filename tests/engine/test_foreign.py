@@ -370,6 +370,35 @@ def test_somebody_removes_the_place(lib: ModuleType, offer: Any, case: str, then
         place.get(lib)
 
 
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("required", [True, False])
+def test_what_is_required_is_to_be_met_however_lenient_the_settings_are(
+    lib: ModuleType, offer: Any, required: bool, strict: bool
+) -> None:
+    place = PLACES["method"]
+    offer(place.overlay())
+    ascend_overlay.enable(require=["one"] if required else [], strict=strict)
+    place.set(lib, value_of_theirs(place))
+    if required:
+        with pytest.raises(ForeignError, match="overlay 'one'"):
+            api.look()
+    else:
+        api.look()
+
+
+@pytest.mark.parametrize("setting", ["warn", "accept"])
+@pytest.mark.parametrize("case", PLACES)
+def test_where_it_is_no_error_nothing_is_raised(
+    lib: ModuleType, offer: Any, case: str, setting: Any, recwarn: pytest.WarningsRecorder
+) -> None:
+    place = PLACES[case]
+    offer(place.overlay())
+    ascend_overlay.enable(foreign=setting, strict=True)
+    place.set(lib, value_of_theirs(place))
+    api.look()
+    assert not recwarn.list
+
+
 @pytest.mark.parametrize("case", ["function, wrapped", "method", "dict entry"])
 @pytest.mark.parametrize(
     "when", ["enable", "look", "enter_role"], ids=["a second enable()", "a checkpoint", "the start of a role"]

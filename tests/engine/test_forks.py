@@ -123,3 +123,18 @@ def test_a_fork_while_another_thread_imports_the_library(python: Any, slow: str)
         """
     )
     assert done.stdout.strip() == "7", done
+
+
+def test_after_a_fork_other_threads_of_both_go_on(offer: Any, lib: Any) -> None:
+    overlay = Overlay("one", reason="a test")
+    overlay.wrap("lib:first")(around)
+    offer(overlay)
+
+    def in_a_thread() -> bool:
+        thread = threading.Thread(target=ascend_overlay.enable, daemon=True)
+        thread.start()
+        thread.join(10)
+        return not thread.is_alive() and bool(lib.first() == "<stock>")
+
+    assert in_child(in_a_thread) == 0
+    assert in_a_thread()

@@ -64,11 +64,13 @@ def test_a_declaration_moves_none_that_it_does_not_name(offer: Any) -> None:
 
 
 def test_the_ledger_shows_the_order(offer: Any) -> None:
-    offer(wrapper("a"), wrapper("b", before=["a"]))
+    offer(wrapper("a"), wrapper("b", before=["a"]), wrapper("c", after=["a"]))
     ascend_overlay.enable()
     run()
-    notes = {entry.overlay: " ".join(entry.notes) for entry in ascend_overlay.ledger()}
-    assert "around overlay 'b'" in notes["a"] and "inside overlay 'a'" in notes["b"], notes
+    notes = {entry.overlay: [note.partition(" (")[0] for note in entry.notes] for entry in ascend_overlay.ledger()}
+    assert notes["b"] == ["inside overlay 'a'"]
+    assert notes["a"] == ["around overlay 'b'", "inside overlay 'c'"]
+    assert notes["c"] == ["around overlay 'a'"]
 
 
 def test_names_in_the_order_may_be_absent(offer: Any) -> None:

@@ -75,3 +75,32 @@ def test_the_family_holds(site: Any, offer: Any, early: bool) -> None:
     for name, text in errors.items():
         assert family.caught(cls(name)) == ("stock" if text == "ours" else text), name
     assert family.Wide.__bases__ == (family.Error, ValueError) and family.Plain.__bases__ == (family.Spec,)
+
+
+RELATIVES = """
+    import family, our_family
+    class ByName(family.Spec): pass
+    class OfOurs(our_family.OurSpec): pass
+    class Again(family.Spec): pass
+"""
+
+
+@pytest.mark.parametrize("own", [0, 1, 2])
+def test_who_was_derived_by_name_comes_back_beside_those_of_the_implementation(site: Any, offer: Any, own: int) -> None:
+    ours = OURS + "".join(f"    class Own{number}(OurSpec): pass\n" for number in range(own))
+    # One that another module has, under a name that is the target's there.
+    ours_too = "import our_family\nSpec = our_family.OurSpec\nclass Other(Spec): pass\n"
+    site.write({"family.py": TARGETS, "our_family.py": ours, "ours_too.py": ours_too, "relatives.py": RELATIVES})
+    overlay = Overlay("one", reason="a test")
+    overlay.subclass("family:Spec", "our_family:OurSpec")
+    offer(overlay)
+    family: Any = importlib.import_module("family")
+    other = importlib.import_module("ours_too").Other if own else None
+    ascend_overlay.enable()
+    ours: Any = importlib.import_module("our_family")
+    relatives: Any = importlib.import_module("relatives")
+    ascend_overlay.disable()
+    assert relatives.ByName.__bases__ == relatives.Again.__bases__ == (family.Spec,)
+    assert relatives.OfOurs.__bases__ == (ours.OurSpec,)
+    assert all(getattr(ours, f"Own{number}").__bases__ == (ours.OurSpec,) for number in range(own))
+    assert other is None or other.__bases__ == (ours.OurSpec,)

@@ -259,6 +259,18 @@ def test_lazily_exported_name_is_refused_with_the_reason(offer: Any, site: Any) 
     assert "lazy.impl" not in sys.modules
 
 
+def test_a_name_that_a_part_of_the_module_lacks_is_not_made_on_demand(offer: Any, site: Any) -> None:
+    lazy = "def __getattr__(name): raise AttributeError(name)\n"
+    site.write({"lazy/__init__.py": lazy, "lazy/part.py": lazy, "lazy/other.py": "def run(): ...\n"})
+    importlib.import_module("lazy.part")
+    overlay = Overlay("one", reason="a test")
+    overlay.wrap("lazy:part.run")(around)
+    offer(overlay)
+    with pytest.raises(TargetError, match="'run'") as raised:
+        ascend_overlay.enable()
+    assert "on demand" not in str(raised.value)
+
+
 def test_name_that_was_made_on_demand_follows_the_patch(offer: Any, site: Any) -> None:
     site.write(
         {

@@ -293,6 +293,8 @@ def test_a_registration_is_taken_back(by_name: bool) -> None:
     ascend_overlay.register(plugin, "mine too")
     ascend_overlay.enable(only=["good"])
     assert run() == "good(stock)"
+    ascend_overlay.enable()
+    assert run() == "other(good(stock))" or run() == "good(other(stock))"
 
 
 @pytest.mark.parametrize(

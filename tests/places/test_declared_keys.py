@@ -60,11 +60,13 @@ TUPLES = {
     "second again": lambda owner: KeyChange(owner, "second", 21, MISSING),
     "third": lambda owner: KeyChange(owner, "third", 30, str),
     "first": lambda owner: KeyChange(owner, "first", 10, MISSING),
+    "a type": lambda owner: KeyChange(owner, "second", MISSING, float),
 }
 DICTS = {
     "a type": lambda owner: KeyChange(owner, "size", MISSING, str),
     "a key": lambda owner: KeyChange(owner, "site", MISSING, bytes),
     "another": lambda owner: KeyChange(owner, "more", MISSING, float),
+    "a type of what is required": lambda owner: KeyChange(owner, "count", MISSING, complex),
 }
 
 
@@ -72,9 +74,9 @@ def expected_of_tuples(there: list[str]) -> tuple[dict[str, int], dict[str, Any]
     defaults = {"second": 2, "third": 3}
     for name in there:
         defaults |= {"second": {"second": 20}, "second again": {"second": 21}, "third": {"third": 30}}.get(
-            name, {"first": 10}
+            name, {"first": 10} if name == "first" else {}
         )
-    types = {"first": int, "second": int, "third": str if "third" in there else int}
+    types = {"first": int, "second": float if "a type" in there else int, "third": str if "third" in there else int}
     return defaults, types
 
 
@@ -110,6 +112,7 @@ def test_typed_dicts(order: tuple[str, ...]) -> None:
     owner, changes = dicts(), {}
     before = looks(owner)
     news = {"a type": {"size": str}, "a key": {"site": bytes}, "another": {"more": float}}
+    news["a type of what is required"] = {"count": complex}
 
     def check(there: list[str]) -> None:
         types = {"count": int, "size": int}

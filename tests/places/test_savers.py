@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 
-from ascend_overlay.places import savers
+from ascend_overlay.places import instances, savers
 from ascend_overlay.places.target import MISSING
 
 
@@ -125,32 +125,69 @@ def test_tuples_and_dicts_of_the_same_look_are_left_alone() -> None:
     assert looks == before
 
 
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return a list of which classes' instances were asked for."""
+    asked: list[Any] = []
+    instances = savers.instances
+    monkeypatch.setattr(
+        savers, "instances", lambda kinds, parts: asked.extend(name for _, name in kinds) or instances(kinds, parts)
+    )
+    return asked
+
+
 @pytest.mark.parametrize("way", WAYS)
-def test_several_places_are_put_right_in_one_search(way: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_places_are_put_right_at_once(way: Any, looks: list[Any]) -> None:
     owners = [held(kind) for kind in KINDS]
     undos = [way(owner) for owner in owners]
-    searches: list[int] = []
-    search = savers.referrers
-    monkeypatch.setattr(savers, "referrers", lambda objects: searches.append(len(objects)) or search(objects))
     with savers.together():
         for owner in owners:
             savers.correct(owner, "run", ours, stock)
-        assert not searches
-    assert searches == [len(owners)]
+        assert not looks
+    assert looks == ["_patch_dict", "_patch_dict", "MonkeyPatch", "_patch", "_patch"]
     for owner, undo in zip(owners, undos, strict=True):
         undo()
         assert there(owner) is stock
+
+
+def test_who_saves_attributes_is_not_asked_for_where_there_are_none(looks: list[Any]) -> None:
+    savers.correct(held("a mapping"), "run", ours, stock)
+    assert looks == ["_patch_dict", "_patch_dict", "MonkeyPatch"]
+
+
+def test_a_mapping_with_attributes() -> None:
+    class Mapping(dict[str, Any]):
+        run: Any = None
+
+    owner = Mapping()
+    owner.run = ours
+    undo = by_mock_of_attribute(owner)
+    savers.correct(owner, "run", ours, stock)
+    undo()
+    assert owner.run is stock
+
+
+def by_mock_of_attribute(owner: Any) -> Callable[[], Any]:
+    patcher: Any = mock.patch.object(owner, "run", theirs)
+    patcher.start()
+    return patcher.stop  # type: ignore[no-any-return]
+
+
+def test_where_nobody_saves_anything_the_heap_is_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instances, "_searched", lambda family: pytest.fail(f"it was searched for {family}"))
+    monkeypatch.setattr(savers, "_OF_BOTH", ())  # pytest has made some for itself
+    savers.correct(held("a mapping"), "run", ours, stock)
 
 
 def test_what_was_interrupted_is_put_right_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     owner, other = held("a class"), held("a class")
     undo = by_mock(owner)
 
-    def interrupted(objects: list[Any]) -> list[Any]:
+    def interrupted(kinds: Any, parts: Any) -> list[Any]:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr(savers, "referrers", interrupted)
+        broken.setattr(savers, "instances", interrupted)
         with pytest.raises(KeyboardInterrupt), savers.together():
             savers.correct(owner, "run", ours, stock)
     savers.correct(other, "run", ours, stock)
@@ -158,7 +195,7 @@ def test_what_was_interrupted_is_put_right_by_the_next(monkeypatch: pytest.Monke
     assert there(owner) is stock
 
 
-def test_the_heap_is_searched_for_no_correction_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(savers, "referrers", lambda objects: pytest.fail("it was searched"))
+def test_nothing_is_looked_for_where_there_is_no_correction(looks: list[Any]) -> None:
     with savers.together():
         pass
+    assert not looks
