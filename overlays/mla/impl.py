@@ -93,8 +93,12 @@ class AscendMLAImpl(MLACommonImpl):  # type: ignore[misc, type-arg, unused-ignor
         slot_mapping: Tensor,
         kv_cache_dtype: str,
         k_scale: Tensor,
+        skip_scale: bool = False,
     ) -> None:
-        """Write latents (tokens, 512) and rotated keys (tokens, 1, 64) to their slots."""
+        """Write latents (tokens, 512) and rotated keys (tokens, 1, 64) to their slots.
+
+        The cache has the type of the model, so that there is no scale, and none to be skipped (vLLM 0.33 says which).
+        """
         if kv_cache.numel() == 0:
             return
         latents, keys = self.planes(kv_cache)
