@@ -11,10 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import calls, decode, engine, idle, imports, launches, rebinding
+from benchmarks import calls, check, decode, engine, idle, imports, launches, rebinding
 from benchmarks.measure import Result
 
-BENCHMARKS = {module.NAME: module for module in (idle, imports, calls, rebinding, engine, decode, launches)}
+BENCHMARKS = {module.NAME: module for module in (idle, imports, calls, rebinding, check, engine, decode, launches)}
 
 
 def main() -> int:

@@ -21,7 +21,7 @@ class Result:
         value: the median.
         low: the lower quartile.
         high: the upper quartile.
-        unit: of these three: "ratio", "ms", "s", "modules", "launches", "waits".
+        unit: of these three: "ratio", "ms", "s", "MB", "modules", "launches", "waits".
         goal: the value that should not be exceeded; None where there is no goal.
         runs: number of samples behind it.
         details: further figures and lists, for the JSON file.
@@ -79,17 +79,18 @@ def differences(samples: Sequence[float], baseline: Sequence[float]) -> list[flo
 
 @dataclass(frozen=True)
 class Cost:
-    """What a process took, in seconds."""
+    """What a process took: seconds, and megabytes of memory at most."""
 
     wall: float
     cpu: float
+    memory: float = 0.0
 
 
-def run_process(command: Sequence[str], environment: Mapping[str, str]) -> Cost:
+def run_process(command: Sequence[str], environment: Mapping[str, str], *, statuses: Sequence[int] = (0,)) -> Cost:
     """Run a command to its end; wall time and processor time (user and system, children that it waited for included).
 
     Raises:
-        RuntimeError: it failed.
+        RuntimeError: it left with another status than `statuses`.
     """
     started = time.perf_counter()
     process = subprocess.Popen(command, env=dict(environment), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -99,9 +100,9 @@ def run_process(command: Sequence[str], environment: Mapping[str, str]) -> Cost:
     process.returncode = os.waitstatus_to_exitcode(status)
     wall = time.perf_counter() - started
     process.stderr.close()
-    if process.returncode:
+    if process.returncode not in statuses:
         raise RuntimeError(f"{' '.join(command)} failed:\n{errors.decode(errors='replace')[-4000:]}")
-    return Cost(wall, usage.ru_utime + usage.ru_stime)
+    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000)
 
 
 def clean_environment(**variables: str) -> dict[str, str]:

@@ -145,7 +145,6 @@ REFUSED = [
     ("ours:do", "ours:generator", "would do nothing: its kind is generator"),
     ("ours:dooo", "ours:undo", "no 'dooo' there"),
     ("ours:do", "ours:undoo", "no 'undoo' there"),
-    (1, "ours:undo", "cannot be called"),
 ]
 
 
