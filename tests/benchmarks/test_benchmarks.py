@@ -61,7 +61,7 @@ def test_a_goal_is_missed_when_the_difference_is_larger_than_the_spread(
 def test_an_unknown_benchmark_is_named(tmp_path: Path) -> None:
     done = _run("nothing")
     assert done.returncode == 2
-    assert "there is no benchmark 'nothing'; there are: idle, import, calls, rebinding, engine, decode" in done.stderr
+    assert "there is no benchmark 'nothing'; there are: idle, import, calls, rebinding, check, engine" in done.stderr
     done = _run("decode", "--models", "llama3,nothing")
     assert done.returncode == 2
     assert "there is no model 'nothing'; there are: llama3, qwen3" in done.stderr

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from tests.check.conftest import Run, write
+from two_trees import Run, write
 
 ONLY = ["--only", "steps,quiet,stopping,layers,adding"]
 

@@ -7,8 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-
-from tests.check.conftest import Run, write
+from two_trees import Run, write
 
 PACKAGE = {
     "theirs/__init__.py": "",

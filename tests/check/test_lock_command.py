@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from two_trees import Run, write
 
 from ascend_overlay.lockfile import Lock
-from tests.check.conftest import Run, write
 
 ONLY = ["--only", "steps,layers"]
 

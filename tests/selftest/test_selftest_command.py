@@ -37,7 +37,7 @@ def step(folder: Path, name: str, code: str, *judged: Check) -> Step:
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run the command with these steps; return its status and its file."""
-    monkeypatch.setattr(troubles, "missing", lambda: None)
+    monkeypatch.setattr(troubles, "missing", lambda *, npu=None: None)
     monkeypatch.setattr(software_npu, "see", lambda npu: None)
     monkeypatch.setattr(command.tempfile, "mkdtemp", lambda **_: str(tmp_path / "scratch"))  # type: ignore[attr-defined]
 
@@ -157,7 +157,7 @@ def test_a_step_gets_its_share_of_what_is_left(stage: Any, tmp_path: Path) -> No
 def test_arguments_that_cannot_be_used(
     arguments: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(troubles, "missing", lambda: None)
+    monkeypatch.setattr(troubles, "missing", lambda *, npu=None: None)
     assert command.main(arguments) == 2
     assert says in capsys.readouterr().err
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import textwrap
 
 import pytest
-
-from tests.couplings.conftest import World
+from two_states import World
 
 
 def _case(name: str, old: str, new: str, mine: str, *said: str) -> object:

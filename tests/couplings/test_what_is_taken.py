@@ -5,8 +5,7 @@ from __future__ import annotations
 import textwrap
 
 import pytest
-
-from tests.couplings.conftest import World
+from two_states import World
 
 VLLM = {
     "a.py": textwrap.dedent(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import textwrap
 
 import pytest
+from two_states import Files, World
 
 from ascend_overlay.couplings.comparison import Comparison
-from tests.couplings.conftest import Files, World
 
 _PLAIN = "def f(a, b=1):\n    return a + b\n"
 _CLASS = "class C:\n    def m(self, x):\n        return x\n\n    def other(self):\n        return 1\n"
