@@ -304,6 +304,7 @@ def coverage(folder: Path | None, load: str | None, write: json_output.Write | N
 
 
 @main.command(short_help="Say which overlays a release of vLLM breaks, before it is installed.")
+@click.argument("package", required=False)
 @click.option("--vllm", "wanted", metavar="RELEASE", multiple=True, help="A number, a range, newest, a folder or file.")
 @click.option("--base", metavar="RELEASE", help="What to compare with; default: the installed one.")
 @click.option("--only", metavar="NAME,...", help="Look at these overlays only.")
@@ -315,6 +316,7 @@ def coverage(folder: Path | None, load: str | None, write: json_output.Write | N
 @_LOAD
 @json_output.option
 def check(
+    package: str | None,
     wanted: tuple[str, ...],
     base: str | None,
     only: str | None,
@@ -332,11 +334,30 @@ def check(
     '>=0.27.1,<0.34', "newest", "installed", the folder of a vLLM, a wheel or a source distribution; what is not here
     is fetched from the index that pip is configured for, and kept.
 
+    With a PACKAGE, such as a folder, a wheel or an installed one, it is about all that this takes from vLLM, as
+    `ascend-overlay couplings` is: the first --vllm, or --base, is what it is known to work with.
+
     The status is 0 where everything fits, 1 where an overlay breaks or its range leaves it out, 2 where the question
     cannot be answered.
     """
     from ascend_overlay.commands.check import command
 
+    if package is not None:
+        if only is not None or load is not None or html is not None or form != "text" or diffs:
+            raise click.UsageError(
+                "a PACKAGE is held against releases as a whole: leave out --only, --load, --html, --format and --diff."
+            )
+        from ascend_overlay.commands.couplings import command as of_a_package
+
+        with _status_2():
+            status = of_a_package.run(
+                package,
+                [*([base] if base is not None else []), *wanted],
+                everything=everything,
+                write=write,
+                console=_console(highlight=False),
+            )
+        sys.exit(status)
     with _status_2():
         status = command.run(
             wanted,

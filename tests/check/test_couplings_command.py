@@ -55,6 +55,20 @@ def test_what_another_release_does_to_it(ask: Run, package: Path) -> None:
     assert breaking == {("override", "vllm.engine:Engine.step"), ("call", "vllm.engine:Engine.stop")}
 
 
+def test_check_takes_a_package_as_well(ask: Run, package: Path) -> None:
+    asked = [
+        ask(words, load=None)
+        for words in (
+            ["check", str(package), "--base", "old", "--vllm", "new", "--json"],
+            ["couplings", str(package), "--vllm", "old", "--vllm", "new", "--json"],
+        )
+    ]
+    assert asked[0].stdout == asked[1].stdout != ""
+    assert [done.returncode for done in asked] == [1, 1]
+    refused = ask(["check", str(package), "--vllm", "old", "--diff"], load=None)
+    assert (refused.returncode, "leave out --only, --load" in refused.stderr) == (2, True)
+
+
 def test_the_table_has_places(ask: Run, package: Path) -> None:
     shown = ask(["couplings", str(package), "--vllm", "old", "--vllm", "new"], load=None).stdout
     assert "theirs/run.py:4" in shown
