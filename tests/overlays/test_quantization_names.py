@@ -191,5 +191,5 @@ def test_the_ledger_says_which_scheme_serves_each_layer(tmp_path: Path) -> None:
         "model.layers.1.mlp.gate_up_proj, model.layers.1.mlp.down_proj; FLOAT: model.layers.0.mlp.gate_up_proj, "
         "model.layers.0.mlp.down_proj"
     ) in notes
-    [moe] = [text for text in notes if text.startswith("Qwen3MoeForCausalLM")]
+    [moe] = [text for text in notes if text.startswith("Qwen3MoeForCausalLM is served so")]
     assert "W8A8_DYNAMIC: model.layers.0-1.mlp.experts; FLOAT: model.layers.0-1.self_attn.qkv_proj" in moe

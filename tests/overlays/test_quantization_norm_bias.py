@@ -126,12 +126,16 @@ def test_the_whole_model_gets_them_once_and_other_models_do_not() -> None:
         quant_config = SimpleNamespace(
             description=description, unnamed=None, get_name=lambda quantized=quantized: quantized and "ascend"
         )
-        load_config = SimpleNamespace(load_format="auto")
+        config = SimpleNamespace(
+            quant_config=quant_config,
+            load_config=SimpleNamespace(load_format="auto"),
+            model_config=SimpleNamespace(dtype=torch.float32),
+        )
         built = building.initialize_model(
             lambda vllm_config, *, prefix="", model=model: model,
             None,
             (),
-            {"vllm_config": SimpleNamespace(quant_config=quant_config, load_config=load_config), "prefix": prefix},
+            {"vllm_config": config, "prefix": prefix},
         )
         assert built is model
         assert (getattr(model.layers[0].input_layernorm, "bias", None) is not None) == expected
