@@ -12,12 +12,12 @@ from typing import Any
 from ascend_overlay import versions
 from ascend_overlay.couplings.changes import WORDS, Change, calls
 from ascend_overlay.couplings.comparison import Comparison
-from ascend_overlay.couplings.findings import WEIGHTS, Finding, Sureness, Weight, worst
+from ascend_overlay.couplings.findings import Finding, Sureness, Weight, worst
 from ascend_overlay.couplings.judging import a_kind, judge
 from ascend_overlay.couplings.reading import uses
 from ascend_overlay.couplings.uses import Use
 from ascend_overlay.overlay import Overlay
-from ascend_overlay.patches.base import Patch, Ref, shown
+from ascend_overlay.patches.base import Patch, Ref
 from ascend_overlay.patches.signatures import mismatch
 from ascend_overlay.patches.signatures import of as signature_of
 from ascend_overlay.source.atlas import Atlas, Thing
@@ -290,13 +290,3 @@ def _edit(patch: Patch, now: Thing) -> str | None:
     close = nearest(wanted, now.module.lines[node.lineno - 1 : node.end_lineno], node.lineno)
     near = "; the nearest:\n" + "\n".join(close) if close else ""
     return f"the lines to edit (`{head}` ...) are not in it{near}"
-
-
-def weight_of(found: Iterable[OverlayFinding]) -> Weight:
-    """Return the worst weight among the overlays that are for the release."""
-    return min((each.weight for each in found if each.ruled_out is None), key=WEIGHTS.index, default="none")
-
-
-def name_of(patch: Patch) -> str:
-    """Return the kind and the target of a patch, for reports."""
-    return f"{patch.kind} {shown(patch.target) if not isinstance(patch.target, str) else patch.target}"
