@@ -32,6 +32,7 @@ from ascend_overlay.source.snippets import snippet
 
 _LONGEST_NAME = 200
 _LIBRARY, _IMPLEMENTING = "ascend_overlay", ("overlays", "npu", "quantization")
+_BRINGING = ("add", "module alias")
 _THROUGH = {"model": MODEL_REGISTRY, "quantization": QUANTIZATION, "attention backend": BACKENDS}
 """Kinds of patch whose target is a name that is registered -> where."""
 _CALLABLE = ("function", "method", "staticmethod", "classmethod", "class")
@@ -185,13 +186,16 @@ def judge_overlays(
         version: its release; "" where it is not known, and ranges are not looked at.
     """
     found = []
+    brought = frozenset(
+        patch.target for overlay, _ in overlays.values() for patch in overlay.patches if patch.kind in _BRINGING
+    )
     for overlay, origin in overlays.values():
         ruled_out = None
         text = overlay.ranges.get(package)
         if text is not None and version and not _admits(text, version):
             ruled_out = f"it is for {package} {text}"
         patches = tuple(
-            PatchFinding(patch, judge_patch(patch, compared), not version or _admits(patch.vllm, version))
+            PatchFinding(patch, judge_patch(patch, compared, brought), not version or _admits(patch.vllm, version))
             for patch in overlay.patches
         )
         leans = tuple(judge(use, compared) for use in leaning.of(overlay))
@@ -216,13 +220,19 @@ def _remarks(overlay: Overlay, new: Atlas, package: str, version: str) -> Iterat
         yield f"redundant: {overlay.upstream_marker} is there, which the overlay names as what makes it unnecessary"
 
 
-def judge_patch(patch: Patch, compared: Comparison) -> Finding:
-    """Tell what became of the target of a patch."""
+def judge_patch(patch: Patch, compared: Comparison, brought: frozenset[str] = frozenset()) -> Finding:
+    """Tell what became of the target of a patch.
+
+    Args:
+        patch: the patch.
+        compared: the state that is asked about, and the one that it is compared with.
+        brought: the targets of all patches that bring something, to which others may bring more.
+    """
     label = target_of(patch)
     if label is None:
         return Finding("none", "certain", "has no target in source", patch.target, Change("unchanged"))
     found = compared.change(label)
-    weight, sure, why = _judged(patch, label, found, compared)
+    weight, sure, why = _judged(patch, label, found, compared, brought)
     return Finding(weight, sure, why, label, found)
 
 
@@ -235,9 +245,11 @@ def target_of(patch: Patch) -> str | None:
     return _THROUGH.get(patch.kind, patch.module)
 
 
-def _judged(patch: Patch, label: str, found: Change, compared: Comparison) -> tuple[Weight, Sureness, str]:
+def _judged(
+    patch: Patch, label: str, found: Change, compared: Comparison, brought: frozenset[str]
+) -> tuple[Weight, Sureness, str]:
     if _brings(patch, label, compared):
-        return _brought(patch, label, found, compared)
+        return _brought(patch, label, found, compared, brought)
     if found.what == "gone":
         assert found.gone is not None
         sure: Sureness = "certain" if found.gone.certain else "likely"
@@ -265,7 +277,7 @@ def _judged(patch: Patch, label: str, found: Change, compared: Comparison) -> tu
 
 def _brings(patch: Patch, label: str, compared: Comparison) -> bool:
     """Tell whether a patch brings what its target names, rather than to change it."""
-    if patch.kind in ("add", "module alias", "member"):
+    if patch.kind in (*_BRINGING, "member"):
         return True
     if patch.kind != "field" or getattr(patch, "annotation", MISSING) is MISSING:
         return False
@@ -273,10 +285,15 @@ def _brings(patch: Patch, label: str, compared: Comparison) -> bool:
     return compared.old is None or isinstance(compared.old.look(label), Gone)
 
 
-def _brought(patch: Patch, label: str, found: Change, compared: Comparison) -> tuple[Weight, Sureness, str]:
+def _brought(
+    patch: Patch, label: str, found: Change, compared: Comparison, brought: frozenset[str]
+) -> tuple[Weight, Sureness, str]:
     module, _, path = label.partition(":")
     above = (f"{module}:{path.rpartition('.')[0]}" if "." in path else module) if path else module.rpartition(".")[0]
-    holder = compared.change(above) if above else None
+    holder = compared.change(above) if above and above not in brought else None
+    served = str(getattr(patch, "implementation", "")) if patch.kind == "module alias" else ""
+    if served and isinstance(gone := compared.new.look(served), Gone):
+        return "breaking", "certain", f"there is no {served} to serve it with (no {gone.missing})"
     if holder is not None and holder.what == "gone":
         assert holder.gone is not None
         sure: Sureness = "certain" if holder.gone.certain else "likely"

@@ -9,7 +9,7 @@ import pytest
 
 from ascend_overlay import Overlay
 from ascend_overlay.couplings.comparison import Comparison
-from ascend_overlay.couplings.overlays import judge_patch
+from ascend_overlay.couplings.overlays import Leaning, judge_overlays, judge_patch
 from tests.couplings.conftest import Files, World
 
 Declare = Callable[[Overlay], object]
@@ -188,6 +188,13 @@ CASES = [
         f"{_NOT_ANY_MORE}vllm.p",
     ),
     _case(
+        "alias, of a module that is gone",
+        lambda o: o.module_alias("vllm.z", "vllm.b"),
+        {"b.py": ""},
+        _F,
+        "breaking certain: there is no vllm.b to serve it with",
+    ),
+    _case(
         "model, without the registry",
         lambda o: o.model("Arch", "mine:A"),
         {_MODELS: "class ModelRegistry:\n    pass\n"},
@@ -218,3 +225,18 @@ def test_what_is_said_of_a_patch(world: World, declare: Declare, old: Files, new
     compared = Comparison(world.atlas("old", old, MINE), world.atlas("new", new, MINE))
     found = judge_patch(overlay.patches[0], compared)
     assert f"{found.weight} {found.sure}: {found.why}".startswith(said)
+
+
+def test_what_one_patch_brings_another_one_adds_to(world: World) -> None:
+    overlay = Overlay("one", reason="It is looked at.")
+    overlay.module_alias("vllm.p", "mine")
+    overlay.module_alias("vllm.p.z", "mine")
+    atlas = world.atlas("new", {}, MINE)
+    (found,) = judge_overlays(
+        {"one": (overlay, "here")},
+        Comparison(None, atlas),
+        Leaning(atlas, "vllm", [overlay]),
+        package="vllm",
+        version="",
+    )
+    assert [each.finding.weight for each in found.patches] == ["none", "none"]
