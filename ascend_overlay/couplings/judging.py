@@ -55,13 +55,12 @@ def _judged(use: Use, found: Change, compared: Comparison) -> tuple[Weight, Sure
     return _mild(use, found)
 
 
-def _further(name: str, found: Change, ours: Signature) -> tuple[Weight, Sureness, str]:
+def _further(name: str, old: Thing, new: Thing, ours: Signature) -> tuple[Weight, Sureness, str]:
     """Judge what stands in for something without having taken every call of it before."""
-    assert found.old is not None and found.new is not None and found.old.signature is not None
-    assert found.new.signature is not None
-    shown = f"({name}{calls(found.old)} -> {calls(found.new)})"
+    shown = f"({name}{calls(old)} -> {calls(new)})"
+    before, now = (thing.signature.parameters if thing.signature is not None else {} for thing in (old, new))
     takes = ours.parameters
-    fresh = [each for each in found.new.signature.parameters if each not in (*found.old.signature.parameters, *takes)]
+    fresh = [each for each in now if each not in before and each not in takes]
     if fresh and not any(each.kind is Parameter.VAR_KEYWORD for each in takes.values()):
         return "breaking", "likely", f"ours does not take the new argument {fresh[0]!r} {shown}"
     return "behavioural", "likely", f"the signature changed, and ours did not take every call of it before {shown}"
@@ -137,8 +136,8 @@ def _stands_in(use: Use, found: Change, compared: Comparison) -> tuple[Weight, S
         was = found.old.signature if found.old is not None else None
         if why is not None and (was is None or mismatch(was, use.offers, narrowing=True) is None):
             return "breaking", "certain", f"ours does not take every call any more: {why} ({name}{calls(found.new)})"
-        if why is not None and was is not None and calls(found.new) != calls(found.old):
-            return _further(name, found, use.offers)
+        if why is not None and found.old is not None and calls(found.new) != calls(found.old):
+            return _further(name, found.old, found.new, use.offers)
     if use.kind == "patch":
         return None
     takes_any = any(each.kind is Parameter.VAR_KEYWORD for each in use.offers.parameters.values())
@@ -147,6 +146,10 @@ def _stands_in(use: Use, found: Change, compared: Comparison) -> tuple[Weight, S
     known = {keyword for shape in compared.calls_before(name) for keyword in shape.keywords}
     for shape, where in compared.calls_now(name).items():
         if not set(shape.keywords) - known:
+            continue
+        theirs = found.new.signature
+        if theirs is not None and shape.refused_by(theirs, bound=_is_bound(theirs)) is not None:
+            # It is a method of that name of another class that is called so.
             continue
         why = shape.refused_by(use.offers, bound=_is_bound(use.offers))
         if why is not None:

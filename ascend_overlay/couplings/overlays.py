@@ -383,8 +383,9 @@ def _misfit(patch: Patch, now: Thing) -> str | None:
 
 def _in_container(patch: Patch, now: Thing) -> str | None:
     """Return why an entry cannot be set, entered or removed, where the source spells the container."""
+    value = getattr(now.nodes[-1], "value", None) if len(now.nodes) == 1 else None
     try:
-        holds = ast.literal_eval(getattr(now.nodes[-1], "value", None)) if len(now.nodes) == 1 else None
+        holds = ast.literal_eval(value) if isinstance(value, ast.expr) else None
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None
     if holds is None or now.kind not in ("value", "field", "attribute"):

@@ -302,8 +302,8 @@ class _Reader:
                 self._assigned(_attribute_of(of, name, node), value)
             case ast.Call(args=[of]) if self._is(meaning, "dataclasses:replace"):
                 base = self._meaning(of)
-                for keyword in node.keywords if isinstance(base, _Object) else ():
-                    if keyword.arg is not None:
+                for keyword in node.keywords:
+                    if keyword.arg is not None and isinstance(base, _Object):
                         self._on_object(_attribute_of(of, keyword.arg, node), base, None)
 
     def _super_call(self, node: ast.Call, name: str, base: _Super) -> None:

@@ -92,3 +92,13 @@ def test_a_module_that_this_python_cannot_read_is_said(ask: Run, trees: Path) ->
     done = ask(["couplings", str(folder), "--vllm", "old"], load=None)
     assert done.returncode == 0
     assert "odd/new.py" in done.stderr and "is not read" in done.stderr
+
+
+def test_a_module_that_is_nested_too_deep_is_named_and_the_others_are_read(ask: Run, trees: Path) -> None:
+    folder = write(
+        trees / "nested", {**PACKAGE, "theirs/deep.py": f"from vllm.engine import plan\nx = {'1 + ' * 700}1\n"}
+    )
+    done = ask(["couplings", str(folder / "theirs"), "--vllm", "old", "--json"], load=None)
+    assert done.returncode == 0, done.stderr
+    assert "theirs/deep.py is not read: it is nested deeper than can be followed." in done.stderr.replace("\n", " ")
+    assert len(json.loads(done.stdout)["uses"]) == 7

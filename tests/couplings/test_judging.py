@@ -185,6 +185,13 @@ CASES = [
         "from vllm import a\na.f = 1",
         "behavioural patch vllm.a:f: there now, and was not before: the assignment puts ours in its place",
     ),
+    _case(
+        "a call of another method of that name",
+        "class C:\n    def add_it(self, x):\n        pass\n",
+        "class C:\n    def add_it(self, x):\n        pass\n"
+        "class D:\n    def go(self, other):\n        other.add_it(1, more=2)\n",
+        "from vllm.a import C\nclass Mine(C):\n    def add_it(self, x):\n        pass",
+    ),
     _case("there now", "x = 1\n", _F, "from vllm.a import f"),
     _case(
         "a patch that does not take every call",
