@@ -466,6 +466,8 @@ class _Reader:
 
     def _signature(self, value: ast.expr) -> Signature | None:
         """Return how what is put in place of something can be called."""
+        if isinstance(value, ast.Call) and getattr(value.func, "id", "") in ("staticmethod", "classmethod"):
+            return self._signature(value.args[0]) if value.args else None
         if isinstance(value, ast.Lambda):
             function = ast.FunctionDef("", value.args, [], [], None)
             return signature(function)

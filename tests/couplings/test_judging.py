@@ -192,6 +192,20 @@ CASES = [
         "class D:\n    def go(self, other):\n        other.add_it(1, more=2)\n",
         "from vllm.a import C\nclass Mine(C):\n    def add_it(self, x):\n        pass",
     ),
+    _case(
+        "a static method that is assigned",
+        "class C:\n    @staticmethod\n    def m(x):\n        pass\n",
+        "class C:\n    @staticmethod\n    def m(x, y=1):\n        pass\n",
+        "from vllm.a import C\ndef mine(x):\n    pass\nC.m = staticmethod(mine)",
+        "breaking patch vllm.a:C.m: ours does not take every call any more: it takes no positional argument 'y'",
+    ),
+    _case(
+        "nested deeper than Python calls",
+        f"def f(a):\n    return {'a + ' * 700}1\n",
+        f"def f(a):\n    return {'a + ' * 700}2\n",
+        "from vllm.a import f\nf(1)",
+        "behavioural call vllm.a:f: body changed",
+    ),
     _case("there now", "x = 1\n", _F, "from vllm.a import f"),
     _case(
         "a patch that does not take every call",
