@@ -11,6 +11,7 @@ from typing import Literal
 
 from ascend_overlay.couplings.candidates import Candidate, candidates
 from ascend_overlay.source.atlas import Atlas, Gone, Thing
+from ascend_overlay.source.constructors import nature
 from ascend_overlay.source.families import Member
 from ascend_overlay.source.fingerprints import fingerprint
 
@@ -98,6 +99,8 @@ def compared(was: Thing, now: Thing) -> Change:
     if now.kind == "module":
         return Change("unchanged" if was.text == now.text else "body", was, now, moved_to=moved)
     if now.kind == "class":
+        if nature(was) not in ("class", nature(now)):
+            return Change("kind", was, now, moved_to=moved)
         members = _members(was, now)
         if members or _head(was) != _head(now):
             return Change("members", was, now, moved_to=moved, members=members)

@@ -11,7 +11,7 @@ from ascend_overlay.couplings.findings import Finding, Sureness, Weight
 from ascend_overlay.couplings.uses import Call, Use
 from ascend_overlay.patches.signatures import mismatch
 from ascend_overlay.source.atlas import Atlas, Gone, Thing
-from ascend_overlay.source.constructors import constructor
+from ascend_overlay.source.constructors import constructor, nature
 from ascend_overlay.source.families import Family
 from ascend_overlay.source.signatures import changed_by_decorators, words_of
 
@@ -36,7 +36,8 @@ def _judged(use: Use, found: Change, compared: Comparison) -> tuple[Weight, Sure
         return _in_neither(use, found, compared) or _gone(use, found)
     if found.what == "unknown" or found.new is None:
         return "unknown", "certain", WORDS["unknown"]
-    if found.what == "kind" and found.old is not None:
+    resorted = found.what == "kind" and found.old is not None and found.old.kind == found.new.kind == "class"
+    if found.what == "kind" and found.old is not None and not resorted:
         return "breaking", "certain", f"was {a_kind(found.old)}, is {a_kind(found.new)}"
     old, new = compared.old, compared.new
     if use.call is not None and (why := refusal(use.call, found.new, new)) is not None:
@@ -159,6 +160,8 @@ def _stands_in(use: Use, found: Change, compared: Comparison) -> tuple[Weight, S
 
 def _mild(use: Use, found: Change) -> tuple[Weight, Sureness, str]:
     words = WORDS[found.what]
+    if found.what == "kind" and found.old is not None and found.new is not None:
+        return "behavioural", "certain", f"was {a_kind(found.old)}, is {a_kind(found.new)}"
     if found.what == "new":
         if use.kind == "patch":
             return "behavioural", "certain", f"{words}: the assignment puts ours in its place"
@@ -186,7 +189,7 @@ def _few(names: tuple[str, ...]) -> str:
 
 def a_kind(thing: Thing) -> str:
     """Return what a thing is, with its article."""
-    words = f"{thing.flavour} {thing.kind}".strip()
+    words = nature(thing) if thing.kind == "class" else f"{thing.flavour} {thing.kind}".strip()
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 

@@ -258,11 +258,14 @@ def _judged(
         return "breaking", sure, f"gone{missing}{instead}"
     if found.what == "unknown" or found.new is None:
         return "unknown", "certain", WORDS["unknown"]
-    if found.what == "kind" and found.old is not None:
+    resorted = found.what == "kind" and found.old is not None and found.old.kind == found.new.kind == "class"
+    if found.what == "kind" and found.old is not None and not resorted:
         return "breaking", "certain", f"was {a_kind(found.old)}, is {a_kind(found.new)}"
     if (unfit := _unfit(patch, found, compared)) is not None:
         return "breaking", *unfit
     words = WORDS[found.what]
+    if resorted and found.old is not None:
+        return "behavioural", "certain", f"was {a_kind(found.old)}, is {a_kind(found.new)}"
     if found.moved_to:
         words = f"moved to {found.moved_to}" if found.what == "moved" else f"{words}; defined in {found.moved_to}"
     if found.what == "signature" and found.old is not None:

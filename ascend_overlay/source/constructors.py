@@ -45,6 +45,27 @@ def constructor(atlas: Atlas, thing: Thing) -> Signature | None:
     return None
 
 
+_NATURES = {
+    "pydantic:BaseModel": "pydantic class",
+    "pydantic.main:BaseModel": "pydantic class",
+    "msgspec:Struct": "msgspec struct",
+    "msgspec._core:Struct": "msgspec struct",
+    "typing:NamedTuple": "named tuple",
+    "typing:TypedDict": "typed dict",
+    "typing_extensions:TypedDict": "typed dict",
+}
+
+
+def nature(thing: Thing) -> str:
+    """Return what sort of class a class is: "dataclass", "pydantic class", "enumeration"; "class" of a plain one."""
+    if thing.family is None or thing.is_enum:
+        return "class" if thing.family is None else "enumeration"
+    if any(_is_dataclass(decorator) for step in thing.family.steps for decorator in step.node.decorator_list):
+        return "dataclass"
+    named = (*(step.label for step in thing.family.steps), *thing.family.outside)
+    return next((_NATURES[name] for name in named if name in _NATURES), "class")
+
+
 def declares_fields(atlas: Atlas, thing: Thing) -> bool:
     """Tell whether a class declares the fields of its objects: a dataclass, a pydantic class, a named tuple, a dict."""
     if thing.family is None:

@@ -195,6 +195,13 @@ CASES = [
         "breaking certain: there is no vllm.b to serve it with",
     ),
     _case(
+        "subclass, of a dataclass that became a pydantic class",
+        lambda o: o.subclass("vllm.a:D", "mine:D"),
+        _D,
+        "from pydantic import BaseModel\nclass D(BaseModel):\n    x: int = 1\n",
+        "behavioural certain: was a dataclass, is a pydantic class",
+    ),
+    _case(
         "model, without the registry",
         lambda o: o.model("Arch", "mine:A"),
         {_MODELS: "class ModelRegistry:\n    pass\n"},
