@@ -252,6 +252,10 @@ def _judged(
         return _brought(patch, label, found, compared, brought)
     if found.what == "gone":
         assert found.gone is not None
+        top = label.partition(":")[0].partition(".")[0]
+        if found.gone.missing == top != compared.new.package:
+            # It waits for an import, which may be one on another machine.
+            return "unknown", "certain", f"{top} is not installed here, so that nobody can tell"
         sure: Sureness = "certain" if found.gone.certain else "likely"
         missing = f" (no {found.gone.missing})" if found.gone.missing != label else ""
         instead = f"; perhaps {', '.join(map(str, found.candidates))}" if found.candidates else ""

@@ -202,6 +202,13 @@ CASES = [
         "behavioural certain: was a dataclass, is a pydantic class",
     ),
     _case(
+        "wrap, of a package that is not here",
+        _wrap("nowhere_at_all.a:f"),
+        _F,
+        _F,
+        "unknown certain: nowhere_at_all is not installed here",
+    ),
+    _case(
         "model, without the registry",
         lambda o: o.model("Arch", "mine:A"),
         {_MODELS: "class ModelRegistry:\n    pass\n"},
