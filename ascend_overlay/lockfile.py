@@ -6,7 +6,9 @@ A TOML file to be kept under version control: sorted, a line for each thing, the
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -87,11 +89,13 @@ class Lock:
             LockError: it cannot be read, or is not what this release writes.
         """
         try:
+            _see_file(Path(path))
             data = Path(path).read_bytes()
         except FileNotFoundError:
             raise LockError(f"there is no lock {os.fspath(path)!r}: correct the path, or {_AGAIN}.") from None
         except (OSError, ValueError) as error:
-            raise LockError(f"the lock {os.fspath(path)!r} cannot be read ({error}): see to the file.") from error
+            why = getattr(error, "strerror", None) or error
+            raise LockError(f"the lock {os.fspath(path)!r} cannot be read ({why}): see to the file.") from error
         try:
             return _lock(_parsed(data))
         except _Odd as odd:
@@ -105,6 +109,7 @@ class Lock:
         """
         target = Path(path)
         try:
+            _see_file(target)
             with _replacing(target) as file:
                 file.write_text(self.text(), encoding="utf-8")
         except OSError as error:
@@ -349,6 +354,15 @@ def _row(thing: Locked) -> Any:
 
 def _version(number: str) -> Version:
     return Version(number)
+
+
+def _see_file(path: Path) -> None:
+    """Refuse what is there and no file: a device or pipe would be waited for, or replaced."""
+    mode = 0
+    with contextlib.suppress(FileNotFoundError):
+        mode = path.stat().st_mode
+    if mode and not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is no file")
 
 
 @contextlib.contextmanager

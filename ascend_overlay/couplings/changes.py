@@ -11,13 +11,15 @@ from typing import Literal
 
 from ascend_overlay.couplings.candidates import Candidate, candidates
 from ascend_overlay.source.atlas import Atlas, Gone, Thing
+from ascend_overlay.source.constructors import nature
 from ascend_overlay.source.families import Member
 from ascend_overlay.source.fingerprints import fingerprint
 
-What = Literal["unchanged", "layout", "body", "members", "moved", "signature", "kind", "gone", "unknown"]
+What = Literal["unchanged", "new", "layout", "body", "members", "moved", "signature", "kind", "gone", "unknown"]
 
 WORDS: dict[What, str] = {
     "unchanged": "unchanged",
+    "new": "there now, and was not before",
     "layout": "comments, docstring, annotations or formatting only",
     "body": "body changed",
     "members": "members changed",
@@ -77,8 +79,12 @@ def change(label: str, old: Atlas | None, new: Atlas) -> Change:
     if now is None:
         return Change("unknown", was)
     if was is None:
-        return Change("unchanged" if old is None else "unknown", None, now)
-    return compared(was, now)
+        return Change("unchanged" if old is None else "new" if isinstance(before, Gone) else "unknown", None, now)
+    try:
+        return compared(was, now)
+    except RecursionError:
+        # It is nested deeper than can be walked.
+        return Change("unknown", was, now)
 
 
 def compared(was: Thing, now: Thing) -> Change:
@@ -86,11 +92,15 @@ def compared(was: Thing, now: Thing) -> Change:
     moved = now.home if now.home != was.home else ""
     if was.kind == now.kind and was.text == now.text and not moved:
         return Change("unchanged", was, now)
+    if _sort(was) != _sort(now) and "open" in (openness(was), openness(now)):
+        return Change("unknown", was, now, moved_to=moved)
     if _sort(was) != _sort(now) or was.flavour != now.flavour:
         return Change("kind", was, now, moved_to=moved)
     if now.kind == "module":
         return Change("unchanged" if was.text == now.text else "body", was, now, moved_to=moved)
     if now.kind == "class":
+        if nature(was) not in ("class", nature(now)):
+            return Change("kind", was, now, moved_to=moved)
         members = _members(was, now)
         if members or _head(was) != _head(now):
             return Change("members", was, now, moved_to=moved, members=members)
@@ -120,6 +130,15 @@ _READ = {"property": "read", "value": "read", "field": "read", "attribute": "rea
 def _sort(thing: Thing) -> str:
     """Return how a thing is used: a property and an attribute are both read."""
     return _READ.get(thing.kind, thing.kind)
+
+
+def openness(thing: Thing) -> str:
+    """Return "open" of a value that may be a function or a class as well: what a call returns, or made on demand."""
+    if thing.kind != "value":
+        return ""
+    value = getattr(thing.nodes[-1], "value", None) if thing.nodes else None
+    plain = isinstance(value, (ast.Constant, ast.List, ast.Tuple, ast.Dict, ast.Set, ast.JoinedStr))
+    return "" if plain else "open"
 
 
 def _members(was: Thing, now: Thing) -> tuple[str, ...]:

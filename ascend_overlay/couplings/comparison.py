@@ -19,10 +19,11 @@ class Comparison:
     Args:
         old: the state that is known to work; None: `new` is looked at alone.
         new: the other.
+        brought: where a package is looked at for what changed between the two: the names that it sets itself.
     """
 
-    def __init__(self, old: Atlas | None, new: Atlas) -> None:
-        self.old, self.new = old, new
+    def __init__(self, old: Atlas | None, new: Atlas, brought: frozenset[str] | None = None) -> None:
+        self.old, self.new, self.brought = old, new, brought
         self._changes: dict[str, Change] = {}
         self._calls: dict[tuple[bool, str], dict[Call, str]] = {}
 

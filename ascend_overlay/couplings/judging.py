@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from inspect import Parameter, Signature
 
 from ascend_overlay.couplings.changes import WORDS, Change, calls
@@ -11,8 +10,10 @@ from ascend_overlay.couplings.comparison import Comparison
 from ascend_overlay.couplings.findings import Finding, Sureness, Weight
 from ascend_overlay.couplings.uses import Call, Use
 from ascend_overlay.patches.signatures import mismatch
-from ascend_overlay.source.atlas import Atlas, Thing
-from ascend_overlay.source.constructors import constructor
+from ascend_overlay.source.atlas import Atlas, Gone, Thing
+from ascend_overlay.source.constructors import constructor, nature
+from ascend_overlay.source.families import Family
+from ascend_overlay.source.signatures import changed_by_decorators, words_of
 
 _COMMON = frozenset({"load_weights", "get_name", "get_input", "embed_input_ids", "compute_logits", "state_dict"})
 """Names that so many classes have that a call of them tells nothing about one of these."""
@@ -32,10 +33,11 @@ def judge(use: Use, compared: Comparison) -> Finding:
 
 def _judged(use: Use, found: Change, compared: Comparison) -> tuple[Weight, Sureness, str]:
     if found.what == "gone":
-        return _gone(use, found)
+        return _in_neither(use, found, compared) or _gone(use, found)
     if found.what == "unknown" or found.new is None:
         return "unknown", "certain", WORDS["unknown"]
-    if found.what == "kind" and found.old is not None:
+    resorted = found.what == "kind" and found.old is not None and found.old.kind == found.new.kind == "class"
+    if found.what == "kind" and found.old is not None and not resorted:
         return "breaking", "certain", f"was {a_kind(found.old)}, is {a_kind(found.new)}"
     old, new = compared.old, compared.new
     if use.call is not None and (why := refusal(use.call, found.new, new)) is not None:
@@ -43,11 +45,76 @@ def _judged(use: Use, found: Change, compared: Comparison) -> tuple[Weight, Sure
         # What cannot be called in the old state either was not understood.
         if was is None:
             return "breaking", "certain", f"{_called(use, found.new, new)} {why}"
-    if use.kind == "override":
-        judged = _override(use, found, compared)
+    if use.kind in ("override", "patch"):
+        judged = _stands_in(use, found, compared)
         if judged is not None:
             return judged
+    if use.kind == "base" and (names := _new_abstract(use, compared)):
+        return "breaking", "likely", f"has abstract methods that ours lacks: {_few(names)}"
+    if use.sets and not _can_be_set(found.new) and (found.old is None or _can_be_set(found.old)):
+        return "breaking", "certain", "is a property that cannot be set any more"
     return _mild(use, found)
+
+
+def _further(name: str, old: Thing, new: Thing, ours: Signature) -> tuple[Weight, Sureness, str]:
+    """Judge what stands in for something without having taken every call of it before."""
+    shown = f"({name}{calls(old)} -> {calls(new)})"
+    before, now = (thing.signature.parameters if thing.signature is not None else {} for thing in (old, new))
+    takes = ours.parameters
+    fresh = [each for each in now if each not in before and each not in takes]
+    if fresh and not any(each.kind is Parameter.VAR_KEYWORD for each in takes.values()):
+        return "breaking", "likely", f"ours does not take the new argument {fresh[0]!r} {shown}"
+    return "behavioural", "likely", f"the signature changed, and ours did not take every call of it before {shown}"
+
+
+def _in_neither(use: Use, found: Change, compared: Comparison) -> tuple[Weight, Sureness, str] | None:
+    """Judge a name that the old state does not have either, which no release took away."""
+    if found.old is not None or compared.old is None or not isinstance(compared.old.look(use.target), Gone):
+        return None
+    module, _, path = use.target.partition(":")
+    holder = f"{module}:{path.rpartition('.')[0]}" if "." in path else module
+    if isinstance(compared.new.look(holder), Gone):
+        return None
+    if use.kind == "patch":
+        return "none", "certain", "is in neither: the assignment brings it"
+    if compared.brought is None:
+        return None
+    if use.target in compared.brought:
+        return "none", "certain", "is in neither: the package sets it itself"
+    if use.guarded:
+        return "none", "certain", "is in neither: the source goes on without it"
+    return "unknown", "certain", "is in neither: something else brings it, or this fails on both"
+
+
+def _new_abstract(use: Use, compared: Comparison) -> tuple[str, ...]:
+    """Return the abstract methods of a class that could be made in the old state, and cannot in the new."""
+    if compared.old is None:
+        return ()
+    before, now = (_abstract(atlas.class_at(use.by)) for atlas in (compared.old, compared.new))
+    return () if before else now
+
+
+def _abstract(family: Family | None) -> tuple[str, ...]:
+    if family is None:
+        return ()
+    names = {
+        name
+        for step in family.steps
+        for name, member in step.members.items()
+        if member.kind == "function" and _is_abstract(member.nodes[-1])
+    }
+    return tuple(name for name in sorted(names) if (found := family.find(name)) and _is_abstract(found.nodes[-1]))
+
+
+def _is_abstract(node: ast.stmt) -> bool:
+    return any("abstract" in word for word in words_of(node))
+
+
+def _can_be_set(thing: Thing) -> bool:
+    if thing.kind != "property":
+        return True
+    words = {word for node in thing.nodes for word in words_of(node)}
+    return "property" not in words or "setter" in words
 
 
 def _gone(use: Use, found: Change) -> tuple[Weight, Sureness, str]:
@@ -60,22 +127,30 @@ def _gone(use: Use, found: Change) -> tuple[Weight, Sureness, str]:
     return "breaking", sure, f"gone{missing}{instead}"
 
 
-def _override(use: Use, found: Change, compared: Comparison) -> tuple[Weight, Sureness, str] | None:
+def _stands_in(use: Use, found: Change, compared: Comparison) -> tuple[Weight, Sureness, str] | None:
     assert found.new is not None
     if use.offers is None:
         return None
     name = use.target.rpartition(".")[2]
-    if name != "__init__" and found.new.signature is not None:
+    if name != "__init__" and found.new.signature is not None and not changed_by_decorators(found.new):
         why = mismatch(found.new.signature, use.offers, narrowing=True)
         was = found.old.signature if found.old is not None else None
         if why is not None and (was is None or mismatch(was, use.offers, narrowing=True) is None):
             return "breaking", "certain", f"ours does not take every call any more: {why} ({name}{calls(found.new)})"
+        if why is not None and found.old is not None and calls(found.new) != calls(found.old):
+            return _further(name, found.old, found.new, use.offers)
+    if use.kind == "patch":
+        return None
     takes_any = any(each.kind is Parameter.VAR_KEYWORD for each in use.offers.parameters.values())
     if compared.old is None or takes_any or name in _COMMON or "_" not in name.strip("_"):
         return None
     known = {keyword for shape in compared.calls_before(name) for keyword in shape.keywords}
     for shape, where in compared.calls_now(name).items():
         if not set(shape.keywords) - known:
+            continue
+        theirs = found.new.signature
+        if theirs is not None and shape.refused_by(theirs, bound=_is_bound(theirs)) is not None:
+            # It is a method of that name of another class that is called so.
             continue
         why = shape.refused_by(use.offers, bound=_is_bound(use.offers))
         if why is not None:
@@ -85,6 +160,14 @@ def _override(use: Use, found: Change, compared: Comparison) -> tuple[Weight, Su
 
 def _mild(use: Use, found: Change) -> tuple[Weight, Sureness, str]:
     words = WORDS[found.what]
+    if found.what == "kind" and found.old is not None and found.new is not None:
+        return "behavioural", "certain", f"was {a_kind(found.old)}, is {a_kind(found.new)}"
+    if found.what == "new":
+        if use.kind == "patch":
+            return "behavioural", "certain", f"{words}: the assignment puts ours in its place"
+        if use.guarded:
+            return "behavioural", "certain", f"{words}: the source finds it"
+        return "additive", "certain", words
     if found.moved_to:
         words = f"{words}; defined in {found.moved_to}" if found.what != "moved" else f"moved to {found.moved_to}"
     if found.what == "signature" and found.old is not None and found.new is not None:
@@ -106,7 +189,7 @@ def _few(names: tuple[str, ...]) -> str:
 
 def a_kind(thing: Thing) -> str:
     """Return what a thing is, with its article."""
-    words = f"{thing.flavour} {thing.kind}".strip()
+    words = nature(thing) if thing.kind == "class" else f"{thing.flavour} {thing.kind}".strip()
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
@@ -115,7 +198,7 @@ def refusal(call: Call, thing: Thing, atlas: Atlas) -> str | None:
     if thing.kind == "class":
         signature = constructor(atlas, thing)
         return call.refused_by(signature, bound=False) if signature is not None else None
-    if thing.signature is None or _changed_by_decorators(thing):
+    if thing.signature is None or changed_by_decorators(thing):
         return None
     return call.refused_by(thing.signature, bound=_fills_first(thing, call))
 
@@ -123,27 +206,6 @@ def refusal(call: Call, thing: Thing, atlas: Atlas) -> str | None:
 def _fills_first(thing: Thing, call: Call) -> bool:
     # A method that is called on its class gets the object as an argument, which the source's call counts.
     return thing.kind == "classmethod" or (thing.kind == "method" and call.on_object)
-
-
-_KEEPING = frozenset(
-    {"staticmethod", "classmethod", "abstractmethod", "override", "final", "inference_mode", "no_grad", "wraps"}
-    | {"cache", "lru_cache", "deprecated", "instrument", "compile", "overload"}
-)
-"""Decorators that leave the way in which a function is called as it is."""
-
-
-def _changed_by_decorators(thing: Thing) -> bool:
-    node = thing.nodes[-1]
-    decorators = getattr(node, "decorator_list", [])
-    words = {
-        re.split(r"[.(]", ast.unparse(each))[-1] if "(" not in ast.unparse(each) else _word(each) for each in decorators
-    }
-    return bool(words - _KEEPING)
-
-
-def _word(node: ast.expr) -> str:
-    function = node.func if isinstance(node, ast.Call) else node
-    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "?")
 
 
 def _called(use: Use, thing: Thing, atlas: Atlas) -> str:

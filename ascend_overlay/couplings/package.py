@@ -84,5 +84,8 @@ def couplings(package: Package, world: Atlas, *, of: str) -> Couplings:
         module = package.module(name)
         if module is not None:
             read += 1
-            found += uses(module, world, of=of)
+            try:
+                found += uses(module, world, of=of)
+            except RecursionError:
+                package.unread.append(f"{module.file} is not read: it is nested deeper than can be followed.")
     return Couplings(tuple(found), read)

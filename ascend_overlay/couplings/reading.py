@@ -10,12 +10,13 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from inspect import Signature
 
 from ascend_overlay.couplings.uses import Call, Kind, Use
 from ascend_overlay.source.atlas import Atlas, Gone, Thing, kind_of
 from ascend_overlay.source.families import Family, Step
 from ascend_overlay.source.module import Module, absolute
-from ascend_overlay.source.signatures import signature
+from ascend_overlay.source.signatures import changed_by_decorators, signature
 from ascend_overlay.source.statements import Function
 
 _REGISTERING = re.compile(r"(?:\A|_)regist(?:er|ry)")
@@ -37,7 +38,7 @@ def uses(module: Module, atlas: Atlas, *, of: str) -> list[Use]:
     reader.read()
     found: dict[tuple[object, ...], Use] = {}
     for use in reader.found:
-        key = (use.kind, use.target, use.by, use.call, use.guarded)
+        key = (use.kind, use.target, use.by, use.call, use.guarded, use.sets)
         found.setdefault(key, use)
     return sorted(found.values(), key=lambda use: (use.line, use.kind, use.target))
 
@@ -270,6 +271,7 @@ class _Reader:
         for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
             self._expression(argument)
         meaning = self._meaning(node.func)
+        self._by_name(node, meaning)
         if isinstance(node.func, ast.Attribute):
             base = self._meaning(node.func.value)
             self._expression(node.func.value)
@@ -288,7 +290,21 @@ class _Reader:
                 kind = "construct" if thing.kind == "class" else "call"
                 if kind == "call" and _REGISTERING.search(thing.home.rpartition(":")[2].rpartition(".")[2]):
                     kind = "registration"
-            self._use(kind, meaning.label, node, call=Call.of(node))
+            asked = isinstance(node.func, ast.Attribute) and node.func.attr in self._asked
+            self._use(kind, meaning.label, node, call=Call.of(node), guarded=asked)
+
+    def _by_name(self, node: ast.Call, meaning: _Meaning) -> None:
+        """Note the attributes that getattr(), setattr() and dataclasses.replace() take by name."""
+        match node:
+            case ast.Call(func=ast.Name(id="getattr"), args=[of, ast.Constant(value=str(name))]):
+                self._attribute(_attribute_of(of, name, node))
+            case ast.Call(func=ast.Name(id="setattr"), args=[of, ast.Constant(value=str(name)), value]):
+                self._assigned(_attribute_of(of, name, node), value)
+            case ast.Call(args=[of]) if self._is(meaning, "dataclasses:replace"):
+                base = self._meaning(of)
+                for keyword in node.keywords:
+                    if keyword.arg is not None and isinstance(base, _Object):
+                        self._on_object(_attribute_of(of, keyword.arg, node), base, None)
 
     def _super_call(self, node: ast.Call, name: str, base: _Super) -> None:
         holder = next((step for step in base.steps if name in step.members), None)
@@ -311,7 +327,7 @@ class _Reader:
             if label is not None and (known or (isinstance(found, Gone) and found.certain)):
                 self._use("attribute", label, node, guarded=node.attr in self._asked)
 
-    def _on_object(self, node: ast.Attribute, base: _Object, call: Call | None) -> None:
+    def _on_object(self, node: ast.Attribute, base: _Object, call: Call | None, *, sets: bool = False) -> None:
         """Note what an attribute of an object is, if its class has it from the package."""
         family = self.atlas.class_at(base.cls)
         if family is None or node.attr in _NOBODYS:
@@ -331,6 +347,7 @@ class _Reader:
             call=call if kind == "call" else None,
             guarded=node.attr in self._asked,
             sure=base.sure,
+            sets=sets,
         )
 
     def _string(self, text: str, node: ast.expr) -> None:
@@ -359,6 +376,12 @@ class _Reader:
                 scope = self._scopes[-1]
                 steps = scope.family.steps[1:] if scope.family is not None else ()
                 return _Super(steps)
+            case ast.Call(func=ast.Name(id="getattr"), args=[of, ast.Constant(value=str(name))]):
+                return self._meaning(_attribute_of(of, name, node))
+            case ast.Call(args=[ast.Constant(value=str(name))]) if self._is(
+                self._meaning(node.func), "importlib:import_module"
+            ):
+                return _Named(name)
             case ast.Call():
                 return self._result(node)
             case ast.Attribute():
@@ -376,6 +399,12 @@ class _Reader:
                 return self._meaning(node.value)
             case _:
                 return None
+
+    def _is(self, meaning: _Meaning, label: str) -> bool:
+        if not isinstance(meaning, _Named):
+            return False
+        thing = self.atlas.look(meaning.label) if meaning.label != label else None
+        return meaning.label == label or (isinstance(thing, Thing) and thing.home == label)
 
     def _name(self, name: str) -> _Meaning:
         for depth, scope in enumerate(reversed(self._scopes)):
@@ -426,12 +455,25 @@ class _Reader:
             if isinstance(base, _Named) and self._leads_to_theirs(base.label):
                 label = _below(base.label, target.attr, self.atlas)
                 if label is not None:
-                    self._use("patch", label, target)
+                    self._use("patch", label, target, offers=self._signature(value))
+            elif isinstance(base, _Object):
+                self._on_object(target, base, None, sets=True)
         elif isinstance(target, (ast.Tuple, ast.List)):
             for each in target.elts:
                 self._assigned(each, ast.Constant(None))
         else:
             self._others(target)
+
+    def _signature(self, value: ast.expr) -> Signature | None:
+        """Return how what is put in place of something can be called."""
+        if isinstance(value, ast.Call) and getattr(value.func, "id", "") in ("staticmethod", "classmethod"):
+            return self._signature(value.args[0]) if value.args else None
+        if isinstance(value, ast.Lambda):
+            function = ast.FunctionDef("", value.args, [], [], None)
+            return signature(function)
+        meaning = self._meaning(value)
+        thing = self.atlas.look(meaning.label) if isinstance(meaning, _Named) else None
+        return thing.signature if isinstance(thing, Thing) and not changed_by_decorators(thing) else None
 
     def _bind(self, name: str, meaning: _Meaning) -> None:
         if len(self._scopes) > 1:
@@ -452,6 +494,12 @@ class _Reader:
         thing = self.atlas.look(label)
         return isinstance(thing, Thing) and self._theirs(thing.home)
 
+    def _through(self, label: str) -> str:
+        """Return the label of an attribute that is set on what a name of this package leads to."""
+        above, _, name = label.rpartition(".")
+        thing = self.atlas.look(above) if ":" in above else None
+        return f"{thing.home}.{name}" if isinstance(thing, Thing) else label
+
     def _use(
         self,
         kind: Kind,
@@ -463,10 +511,11 @@ class _Reader:
         offers: object = None,
         guarded: bool = False,
         sure: bool = True,
+        sets: bool = False,
     ) -> None:
         thing = self.atlas.look(target)
-        if not self._theirs(target) and isinstance(thing, Thing):
-            target = thing.home
+        if not self._theirs(target):
+            target = thing.home if isinstance(thing, Thing) else self._through(target)
         path = by or ".".join(self._scopes[-1].path)
         self.found.append(
             Use(
@@ -479,6 +528,7 @@ class _Reader:
                 offers,  # type: ignore[arg-type]
                 guarded or self._guards > 0,
                 sure,
+                sets,
             )
         )
 
@@ -496,6 +546,10 @@ def _below(label: str, name: str, atlas: Atlas) -> str | None:
         inner = f"{label}.{name}"
         return inner if isinstance(atlas.look(inner), Thing) else None
     return None
+
+
+def _attribute_of(value: ast.expr, name: str, node: ast.Call) -> ast.Attribute:
+    return ast.copy_location(ast.Attribute(value, name, ast.Load()), node)
 
 
 def _asked(tree: ast.AST) -> frozenset[str]:

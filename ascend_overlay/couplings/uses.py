@@ -82,7 +82,8 @@ class Use:
         call: how it is called.
         offers: of an override, how it can be called.
         guarded: the source goes on without it: it is in a `try`, only for type checkers, or asked for by hasattr.
-        sure: 1: the source says so; less: it was concluded from annotations.
+        sure: the source says so; False: it was concluded from annotations.
+        sets: an attribute is set, rather than read.
     """
 
     kind: Kind
@@ -94,6 +95,7 @@ class Use:
     offers: Signature | None = None
     guarded: bool = False
     sure: bool = True
+    sets: bool = False
 
     @property
     def where(self) -> str:

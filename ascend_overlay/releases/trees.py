@@ -77,6 +77,9 @@ def python_files(folder: Path | str) -> Iterator[tuple[str, int]]:
                 if entry.is_dir(follow_symlinks=False):
                     yield from python_files(entry.path)
                 elif entry.name.endswith(".py"):
+                    if entry.is_symlink() and not os.path.exists(entry.path):
+                        # A link to nothing, as editors leave them: Python finds no module there either.
+                        continue
                     status = entry.stat()
                     if stat.S_ISREG(status.st_mode):
                         yield entry.path, status.st_size

@@ -91,6 +91,13 @@ class Thing:
         words = ["async"] if isinstance(node, ast.AsyncFunctionDef) else []
         return " ".join([*words, *(["generator"] if is_generator(node) else [])])
 
+    @property
+    def is_enum(self) -> bool:
+        """Whether it is an enumeration, as far as its bases are known."""
+        outside = self.family.outside if self.family is not None else ()
+        names = {*outside, *(step.label for step in (self.family.steps if self.family is not None else ()))}
+        return any(name.partition(":")[0] == "enum" or name.partition(".")[0] == "enum" for name in names)
+
     @functools.cached_property
     def text(self) -> str:
         """Its source."""
@@ -243,9 +250,13 @@ class Atlas:
             return None
         binding = _best(bindings)
         if binding.kind == "import":
+            inside = self._look(label, binding.module, [*filter(None, [binding.original]), *rest], depth + 1)
+            if inside is None and not rest and binding.module.partition(".")[0] != self.package:
+                # That it is bound is certain, if not to what: it comes from a package that is not here, or is compiled.
+                nodes = tuple(each.node for each in bindings)
+                return Thing(label, "value", f"{module}:{name}", nodes, source)
             if not binding.original:
-                return self._look(label, binding.module, rest, depth + 1)
-            inside = self._look(label, binding.module, [binding.original, *rest], depth + 1)
+                return inside
             if isinstance(inside, Gone) and len(bindings) > 1:
                 return None
             if not isinstance(inside, Gone):
@@ -256,10 +267,24 @@ class Atlas:
         nodes = tuple(each.node for each in bindings if each.kind == binding.kind)
         if isinstance(binding.node, ast.ClassDef):
             return self._in_class(label, source, (name,), binding.node, nodes, rest)
+        if (alias := self._alias(label, source, name, binding, rest, depth)) is not None:
+            return alias
         if rest:
             return self._of_value(label, source, binding, rest, depth)
         kind: Kind = "function" if binding.kind == "function" else "value"
         return Thing(label, kind, f"{module}:{name}", nodes, source)
+
+    def _alias(
+        self, label: str, source: Module, name: str, binding: Binding, rest: Sequence[str], depth: int
+    ) -> Thing | None:
+        """Follow `name = other`, where that is a function or a class."""
+        node = binding.node
+        if len(source.names[name]) > 1 or not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Name):
+            return None
+        found = self._look(label, source.name, [node.value.id, *rest], depth + 1) if node.value.id != name else None
+        if not isinstance(found, Thing) or not (rest or found.kind in ("function", "class")):
+            return None
+        return found
 
     def _of_value(
         self, label: str, source: Module, binding: Binding, rest: Sequence[str], depth: int
@@ -339,7 +364,7 @@ class Atlas:
         if source is None:
             return None
         for star, _ in reversed(source.stars):
-            starred = self._look(label, star, path, depth + 1)
+            starred = self._look(label, star, path, depth + 1) if self._offers(star, name) else None
             if isinstance(starred, Thing):
                 return starred
         known = absent(module, name, self.sources)
@@ -355,6 +380,23 @@ class Atlas:
             else None
         )
 
+    def _offers(self, module: str, name: str) -> bool:
+        """Tell whether a star import from `module` may bring `name`."""
+        source = self.sources.module(module)
+        if source is None:
+            return True
+        said = [getattr(each.node, "value", None) for each in source.names.get("__all__", ())]
+        if not said:
+            return not name.startswith("_")
+        texts = [
+            node.value for each in said if each is not None for node in ast.walk(each) if isinstance(node, ast.Constant)
+        ]
+        # What is not spelled there in full may be any name.
+        return name in texts or not all(
+            isinstance(each, (ast.List, ast.Tuple)) and all(isinstance(one, ast.Constant) for one in each.elts)
+            for each in said
+        )
+
     def _base(self, module: Module, base: ast.expr, outside: list[str]) -> Family:
         found = base_of(module, base)
         if found is None:
@@ -364,7 +406,8 @@ class Atlas:
             return Family((), ())
         thing = self.look(":".join(found))
         if not isinstance(thing, Thing) or thing.family is None:
-            outside.append(":".join(found))
+            # Under the name that it has where it comes from.
+            outside.append(":".join(self.sources.origin(*found)))
             return Family((), ())
         outside.extend(thing.family.outside)
         return thing.family
@@ -385,6 +428,9 @@ def kind_of(node: ast.stmt) -> Kind:
 
 def _best(bindings: Sequence[Binding]) -> Binding:
     """Return the binding that others will mean: a definition before an import, and that before a stand-in."""
+    if bindings[0].kind == "import" and all(each.conditional for each in bindings):
+        # What stands in where the import fails, or on another branch.
+        return bindings[0]
     for kind in ("class", "function", "import"):
         found = [each for each in bindings if each.kind == kind]
         if found:

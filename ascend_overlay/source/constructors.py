@@ -16,10 +16,13 @@ _BASES = {
     "pydantic:BaseModel": True,
     "pydantic.main:BaseModel": True,
     "msgspec:Struct": False,
+    "msgspec._core:Struct": False,
     "typing:NamedTuple": False,
 }
 """Bases that make a constructor of fields -> whether it takes names only."""
-_NO_FIELD = ("ClassVar", "InitVar", "PrivateAttr")
+_DICTS = frozenset({"typing:TypedDict", "typing_extensions:TypedDict"})
+"""Bases of what declares fields and is made as a mapping is."""
+_NO_FIELD = ("ClassVar", "PrivateAttr")
 
 
 def constructor(atlas: Atlas, thing: Thing) -> Signature | None:
@@ -30,6 +33,8 @@ def constructor(atlas: Atlas, thing: Thing) -> Signature | None:
     if thing.family is None:
         return None
     for step in thing.family.steps:
+        if step.label in _BASES:
+            return _of_fields(atlas, thing, _BASES[step.label])
         for name in ("__init__", "__new__"):
             member = step.members.get(name)
             node = member.nodes[-1] if member is not None else None
@@ -40,42 +45,90 @@ def constructor(atlas: Atlas, thing: Thing) -> Signature | None:
     return None
 
 
+_NATURES = {
+    "pydantic:BaseModel": "pydantic class",
+    "pydantic.main:BaseModel": "pydantic class",
+    "msgspec:Struct": "msgspec struct",
+    "msgspec._core:Struct": "msgspec struct",
+    "typing:NamedTuple": "named tuple",
+    "typing:TypedDict": "typed dict",
+    "typing_extensions:TypedDict": "typed dict",
+}
+
+
+def nature(thing: Thing) -> str:
+    """Return what sort of class a class is: "dataclass", "pydantic class", "enumeration"; "class" of a plain one."""
+    if thing.family is None or thing.is_enum:
+        return "class" if thing.family is None else "enumeration"
+    if any(_is_dataclass(decorator) for step in thing.family.steps for decorator in step.node.decorator_list):
+        return "dataclass"
+    named = (*(step.label for step in thing.family.steps), *thing.family.outside)
+    return next((_NATURES[name] for name in named if name in _NATURES), "class")
+
+
+def declares_fields(atlas: Atlas, thing: Thing) -> bool:
+    """Tell whether a class declares the fields of its objects: a dataclass, a pydantic class, a named tuple, a dict."""
+    if thing.family is None:
+        return False
+    named = {*thing.family.outside, *(step.label for step in thing.family.steps)}
+    if named & (_BASES.keys() | _DICTS):
+        return True
+    return any(_is_dataclass(decorator) for step in thing.family.steps for decorator in step.node.decorator_list)
+
+
+def _is_dataclass(decorator: ast.expr) -> bool:
+    called = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return (called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")) in _DATACLASSES
+
+
 def _unbound(found: Signature) -> Signature:
     return found.replace(parameters=list(found.parameters.values())[1:])
 
 
 def _makes_fields(atlas: Atlas, step: Step, thing: Thing) -> bool | None:
     for decorator in step.node.decorator_list:
-        called = decorator.func if isinstance(decorator, ast.Call) else decorator
-        word = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
-        if word in _DATACLASSES:
+        if _is_dataclass(decorator):
             keywords = decorator.keywords if isinstance(decorator, ast.Call) else []
             given = {keyword.arg: keyword.value for keyword in keywords}
             init = given.get("init")
             if isinstance(init, ast.Constant) and init.value is False:
                 return None
-            return isinstance(only := given.get("kw_only"), ast.Constant) and bool(only.value)
+            return _says(keywords, "kw_only")
     for base in thing.family.outside if thing.family is not None else ():
         if base in _BASES:
-            return _BASES[base]
+            return _BASES[base] or _says(step.node.keywords, "kw_only")
     return None
+
+
+def _says(keywords: list[ast.keyword], name: str) -> bool:
+    given = {keyword.arg: keyword.value for keyword in keywords}
+    return isinstance(value := given.get(name), ast.Constant) and bool(value.value)
 
 
 def _of_fields(atlas: Atlas, thing: Thing, keywords: bool) -> Signature | None:
     assert thing.family is not None
     fields: dict[str, Parameter] = {}
-    kind = Parameter.KEYWORD_ONLY if keywords else Parameter.POSITIONAL_OR_KEYWORD
+    plain = Parameter.KEYWORD_ONLY if keywords else Parameter.POSITIONAL_OR_KEYWORD
     for step in reversed(thing.family.steps):
+        if step.label in _BASES:
+            continue
+        kind = plain
         for name, annotation, value in _annotated(step):
-            if any(word in ast.unparse(annotation) for word in _NO_FIELD):
+            written = ast.unparse(annotation)
+            if written.rpartition(".")[2] == "KW_ONLY":
+                kind = Parameter.KEYWORD_ONLY
+                continue
+            if any(word in written for word in _NO_FIELD):
                 continue
             default = _default(value)
             if default is None:
                 fields.pop(name, None)
                 continue
-            fields[name] = Parameter(name, kind, default=default)
+            by_name = isinstance(value, ast.Call) and _says(value.keywords, "kw_only")
+            # A field that is declared again keeps its place.
+            fields[name] = Parameter(name, Parameter.KEYWORD_ONLY if by_name else kind, default=default)
     # A field without default behind one with a default is by name, or the class cannot be made as it is read here.
-    ordered = list(fields.values())
+    ordered = sorted(fields.values(), key=lambda each: each.kind is Parameter.KEYWORD_ONLY)
     late = False
     for each in ordered:
         late = late or each.default is not Parameter.empty

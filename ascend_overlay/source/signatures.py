@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import Parameter, Signature
+from typing import Protocol
 
 from ascend_overlay.source.statements import SCOPES, Function, dotted
 
 _KINDS = ("staticmethod", "classmethod", "property", "cached_property")
+
+
+class Decorated(Protocol):
+    """Whatever statements bind, the last of which counts."""
+
+    @property
+    def nodes(self) -> Sequence[ast.stmt]:
+        """The statements."""
 
 
 @dataclass(frozen=True)
@@ -83,3 +93,22 @@ def _parameter(argument: ast.arg, kind: object, default: ast.expr | None) -> Par
         default=Parameter.empty if default is None else Default(ast.unparse(default)),
         annotation=Parameter.empty if argument.annotation is None else ast.unparse(argument.annotation),
     )
+
+
+_KEEPING = frozenset(
+    {"staticmethod", "classmethod", "abstractmethod", "override", "final", "inference_mode", "no_grad", "wraps"}
+    | {"contextmanager", "asynccontextmanager", "property", "cached_property", "setter"}
+    | {"cache", "lru_cache", "deprecated", "instrument", "compile", "overload"}
+)
+"""Decorators that leave the way in which a function is called as it is."""
+
+
+def words_of(node: ast.AST) -> tuple[str, ...]:
+    """Return the last word of each decorator: "setter" for `@size.setter`, "?" for another expression."""
+    called = (each.func if isinstance(each, ast.Call) else each for each in getattr(node, "decorator_list", ()))
+    return tuple(each.attr if isinstance(each, ast.Attribute) else getattr(each, "id", "?") for each in called)
+
+
+def changed_by_decorators(thing: Decorated) -> bool:
+    """Tell whether decorators may change the way in which a function is called."""
+    return bool(thing.nodes) and not _KEEPING.issuperset(words_of(thing.nodes[-1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -105,3 +106,24 @@ def test_a_module_that_this_python_cannot_read_is_said(ask: Run, trees: Path) ->
     done = ask(["couplings", str(folder), "--vllm", "old"], load=None)
     assert done.returncode == 0
     assert "odd/new.py" in done.stderr and "is not read" in done.stderr
+
+
+def test_a_module_that_is_nested_too_deep_is_named_and_the_others_are_read(ask: Run, trees: Path) -> None:
+    folder = write(
+        trees / "nested", {**PACKAGE, "theirs/deep.py": f"from vllm.engine import plan\nx = {'1 + ' * 700}1\n"}
+    )
+    done = ask(["couplings", str(folder / "theirs"), "--vllm", "old", "--json"], load=None)
+    assert done.returncode == 0, done.stderr
+    assert "theirs/deep.py is not read: it is nested deeper than can be followed." in done.stderr.replace("\n", " ")
+    assert len(json.loads(done.stdout)["uses"]) == 7
+
+
+def test_links_to_nothing_and_pipes_are_no_modules(ask: Run, trees: Path) -> None:
+    folder = write(trees / "linked", PACKAGE) / "theirs"
+    (folder / "gone.py").symlink_to("nowhere.py")
+    (folder / "itself.py").symlink_to("itself.py")
+    (folder / "around").symlink_to(folder)
+    os.mkfifo(folder / "pipe.py")
+    done = ask(["couplings", str(folder), "--vllm", "old", "--json"], load=None)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["uses"]) == 7

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from two_trees import Run, write
 
-from ascend_overlay.lockfile import Lock
+from ascend_overlay.commands.lock import command
+from ascend_overlay.errors import ConfigError
+from ascend_overlay.lockfile import Lock, LockedRelease
+from ascend_overlay.settings import Settings
 
 ONLY = ["--only", "steps,layers"]
 
@@ -65,3 +71,50 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert (file.read_text() if file.exists() else None) == text
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+
+
+def _loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+PLACES = [
+    pytest.param(_folder, "Is a directory|it is no file", id="a folder"),
+    pytest.param(_loop, "Too many levels of symbolic links", id="a link to itself"),
+    pytest.param(os.mkfifo, "it is no file", id="a pipe"),
+]
+
+
+@pytest.mark.parametrize("anew", [[], ["--anew"]], ids=["added to", "anew"])
+@pytest.mark.parametrize(("made", "said"), PLACES)
+def test_what_is_no_file_is_refused_and_stays(
+    ask: Run, tmp_path: Path, made: Callable[[Path], None], said: str, anew: list[str]
+) -> None:
+    file = tmp_path / "overlay.lock"
+    made(file)
+    before = file.lstat().st_mode
+    done = ask(["lock", "--file", str(file), "--vllm", "old", *anew, *ONLY])
+    assert done.returncode == 2
+    assert re.search(said, done.stderr)
+    assert "Traceback" not in done.stderr
+    assert file.lstat().st_mode == before
+    assert [each.name for each in tmp_path.iterdir()] == [file.name]
+
+
+def test_what_another_process_wrote_meanwhile_stays(
+    trees: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "overlay.lock"
+    theirs = Lock({"9.9.9": LockedRelease()})
+
+    def meanwhile(*args: object) -> LockedRelease:
+        theirs.write(file)
+        return LockedRelease()
+
+    monkeypatch.setattr(command, "locked_release", meanwhile)
+    with pytest.raises(ConfigError, match="somebody else wrote the lock"):
+        command.run([str(trees / "old")], file, Settings(), only=(), anew=False)
+    assert list(Lock.read(file).releases) == ["9.9.9"]

@@ -59,7 +59,8 @@ def run(
                 return 0
             failed, documents = False, []
             for new in others:
-                compared = Comparison(world, reading.atlas(package, new.tree, trees))
+                brought = frozenset(use.target for use in taken.uses if use.kind == "patch")
+                compared = Comparison(world, reading.atlas(package, new.tree, trees), brought)
                 findings = sorted((judge(use, compared) for use in taken.uses), key=_order)
                 failed |= any(finding.weight == "breaking" for finding in findings)
                 if write is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +30,8 @@ def run(wanted: Sequence[str], path: Path, settings: Settings, *, only: Sequence
     """
     api.check_settings(settings)
     overlays = [overlay for overlay, _ in chosen(only).values()]
-    before = Lock.read(path) if path.exists() and not anew else Lock()
+    seen = _written(path)
+    before = Lock.read(path) if seen is not None and not anew else Lock()
     with Onlooker(Console(stderr=True)) as watcher:
         releases = find(wanted or ["installed"], watcher=watcher)
     nameless = next((release for release in releases if not release.version), None)
@@ -43,8 +45,10 @@ def run(wanted: Sequence[str], path: Path, settings: Settings, *, only: Sequence
     with uncollected():
         for release in releases:
             now = now.with_release(release.version, locked_release(overlays, release))
-    if path.exists() and now.text() == path.read_text(encoding="utf-8"):
+    if seen == now.text().encode():
         return f"{path} is as it was."
+    if _written(path) != seen:
+        raise ConfigError(f"somebody else wrote the lock {os.fspath(path)!r} meanwhile, and nothing is; run it again.")
     now.write(path)
     newest = now.releases[releases[-1].version]
     names = ", ".join(release.version for release in releases)
@@ -52,3 +56,14 @@ def run(wanted: Sequence[str], path: Path, settings: Settings, *, only: Sequence
         f"{path}: {len(newest.targets)} targets and {len(newest.leans_on)} names that are leaned on in "
         f"{releases[-1].version}; locked: {names}."
     )
+
+
+def _written(path: Path) -> bytes | None:
+    """Return what the file has; None where there is none, or a link to none; nothing of what cannot be read."""
+    if not path.is_file():
+        # A device or a pipe is not waited for.
+        return b"" if path.exists() else None
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

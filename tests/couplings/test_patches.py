@@ -1,0 +1,256 @@
+"""What is said of a patch of each kind: a table of two states of vllm and of the patch between them."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+
+import pytest
+from two_states import Files, World
+
+from ascend_overlay import Overlay
+from ascend_overlay.couplings.comparison import Comparison
+from ascend_overlay.couplings.overlays import Leaning, judge_overlays, judge_patch
+
+Declare = Callable[[Overlay], object]
+MINE = {"impl.py": "def f(a, b=1):\n    pass\n\ndef wide(*args, **kwargs):\n    pass\n"}
+
+
+def _case(name: str, declare: Declare, old: Files | str, new: Files | str, said: str) -> object:
+    files = [{"a.py": textwrap.dedent(each)} if isinstance(each, str) else each for each in (old, new)]
+    return pytest.param(declare, *files, said, id=name)
+
+
+def _wrap(target: str) -> Declare:
+    return lambda overlay: overlay.wrap(target, "mine.impl:wide")
+
+
+def _edit(overlay: Overlay) -> None:
+    overlay.edit("vllm.a:f", find="return a + b", put="return 1")
+
+
+def _built(a: int) -> int:
+    return a
+
+
+_F = "def f(a, b=1):\n    return a + b\n"
+_C = "class C:\n    def m(self):\n        return 1\n"
+_D = "from dataclasses import dataclass\n@dataclass\nclass D:\n    x: int = 1\n"
+_E = "import enum\nclass E(enum.Enum):\n    A = 1\n"
+_P = "class C:\n    @property\n    def p(self):\n        return 1\n"
+_T = "T = {'a': 1}\nL = ['a', 'b']\n"
+_MODELS = "model_executor/models/registry.py"
+_QUANTIZATION = "model_executor/layers/quantization/__init__.py"
+_BACKENDS = "v1/attention/backends/registry.py"
+_NOT_ANY_MORE = "breaking certain: there is no "
+
+CASES = [
+    _case("wrap, gone", _wrap("vllm.a:f"), _F, "x = 1\n", "breaking certain: gone"),
+    _case("wrap, a property", _wrap("vllm.a:C.p"), _P, _P.replace("return 1", "return 2"), "behavioural certain: body"),
+    _case("wrap, a number now", _wrap("vllm.a:f"), _F, "f = 1\n", "breaking certain: was a function, is a value"),
+    _case("wrap, what a call makes now", _wrap("vllm.a:f"), _F, "f = make(1)\n", "unknown certain: cannot be told"),
+    _case(
+        "wrap, another name of it now",
+        _wrap("vllm.a:f"),
+        _F,
+        _F.replace("def f", "def g") + "f = g\n",
+        "behavioural certain: body changed; defined in vllm.a:g",
+    ),
+    _case(
+        "wrap, made on demand now",
+        _wrap("vllm.a:f"),
+        _F,
+        "def __getattr__(name):\n    if name == 'f':\n        return 1\n",
+        "unknown certain: cannot be told",
+    ),
+    _case("wrap, new", _wrap("vllm.a:f"), "x = 1\n", _F, "none certain: there now, and was not before"),
+    _case(
+        "wrap, of a star import that hides it",
+        _wrap("vllm.a:f"),
+        {"a.py": "from vllm.b import *\n", "b.py": _F},
+        {"a.py": "from vllm.b import *\n", "b.py": f"__all__ = ['g']\n{_F}\ng = 1\n"},
+        "unknown certain: cannot be told",
+    ),
+    _case(
+        "replace by a name",
+        lambda overlay: overlay.replace("vllm.a:f", "mine.impl:f"),
+        _F,
+        "def f(a, b=1, c=2):\n    return a\n",
+        "breaking certain: our replacement does not take every call: it takes no positional argument 'c'",
+    ),
+    _case(
+        "replace, of what is decorated",
+        lambda overlay: overlay.replace("vllm.a:f", "mine.impl:f"),
+        _F,
+        "@somehow\ndef f(x, a, b=1):\n    return a\n",
+        "breaking likely: our replacement does not take every call",
+    ),
+    _case("edit, found", _edit, _F, "def f(a, b=1):\n    x = 1\n    return a + b\n", "behavioural certain: body"),
+    _case("edit, not found", _edit, _F, _F.replace("+", "-"), "breaking certain: the lines to edit"),
+    _case(
+        "edit, found twice",
+        _edit,
+        _F,
+        "def f(a, b=1):\n    if a:\n        return a + b\n    return a + b\n",
+        "breaking certain: the lines to edit (`return a + b` ...) are found 2 times, at 3, 4",
+    ),
+    _case(
+        "edit, of one of two branches",
+        _edit,
+        _F,
+        "if FAST:\n    def f(a, b=1):\n        return a + b\nelse:\n    def f(a, b=1):\n        return a\n",
+        "behavioural certain: body changed",
+    ),
+    _case(
+        "factory, of a class with another constructor",
+        lambda overlay: overlay.factory("vllm.a:C")(_built),
+        "class C:\n    def __init__(self, a):\n        pass\n",
+        "class C:\n    def __init__(self, a, b):\n        pass\n",
+        "breaking likely: our function does not take every call: it takes no positional argument 'b'",
+    ),
+    _case("field", lambda o: o.field("vllm.a:D.x", default=2), _D, _D, "none certain: unchanged"),
+    _case(
+        "field, gone",
+        lambda o: o.field("vllm.a:D.x", default=2),
+        _D,
+        _D.replace("x:", "y:"),
+        "breaking certain: gone",
+    ),
+    _case(
+        "field, of what declares none any more",
+        lambda o: o.field("vllm.a:D.x", default=2),
+        _D,
+        _D.replace("@dataclass\n", ""),
+        "breaking likely: vllm.a:D declares no fields any more",
+    ),
+    _case(
+        "field, a new one",
+        lambda o: o.field("vllm.a:D.z", default=2, annotation=int),
+        _D,
+        _D,
+        "none certain: not there, as it should be",
+    ),
+    _case(
+        "field, a new one that is there now",
+        lambda o: o.field("vllm.a:D.z", default=2, annotation=int),
+        _D,
+        f"{_D}    z: int = 3\n",
+        "breaking certain: is there now, and the patch is to bring it",
+    ),
+    _case("member", lambda o: o.member("vllm.a:E.B", 2), _E, _E, "none certain: not there, as it should be"),
+    _case(
+        "member, there now", lambda o: o.member("vllm.a:E.B", 2), _E, f"{_E}    B = 3\n", "breaking certain: is there"
+    ),
+    _case("member, without its class", lambda o: o.member("vllm.a:E.B", 2), _E, _F, f"{_NOT_ANY_MORE}vllm.a:E"),
+    _case(
+        "member, of another class",
+        lambda o: o.member("vllm.a:E.B", 2),
+        _E,
+        "class E:\n    A = 1\n",
+        "breaking likely: vllm.a:E is no enumeration any more",
+    ),
+    _case(
+        "item, of a list now", lambda o: o.item("vllm.a:T", "k", 2), _T, "T = ['a']\n", "breaking certain: is a list"
+    ),
+    _case("entry", lambda o: o.entry("vllm.a:L", "c"), _T, _T, "none certain: unchanged"),
+    _case(
+        "entry, there now", lambda o: o.entry("vllm.a:L", "c"), _T, "L = ['c']\n", "breaking certain: has 'c' already"
+    ),
+    _case(
+        "entry, without its neighbour",
+        lambda o: o.entry("vllm.a:L", "c", before="b"),
+        _T,
+        "L = ['a']\n",
+        "breaking certain: has no 'b' any more",
+    ),
+    _case("remove, gone", lambda o: o.remove("vllm.a:f"), _F, "x = 1\n", "breaking certain: gone"),
+    _case(
+        "remove, key gone", lambda o: o.remove("vllm.a:T", key="a"), _T, "T = {}\n", "breaking certain: has no 'a' to"
+    ),
+    _case("add", lambda o: o.add("vllm.a:g", 1), _F, _F, "none certain: not there, as it should be"),
+    _case("add, there now", lambda o: o.add("vllm.a:g", 1), _F, "g = 1\n", "breaking certain: is there now"),
+    _case(
+        "add, without its class", lambda o: o.add("vllm.a:C.g", 1), _C, _F, f"{_NOT_ANY_MORE}vllm.a:C to bring it to"
+    ),
+    _case(
+        "add, without its module",
+        lambda o: o.add("vllm.b:g", 1),
+        {"a.py": "", "b.py": ""},
+        {"a.py": ""},
+        f"{_NOT_ANY_MORE}vllm.b to bring it to",
+    ),
+    _case("alias", lambda o: o.module_alias("vllm.z", "mine"), _F, _F, "none certain: not there, as it should be"),
+    _case(
+        "alias, without its package",
+        lambda o: o.module_alias("vllm.p.z", "mine"),
+        {"p/__init__.py": ""},
+        _F,
+        f"{_NOT_ANY_MORE}vllm.p",
+    ),
+    _case(
+        "alias, of a module that is gone",
+        lambda o: o.module_alias("vllm.z", "vllm.b"),
+        {"b.py": ""},
+        _F,
+        "breaking certain: there is no vllm.b to serve it with",
+    ),
+    _case(
+        "subclass, of a dataclass that became a pydantic class",
+        lambda o: o.subclass("vllm.a:D", "mine:D"),
+        _D,
+        "from pydantic import BaseModel\nclass D(BaseModel):\n    x: int = 1\n",
+        "behavioural certain: was a dataclass, is a pydantic class",
+    ),
+    _case(
+        "wrap, of a package that is not here",
+        _wrap("nowhere_at_all.a:f"),
+        _F,
+        _F,
+        "unknown certain: nowhere_at_all is not installed here",
+    ),
+    _case(
+        "model, without the registry",
+        lambda o: o.model("Arch", "mine:A"),
+        {_MODELS: "class ModelRegistry:\n    pass\n"},
+        {_MODELS: "x = 1\n"},
+        "breaking certain: gone",
+    ),
+    _case(
+        "quantization, without the function",
+        lambda o: o.quantization("q", "mine:A"),
+        {_QUANTIZATION: "def register_quantization_config(name):\n    pass\n"},
+        {_QUANTIZATION: ""},
+        "breaking certain: gone",
+    ),
+    _case(
+        "attention backend, without the names",
+        lambda o: o.attention_backend("CUSTOM", "mine:A"),
+        {_BACKENDS: "class AttentionBackendEnum:\n    CUSTOM = ''\n"},
+        {_BACKENDS: ""},
+        "breaking certain: gone",
+    ),
+]
+
+
+@pytest.mark.parametrize(("declare", "old", "new", "said"), CASES)
+def test_what_is_said_of_a_patch(world: World, declare: Declare, old: Files, new: Files, said: str) -> None:
+    overlay = Overlay("one", reason="It is looked at.")
+    declare(overlay)
+    compared = Comparison(world.atlas("old", old, MINE), world.atlas("new", new, MINE))
+    found = judge_patch(overlay.patches[0], compared)
+    assert f"{found.weight} {found.sure}: {found.why}".startswith(said)
+
+
+def test_what_one_patch_brings_another_one_adds_to(world: World) -> None:
+    overlay = Overlay("one", reason="It is looked at.")
+    overlay.module_alias("vllm.p", "mine")
+    overlay.module_alias("vllm.p.z", "mine")
+    atlas = world.atlas("new", {}, MINE)
+    (found,) = judge_overlays(
+        {"one": (overlay, "here")},
+        Comparison(None, atlas),
+        Leaning(atlas, "vllm", [overlay]),
+        package="vllm",
+        version="",
+    )
+    assert [each.finding.weight for each in found.patches] == ["none", "none"]
