@@ -1,4 +1,4 @@
-"""Norms and activations that quantize what they return, beside the same model in single steps (fused_quant off)."""
+"""Norms and activations that quantize what they return, beside the same model in single steps, as it is by default."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.grid
 
 LAUNCHES = {"llama3": (12, 15), "qwen3": (14, 17), "qwen3_moe": (19, 20), "deepseek_v2": (24, 27)}
 """Of a layer in W8A8_DYNAMIC, with and without; docs/performance.md has them."""
-APART = {"ASCEND_OVERLAY_FUSED_QUANT": "0"}
+TOGETHER = {"ASCEND_OVERLAY_FUSED_QUANT": "1"}
 EXPERTS = {"qwen3_moe": 18, "deepseek_v2": 23}
 """With the setting fused_experts."""
 _HERE = Path(__file__).parent
@@ -36,7 +36,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def served(tmp_path_factory: pytest.TempPathFactory, models: dict[str, Path]) -> dict[str, dict[str, Any]]:
     """What the models answer on the NPU, with and without, by model."""
     folder = tmp_path_factory.mktemp("fused")
-    runs: dict[str, dict[str, str]] = {"together": {}, "apart": APART, "experts": {"ASCEND_OVERLAY_FUSED_EXPERTS": "1"}}
+    runs: dict[str, dict[str, str]] = {
+        "together": TOGETHER,
+        "apart": {},
+        "experts": TOGETHER | {"ASCEND_OVERLAY_FUSED_EXPERTS": "1"},
+    }
     worker = str(_HERE / "npu_worker.py")
     for run, more in runs.items():
         finish((start(folder / run, worker, str(folder / run), *map(str, models.values()), **more), folder / run))

@@ -71,7 +71,10 @@ class _Layer(torch.nn.Module):
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Be one rank of one."""
+    """Be one rank of one, in a process where norms and activations may quantize."""
+    from ascend_overlay import settings
+
+    monkeypatch.setattr(settings, "_current", settings.Settings().updated(fused_quant=True))
     with rank(monkeypatch, 0, 1):
         yield
 
@@ -172,6 +175,7 @@ def test_rows_wider_than_the_operator_has_room_for_are_left_alone(alone: None) -
     ("asked", "found"),
     [
         ({"fused_quant": False}, [False, False, False]),
+        ({}, [True, True, True]),
         ({"exclude": ["layernorm"]}, [False, False, True]),
         ({"exclude": ["activation"]}, [True, True, False]),
     ],
@@ -181,7 +185,7 @@ def test_the_settings_are_heeded(
 ) -> None:
     from ascend_overlay import settings
 
-    monkeypatch.setattr(settings, "_current", settings.Settings().updated(**asked))
+    monkeypatch.setattr(settings, "_current", settings.Settings().updated(**{"fused_quant": True, **asked}))
     assert _fused(_Layer()) == found
 
 
