@@ -36,7 +36,8 @@ def test_every_attention_was_computed_by_the_operators(served: Any) -> None:
     counts = served["operators"]
     # 14 requests, of which 8 run at a time, take at least 2 times 48 steps, in 2 layers.
     assert counts["npu_fused_infer_attention_score_v2.out"] == counts["npu_scatter_pa_kv_cache"] >= 2 * 48 * 2
-    assert served["notes"] == []
+    # But for which class serves the model, nothing is to be said.
+    assert [note for note in served["notes"] if ": served by vllm." not in note] == []
 
 
 def test_prefixes_were_found_in_the_cache(served: Any) -> None:
