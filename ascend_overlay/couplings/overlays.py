@@ -255,6 +255,8 @@ def _judged(
         top = label.partition(":")[0].partition(".")[0]
         if found.gone.missing == top != compared.new.package:
             # It waits for an import, which may be one on another machine.
+            if (unmet := _unmet(patch)) is not None:
+                return "none", "certain", f"{top} is not installed here, and its condition leaves it out: {unmet}"
             return "unknown", "certain", f"{top} is not installed here, so that nobody can tell"
         sure: Sureness = "certain" if found.gone.certain else "likely"
         missing = f" (no {found.gone.missing})" if found.gone.missing != label else ""
@@ -434,6 +436,13 @@ def _edit(patch: Patch, now: Thing) -> str | None:
     close = nearest(wanted, now.module.lines[node.lineno - 1 : node.end_lineno], node.lineno)
     near = "; the nearest:\n" + "\n".join(close) if close else ""
     return f"the lines to edit (`{head}` ...) are not in it{near}"
+
+
+def _unmet(patch: Patch) -> str | None:
+    try:
+        return patch.when.why_not() if patch.when is not None else None
+    except Exception:  # somebody's own condition, which may need what only a run has
+        return None
 
 
 def _is_overload(node: ast.stmt) -> bool:

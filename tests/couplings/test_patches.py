@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from two_states import Files, World
 
-from ascend_overlay import Overlay
+from ascend_overlay import Overlay, conditions
 from ascend_overlay.couplings.comparison import Comparison
 from ascend_overlay.couplings.overlays import Leaning, judge_overlays, judge_patch
 
@@ -207,6 +207,13 @@ CASES = [
         _F,
         _F,
         "unknown certain: nowhere_at_all is not installed here",
+    ),
+    _case(
+        "wrap, of a package that is not here, as its condition says",
+        lambda o: o.wrap("nowhere_at_all.a:f", "mine.impl:wide", when=conditions.distribution("nowhere_at_all")),
+        _F,
+        _F,
+        "none certain: nowhere_at_all is not installed here, and its condition leaves it out",
     ),
     _case(
         "model, without the registry",
