@@ -41,6 +41,7 @@ def test_blocks_that_are_not_run() -> None:
     assert not_run <= {
         ("README.md", "this is the set-up of the machine itself"),
         ("README.md", "this is what runs the tests"),
+        ("README.md", "a release is downloaded"),
         ("README.md", "it serves until it is stopped"),
         ("README.md", "docs/quantization.md runs it with a model"),
         ("docs/configuration.md", "it serves until it is stopped"),
