@@ -6,6 +6,7 @@ A counter would cost each call, and what `torch.compile` traces would have to ca
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -28,12 +29,9 @@ class Calls:
     tell: Callable[[], object] | None = None
 
 
-def first_call(link: Link, calls: Calls) -> Callable[..., Any]:
-    """Return what goes in the place of the wrapper of `link` until it has been called."""
-    wrapper = link.wrapper
-    if calls.ran and not calls.traced:
-        return wrapper  # type: ignore[no-any-return]
-    return _First(link, wrapper, calls)
+def first_call(wrapper: Callable[..., Any], calls: Calls, link: Link | None = None) -> Callable[..., Any]:
+    """Return what stands for `wrapper` until it is called: in `link`, or where nobody can exchange it (None)."""
+    return wrapper if calls.ran and not calls.traced else _First(link, wrapper, calls)
 
 
 class _First:
@@ -41,8 +39,10 @@ class _First:
 
     __slots__ = ("_calls", "_link", "_wrapper")
 
-    def __init__(self, link: Link, wrapper: Any, calls: Calls) -> None:
-        self._link, self._wrapper, self._calls = link, wrapper, calls
+    def __init__(self, link: Link | None, wrapper: Any, calls: Calls) -> None:
+        # The link refers to this: in a circle, it would go on to hold what it calls after everything is taken back.
+        self._link = weakref.ref(link) if link is not None else None
+        self._wrapper, self._calls = wrapper, calls
 
     def __call__(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         _note(self)
@@ -54,8 +54,9 @@ class _First:
         if _is_tracing():
             calls.ran = calls.traced = True
             return
-        if not calls.traced:
-            self._link.wrapper = self._wrapper
+        link = self._link() if self._link is not None else None
+        if not calls.traced and link is not None:
+            link.wrapper = self._wrapper
         if not calls.ran:
             calls.ran = True
             if calls.tell is not None:

@@ -32,7 +32,7 @@ class Link:
         aside: the function no longer calls the wrapper.
     """
 
-    __slots__ = ("aside", "inner", "wrapper")
+    __slots__ = ("__weakref__", "aside", "inner", "wrapper")
 
     def __init__(self, inner: Any, wrapper: Any = None) -> None:
         self.inner, self.wrapper, self.aside = inner, wrapper, False

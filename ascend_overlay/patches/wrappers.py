@@ -80,7 +80,7 @@ def wrapped(inner: Any, wrapper: WrapperFunction, *, member: bool, calls: Calls 
     # Imported here: where plain functions are wrapped, nobody pays for wrapt.
     from ascend_overlay.patches.proxies import OverlayWrapper
 
-    return OverlayWrapper(inner, wrapper if calls is None else first_call(Link(inner, wrapper), calls))
+    return OverlayWrapper(inner, wrapper if calls is None else first_call(wrapper, calls))
 
 
 def made_by_us(value: Any) -> bool:
@@ -137,7 +137,7 @@ def _function(
         inner = forwarding(inner, inner)
     link = Link(inner, wrapper)
     if calls is not None:
-        link.wrapper = first_call(link, calls)
+        link.wrapper = first_call(wrapper, calls, link)
     function = make(link)
     return _dress(function if is_plain(inner) else shell(inner, function), inner)
 

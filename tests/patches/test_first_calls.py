@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from ascend_overlay import Overlay, api
 from ascend_overlay.ledgers import read_folder
 from ascend_overlay.ledgers.table import as_table, as_text
 from ascend_overlay.patches import shells
+from ascend_overlay.patches.first_calls import Calls, first_call
 
 LIB = """
     import dataclasses, functools
@@ -173,3 +176,15 @@ def test_a_first_call_waits_for_nobody(site: Any, offer: Any, tmp_path: Path) ->
     assert read_folder(tmp_path / "ledgers")[0].entries[0].ran is False
     ascend_overlay.note("o0", "a remark")
     assert read_folder(tmp_path / "ledgers")[0].entries[0].ran is True
+
+
+def test_what_was_taken_back_is_not_held_by_a_circle() -> None:
+    link = shells.Link(print, max)
+    link.wrapper = first_call(link.wrapper, Calls(), link)
+    held = weakref.ref(link)
+    gc.disable()
+    try:
+        del link
+        assert held() is None
+    finally:
+        gc.enable()
