@@ -25,7 +25,6 @@ class Comparison:
     def __init__(self, old: Atlas | None, new: Atlas, brought: frozenset[str] | None = None) -> None:
         self.old, self.new, self.brought = old, new, brought
         self._changes: dict[str, Change] = {}
-        self._calls: dict[tuple[bool, str], dict[Call, str]] = {}
 
     def change(self, label: str) -> Change:
         """Return what became of a name."""
@@ -35,17 +34,19 @@ class Comparison:
 
     def calls_before(self, name: str) -> dict[Call, str]:
         """Return how the old state calls methods of that name, each with the place of one call."""
-        return self._calls_in(self.old, name) if self.old is not None else {}
+        return _calls_in(self.old, name) if self.old is not None else {}
 
     def calls_now(self, name: str) -> dict[Call, str]:
         """Return how the new state does."""
-        return self._calls_in(self.new, name)
+        return _calls_in(self.new, name)
 
-    def _calls_in(self, atlas: Atlas, name: str) -> dict[Call, str]:
-        key = atlas is self.new, name
-        if key not in self._calls:
-            self._calls[key] = dict(reversed([*_calls_of(name, atlas)]))
-        return self._calls[key]
+
+def _calls_in(atlas: Atlas, name: str) -> dict[Call, str]:
+    # What releases are compared with is asked once for all of them.
+    known: dict[str, dict[Call, str]] = atlas.memory.setdefault("calls", {})
+    if name not in known:
+        known[name] = dict(reversed([*_calls_of(name, atlas)]))
+    return known[name]
 
 
 def _calls_of(name: str, atlas: Atlas) -> Iterator[tuple[Call, str]]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from inspect import Signature
-from typing import Literal
+from typing import Any, Literal
 
 from ascend_overlay.source.absence import absent
 from ascend_overlay.source.classes import base_of
@@ -129,10 +129,14 @@ class Atlas:
     Args:
         sources: who reads their modules; its finder lists them.
         package: the package that is listed as a whole where something is searched for.
+
+    Attributes:
+        memory: what others found out about it, by whatever they call that.
     """
 
     def __init__(self, sources: Sources, package: str) -> None:
         self.sources, self.package = sources, package
+        self.memory: dict[str, Any] = {}
         self._seen: dict[str, Thing | Gone | None] = {}
         self._families: dict[tuple[str, tuple[str, ...]], Family] = {}
 
@@ -172,6 +176,7 @@ class Atlas:
                 vars(step).pop("members", None)
         self._families.clear()
         self._seen.clear()
+        self.memory.clear()
         vars(self).pop("texts", None)
         vars(self).pop("corpus", None)
         self.sources.forget()
