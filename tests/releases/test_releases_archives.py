@@ -150,7 +150,9 @@ def test_another_package(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["vllm-0.33.0.tar.gz", "vllm-0.33.0-py3-none-any.whl", "vllm-0.33.0.zip"])
-@pytest.mark.parametrize("data", [b"", b"no archive", b"\x1f\x8b", gzip.compress(b"no archive"), b"PK\x03\x04" * 9])
+@pytest.mark.parametrize(
+    "data", [b"", b"no archive", b"\x1f\x8b", gzip.compress(b"no archive", mtime=0), b"PK\x03\x04" * 9]
+)
 def test_no_archive(tmp_path: Path, name: str, data: bytes) -> None:
     (tmp_path / name).write_bytes(data)
     assert "broken, or no wheel and no source distribution" in refused(tmp_path / name)
