@@ -11,7 +11,6 @@ from pathlib import Path
 
 from ascend_overlay.errors import ReleaseError
 
-_DEFAULT_INDEX = "https://pypi.org/simple"
 _SECTIONS = ("global", "install", "download")
 """In the order in which one beats the other."""
 _FALSE = {"", "0", "false", "no", "off", "n", "f"}
@@ -48,7 +47,7 @@ def read(environ: Mapping[str, str] = os.environ) -> PipSettings:
         ReleaseError: a file of it is none that pip can read, or a value in it cannot be used.
     """
     said = _said(environ)
-    indexes = [] if said.get("no-index", "").lower() not in _FALSE else [said.get("index-url") or _DEFAULT_INDEX]
+    indexes = [] if said.get("no-index", "").lower() not in _FALSE else [said.get("index-url") or default_index()]
     if indexes:
         indexes += said.get("extra-index-url", "").split()
     bundle = environ.get("REQUESTS_CA_BUNDLE") or environ.get("CURL_CA_BUNDLE")
@@ -136,3 +135,10 @@ def _seconds(text: str | None) -> float:
         return float(text) if text else _PATIENCE
     except ValueError:
         raise ReleaseError(f"pip's option timeout is {text!r}, which is no number of seconds: correct it.") from None
+
+
+def default_index() -> str:
+    """Return the index that is asked where nobody names one."""
+    from unearth import PackageFinder
+
+    return next(source["url"] for source in PackageFinder().sources if source["type"] == "index").rstrip("/")

@@ -12,7 +12,7 @@ import pytest
 from ascend_overlay.errors import ReleaseError
 from ascend_overlay.releases import pip_settings
 
-DEFAULT = "https://pypi.org/simple"
+DEFAULT = pip_settings.default_index()
 
 
 def environ(tmp_path: Path, **more: str) -> dict[str, str]:
