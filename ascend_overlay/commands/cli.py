@@ -403,7 +403,9 @@ def scan(
     """
     from ascend_overlay.commands.scan import command
 
-    sys.exit(command.run(package, releases, only_wrong=wrong, into=into, write=write, console=_console()))
+    with _status_2():
+        status = command.run(package, releases, only_wrong=wrong, into=into, write=write, console=_console())
+    sys.exit(status)
 
 
 @main.command(short_help="Say what a package takes from vLLM, and what another release does to it.")
@@ -445,7 +447,11 @@ def adopt(function: str, imports: str | None, timeout: int, into: Path | None, w
     """
     from ascend_overlay.commands.adopt import command
 
-    sys.exit(command.run(function, _names(imports) or (), timeout=timeout, into=into, write=write, console=_console()))
+    with _status_2():
+        status = command.run(
+            function, _names(imports) or (), timeout=timeout, into=into, write=write, console=_console()
+        )
+    sys.exit(status)
 
 
 @main.command(short_help="Write down what overlays rest on, release by release.")

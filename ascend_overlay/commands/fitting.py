@@ -17,7 +17,7 @@ def misfit(overlay: Overlay, patch: Patch | None, release: str | None) -> str | 
         release: that of the vLLM; None: not known, so that no range rules anything out.
     """
     for text in (overlay.ranges.get("vllm"), patch.vllm if patch is not None else None):
-        if release is None or text is None or versions.admits(versions.specifier(text, whose=overlay.name), release):
+        if release is None or versions.in_range(text, release, whose=overlay.name):
             continue
         return f"{overlay.name} is for vllm {text}"
     return None

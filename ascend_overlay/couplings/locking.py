@@ -8,7 +8,6 @@ from ascend_overlay import versions
 from ascend_overlay.couplings.overlays import Leaning
 from ascend_overlay.lockfile import Locked, LockedRelease, locked, look
 from ascend_overlay.overlay import Overlay
-from ascend_overlay.patches import Patch
 from ascend_overlay.releases import Release
 from ascend_overlay.source.atlas import Atlas
 from ascend_overlay.source.beside import Beside
@@ -22,8 +21,17 @@ what somebody leans on of these is a use of its own."""
 def locked_release(overlays: Iterable[Overlay], release: Release) -> LockedRelease:
     """Return what is to be locked of a release for the overlays that are declared for it."""
     every = list(overlays)
-    chosen = [overlay for overlay in every if _admits(overlay, overlay.ranges.get(release.package), release)]
-    patches = [patch for overlay in chosen for patch in overlay.patches if _is_for(overlay, patch, release)]
+    chosen = [
+        overlay
+        for overlay in every
+        if versions.in_range(overlay.ranges.get(release.package), release.version, whose=f"overlay {overlay.name!r}")
+    ]
+    patches = [
+        patch
+        for overlay in chosen
+        for patch in overlay.patches
+        if versions.in_range(patch.vllm, release.version, whose=patch.target)
+    ]
     atlas = Atlas(Sources(Beside(release.tree)), release.package)
     leaning = Leaning(atlas, release.package, every)
     by: dict[str, set[str]] = {}
@@ -37,11 +45,3 @@ def locked_release(overlays: Iterable[Overlay], release: Release) -> LockedRelea
         if found is not None:
             leans[target] = Locked(found.fingerprint, found.signature, found.kind, tuple(sorted(names)))
     return LockedRelease(locked(patches, release), leans)
-
-
-def _is_for(overlay: Overlay, patch: Patch, release: Release) -> bool:
-    return _admits(overlay, patch.vllm, release)
-
-
-def _admits(overlay: Overlay, text: str | None, release: Release) -> bool:
-    return text is None or versions.admits(versions.specifier(text, whose=f"overlay {overlay.name!r}"), release.version)

@@ -192,10 +192,14 @@ def judge_overlays(
     for overlay, origin in overlays.values():
         ruled_out = None
         text = overlay.ranges.get(package)
-        if text is not None and version and not _admits(text, version):
+        if version and not versions.in_range(text, version, whose=f"overlay {overlay.name!r}"):
             ruled_out = f"it is for {package} {text}"
         patches = tuple(
-            PatchFinding(patch, judge_patch(patch, compared, brought), not version or _admits(patch.vllm, version))
+            PatchFinding(
+                patch,
+                judge_patch(patch, compared, brought),
+                not version or versions.in_range(patch.vllm, version, whose=patch.target),
+            )
             for patch in overlay.patches
         )
         leans = tuple(judge(use, compared) for use in leaning.of(overlay))
@@ -205,10 +209,6 @@ def judge_overlays(
             )
         )
     return found
-
-
-def _admits(text: str | None, version: str) -> bool:
-    return text is None or versions.admits(versions.specifier(text, whose="a patch"), version)
 
 
 def _remarks(overlay: Overlay, new: Atlas, package: str, version: str) -> Iterator[str]:

@@ -143,13 +143,7 @@ class _Reader:
                     if cls is not None:
                         self._bind(node.target.id, _Object(cls))
             case _:
-                for child in ast.iter_child_nodes(node):
-                    if isinstance(child, ast.stmt):
-                        self._statement(child)
-                    elif isinstance(child, ast.expr):
-                        self._expression(child)
-                    else:
-                        self._others(child)
+                self._others(node)
 
     def _others(self, node: ast.AST) -> None:
         for child in ast.iter_child_nodes(node):

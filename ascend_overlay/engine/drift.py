@@ -97,10 +97,10 @@ class Drift:
         number = lock.newest
         if number is None or not _newer(installed, number):
             return None
-        if not plan.admits_vllm(unit.overlay.ranges.get("vllm"), number, f"overlay {unit.name!r}"):
+        if not versions.in_range(unit.overlay.ranges.get("vllm"), number, whose=f"overlay {unit.name!r}"):
             return None
         release = lock.releases[number]
-        items = [item for item in unit.items if plan.admits_vllm(item.patch.vllm, number, item.patch.target)]
+        items = [item for item in unit.items if versions.in_range(item.patch.vllm, number, whose=item.patch.target)]
         changed = self._seen.changed(items, unit.name, release)
         # A registration has no place in vLLM's source, and a call only a module; both lean on more.
         if not any(unit.name in each.by for each in release.leans_on.values()):
@@ -229,7 +229,7 @@ class _Seen:
 def _outside(unit: Unit, installed: str) -> bool:
     """Tell whether the unit, or a patch of it, is not for the installed release."""
     ranges = {unit.overlay.ranges.get("vllm"), *(item.patch.vllm for item in unit.items)}
-    return not all(plan.admits_vllm(text, installed, f"overlay {unit.name!r}") for text in ranges)
+    return not all(versions.in_range(text, installed, whose=f"overlay {unit.name!r}") for text in ranges)
 
 
 def _newer(installed: str, number: str) -> bool:

@@ -219,11 +219,6 @@ def unfit(unit: Unit) -> str | None:
     return next(filter(None, (_misfit(unit.overlay, package) for package in packages)), None)
 
 
-def admits_vllm(text: str | None, version: str, whose: str) -> bool:
-    """Tell whether a range admits a release of vLLM; None admits all."""
-    return text is None or versions.admits(versions.specifier(text, whose=whose), version)
-
-
 def _misfit(overlay: Overlay, package: str) -> str | None:
     """Return why the installed version of a package rules `overlay` out, or None where it does not."""
     text, found = overlay.ranges[package], versions.release(package)
@@ -296,7 +291,7 @@ def patch_unfit(item: Item) -> Ruling | None:
     if text is None:
         return None
     found = versions.release("vllm")
-    if found is not None and admits_vllm(text, item.unit.taken_for or found, item.patch.target):
+    if found is not None and versions.in_range(text, item.unit.taken_for or found, whose=item.patch.target):
         return None
     return Ruling("release", f"{versions.in_words('vllm')} is {_there('vllm')}; this patch is for vllm {text}")
 

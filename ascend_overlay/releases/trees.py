@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ascend_overlay.errors import ReleaseError
 from ascend_overlay.releases import limits
+from ascend_overlay.versions import VERSION_LINE
 
-_VERSION = re.compile(r"""^(?:__version__|version)\s*(?:=\s*\w+\s*)*=\s*['"]([^'"]+)['"]""", re.MULTILINE)
 _METADATA = re.compile(r"^Version:[ \t]*(\S+)", re.MULTILINE)
 _UNKNOWN = ("", "dev", "0.0.0")
 
@@ -37,7 +37,7 @@ def package_folder(folder: Path, package: str) -> Path:
 def version(package_folder: Path) -> str:
     """Return the version that the files of a package tell, or its metadata beside it; "" where none does."""
     for name in ("_version.py", "version.py"):
-        found = _VERSION.search(_text(package_folder / name))
+        found = VERSION_LINE.search(_text(package_folder / name))
         if found and found[1] not in _UNKNOWN:
             return found[1]
     for above in (package_folder.parent, package_folder.parent.parent):

@@ -15,11 +15,11 @@ import pytest
 import ascend_overlay
 from ascend_overlay import Overlay
 from ascend_overlay.conditions import role
-from ascend_overlay.engine.plan import admits_vllm
 from ascend_overlay.errors import ConfigError, LockError, RuledOutError, VersionError
 from ascend_overlay.lockfile import Lock, Locked, LockedRelease, locked
 from ascend_overlay.releases import Release
 from ascend_overlay.settings import Settings
+from ascend_overlay.versions import in_range
 
 FILES = {
     "vllm/layers.py": "class Base:\n    def lean(self, x): return x\n"
@@ -423,8 +423,8 @@ def test_the_built_in_overlays_come_with_a_lock() -> None:
     lock = Lock.read(overlays.ascend_overlay_lock())
     assert lock.newest is not None
     for overlay in overlays.ascend_overlay_overlays():
-        assert admits_vllm(overlay.ranges.get("vllm"), lock.newest, overlay.name), overlay.name
-        here = [patch.target for patch in overlay.patches if admits_vllm(patch.vllm, lock.newest, patch.target)]
+        assert in_range(overlay.ranges.get("vllm"), lock.newest, whose=overlay.name), overlay.name
+        here = [patch.target for patch in overlay.patches if in_range(patch.vllm, lock.newest, whose=patch.target)]
         assert here, f"{overlay.name} is not for {lock.newest}, the newest release that is locked"
         targets = {target for target in here if target.startswith("vllm.")}
         assert targets - set(lock.releases[lock.newest].targets) == set(), overlay.name

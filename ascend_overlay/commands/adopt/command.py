@@ -21,8 +21,8 @@ from rich.table import Table
 from ascend_overlay import versions
 from ascend_overlay.commands.adopt.namespaces import Changed
 from ascend_overlay.commands.json_output import Write
-from ascend_overlay.commands.scan.command import BadInput, save
-from ascend_overlay.errors import ConfigError, OverlayError
+from ascend_overlay.commands.scan.command import save
+from ascend_overlay.errors import ConfigError
 from ascend_overlay.ledgers.table import broken
 from ascend_overlay.scans.writing import Change, plugin
 from ascend_overlay.settings import PREFIX
@@ -54,13 +54,14 @@ def run(
     write: Write | None,
     console: Console,
 ) -> int:
-    """Print what a function changes in vLLM, as data by `write` where that is given; 1 where it misses copies."""
-    try:
-        found = adopt(function, imports, timeout=timeout)
-        if into is not None:
-            save(into, plugin(_declared(found, function), f"ascend-overlay adopt {function}"))
-    except OverlayError as error:
-        raise BadInput(str(error)) from error
+    """Print what a function changes in vLLM, as data by `write` where that is given; 1 where it misses copies.
+
+    Raises:
+        OverlayError: the function cannot be run or changes nothing, or the plugin cannot be written.
+    """
+    found = adopt(function, imports, timeout=timeout)
+    if into is not None:
+        save(into, plugin(_declared(found, function), f"ascend-overlay adopt {function}"))
     if write is not None:
         write(
             {

@@ -121,14 +121,11 @@ def _whole(found: OverlayFinding, judged: Judged, *, ranges: bool) -> tuple[list
     if found.ruled_out is None:
         return [], None
     text = found.overlay.ranges[judged.release.package]
-    if ranges and judged.base is not None and not _admits(text, judged.base.version):
+    before = judged.base.version if judged.base is not None else ""
+    if ranges and before and not versions.in_range(text, before, whose=target):
         return [Item("nothing", target, "", f"it is for neither release: {found.ruled_out}", by=by)], "nothing"
     why = f"left out: {found.ruled_out}; widen that once the rest is done"
     return [Item("review", target, "", why, by=by)], None
-
-
-def _admits(text: str | None, version: str) -> bool:
-    return text is None or not version or versions.admits(versions.specifier(text, whose="a patch"), version)
 
 
 def _taken(found: OverlayFinding, judged: Judged) -> Iterator[_Taken]:

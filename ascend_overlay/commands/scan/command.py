@@ -5,27 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
 from rich.console import Console
 from rich.markup import escape
 
 from ascend_overlay.commands.json_output import Write
 from ascend_overlay.commands.scan import report
-from ascend_overlay.errors import ConfigError, OverlayError
+from ascend_overlay.errors import ConfigError
 from ascend_overlay.releases import Release, find
 from ascend_overlay.scans.judging import Verdict, judge
 from ascend_overlay.scans.package import opened
 from ascend_overlay.scans.reading import read
 from ascend_overlay.scans.releases import Judged
 from ascend_overlay.scans.writing import write_plugin
-
-WRONG_USE = 2
-
-
-class BadInput(click.ClickException):
-    """What is named is not there, or cannot be read: one sentence, and status 2."""
-
-    exit_code = WRONG_USE
 
 
 def run(
@@ -37,14 +28,15 @@ def run(
     write: Write | None,
     console: Console,
 ) -> int:
-    """Print the patches of a package, as data by `write` where that is given; return 1 where one is wrong."""
-    try:
-        found, troubles, judged = scan(wanted, releases)
-        labels = [each.label for each in judged]
-        if into is not None:
-            save(into, write_plugin(found, judged, f"ascend-overlay scan {wanted}"))
-    except OverlayError as error:
-        raise BadInput(str(error)) from error
+    """Print the patches of a package, as data by `write` where that is given; return 1 where one is wrong.
+
+    Raises:
+        OverlayError: the package or a release is not there, or the plugin cannot be written.
+    """
+    found, troubles, judged = scan(wanted, releases)
+    labels = [each.label for each in judged]
+    if into is not None:
+        save(into, write_plugin(found, judged, f"ascend-overlay scan {wanted}"))
     if write is not None:
         write(report.to_dict(wanted, labels, found, troubles))
     else:
