@@ -9,7 +9,7 @@ _VLLM = "vllm.model_executor.layers.activation"
 
 overlay = Overlay(
     "activation",
-    vllm=">=0.32,<0.33",
+    vllm=">=0.27.1,<0.34",
     reason="vLLM has no NPU kernels for its activations; those without an operator of torch_npu stay vLLM's",
     upstream=None,
     when=~platform_plugin("vllm-ascend"),

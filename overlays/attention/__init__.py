@@ -13,7 +13,7 @@ _MODULE = __name__
 
 overlay = Overlay(
     "attention",
-    vllm=">=0.32,<0.33",
+    vllm=">=0.27.1,<0.34",
     # Older ones have no cache_mode for npu_scatter_pa_kv_cache.
     torch_npu=">=2.10",
     reason="vLLM has no attention backend for an NPU",

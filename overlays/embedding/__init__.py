@@ -7,7 +7,7 @@ from ascend_overlay.conditions import platform_plugin
 
 overlay = Overlay(
     "embedding",
-    vllm=">=0.32,<0.33",
+    vllm=">=0.27.1,<0.34",
     reason="vLLM compiles this function with Inductor where an embedding is spread over ranks, and has no seam for it",
     upstream=None,
     when=~platform_plugin("vllm-ascend"),

@@ -25,7 +25,7 @@ _BASES = ("CustomOp", "PluggableLayer")
 
 overlay = Overlay(
     "layer_registry",
-    vllm=">=0.32,<0.33",
+    vllm=">=0.27.1,<0.34",
     reason="vLLM does not notice that a layer is registered for a class which does not exist, nor say who was first",
     upstream=None,
     machinery=True,

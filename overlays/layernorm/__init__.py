@@ -10,7 +10,7 @@ _MODULE = f"{__name__}.normalization"
 
 overlay = Overlay(
     "layernorm",
-    vllm=">=0.32,<0.33",
+    vllm=">=0.27.1,<0.34",
     reason="vLLM has no NPU kernels for its RMSNorm layers; norms over a part of the row stay vLLM's",
     upstream=None,
     when=~platform_plugin("vllm-ascend"),

@@ -7,7 +7,7 @@ from ascend_overlay.conditions import platform_plugin
 
 overlay = Overlay(
     "linear",
-    vllm=">=0.32,<0.33",
+    vllm=">=0.27.1,<0.34",
     reason="vLLM has no seam for the memory layout of a weight; the product itself stays PyTorch's, which takes either",
     upstream=None,
     when=~platform_plugin("vllm-ascend"),

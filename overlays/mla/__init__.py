@@ -17,7 +17,7 @@ _MODULE = __name__
 
 overlay = Overlay(
     "mla",
-    vllm=">=0.32,<0.33",
+    vllm=">=0.27.1,<0.34",
     # Before, there is no npu_gather_pa_kv_cache.
     torch_npu=">=2.10",
     reason="vLLM has no backend for multi-head latent attention on NPU operators; sparse attention stays vLLM's",

@@ -10,7 +10,7 @@ _MODULE = __name__
 
 overlay = Overlay(
     "moe",
-    vllm=">=0.32,<0.33",
+    vllm=">=0.27.1,<0.34",
     torch_npu=">=2.10",
     reason="vLLM has no NPU kernels for choosing and running experts, and no seam for its routers but their classes",
     upstream=None,

@@ -21,7 +21,7 @@ _MODULE = __name__
 
 overlay = Overlay(
     "platform",
-    vllm=">=0.32,<0.33",
+    vllm=">=0.27.1,<0.34",
     # The first whose torch.accelerator answers all that vLLM's worker asks.
     torch_npu=">=2.13",
     reason="vLLM has no platform for NPUs: beside one it serves on the CPU, or finds no device at all",

@@ -9,7 +9,7 @@ _PACKAGE = __name__
 
 overlay = Overlay(
     "quantization",
-    vllm=">=0.32,<0.33",
+    vllm=">=0.27.1,<0.34",
     reason=(
         "vLLM does not read ModelSlim's quant_model_description.json, and looks for a quantization method in "
         "config.json only, where ModelSlim writes nothing"

@@ -18,7 +18,7 @@ _MODULE = __name__
 
 overlay = Overlay(
     "rotary",
-    vllm=">=0.32,<0.33",
+    vllm=">=0.27.1,<0.34",
     # Before, npu_mrope has no cache_mode.
     torch_npu=">=2.10",
     reason="vLLM has no NPU kernel for its rotary embeddings",
