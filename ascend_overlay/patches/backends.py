@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
 
-from ascend_overlay.errors import TargetError, some_of
+from ascend_overlay.errors import TargetError
 from ascend_overlay.patches import served
 from ascend_overlay.patches.base import REGISTRATIONS, Applied, Context, Patch, check_class, shown
 from ascend_overlay.patches.names import refuse_second
 from ascend_overlay.patches.registries import ByCall
+from ascend_overlay.places import enumerations
 from ascend_overlay.places.storages import Item
 from ascend_overlay.places.target import MISSING, Target
 
@@ -66,7 +67,7 @@ class AttentionBackend(Patch):
             # An enumeration forgets no member, and its register() refuses a name that it has.
             applied.undo.append(functools.partial(_unregister, module, self.name))
             slot = context.slots.at(Item(names._member_map_, self.name))
-            name, read = self.name, functools.partial(self._new_member, names)
+            name, read = self.name, functools.partial(names._member_map_.get, self.name)
         else:
             slot = context.slots.at(Item(module._ATTN_OVERRIDES, known))
             refuse_second(slot, self.key, context)
@@ -76,7 +77,7 @@ class AttentionBackend(Patch):
         change = ByCall(
             rank=context.rank,
             whose=context.whose,
-            call=functools.partial(module.register_backend, name, path),
+            call=functools.partial(_register, module, name, path),
             read=read,
         )
         applied.change(slot, change)
@@ -86,22 +87,25 @@ class AttentionBackend(Patch):
         """Return why vLLM cannot use the class that it has imported meanwhile, or None."""
         return served.misfit(self.implementation, self.key, served.BACKEND)
 
-    def _new_member(self, names: Any) -> Any:
-        member = names._member_map_.get(self.name)
-        if not isinstance(member, names):
-            raise TargetError(
-                f"attention backend {self.name}: this vLLM takes no new name for an attention backend (0.32 is the "
-                f"first that does); take the place of one that it has: {some_of(list(names.__members__), limit=5)}."
-            )
-        return member
-
     def describe(self) -> str:
         return f"served by {self.implementation}"
 
 
+def _register(module: ModuleType, name: Any, path: str) -> None:
+    module.register_backend(name, path)
+    names = module.AttentionBackendEnum
+    if not isinstance(name, str) or name in names.__members__:
+        return
+    # Before 0.32, vLLM takes the name for a member of its own. A member's value is the path of its class.
+    module._ATTN_OVERRIDES.pop(name, None)
+    target = f"{REGISTRY}.{name}"
+    enumerations.refuse(target, names, name, path)
+    enumerations.enter(enumerations.made(names, name, path))
+
+
 def _unregister(module: ModuleType, name: str) -> None:
     names = module.AttentionBackendEnum
-    # Where new names are not taken, the name itself became the key.
+    # Where it was interrupted, the name itself is still the key of a release that knows members only.
     module._ATTN_OVERRIDES.pop(name, None)
     member = names._member_map_.pop(name, None)
     if member is None:
