@@ -25,6 +25,11 @@ def put(release: str) -> None:
         place = installed / new.relative_to(wanted.folder)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(new, place)
+    # By a version with "cpu" in it, vLLM knows that it was built for CPUs.
+    metadata = installed.parent / f"vllm-{release}+cpu.dist-info"
+    metadata.mkdir(exist_ok=True)
+    text = f"Metadata-Version: 2.1\nName: vllm\nVersion: {release}+cpu\n"
+    (metadata / "METADATA").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
