@@ -27,6 +27,15 @@ def test_the_first_that_is_known(text: str | None, architecture: str | None, sit
     assert python("-c", ask).stdout.strip() == str(architecture)
 
 
+@pytest.mark.parametrize(
+    ("release", "architecture"), [("0.28.0", "Qwen3ForCausalLM"), ("0.29.0", "DeepseekV2ForCausalLM")]
+)
+def test_the_first_that_is_served(release: str, architecture: str, site: Any, python: Any) -> None:
+    site.vllm(release, {"vllm/model_executor/models/registry.py": REGISTRIES["all"][0]})
+    ask = "from ascend_overlay.commands.demo import choice; print(choice.known_here().architecture)"
+    assert python("-c", ask).stdout.strip() == architecture
+
+
 def test_where_none_is_known_nothing_is_run(site: Any, python: Any) -> None:
     site.vllm("0.32.0", {"vllm/model_executor/models/registry.py": ""})
     done = python.command("demo", check=False)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ascend_overlay import versions
 from ascend_overlay.commands.demo import tiny
 from ascend_overlay.commands.demo.checks import OPERATORS
 from ascend_overlay.source.sources import LOADABLE
@@ -22,12 +23,14 @@ class Model:
         architecture: the name in its config.json.
         make: writes it.
         operators: the NPU operators that it needs.
+        vllm: PEP 440 range of the releases that serve it on a CPU; None: all that know it.
     """
 
     title: str
     architecture: str
     make: Callable[..., Path]
     operators: tuple[str, ...]
+    vllm: str | None = None
 
 
 _DENSE = (
@@ -43,6 +46,8 @@ DEEPSEEK = Model(
     "DeepseekV2ForCausalLM",
     tiny.make_deepseek_v2,
     OPERATORS,
+    # Before, multi-head latent attention is for GPUs.
+    vllm=">=0.29",
 )
 MODELS = (
     DEEPSEEK,
@@ -53,11 +58,16 @@ MODELS = (
 
 
 def known_here() -> Model | None:
-    """Return the first model whose architecture the installed vLLM has, by its source; None where it has none.
+    """Return the first model that the installed vLLM has, by its source, and serves; None where it has none.
 
     Where the registry is not where it is expected, vLLM itself is to say: the first one.
     """
     text = LOADABLE.text(_REGISTRY)
     if text is None:
         return DEEPSEEK
-    return next((model for model in MODELS if f'"{model.architecture}"' in text), None)
+    release = versions.installed("vllm")
+    return next((model for model in MODELS if f'"{model.architecture}"' in text and _serves(release, model)), None)
+
+
+def _serves(release: str | None, model: Model) -> bool:
+    return release is None or versions.in_range(model.vllm, release, whose="the demo")
