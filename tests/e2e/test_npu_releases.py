@@ -1,0 +1,78 @@
+"""Whichever vLLM is installed: on an NPU, it answers as on the CPU, eagerly and by captured graphs.
+
+Not in CI, which has one vLLM: `pytest -m grid tests/e2e/test_npu_releases.py` in the environment of each release.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agreement import compared
+from npu_runs import finish, read, start
+
+from ascend_overlay import versions
+
+OVERLAYS = {"llama3": "attention", "qwen3_moe": "moe", "deepseek_v2": "mla"}
+"""Family -> the overlay that the platform serves it with."""
+HOWS = ("eager", "default")
+_HERE = Path(__file__).parent
+MLA_ON_CPUS = ">=0.29"
+"""Releases whose platform for CPUs has latent attention; the others compute it as plain attention there."""
+RELEASE = versions.release("vllm") or ""
+
+
+def _served(overlay: str) -> bool:
+    """Tell whether `overlay` is for the release that is installed."""
+    return _admitted(importlib.import_module(f"ascend_overlay.overlays.{overlay}").overlay.vllm)
+
+
+def _admitted(text: str) -> bool:
+    """Tell whether a range admits the release that is installed."""
+    return versions.in_range(text, RELEASE, whose="this test")
+
+
+Results = Mapping[str, Mapping[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def on_both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Results]:
+    """What is answered on the NPU, by family and how; and on the CPU by stock vLLM."""
+    folder = tmp_path_factory.mktemp("releases")
+    stock = {"ASCEND_OVERLAY": "0"}
+    if not _admitted(MLA_ON_CPUS):
+        stock["VLLM_MLA_DISABLE"] = "1"
+    cpu, npu = folder / "cpu", folder / "npu"
+    runs = [f"{family}:{how}" for family, overlay in OVERLAYS.items() if _served(overlay) for how in HOWS]
+    started = [
+        (start(cpu, str(_HERE / "npu_worker.py"), str(cpu), *OVERLAYS, **stock), cpu),
+        (start(npu, str(_HERE / "npu_graphs_worker.py"), str(npu), *runs), npu),
+    ]
+    finish(*started)
+    return read(npu), read(cpu)
+
+
+@pytest.mark.grid
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("family", OVERLAYS)
+def test_it_answers_on_an_npu_as_on_the_cpu(
+    on_both: tuple[Results, Results], family: str, how: str, record_property: pytest.RecordProperty
+) -> None:
+    if not _served(OVERLAYS[family]):
+        pytest.skip(f"the overlay `{OVERLAYS[family]}` is not for vLLM {RELEASE}")
+    ours, theirs = on_both[0][f"{family}-{how}"], on_both[1][family]
+    assert theirs["platform"] == "CpuPlatform"
+    # The run with graphs is asked more.
+    known = len(theirs["tokens"])
+    found = compared({key: ours[key][:known] for key in ("tokens", "likeliest")}, theirs)
+    record_property("agreement", f"vLLM {RELEASE}, {family}, {how}: {found}")
+    assert found.ties <= 1
+    counts = ours["counts"]
+    if how == "eager":
+        assert (ours["graphs"], counts) == ("NONE", {})
+    else:
+        assert ours["graphs"] == "FULL_AND_PIECEWISE"
+        assert counts["captured"] and counts["replayed"] and counts["updated"], counts
