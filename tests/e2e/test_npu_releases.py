@@ -42,7 +42,7 @@ Results = Mapping[str, Mapping[str, Any]]
 def on_both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Results]:
     """What is answered on the NPU, by family and how; and on the CPU by stock vLLM."""
     folder = tmp_path_factory.mktemp("releases")
-    stock = {"ASCEND_OVERLAY": "0"}
+    stock = {"ASCEND_OVERLAY": "0", "VLLM_TARGET_DEVICE": "cpu"}
     if not _admitted(MLA_ON_CPUS):
         stock["VLLM_MLA_DISABLE"] = "1"
     cpu, npu = folder / "cpu", folder / "npu"
