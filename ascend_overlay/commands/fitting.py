@@ -16,10 +16,13 @@ def misfit(overlay: Overlay, patch: Patch | None, release: str | None) -> str | 
         patch: one of its patches, or None: the overlay as a whole.
         release: that of the vLLM; None: not known, so that no range rules anything out.
     """
-    for text in (overlay.ranges.get("vllm"), patch.vllm if patch is not None else None):
-        if release is None or versions.in_range(text, release, whose=overlay.name):
-            continue
-        return f"{overlay.name} is for vllm {text}"
+    if release is None:
+        return None
+    whole = overlay.ranges.get("vllm")
+    if not versions.in_range(whole, release, whose=overlay.name):
+        return f"{overlay.name} is for vllm {whole}"
+    if patch is not None and not versions.in_range(patch.vllm, release, whose=overlay.name):
+        return f"{overlay.name} patches {patch.target} in vllm {patch.vllm} only"
     return None
 
 

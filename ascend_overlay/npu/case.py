@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -56,6 +56,11 @@ class LayerCase:
         rtol: allowed difference, relative to vLLM's element.
         atol: allowed difference beside that.
         cpu_only: why it cannot be run on an NPU, as a sentence, for that row to say; empty: it can.
+        vllm: PEP 440 range of the releases that have this layer, or this form of it; None: all.
+        beside: overlays that must be on, too, each with the PEP 440 range of the releases where that is so: there, what
+            vLLM has around the layer is made for other devices.
+        refusal: how the error begins with which stock vLLM refuses the case on some processors; then the overlay is run
+            alone. Empty: it refuses it nowhere.
     """
 
     layer: str
@@ -67,6 +72,9 @@ class LayerCase:
     rtol: float
     atol: float
     cpu_only: str = ""
+    vllm: str | None = None
+    beside: Mapping[str, str] = field(default_factory=dict)
+    refusal: str = ""
 
 
 ATTENTION_CPU_ONLY = (
@@ -74,3 +82,6 @@ ATTENTION_CPU_ONLY = (
     "registers no other kernel. The operators of torch_npu in it are compared on the NPU, too."
 )
 """The `cpu_only` of cases of attention layers."""
+
+CPU_EXPERTS_REFUSAL = "CPU fused-MoE AMX grouped-gemm kernel cannot be used"
+"""The `refusal` of cases of experts: on a processor with AMX, vLLM 0.27.1 computes them in bfloat16 only."""

@@ -22,8 +22,9 @@ overlay.subclass(
     f"{_VLLM}.unquantized_fused_moe_method:UnquantizedFusedMoEMethod",
     f"{_MODULE}.method:AscendUnquantizedFusedMoEMethod",
 )
-# Which router vLLM builds depends on the platform: on a CPU always the first, elsewhere one of the others.
-overlay.subclass(f"{_VLLM}.router.cpu_router:CPURouter", f"{_MODULE}.routers.cpu:AscendCPURouter")
+# Which router vLLM builds depends on the platform: on a CPU always the first, elsewhere, and before 0.30, one of the
+# others.
+overlay.subclass(f"{_VLLM}.router.cpu_router:CPURouter", f"{_MODULE}.routers.cpu:AscendCPURouter", vllm=">=0.30")
 overlay.subclass(
     f"{_VLLM}.router.fused_topk_router:FusedTopKRouter", f"{_MODULE}.routers.fused_topk:AscendFusedTopKRouter"
 )

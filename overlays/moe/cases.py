@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-from ascend_overlay.npu.case import LayerCase
+from ascend_overlay.npu.case import CPU_EXPERTS_REFUSAL, LayerCase
 from ascend_overlay.npu.cases.numbers import FLOATS, HALF_UNIT, dtype_of, normal
 
 _VLLM = "vllm.model_executor.layers.fused_moe"
@@ -29,6 +29,7 @@ def cases() -> Iterator[LayerCase]:
                 # The NPU's operators round each product, vLLM's kernel keeps them in float32.
                 rtol=4 * HALF_UNIT[dtype],
                 atol=4 * HALF_UNIT[dtype],
+                refusal=CPU_EXPERTS_REFUSAL,
             )
     routings: dict[str, tuple[dict[str, Any], bool]] = {
         "softmax, renormalized": ({}, False),
@@ -52,8 +53,6 @@ def cases() -> Iterator[LayerCase]:
 
 def _experts(tokens: int, dtype: str) -> Any:
     """Run the method that vLLM builds for such experts; of a whole layer, it would be a second one of its name."""
-    from types import SimpleNamespace
-
     import torch
     from vllm.model_executor.layers.fused_moe.activation import MoEActivation
     from vllm.model_executor.layers.fused_moe.config import FusedMoEConfig, FusedMoEParallelConfig, RoutingMethodType
@@ -75,21 +74,34 @@ def _experts(tokens: int, dtype: str) -> Any:
         )
     )
     layer: Any = torch.nn.Module()
-    settings = SimpleNamespace(
-        activation=MoEActivation.SILU,
-        apply_router_weight_on_input=False,
-        global_num_experts=_EXPERTS,
-        expert_map=None,
-        moe_config=method.moe,
-        _expert_routing_tables=lambda: None,
-    )
-    vars(layer).update(vars(settings))
+    settings = {
+        "activation": MoEActivation.SILU,
+        "apply_router_weight_on_input": False,
+        "global_num_experts": _EXPERTS,
+        "expert_map": None,
+        "moe_config": method.moe,
+        "_expert_routing_tables": lambda: None,
+        # What a method reads that chooses experts itself, as vLLM's does on the CPU before 0.30.
+        "top_k": _TOP_K,
+        "use_grouped_topk": False,
+        "renormalize": False,
+        "topk_group": None,
+        "num_expert_group": None,
+        "custom_routing_function": None,
+        "scoring_func": "softmax",
+        "routed_scaling_factor": 1.0,
+        "e_score_correction_bias": None,
+    }
+    vars(layer).update(settings)
     method.create_weights(layer, _EXPERTS, _HIDDEN, _INTERMEDIATE, dtype_of(dtype))
     for seed, weight in enumerate((layer.w13_weight, layer.w2_weight)):
         weight.data.copy_(normal(seed, *weight.shape, dtype=dtype, scale=weight.shape[-1] ** -0.5))
     method.process_weights_after_loading(layer)
-    weights, experts = normal(3, tokens, _EXPERTS).softmax(-1).topk(_TOP_K)
-    return method.apply(layer, normal(4, tokens, _HIDDEN, dtype=dtype), weights, experts.to(torch.int32), None, None)
+    inputs, logits = normal(4, tokens, _HIDDEN, dtype=dtype), normal(3, tokens, _EXPERTS)
+    if method.is_monolithic:
+        return method.apply_monolithic(layer, inputs, logits)
+    weights, experts = logits.softmax(-1).topk(_TOP_K)
+    return method.apply(layer, inputs, weights, experts.to(torch.int32), None, None)
 
 
 def _router(options: dict[str, Any], biased: bool) -> Any:

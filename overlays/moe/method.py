@@ -10,7 +10,8 @@ from vllm.model_executor.layers.fused_moe.config import FusedMoEConfig
 from vllm.model_executor.layers.fused_moe.fused_moe_method_base import FusedMoEMethodBase
 from vllm.model_executor.layers.fused_moe.oracle.unquantized import UnquantizedMoeBackend
 from vllm.model_executor.layers.fused_moe.unquantized_fused_moe_method import UnquantizedFusedMoEMethod
-from vllm.model_executor.utils import is_weights_pre_processed, replace_parameter
+from vllm.model_executor import utils
+from vllm.model_executor.utils import replace_parameter
 
 import ascend_overlay
 from ascend_overlay.npu.layout import wants_nz
@@ -52,7 +53,7 @@ class AscendUnquantizedFusedMoEMethod(UnquantizedFusedMoEMethod):  # type: ignor
             super().process_weights_after_loading(layer)
             return
         self._transposed = wants_nz(layer.w13_weight)
-        if not self._transposed or is_weights_pre_processed():
+        if not self._transposed or _as_they_were():
             return
         for name in _WEIGHTS:
             weight = getattr(layer, name)
@@ -103,3 +104,9 @@ class AscendUnquantizedFusedMoEMethod(UnquantizedFusedMoEMethod):  # type: ignor
             bias13=layer.w13_bias if self.moe.has_bias else None,
             bias2=layer.w2_bias if self.moe.has_bias else None,
         )
+
+
+def _as_they_were() -> bool:
+    """Tell whether the weights come as a process before this one had arranged them, which vLLM can do since 0.30."""
+    asked = getattr(utils, "is_weights_pre_processed", None)
+    return asked is not None and bool(asked())

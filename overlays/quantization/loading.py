@@ -176,7 +176,7 @@ class Loading:
             # A parameter may hold several numbers in one element, or one for several outputs.
             shape[tensor.output_dim] = shape[tensor.output_dim] * outputs // sum(self._linear.outputs)
         if tensor.input_dim is not None:
-            shape[tensor.input_dim] = shape[tensor.input_dim] * self._layer.input_size // self._linear.inputs
+            shape[tensor.input_dim] = shape[tensor.input_dim] * _all_inputs(self._layer) // self._linear.inputs
         return tuple(shape)
 
 
@@ -186,6 +186,11 @@ def misshapen(name: str, found: Tensor, wanted: tuple[int, ...]) -> str:
         f"{name} has the shape {tuple(found.shape)} in the checkpoint; for this model it is {wanted}. config.json is "
         f"that of another model, or the tensor is packed in a way that its type does not know."
     )
+
+
+def _all_inputs(layer: Any) -> int:
+    """Return how many inputs a layer has over all ranks. An output layer calls them so since 0.31 only."""
+    return int(layer.embedding_dim if isinstance(layer, VocabParallelEmbedding) else layer.input_size)
 
 
 def _all_outputs(layer: Any, shard: _Shard) -> int | None:

@@ -68,6 +68,9 @@ _ROPES: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
 )
 """Class, label, operator, arguments of get_rope()."""
 
+_RELEASES = {"bailing_mrope:BailingMRotaryEmbedding": ">=0.30"}
+"""Classes that not every release has."""
+
 
 def cases() -> Iterator[LayerCase]:
     """Yield the cases of the rotary embeddings."""
@@ -97,6 +100,7 @@ def _case(layer: str, label: str, dtype: str, run: Any, operator: str) -> LayerC
         # vLLM rounds the two products, too; they are about as large as the elements, which are at most about 4.
         rtol=2 * HALF_UNIT[dtype],
         atol=8 * HALF_UNIT[dtype],
+        vllm=_RELEASES.get(layer),
     )
 
 

@@ -170,7 +170,12 @@ PLUGIN = """
 STATES: dict[str, tuple[str, str, str, str]] = {
     "in range": ("norms(vllm='>=0.30')", "0.32.0", SERVED, "subclass"),
     "out of range": ("norms(vllm='>=0.40')", "0.32.0", OUT, "norms is for vllm >=0.40"),
-    "a patch out of range": ("patch(vllm='<0.30')", "0.32.0", OUT, "norms is for vllm <0.30"),
+    "a patch out of range": (
+        "patch(vllm='<0.30')",
+        "0.32.0",
+        OUT,
+        "norms patches vllm.layers.norm:Norm in vllm <0.30 only",
+    ),
     "a patch in range": ("patch(vllm='<0.33')", "0.32.1+cpu", SERVED, "subclass"),
     "no release": ("norms(vllm='>=0.40')", "", SERVED, "subclass"),
     "a condition": ("norms(when=env('SITE'))", "0.32.0", OUT, "norms: not so that $SITE is set"),

@@ -20,6 +20,8 @@ import torch
 def gate(x):
     a, b = x.chunk(2, -1)
     return torch.nn.functional.silu(a) * b
+def after(x):
+    return x
 """
 
 
@@ -125,7 +127,68 @@ def test_a_layer_that_this_release_lacks_is_no_failure_of_what_is_for_others(off
     api.check_settings(Settings())
     outcomes = list(layers.run([layer(run=_lacking), layer(layer="lib:other", run=_lacking)]))
     assert [outcome.verdict for outcome in outcomes] == ["skipped", "FAIL" if of_the_patch else "skipped"]
-    assert outcomes[0].skipped == "vllm 0.32.0 is installed; gate is for vllm <0.30" or not of_the_patch
+    assert (
+        outcomes[0].skipped == "vllm 0.32.0 is installed; gate patches lib:gate in vllm <0.30 only" or not of_the_patch
+    )
+
+
+@pytest.mark.parametrize(("releases", "verdict"), [("<0.30", "skipped"), (">=0.30", "FAIL"), (None, "FAIL")])
+def test_a_case_says_which_releases_have_the_layer(overlay: Any, releases: str | None, verdict: str) -> None:
+    overlay(npu_gate)
+    (outcome,) = layers.run([layer(run=_lacking, vllm=releases)])
+    assert outcome.verdict == verdict
+    if verdict == "skipped":
+        assert outcome.skipped == "vllm 0.32.0 is installed; gate, 3 tokens, is in vllm <0.30"
+
+
+@pytest.mark.parametrize(("releases", "calls"), [("<0.30", ["npu_swiglu"]), (">=0.30", ["npu_swiglu", "npu_gelu"])])
+def test_a_case_needs_another_overlay_in_some_releases(
+    overlay: Any, offer: Any, releases: str, calls: list[str]
+) -> None:
+    overlay(npu_gate)
+    other = Overlay("other", reason="a test")
+    other.replace("lib:after")(lambda x: (torch.ops.npu.npu_gelu(x), x)[1])
+    offer(other)
+
+    def run() -> Any:
+        import lib
+
+        return lib.after(lib.gate(torch.ones(3, 8)))
+
+    (outcome,) = layers.run([layer(run=run, beside={"other": releases})])
+    assert (outcome.problems, sorted(outcome.called)) == ([], sorted(calls))
+
+
+@pytest.mark.parametrize(
+    ("function", "refusal", "verdict"),
+    [
+        (npu_gate, "AMX cannot", "skipped"),
+        (npu_gate, "cannot", "FAIL"),
+        (npu_gate, "", "FAIL"),
+        (no_operator, "AMX cannot", "FAIL"),
+        (lambda x: _raise(RuntimeError("AMX cannot be used")), "AMX cannot", "FAIL"),
+    ],
+    ids=["refused", "refused otherwise", "not said", "the overlay calls nothing", "the overlay refuses"],
+)
+def test_what_stock_vllm_refuses_is_still_run_by_the_overlay(
+    overlay: Any, function: Any, refusal: str, verdict: str
+) -> None:
+    import lib
+
+    overlay(function)
+    stock = id(lib.gate)
+
+    def run() -> Any:
+        return _raise(RuntimeError("AMX cannot be used")) if id(lib.gate) == stock else lib.gate(torch.ones(3, 8))
+
+    (outcome,) = layers.run([layer(run=run, refusal=refusal)])
+    assert outcome.verdict == verdict
+    if verdict == "skipped":
+        assert outcome.skipped == "stock vLLM refuses it on this processor: AMX cannot be used"
+
+
+def _raise(error: Exception) -> Any:
+    raise error
 
 
 def test_of_two_ranges_for_one_layer_one_counts(offer: Any) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -44,7 +44,7 @@ def run(cases: Sequence[LayerCase], device: Device | None = None) -> Iterator[Ou
         for index, (case, outcome) in enumerate(zip(cases, outcomes, strict=True)):
             outcome.skipped = _of_another_release(case, release)
             # A layer that this release does not have is no failure of an overlay that is not for it.
-            stock.append(None if outcome.skipped else _run(case, outcome, "stock vLLM", may_lack=True))
+            stock.append(None if outcome.skipped else _run(case, outcome, "stock vLLM", may_lack=True, may_refuse=True))
             if there:
                 there[index].skipped = there[index].skipped or outcome.skipped
             if called := _called():
@@ -53,7 +53,8 @@ def run(cases: Sequence[LayerCase], device: Device | None = None) -> Iterator[Ou
         mine = [index for index, case in enumerate(cases) if case.overlay == overlay]
         found = [each[index] for each in (outcomes, there) if each for index in mine]
         try:
-            with api.enabled(only=[overlay], trace=True, propagate=False):
+            beside = _beside((cases[index] for index in mine), release)
+            with api.enabled(only=[overlay, *beside], trace=True, propagate=False):
                 if reason := _ruled_out(overlay):
                     raise VersionError(reason)
                 with configured():
@@ -113,16 +114,19 @@ def outcome_of(case: LayerCase, device: Device | None = None) -> Outcome:
     return outcome
 
 
-def _run(case: LayerCase, outcome: Outcome, where: str, *, may_lack: bool) -> Any:
+def _run(case: LayerCase, outcome: Outcome, where: str, *, may_lack: bool, may_refuse: bool = False) -> Any:
     """Return what the layer returns; where it raises, None, and the outcome says so."""
     tracing.reset()
     try:
         return [result.cpu() if isinstance(result, Tensor) else result for result in flat(case.run())]
     except Exception as error:
+        text = " ".join(str(error).split())[:300]
         if may_lack and (lacking := compiled.lacking(error)):
             outcome.skipped = outcome.skipped or f"stock vLLM computes it by its compiled parts, and here {lacking}."
             return None
-        text = " ".join(str(error).split())[:300]
+        if may_refuse and case.refusal and text.startswith(case.refusal):
+            outcome.skipped = outcome.skipped or f"stock vLLM refuses it on this processor: {text}"
+            return None
         outcome.problems.append(f"it raises in {where}: {type(error).__name__}: {text}")
         return None
 
@@ -154,10 +158,25 @@ def _called() -> list[str]:
 
 
 def _of_another_release(case: LayerCase, release: str | None) -> str:
-    """Return why the overlay has nothing for the layer in this release of vLLM; empty where it has."""
+    """Return why this release of vLLM lacks the layer, or the overlay has nothing for it there; empty where it has."""
+    if release is not None and not versions.in_range(case.vllm, release, whose=case.overlay):
+        name = case.layer.rpartition(":")[2]
+        return f"vllm {release} is installed; {name}, {case.label}, is in vllm {case.vllm}"
     overlay = api.overlays().get(case.overlay)
     reason = fitting.rules_out(overlay, case.layer, release) if overlay is not None else None
     return f"vllm {release} is installed; {reason}" if reason else ""
+
+
+def _beside(cases: Iterable[LayerCase], release: str | None) -> list[str]:
+    """Return which overlays some of the cases of an overlay need beside it, in a release of vLLM."""
+    return sorted(
+        {
+            other
+            for case in cases
+            for other, range_ in case.beside.items()
+            if release is not None and versions.in_range(range_, release, whose=case.overlay)
+        }
+    )
 
 
 def _ruled_out(overlay: str) -> str | None:

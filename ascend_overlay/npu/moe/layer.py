@@ -40,7 +40,9 @@ def refusal(moe: Any) -> str | None:
         return "LoRA"
     if moe.moe_backend != "auto":
         return f"the setting moe_backend={moe.moe_backend}"
-    if parallel.use_passthrough_all2all or (parallel.use_all2all_kernels and not parallel.use_ag_rs_all2all_kernels):
+    # vLLM knows the first since 0.32.
+    passed_through = getattr(parallel, "use_passthrough_all2all", False)
+    if passed_through or (parallel.use_all2all_kernels and not parallel.use_ag_rs_all2all_kernels):
         return f"the all-to-all communication {parallel.all2all_backend}"
     if envs.VLLM_BATCH_INVARIANT:
         return "VLLM_BATCH_INVARIANT"

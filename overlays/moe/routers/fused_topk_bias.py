@@ -14,7 +14,8 @@ class AscendFusedTopKBiasRouter(AscendRouting, FusedTopKBiasRouter):  # type: ig
     def _described(self) -> tuple[Routing | None, str | None]:
         if self._hash_indices_table is not None:
             return None, "a table of experts by token"
-        if self.bias_vl is not None:
+        # Since 0.30.
+        if getattr(self, "bias_vl", None) is not None:
             return None, "a bias of its own for image tokens"
         if self.num_fused_shared_experts:
             return None, "shared experts among the routed ones"

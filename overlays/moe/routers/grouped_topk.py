@@ -14,6 +14,7 @@ class AscendGroupedTopKRouter(AscendRouting, GroupedTopKRouter):  # type: ignore
     def _described(self) -> tuple[Routing | None, str | None]:
         if self.num_fused_shared_experts:
             return None, "shared experts among the routed ones"
-        if self.skip_padding:
+        # Since 0.31.
+        if getattr(self, "skip_padding", False):
             return None, "padded tokens that are skipped"
         return routing_of(self, (self.num_expert_group, self.topk_group), factor=True), None
