@@ -21,7 +21,9 @@ overlay = Overlay(
     when=~platform_plugin("vllm-ascend"),
 )
 
-overlay.attention_backend("ASCEND", f"{_MODULE}.backend:AscendAttentionBackend")
+# A KV cache had a shape before it had a layout.
+overlay.attention_backend("ASCEND", f"{_MODULE}.shapes:AscendAttentionBackend", vllm="<0.29")
+overlay.attention_backend("ASCEND", f"{_MODULE}.layouts:AscendAttentionBackend", vllm=">=0.29")
 # A platform for the NPU chooses the backend by its name. vLLM's platform for CPUs knows its own backends only.
 overlay.wrap(
     "vllm.platforms.cpu:CpuPlatform.get_attn_backend_cls",

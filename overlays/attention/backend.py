@@ -1,4 +1,4 @@
-"""The backend: what it takes, in vLLM's terms."""
+"""What the backend takes, in vLLM's terms; layouts.py and shapes.py say the same of its KV cache, as releases ask."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from typing import Any, ClassVar
 
 import torch
 from vllm.v1.attention.backend import AttentionBackend, MultipleOf
-from vllm.v1.kv_cache_interface import KVCacheLayout
 
 from ascend_overlay.overlays.attention import limits
 from ascend_overlay.overlays.attention.forward import AscendAttentionImpl
 from ascend_overlay.overlays.attention.metadata import AscendMetadataBuilder
 
 
-class AscendAttentionBackend(AttentionBackend):  # type: ignore[misc, unused-ignore]
+class Served(AttentionBackend):  # type: ignore[misc, unused-ignore]
     """Decoder attention by npu_fused_infer_attention_score_v2.
 
     The size of the KV cache, and what a block of it is, are vLLM's own; see cache.py for what lies in a block. Soft
@@ -41,11 +40,6 @@ class AscendAttentionBackend(AttentionBackend):  # type: ignore[misc, unused-ign
     def get_supported_kernel_block_sizes(kv_cache_spec: Any = None) -> list[int | MultipleOf]:
         """Return the one size of blocks."""
         return [limits.BLOCK_SIZE]
-
-    @classmethod
-    def supported_kv_cache_layouts(cls) -> tuple[KVCacheLayout, ...]:
-        """Return the layouts in which the blocks of a layer follow each other, each of them in one piece."""
-        return (KVCacheLayout.LBNHC, KVCacheLayout.LBHNC)
 
     @classmethod
     def why_not(cls, config: Any) -> str | None:

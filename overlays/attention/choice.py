@@ -61,11 +61,11 @@ def _may_choose(chosen: Any) -> bool:
 def _against(wanted: Any) -> list[str]:
     """Return what is against the backend, by vLLM's AttentionSelectorConfig and its current configuration."""
     from vllm.config import get_current_vllm_config
+    from vllm.v1.attention.backends.registry import AttentionBackendEnum
 
-    from ascend_overlay.overlays.attention.backend import AscendAttentionBackend
-
+    ours = AttentionBackendEnum[NAME].get_class()
     # An NPU has no compute capability in vLLM's sense, and the backend does not look at it.
-    against: list[str] = AscendAttentionBackend.validate_configuration(**wanted._asdict(), device_capability=None)
+    against: list[str] = ours.validate_configuration(**wanted._asdict(), device_capability=None)
     if get_current_vllm_config().speculative_config is not None:
         against.append("speculative decoding has not been tried with it")
     if "vllm.model_executor.models.whisper_causal" in sys.modules:

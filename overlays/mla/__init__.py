@@ -17,7 +17,9 @@ _MODULE = __name__
 
 overlay = Overlay(
     "mla",
-    vllm=">=0.27.1,<0.34",
+    # 0.28's attention of this kind asks for a backend of prompts on NVIDIA's cards, which cannot be imported elsewhere;
+    # 0.27.1 has none of this kind for CPUs.
+    vllm=">=0.29,<0.34",
     # Before, there is no npu_gather_pa_kv_cache.
     torch_npu=">=2.10",
     reason="vLLM has no backend for multi-head latent attention on NPU operators; sparse attention stays vLLM's",

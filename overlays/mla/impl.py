@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from vllm.model_executor.layers.attention.attention import get_attention_context
 from vllm.model_executor.layers.attention.mla_attention import MLACommonImpl
 
 from ascend_overlay import npu
@@ -20,8 +21,15 @@ npu.load("npu_fused_infer_attention_score", "npu_scatter_pa_kv_cache")
 
 
 class AscendMLAImpl(MLACommonImpl):  # type: ignore[misc, type-arg, unused-ignore]
-    """One layer's attention; vLLM's MLAAttention calls it with queries that are absorbed for decoding."""
+    """One layer's attention; vLLM's MLAAttention calls it with queries that are absorbed for decoding.
 
+    Attributes:
+        layer_name: of the MLAAttention, which says so (layer.py).
+        cache_is_written: the layer around has normalized, rotated and written already (wrapper.py).
+    """
+
+    layer_name: str
+    cache_is_written = False
     can_return_lse_for_decode = False
 
     def __init__(
@@ -95,20 +103,25 @@ class AscendMLAImpl(MLACommonImpl):  # type: ignore[misc, type-arg, unused-ignor
         k_scale: Tensor,
         skip_scale: bool = False,
     ) -> None:
-        """Write latents (tokens, 512) and rotated keys (tokens, 1, 64) to their slots.
+        """Write latents and rotated keys of a step to their slots, where they are not there yet.
 
         The cache has the type of the model, so that there is no scale, and none to be skipped (vLLM 0.33 says which).
         """
-        if kv_cache.numel() == 0:
+        if self.cache_is_written or kv_cache.numel() == 0:
             return
-        latents, keys = self.planes(kv_cache)
+        # The seam that all releases have is this method, which is not told of the step.
+        step = get_attention_context(self.layer_name)[0]
+        if step is None:
+            return
+        # Rows behind these are padding, without slots.
+        tokens = step.num_actual_tokens
+        self.write(kv_c_normed[:tokens], k_pe[:tokens], kv_cache, slot_mapping.flatten()[:tokens])
+
+    def write(self, latents: Tensor, keys: Tensor, cache: Tensor, slots: Tensor) -> None:
+        """Write latents (tokens, 512) and rotated keys (tokens, 1, 64) to slots (tokens,) of a cache."""
+        cached_latents, cached_keys = self.planes(cache)
         torch.ops.npu.npu_scatter_pa_kv_cache.default(
-            kv_c_normed.unsqueeze(1).contiguous(),
-            k_pe.contiguous(),
-            latents,
-            keys,
-            slot_mapping.flatten(),
-            cache_mode="Norm",
+            latents.unsqueeze(1).contiguous(), keys.contiguous(), cached_latents, cached_keys, slots, cache_mode="Norm"
         )
 
     def forward_mqa(

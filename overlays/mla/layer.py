@@ -1,4 +1,4 @@
-"""vLLM's MLAAttention: the absorbed output projection, and what is written to the cache."""
+"""vLLM's MLAAttention: the absorbed projections."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ _TOLERANCE = 0.02
 
 
 class AscendMLAAttention(MLAAttention):  # type: ignore[misc, unused-ignore]
-    """MLAAttention with the overlay's backend; with another backend it is vLLM's own.
+    """MLAAttention with the overlay's backend; with another backend it is vLLM's own."""
 
-    Attributes:
-        cache_is_written: the layer around has normalized, rotated and written already (wrapper.py).
-    """
-
-    cache_is_written = False
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.is_ascend:
+            self.impl.layer_name = self.layer_name
 
     @property
     def is_ascend(self) -> bool:
@@ -52,25 +51,6 @@ class AscendMLAAttention(MLAAttention):  # type: ignore[misc, unused-ignore]
         """Attend, as vLLM does, unless a graph is being captured without a step to attend to."""
         captures.see_a_step(attn_metadata, self)
         return super().forward_impl(q, k_c_normed, k_pe, kv_cache, attn_metadata, *args, **more)  # type: ignore[no-any-return]
-
-    def update_kv_cache(
-        self,
-        kv_c_normed: Tensor,
-        k_pe: Tensor,
-        kv_cache: Tensor,
-        slot_mapping: Tensor | None,
-        attn_metadata: Any,
-        kv_cache_dtype: str,
-        k_scale: Tensor,
-    ) -> None:
-        """Write what is not written yet."""
-        if self.is_ascend:
-            if self.cache_is_written or attn_metadata is None or slot_mapping is None:
-                return
-            # Rows behind these are padding, without slots.
-            tokens = attn_metadata.num_actual_tokens
-            kv_c_normed, k_pe, slot_mapping = kv_c_normed[:tokens], k_pe[:tokens], slot_mapping[:tokens]
-        super().update_kv_cache(kv_c_normed, k_pe, kv_cache, slot_mapping, attn_metadata, kv_cache_dtype, k_scale)
 
     def _v_up_proj(self, x: Tensor, out: Tensor) -> None:
         """Project weighted latents (tokens, heads, 512) to values, into `out` (tokens, heads * value elements)."""

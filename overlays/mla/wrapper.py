@@ -35,8 +35,9 @@ class AscendMultiHeadLatentAttention(MultiHeadLatentAttentionWrapper):  # type: 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         reason = self._why_not_fused() if getattr(self.mla_attn, "is_ascend", False) else ""
-        self.mla_attn.cache_is_written = reason is None
+        self.is_fused = reason is None
         if reason is None:
+            self.mla_attn.impl.cache_is_written = True
             _double_angles(self.rotary_emb, self.kv_a_layernorm.weight.dtype)
         elif reason:
             text = f"norm, rotary embedding and cache write are operators of their own: {reason}"
@@ -45,7 +46,7 @@ class AscendMultiHeadLatentAttention(MultiHeadLatentAttentionWrapper):  # type: 
     @property
     def reads_input(self) -> tuple[str, ...] | None:
         """Who reads the hidden states, and nobody else does; None where vLLM's forward does. `quantization` asks."""
-        if not self.mla_attn.cache_is_written:
+        if not self.is_fused:
             return None
         return ("q_proj", "kv_a_proj_with_mqa") if self.q_lora_rank is None else ("fused_qkv_a_proj",)
 
@@ -63,7 +64,9 @@ class AscendMultiHeadLatentAttention(MultiHeadLatentAttentionWrapper):  # type: 
             return f"the norm is {type(norm).__name__} over a part of the latent, or without a weight"
         if norm.weight.dtype not in (torch.float16, torch.bfloat16):
             return f"the weight of the norm is {norm.weight.dtype}"
-        if self.g_proj is not None or self.dcp_q_replicate or self.fuse_qkv_rmsnorm or self.indexer is not None:
+        # vLLM fuses the norms since 0.30.
+        norms_fused = getattr(self, "fuse_qkv_rmsnorm", False)
+        if self.g_proj is not None or self.dcp_q_replicate or norms_fused or self.indexer is not None:
             return "the layer has a gate, replicated queries, a fused norm or an indexer"
         return None
 
@@ -75,7 +78,7 @@ class AscendMultiHeadLatentAttention(MultiHeadLatentAttentionWrapper):  # type: 
             hidden_states: (tokens, hidden).
             llama_4_scaling: a factor of the queries, or None.
         """
-        if not self.mla_attn.cache_is_written:
+        if not self.is_fused:
             return super().forward(positions, hidden_states, llama_4_scaling)  # type: ignore[no-any-return]
         q, kv = self._projected(hidden_states)
         norm, rope, name = self.kv_a_layernorm, self.rotary_emb, _encode_layer_name(self.mla_attn.layer_name)

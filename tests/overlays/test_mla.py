@@ -172,21 +172,23 @@ def test_rows_that_belong_to_nobody_change_nothing(monkeypatch: pytest.MonkeyPat
 
     from ascend_overlay.overlays.mla.impl import AscendMLAImpl
 
-    theirs = AscendMLAImpl.do_kv_cache_update
+    theirs, written = AscendMLAImpl.write, []
 
-    def update(self: Any, latents: Any, keys: Any, cache: Any, slots: Any, *more: Any) -> None:
+    def write(self: Any, latents: Any, keys: Any, cache: Any, slots: Any) -> None:
         # torch_npu documents no slots below 0.
         assert len(slots) == len(latents) == len(keys)
         assert (slots >= 0).all()
-        theirs(self, latents, keys, cache, slots, *more)
+        written.append(len(slots))
+        theirs(self, latents, keys, cache, slots)
 
-    monkeypatch.setattr(AscendMLAImpl, "do_kv_cache_update", update)
+    monkeypatch.setattr(AscendMLAImpl, "write", write)
     for options in ({}, {"neox": True}):
         plain, padded = _steps(**options), _steps(**options)
         for new in ({0: 20, 1: 30}, {0: 1, 1: 1}):
             for one, other in zip(plain.step(new), padded.step(new, padding=5), strict=True):
                 torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2)
         assert torch.equal(plain.attention.kv_cache, padded.attention.kv_cache)
+    assert written == [50, 50, 2, 2]
 
 
 def test_compiled_it_is_one_graph_with_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:

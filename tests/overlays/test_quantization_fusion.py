@@ -294,11 +294,11 @@ def test_our_own_classes_say_who_reads_their_input() -> None:
     assert isinstance(function, ast.FunctionDef)
     found = set()
     for rank_ in (None, 8):
-        stand_in = SimpleNamespace(mla_attn=SimpleNamespace(cache_is_written=True), q_lora_rank=rank_)
+        stand_in = SimpleNamespace(is_fused=True, q_lora_rank=rank_)
         found |= set(Latent.reads_input.fget(stand_in))
     assert _readers(function, "hidden_states", None) == found
     (function,) = ast.parse(textwrap.dedent(inspect.getsource(Latent.forward))).body
     assert isinstance(function, ast.FunctionDef)
     assert _readers(function, "hidden_states", None) == {"_projected", "?"}
-    stand_in = SimpleNamespace(mla_attn=SimpleNamespace(cache_is_written=False), q_lora_rank=None)
+    stand_in = SimpleNamespace(is_fused=False, q_lora_rank=None)
     assert Latent.reads_input.fget(stand_in) is None

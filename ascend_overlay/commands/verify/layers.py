@@ -23,6 +23,7 @@ from ascend_overlay.commands.verify.outcome import Outcome
 from ascend_overlay.errors import OverlayError, RuledOutError, VersionError
 from ascend_overlay.npu import tracing
 from ascend_overlay.npu.case import LayerCase
+from ascend_overlay.npu.cases import tiles
 from ascend_overlay.npu.genuine.meta import flat
 
 
@@ -83,6 +84,7 @@ def configured() -> Iterator[None]:
 
     from vllm.config import CompilationConfig, CompilationMode, VllmConfig, set_current_vllm_config
 
+    tiles.allow()
     config = VllmConfig(compilation_config=CompilationConfig(mode=CompilationMode.NONE, custom_ops=["all"]))
     with set_current_vllm_config(config), config.kernel_config.ir_op_priority.set_priority():
         _groups_of_one()

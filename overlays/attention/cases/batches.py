@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from ascend_overlay.npu.cases import tiles
 from ascend_overlay.npu.cases.numbers import here
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class CachedLayer:
         backend: str | None = None,
         **options: Any,
     ) -> None:
+        tiles.allow()
         self.dtype, self.heads, self.kv_heads, self.size = dtype, heads, kv_heads, size
         with self._configured(backend) as config:
             self.layer = self._layer(PREFIX, options)
@@ -67,7 +69,9 @@ class CachedLayer:
             build = self.backend.get_builder_cls()
             self.builder = build(self.spec, [PREFIX], config, torch.get_default_device())
         shape = (blocks, kv_heads, BLOCK_SIZE, 2 * size)
-        if self.backend.supported_kv_cache_layouts()[0].name == "LBNHC":
+        # Since 0.29 a backend names layouts; before, it names this very shape.
+        layouts = getattr(self.backend, "supported_kv_cache_layouts", None)
+        if layouts is not None and layouts()[0].name == "LBNHC":
             self.cache = torch.zeros(shape[0], shape[2], shape[1], shape[3], dtype=dtype).transpose(1, 2)
         else:
             self.cache = torch.zeros(shape, dtype=dtype)

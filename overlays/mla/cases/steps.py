@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from ascend_overlay.npu.cases import tiles
 from ascend_overlay.npu.cases.numbers import here, normal
 
 if TYPE_CHECKING:
@@ -51,12 +52,13 @@ class LatentSteps:
         speculative: int = 0,
         fill: float = 0.0,
     ) -> None:
+        tiles.allow()
         self.dtype = getattr(torch, dtype)
         self.block_size = block_size
         self.heads, self.plain, self.value, self.hidden, self.q_lora_rank = heads, plain, value, hidden, q_lora_rank
         self.config = self._configuration(workspace, speculative)
         with self._configured():
-            self.layer = self._layer(neox)
+            self.layer = self._served(neox)
             self.attention = self.layer.mla_attn.mla_attn
             self.weights = {name: weight.detach().clone() for name, weight in self.layer.named_parameters()}
             for module in self.layer.modules():
@@ -189,6 +191,21 @@ class LatentSteps:
                 yield
         finally:
             torch.set_default_dtype(before)
+
+    def _served(self, neox: bool) -> Any:
+        """Return the layer with a backend that takes its dtype.
+
+        On a CPU with AMX vLLM chooses AMX_MLA whatever the dtype is; that one takes bfloat16 alone, and computes wrong
+        numbers, without a word, of float16.
+        """
+        from vllm.v1.attention.backends.registry import AttentionBackendEnum
+
+        layer = self._layer(neox)
+        if layer.mla_attn.mla_attn.get_attn_backend().supports_dtype(self.dtype):
+            return layer
+        self.config.compilation_config.static_forward_context.clear()
+        self.config.attention_config.backend = AttentionBackendEnum.CPU_MLA
+        return self._layer(neox)
 
     def _layer(self, neox: bool) -> Any:
         from vllm.model_executor.layers import rotary_embedding
