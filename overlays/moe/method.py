@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from vllm.model_executor import utils
 from vllm.model_executor.layers.fused_moe.config import FusedMoEConfig
 from vllm.model_executor.layers.fused_moe.fused_moe_method_base import FusedMoEMethodBase
 from vllm.model_executor.layers.fused_moe.oracle.unquantized import UnquantizedMoeBackend
 from vllm.model_executor.layers.fused_moe.unquantized_fused_moe_method import UnquantizedFusedMoEMethod
-from vllm.model_executor import utils
 from vllm.model_executor.utils import replace_parameter
 
 import ascend_overlay

@@ -274,7 +274,7 @@ def test_a_new_attention_backend_is_a_member_and_leaves_no_trace(
     for _ in range(2):
         assert names["MINE"] is names.MINE is names("ours.Backend") and names.MINE in list(names)
         # Without an entry beside, a member of an older vLLM stands for its value.
-        assert registry._ATTN_OVERRIDES == ({names.MINE: "ours.Backend"} if takes_names else {})
+        assert ({names.MINE: "ours.Backend"} if takes_names else {}) == registry._ATTN_OVERRIDES
         assert names.MINE.value == "ours.Backend" and "ours" not in sys.modules
         (entry,) = ascend_overlay.ledger()
         assert (entry.state, entry.seam, entry.notes) == ("applied", "attention backend registry", [])

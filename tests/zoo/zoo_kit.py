@@ -102,10 +102,15 @@ _REDUCED = {
     *(Run("eager", family, parallel=2) for family in ("llama3", "qwen3_moe")),
 }
 
+_ON_EACH_RELEASE = {Run("eager", family) for family in ("llama3", "qwen3_moe", "gemma3", "deepseek_v3")}
+
 
 def params(chosen: Iterable[Run]) -> list[Any]:
     """Return the parameters of a test."""
-    return [pytest.param(run, id=run.name, marks=marks(reduced=run in _REDUCED)) for run in chosen]
+    return [
+        pytest.param(run, id=run.name, marks=marks(reduced=run in _REDUCED, each_release=run in _ON_EACH_RELEASE))
+        for run in chosen
+    ]
 
 
 class Zoo:
