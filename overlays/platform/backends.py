@@ -14,7 +14,13 @@ from ascend_overlay.overlays.platform import refusals
 
 NAMES = {"attention": "ASCEND", "mla": "ASCEND_MLA"}
 """Overlay -> the name of its backend."""
-_SERVED = {"attention": "a model with plain attention", "mla": "a model with multi-head latent attention"}
+_SERVED = {
+    "attention": ("a model with plain attention",),
+    "mla": (
+        "a model with multi-head latent attention",
+        "; VLLM_MLA_DISABLE=1 has vLLM make plain attention of it, which is served",
+    ),
+}
 
 
 def path(selected: Any, wanted: Any) -> str:
@@ -59,5 +65,5 @@ def registered(overlay: str) -> Any:
         ConfigError: the overlay is off.
     """
     if NAMES[overlay] not in AttentionBackendEnum.__members__:
-        raise refusals.off(overlay, _SERVED[overlay])
+        raise refusals.off(overlay, *_SERVED[overlay])
     return AttentionBackendEnum[NAMES[overlay]].get_class()

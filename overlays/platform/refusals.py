@@ -33,11 +33,11 @@ def refused(reason: str) -> ConfigError:
     )
 
 
-def off(overlay: str, served: str) -> ConfigError:
+def off(overlay: str, served: str, instead: str = "") -> ConfigError:
     """Return the error for what an overlay serves that is off, which is no fault of the user's on another release."""
     entries = ascend_overlay.ledger().of(overlay)
     if entries and all(entry.cause in ("release", "drift") for entry in entries):
-        return refused(f"{served} is not served with this vLLM: {entries[0].reason}")
+        return refused(f"{served} is not served with this vLLM: {entries[0].reason}{instead}")
     return ConfigError(
         f"the overlay `platform` serves {served} with the overlay `{overlay}`, which is off: enable both; "
         f"`ascend-overlay list` says what keeps it off."
