@@ -179,11 +179,13 @@ class Plugins:
                 continue
             try:
                 # The answer may be a generator, whose code runs now.
-                yield origin, _things_in(answer)
+                things = _things_in(answer)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
                 yield origin, Failure(_blame(origin, hook, error))
+            else:
+                yield origin, things
 
     def first(self, hook: str, **arguments: Any) -> Answer | None:
         """Return the first answer that is not None, and whose it is.

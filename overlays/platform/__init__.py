@@ -40,10 +40,20 @@ overlay.call(
     irreversible=True,
     reason="vLLM may have chosen another platform before, and nobody said so",
 )
+# Where vLLM decides whether its graphs need a compiler. Before 0.29 that is a part of a longer function.
+for _name, _vllm in {"_maybe_enable_breakable_cudagraph": ">=0.29", "__post_init__": "<0.29"}.items():
+    overlay.wrap(
+        f"vllm.config.vllm:VllmConfig.{_name}",
+        f"{_MODULE}.breakable:decide",
+        vllm=_vllm,
+        reason="vLLM has no seam for a platform whose graphs need no compiler, and forgets what was asked for",
+    )
+# From 0.32 on vLLM asks the platform.
 overlay.wrap(
-    "vllm.config.vllm:VllmConfig._maybe_enable_breakable_cudagraph",
-    f"{_MODULE}.breakable:decide",
-    reason="vLLM has no seam for a platform whose graphs need no compiler, and forgets what was asked for with them",
+    "vllm.v1.attention.backends.mla.prefill.selector:get_mla_prefill_backend",
+    f"{_MODULE}.prefill:choose",
+    vllm="<0.32",
+    reason="vLLM takes FLASH_ATTN's backend for prompts of latent attention where no compute capability is",
 )
 # Only where vLLM runs on this platform does it load the runner.
 overlay.call(

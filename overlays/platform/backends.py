@@ -14,6 +14,13 @@ from ascend_overlay.overlays.platform import refusals
 
 NAMES = {"attention": "ASCEND", "mla": "ASCEND_MLA"}
 """Overlay -> the name of its backend."""
+_SERVED = {
+    "attention": ("a model with plain attention",),
+    "mla": (
+        "a model with multi-head latent attention",
+        "; VLLM_MLA_DISABLE=1 has vLLM make plain attention of it, which is served",
+    ),
+}
 
 
 def path(selected: Any, wanted: Any) -> str:
@@ -58,8 +65,5 @@ def registered(overlay: str) -> Any:
         ConfigError: the overlay is off.
     """
     if NAMES[overlay] not in AttentionBackendEnum.__members__:
-        raise ConfigError(
-            f"the overlay `platform` serves this model with the attention backend of the overlay `{overlay}`, which is "
-            f"off: enable both; `ascend-overlay list` says what keeps it off."
-        )
+        raise refusals.off(overlay, *_SERVED[overlay])
     return AttentionBackendEnum[NAMES[overlay]].get_class()

@@ -113,15 +113,22 @@ class Capturing(_npu.graph):  # type: ignore[misc, unused-ignore]
 
 
 @contextlib.contextmanager
-def capture(device: torch.device) -> Iterator[GraphCaptureContext]:
+def capture(
+    device: torch.device, graph_capture_context: GraphCaptureContext | None = None
+) -> Iterator[GraphCaptureContext]:
     """Have `device` on another stream, on which graphs are captured: vllm.distributed.parallel_state.graph_capture.
 
     vLLM's own prepares the communicators of the groups besides, and knows those of CUDA and XPU. hccl needs nothing.
 
+    Args:
+        device: of this process.
+        graph_capture_context: has the stream to take. vLLM's runner has one for ROCm alone, before 0.31.
+
     Raises:
         OverlayError: a graph could not be captured. The stream is the one before all the same.
     """
-    stream, before = _npu.Stream(device=device), _npu.current_stream()
+    stream = _npu.Stream(device=device) if graph_capture_context is None else graph_capture_context.stream
+    before = _npu.current_stream()
     stream.wait_stream(before)
     try:
         with Current(stream):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
+from vllm.platforms import current_platform
 from vllm.v1.attention.backends.mla.prefill.base import MLAPrefillBackend
 
 from ascend_overlay.errors import OverlayError
@@ -28,3 +30,8 @@ class ByTheAttentionBackend(MLAPrefillBackend):  # type: ignore[misc, unused-ign
         )
 
     run_prefill_context_chunk = run_prefill_new_tokens
+
+
+def choose(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return what the builder is to hold; on another platform, what vLLM chooses."""
+    return ByTheAttentionBackend if current_platform.device_name == "npu" else wrapped(*args, **kwargs)

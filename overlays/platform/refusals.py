@@ -33,6 +33,17 @@ def refused(reason: str) -> ConfigError:
     )
 
 
+def off(overlay: str, served: str, instead: str = "") -> ConfigError:
+    """Return the error for what an overlay serves that is off, which is no fault of the user's on another release."""
+    entries = ascend_overlay.ledger().of(overlay)
+    if entries and all(entry.cause in ("release", "drift") for entry in entries):
+        return refused(f"{served} is not served with this vLLM: {entries[0].reason}{instead}")
+    return ConfigError(
+        f"the overlay `platform` serves {served} with the overlay `{overlay}`, which is off: enable both; "
+        f"`ascend-overlay list` says what keeps it off."
+    )
+
+
 def see(config: Any) -> None:
     """See that what vLLM's `config` asks for is served.
 
@@ -51,10 +62,7 @@ def see_experts(model: Any) -> None:
     """
     on = any(entry.state in ("pending", "applied") for entry in ascend_overlay.ledger().of("moe"))
     if model.is_moe and not on:
-        raise ConfigError(
-            "the overlay `platform` serves mixtures of experts with the overlay `moe`, which is off: enable both; "
-            "`ascend-overlay list` says what keeps it off."
-        )
+        raise off("moe", "a mixture of experts")
 
 
 def dtype(wanted: Any) -> str | None:

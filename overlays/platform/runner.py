@@ -20,8 +20,9 @@ class NPUModelRunner(GPUModelRunner):  # type: ignore[misc, unused-ignore]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._positions = torch.zeros(self.max_num_tokens, dtype=torch.int64, pin_memory=PIN_MEMORY)
-        # How many tokens from the first on are marked as some, and what was marked last; vLLM begins with all of them.
-        self._some, self._padding = len(self.is_padding), (0, 0)
+        # How many tokens from the first on are marked as some, and what was marked last; vLLM begins with all of them,
+        # and marks none before 0.31.
+        self._some, self._padding = len(getattr(self, "is_padding", ())), (0, 0)
 
     def execute_model(self, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
         """Run a step; on a software NPU its report tells what each kind of step asks for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import inspect
 from typing import Any
 
 import torch
@@ -13,9 +14,11 @@ from vllm.distributed.parallel_state import get_pp_group
 from vllm.platforms import current_platform
 from vllm.utils.mem_utils import MemorySnapshot
 from vllm.utils.torch_utils import set_random_seed
+from vllm.v1.utils import report_usage_stats
 from vllm.v1.worker.gpu_worker import Worker, init_worker_distributed_environment
 from vllm.v1.worker.utils import request_memory
 from vllm.v1.worker.worker_base import CompilationTimes
+from vllm.v1.worker.workspace import init_workspace_manager
 
 from ascend_overlay.overlays.platform import devices, graphs
 from ascend_overlay.overlays.platform.runner import NPUModelRunner
@@ -45,7 +48,11 @@ class NPUWorker(Worker):  # type: ignore[misc, unused-ignore]
         torch.accelerator.empty_cache()
         self.init_snapshot = MemorySnapshot(device=self.device)
         self.requested_memory = request_memory(self.init_snapshot, self.cache_config)
-        self._init_workspace_and_model_runner()
+        # The base class has methods for the rest from 0.32 on.
+        init_workspace_manager(self.device)
+        self.model_runner = NPUModelRunner(self.vllm_config, self.device)
+        if self.rank == 0:
+            report_usage_stats(self.vllm_config)
 
     def compile_or_warm_up_model(self) -> CompilationTimes:
         """Run once what serving runs.
@@ -67,7 +74,7 @@ class NPUWorker(Worker):  # type: ignore[misc, unused-ignore]
             runner.capture_model()
             graphs.see_some()
         # What ran took random numbers, of which a user who seeds must not notice.
-        set_random_seed(self.model_config.seed, self.parallel_config.data_parallel_index)
+        _seed(self.model_config.seed, self.parallel_config.data_parallel_index)
         spent = self.compilation_config
         return CompilationTimes(language_model=spent.compilation_time, encoder=spent.encoder_compilation_time)
 
@@ -92,9 +99,13 @@ class NPUWorker(Worker):  # type: ignore[misc, unused-ignore]
         graphs.report()
         super().shutdown()
 
-    def _make_model_runner(self) -> NPUModelRunner:
-        return NPUModelRunner(self.vllm_config, self.device)
-
     def _maybe_get_memory_pool_context(self, tag: str) -> contextlib.AbstractContextManager[Any]:
         """Return nothing to enter: the base class asks for the allocator of sleep mode, which is CUDA's."""
         return contextlib.nullcontext()
+
+
+def _seed(seed: int | None, data_parallel_index: int) -> None:
+    """Seed all generators; from 0.32 on, vLLM has replicas of one seed sample differently."""
+    more = {"data_parallel_index": data_parallel_index}
+    takes = inspect.signature(set_random_seed).parameters
+    set_random_seed(seed, **{name: value for name, value in more.items() if name in takes})

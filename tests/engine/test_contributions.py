@@ -66,6 +66,16 @@ def test_who_raises_is_named_and_the_others_are_asked(bad: Any) -> None:
     assert str(three.error) == f"plugin 'three' returns None from its hook {HOOK}; return a list, and [] for nothing."
 
 
+@pytest.mark.parametrize(
+    "answer", [lambda: [1], raising, raising_later, lambda: None], ids=lambda value: value.__name__
+)
+def test_who_has_heard_enough_may_leave(answer: Any) -> None:
+    found = plugins(one=answer).contributions(HOOK)
+    assert next(iter(found))[0] == Origin("one")
+    # A generator that goes on when it is closed says so on standard error, and takes errors of others for the plugin's.
+    found.close()  # type: ignore[attr-defined]
+
+
 def test_some_are_not_asked() -> None:
     some = plugins(one=lambda: [1], two=lambda: [2])
     assert list(some.contributions(HOOK, leave_out={Origin("two")})) == [(Origin("one"), [1])]

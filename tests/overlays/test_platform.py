@@ -345,6 +345,18 @@ def test_members(platform: Any) -> None:
 
 
 @pytest.mark.vllm
+@pytest.mark.parametrize("device", ["npu", "cpu"])
+def test_a_vllm_that_asks_no_platform_is_told_of_prompts_on_an_npu_alone(
+    platform: Any, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    from ascend_overlay.overlays.platform import prefill
+
+    monkeypatch.setattr(prefill, "current_platform", SimpleNamespace(device_name=device))
+    found = prefill.choose(lambda config: config, None, ("vLLM's own",), {})
+    assert found == {"npu": prefill.ByTheAttentionBackend, "cpu": "vLLM's own"}[device]
+
+
+@pytest.mark.vllm
 def test_backends_come_from_the_overlays(platform: Any) -> None:
     from vllm.config import VllmConfig, set_current_vllm_config
     from vllm.v1.attention.backends.registry import AttentionBackendEnum
@@ -367,6 +379,22 @@ def test_backends_come_from_the_overlays(platform: Any) -> None:
         for changes in ({"head_size": 20}, {"use_mla": True, "use_sparse": True}, {"dtype": torch.float32}):
             with pytest.raises(ConfigError, match="is not served by ASCEND"):
                 chosen(**changes)
+
+
+@pytest.mark.parametrize(
+    ("causes", "words"),
+    [
+        (["release"], "on the NPU platform, such a model is not served with this vLLM: why 0. With ASCEND_OVERLAY="),
+        (["drift", "drift"], "on the NPU platform, such a model is not served with this vLLM: why 0. With "),
+        # A patch of an overlay may be for other releases than the overlay.
+        (["condition", "release"], "serves such a model with the overlay `one`, which is off: enable both; "),
+        ([], "serves such a model with the overlay `one`, which is off: enable both; "),
+    ],
+)
+def test_an_overlay_that_is_off(monkeypatch: pytest.MonkeyPatch, causes: list[str], words: str) -> None:
+    entries = [SimpleNamespace(cause=cause, reason=f"why {number}") for number, cause in enumerate(causes)]
+    monkeypatch.setattr(ascend_overlay, "ledger", lambda: SimpleNamespace(of=lambda name: entries))
+    assert words in str(refusals.off("one", "such a model"))
 
 
 @pytest.mark.vllm
