@@ -170,7 +170,7 @@ def as_it_is(item: Item) -> Entry:
 
 def _is_missed_by_the_program(item: Item) -> bool:
     """Tell whether the module is run as the program, where the patch is not in force."""
-    if item.entry.state not in IN_FORCE or not item.patch.module or item.patch.module != process.main_module():
+    if item.entry.state not in IN_FORCE or not item.module or item.module != process.main_module():
         return False
     return not any(applied.module is sys.modules["__main__"] for applied in item.done)
 
