@@ -12,7 +12,7 @@ from ascend_overlay import settings as settings_module
 from ascend_overlay.engine.engine import Engine
 from ascend_overlay.engine.plugins import Failure
 from ascend_overlay.errors import ConfigError, PluginError, represented
-from ascend_overlay.ledgers import Ledger
+from ascend_overlay.ledgers import Entry, Ledger
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.settings import Settings
 
@@ -192,6 +192,11 @@ def enabled(*overlays: Overlay | str, **arguments: Any) -> Iterator[None]:
 def ledger() -> Ledger:
     """Return the ledger of this process: iterable, printable as a table, convertible to JSON."""
     return _engine.ledger()
+
+
+def entries_of(target: str) -> list[Entry]:
+    """Return what the ledger has of a target, as it was when somebody last looked."""
+    return _engine.entries_of(target)
 
 
 def write_ledger() -> None:

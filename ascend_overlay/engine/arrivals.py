@@ -86,7 +86,7 @@ class Arrivals:
             self._patcher.back(in_force(due))
             raise
         finally:
-            self._journal.write()
+            self._journal.write([*due, *again, *served])
 
     def _examine(self, item: Item) -> None:
         try:

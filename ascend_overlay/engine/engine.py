@@ -18,7 +18,7 @@ from ascend_overlay.engine.arrivals import Arrivals
 from ascend_overlay.engine.catalogue import Catalogue
 from ascend_overlay.engine.complaints import Complaints
 from ascend_overlay.engine.drift import Drift
-from ascend_overlay.engine.journal import Journal, logger
+from ascend_overlay.engine.journal import Journal, as_it_is, logger
 from ascend_overlay.engine.judging import judged
 from ascend_overlay.engine.locks import Lock
 from ascend_overlay.engine.patcher import Patcher
@@ -36,7 +36,7 @@ from ascend_overlay.errors import (
     VersionError,
     told,
 )
-from ascend_overlay.ledgers import Ledger, LedgerFolder
+from ascend_overlay.ledgers import Entry, Ledger, LedgerFolder
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.patches import Patch
 from ascend_overlay.places import importing, live
@@ -159,10 +159,19 @@ class Engine:
         if self._switched_off:
             return False
         try:
+            if self._is_settled():
+                # One way in comes after another: all that is left to do is to look.
+                self.look()
+                return True
             self.enable(settings_module.current(), patience=_PATIENCE)
         except _BusyError:
             return False
         return True
+
+    def _is_settled(self) -> bool:
+        """Tell whether enable() is done, and no plugin is left that could not be loaded then and may be now."""
+        state = self._state
+        return bool(state.units) and state.begun is None and state.leaving is None and not self.plugins.problems
 
     def check(self, settings: Settings) -> None:
         """See that the ledger can be written, the plugins load and the overlays that `settings` name exist.
@@ -550,6 +559,11 @@ class Engine:
         self._arrivals.catch_up()
         self._review.mend()
         return self.journal.snapshot()
+
+    def entries_of(self, target: str) -> list[Entry]:
+        """Return what the ledger has of a target, as it was when somebody last looked."""
+        with self._state.lock.held():
+            return [as_it_is(item) for item in self._state.items() if item.patch.target == target]
 
     def _finish_alone(self) -> None:
         # Whoever is called in the middle of enable() may read the ledger: nothing is interrupted then.

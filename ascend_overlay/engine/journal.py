@@ -7,7 +7,7 @@ import itertools
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ascend_overlay import process, settings, versions
@@ -32,13 +32,13 @@ class Journal:
 
     Args:
         state: what is enabled.
-        look: sets the states of the entries to what is so.
+        look: sets the states of the entries of some patches, or of all, to what is so.
 
     Attributes:
         folder: where it is written at every change; None: nowhere.
     """
 
-    def __init__(self, state: State, look: Callable[[], None]) -> None:
+    def __init__(self, state: State, look: Callable[[Sequence[Item] | None], None]) -> None:
         self.folder: LedgerFolder | None = None
         self._state = state
         self._look = look
@@ -89,9 +89,13 @@ class Journal:
             entries.extend(dataclasses.replace(entry) for entry in self._state.past)
             return Ledger(self._described(), tuple(entries), tuple(self._state.notes), _operator_counts())
 
-    def write(self) -> None:
-        """Write the file of this process, if there is a ledger folder."""
-        self._look()
+    def write(self, changed: Sequence[Item] | None = None) -> None:
+        """Write the file of this process, if there is a ledger folder.
+
+        Args:
+            changed: what may be otherwise than it was; None: all. Where nothing is written, nothing else is looked at.
+        """
+        self._look(changed if self.folder is None else None)
         if self.folder is None:
             return
         number, ledger = next(self._snapshots), self.snapshot()
@@ -132,7 +136,7 @@ class Journal:
         """Return what this process is, what is installed, and the settings in force."""
         found = {name: versions.installed(name) for name in _PACKAGES}
         return {
-            **self._process,
+            **process.shown(self._process),
             "versions": {"python": _PYTHON} | {name: text for name, text in found.items() if text},
             "settings": in_force.to_env() if (in_force := settings.in_force()) is not None else {},
         }

@@ -32,10 +32,10 @@ class Review:
         self._seen: dict[str, str] = {}
         self._reported: set[tuple[str, str, str, str]] = set()
 
-    def look(self) -> None:
-        """Set the state of each entry to what is so, and touch nothing else."""
+    def look(self, among: Iterable[Item] | None = None) -> None:
+        """Set the state of each entry, or of those of some patches, to what is so, and touch nothing else."""
         with self._state.lock.held():
-            for item in self._state.items():
+            for item in self._state.items() if among is None else among:
                 if item.applied is not None and item.entry.state in IN_FORCE:
                     self._look_at(item)
         self._report()

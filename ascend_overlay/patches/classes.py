@@ -28,7 +28,7 @@ _LAYER_MODULE = "vllm.model_executor.custom_op"
 _LAYER_REGISTRY = "op_registry_oot"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Subclass(Patch):
     """Use a subclass wherever a class was used.
 

@@ -32,7 +32,7 @@ MODEL_REGISTRY = "vllm.model_executor.models.registry:ModelRegistry"
 QUANTIZATION = "vllm.model_executor.layers.quantization:register_quantization_config"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class SetItem(Patch):
     """Set an entry of a mapping."""
 
@@ -94,7 +94,7 @@ class ByCall(Change):
         return self._made
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Model(Patch):
     """Register a model class for an architecture name, with ModelRegistry.register_model.
 
@@ -156,7 +156,7 @@ class Model(Patch):
         return f"served by {self.implementation}"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Quantization(Patch):
     """Register a quantization config class under a method name, with register_quantization_config."""
 

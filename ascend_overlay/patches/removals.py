@@ -22,7 +22,7 @@ from ascend_overlay.places.target import MISSING, Place, Target, find
 from ascend_overlay.places.type_slots import storage
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Remove(Patch):
     """Remove an attribute, or the entry `item` of a container."""
 

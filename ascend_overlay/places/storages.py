@@ -32,7 +32,7 @@ def fill(storage: Storage, value: Any) -> None:
         storage.delete()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Attribute:
     """An attribute of a module, class or object."""
 
@@ -58,7 +58,7 @@ class Attribute:
             delattr(self.owner, self.name)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Item:
     """An entry of a mapping."""
 
@@ -83,7 +83,7 @@ class Item:
         del self.owner[self.key]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Detached:
     """Where the value of a place is kept that is no more: its module has executed again."""
 
