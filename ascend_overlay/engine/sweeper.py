@@ -61,7 +61,7 @@ class Sweeper:
         if entry is not None:
             _extend(entry.copies, swap.copies)
             _extend(entry.notes, swap.notes)
-            _extend(entry.stale, swap.apart)
+            _extend(entry.stale, [*swap.apart, *swap.going])
         if not swap.left:
             return False
         slot = next(slot for slot in slots if any(stray is other for other in slot.strays))
