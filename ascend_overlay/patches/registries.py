@@ -24,7 +24,7 @@ from ascend_overlay.patches.base import (
 )
 from ascend_overlay.patches.names import Decision, refuse_second
 from ascend_overlay.patches.reach import led_elsewhere
-from ascend_overlay.places.storages import Item
+from ascend_overlay.places.storages import Item, spelled
 from ascend_overlay.places.storeys import Change
 from ascend_overlay.places.target import MISSING, Target
 
@@ -62,7 +62,7 @@ class SetItem(Patch):
         if not self.as_is:
             values.refuse_quoted(self.key, implementation, beside=(value for value in mapping.values()))
         applied.seam = "registry entry"
-        slot = context.slots.at(containers.Answered(mapping, self.item, module))
+        slot = context.slots.at(containers.Answered(mapping, spelled(mapping, self.item), module))
         refuse_second(slot, self.key, context)
         if slot.original is not MISSING:
             applied.notes.append(f"in place of {shown(slot.original)}")
