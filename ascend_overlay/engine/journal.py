@@ -16,6 +16,7 @@ from ascend_overlay.engine.state import State
 from ascend_overlay.errors import printable
 from ascend_overlay.ledgers import Entry, Ledger, LedgerFolder
 from ascend_overlay.ledgers.entries import IN_FORCE, INEFFECTIVE
+from ascend_overlay.places.holders import member_name
 
 logger = logging.getLogger("ascend_overlay")
 
@@ -158,6 +159,11 @@ def as_it_is(item: Item) -> Entry:
             entry.home = ""
     if item.entry.state in IN_FORCE and (calls := [done.calls for done in item.done if done.calls is not None]):
         entry.ran = any(each.ran for each in calls)
+    if item.applied is not None and (stand_in := item.applied.stand_in) is not None:
+        for name in stand_in.going_with_it(item.applied.slots):
+            cls = stand_in.implementation
+            name, whose = member_name(cls, name), f"set meanwhile with a function of {cls.__module__}"
+            entry.notes.append(f"{name}, {whose}: it counts as the implementation's, and goes with it")
     if _is_missed_by_the_program(item):
         entry.stale.append(_RUN_AS_MAIN)
     for slot, change in item.applied.changed if item.applied is not None else ():
