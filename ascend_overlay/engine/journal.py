@@ -16,6 +16,7 @@ from ascend_overlay.engine.state import State
 from ascend_overlay.errors import printable
 from ascend_overlay.ledgers import Entry, Ledger, LedgerFolder
 from ascend_overlay.ledgers.entries import IN_FORCE, INEFFECTIVE
+from ascend_overlay.places import running
 from ascend_overlay.places.holders import member_name
 
 logger = logging.getLogger("ascend_overlay")
@@ -179,10 +180,31 @@ def as_it_is(item: Item) -> Entry:
 
 
 def _is_missed_by_the_program(item: Item) -> bool:
-    """Tell whether the module is run as the program, where the patch is not in force."""
+    """Tell whether the module is run as the program, which gets to what is patched and does not meet the patch."""
     if item.entry.state not in IN_FORCE or not item.module or item.module != process.main_module():
         return False
-    return not any(applied.module is sys.modules["__main__"] for applied in item.done)
+    main = sys.modules["__main__"]
+    if any(applied.module is main for applied in item.done):
+        return False
+    try:
+        source = main.__spec__.loader.get_source(item.module)  # type: ignore[union-attr]
+    except (AttributeError, ImportError, OSError):
+        return True
+    used = running.worked_with(source) if source else None
+    return used is None or not used.isdisjoint(_names_of(item))
+
+
+def _names_of(item: Item) -> set[str]:
+    """Return the names in its module that lead to what a patch has changed."""
+    target = item.patch.target
+    if ":" in target:
+        return {target.partition(":")[2].partition(".")[0]}
+    changed = [slot.storage.owner for applied in item.done for slot, _ in applied.changed]
+    return {
+        name
+        for name, value in (vars(item.applied.module).items() if item.applied and item.applied.module else ())
+        if any(owner is part for owner in changed for part in (value, *getattr(value, "__dict__", {}).values()))
+    }
 
 
 def _operator_counts() -> dict[str, int]:
