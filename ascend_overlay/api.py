@@ -12,7 +12,7 @@ from ascend_overlay import settings as settings_module
 from ascend_overlay.engine.engine import Engine
 from ascend_overlay.engine.plugins import Failure
 from ascend_overlay.errors import ConfigError, PluginError, represented
-from ascend_overlay.ledgers import Ledger
+from ascend_overlay.ledgers import Entry, Ledger
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.settings import Settings
 
@@ -194,6 +194,11 @@ def ledger() -> Ledger:
     return _engine.ledger()
 
 
+def entries_of(target: str) -> list[Entry]:
+    """Return what the ledger has of a target, as it was when somebody last looked."""
+    return _engine.entries_of(target)
+
+
 def write_ledger() -> None:
     """Write the ledger file of this process now, if there is a ledger folder."""
     _engine.journal.write()
@@ -287,22 +292,22 @@ def enter_role(name: str) -> None:
 
 def shown() -> dict[str, Any]:
     """Return what this process has, for the one that started it."""
-    return _engine.shown()
+    return _engine.children.shown()
 
 
 def owed() -> dict[str, Any] | None:
     """Return what a process that is started from here is to have; None where that is nothing."""
-    return _engine.owed()
+    return _engine.children.owed()
 
 
 def told() -> dict[str, str] | None:
     """Return the variables that tell a process what it is to have; None where that is nothing."""
-    return _engine.told()
+    return _engine.children.told()
 
 
 def not_for_children() -> list[str]:
     """Return the names of the overlays that only this process can have."""
-    return _engine.not_for_children()
+    return _engine.children.left_out()
 
 
 def prove(owed: Mapping[str, Any]) -> None:
@@ -311,7 +316,7 @@ def prove(owed: Mapping[str, Any]) -> None:
     Raises:
         ProcessError: it does, and the settings are strict.
     """
-    _engine.prove(owed)
+    _engine.children.prove(owed)
 
 
 def see_child(owed: Mapping[str, Any], has: Mapping[str, Any], around: Mapping[str, str]) -> None:
@@ -320,4 +325,4 @@ def see_child(owed: Mapping[str, Any], has: Mapping[str, Any], around: Mapping[s
     Raises:
         ProcessError: it does, and the settings are strict.
     """
-    _engine.see_child(owed, has, around)
+    _engine.children.see(owed, has, around)

@@ -16,7 +16,7 @@ from ascend_overlay.errors import ConfigError, did_you_mean
 __all__ = ["Condition", "distribution", "env", "platform", "platform_plugin", "predicate", "role"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Condition:
     """Something that holds or not, and can say so.
 

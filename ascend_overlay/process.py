@@ -11,8 +11,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from ascend_overlay import redaction
-
 ROLES = ("main", "api_server", "engine_core", "worker", "inspection", "child")
 """Roles of a process: where the program started, vLLM's API server processes, its EngineCore, its workers, the
 subprocess that inspects a model class, and any other child started by multiprocessing."""
@@ -91,7 +89,7 @@ def main_module() -> str | None:
 
 
 def describe() -> dict[str, Any]:
-    """Return what identifies this process in a ledger."""
+    """Return what identifies this process, as it is now; a ledger has what shown() makes of it."""
     return {
         "pid": os.getpid(),
         "parent": os.getppid(),
@@ -99,9 +97,17 @@ def describe() -> dict[str, Any]:
         "run": run(),
         "role": role(),
         "roles": sorted(roles()),
-        "argv": redaction.arguments(sys.argv),
+        "argv": list(sys.argv),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
+
+
+def shown(description: dict[str, Any]) -> dict[str, Any]:
+    """Return the description of a process without the secrets of its command line."""
+    # Imported where somebody reads or writes a ledger: its patterns take longer to compile than all else here.
+    from ascend_overlay import redaction
+
+    return {**description, "argv": redaction.arguments(description["argv"])}
 
 
 def _is_ray_worker() -> bool:

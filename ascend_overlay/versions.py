@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import sys
@@ -148,11 +149,19 @@ def _distribution_version(name: str) -> str | None:
     if key not in found:
         try:
             # Not by metadata.version(), which an overlay answers for a distribution that is not there.
-            found[key] = metadata.distribution(name).version
+            found[key] = version_of(metadata.distribution(name))
         except metadata.PackageNotFoundError:
             found[key] = None
     version: str | None = found[key]
     return version
+
+
+def version_of(distribution: metadata.Distribution) -> str:
+    """Return the version that the metadata of a distribution give, without having the text below them read apart."""
+    # A readme of some pages takes some milliseconds, in every process.
+    header, blank, _ = (distribution.read_text("METADATA") or "").partition("\n\n")
+    named = [line.partition(":")[2].strip() for line in header.splitlines() if line.lower().startswith("version:")]
+    return named[0] if blank and len(named) == 1 else distribution.version
 
 
 def entry_points(name: str, group: str) -> tuple[str, ...]:
@@ -176,11 +185,15 @@ def specifier(text: str, *, whose: str) -> SpecifierSet:
         ConfigError: `text` is not a valid specifier set.
     """
     try:
-        return SpecifierSet(text)
+        return _parsed(text)
     except (InvalidSpecifier, TypeError):
         raise ConfigError(
             f"{whose} has the version range {text!r}, which is not a PEP 440 specifier; write it as '>=0.32,<0.33'."
         ) from None
+
+
+# A dozen overlays have the same few ranges, each of which takes a while to parse and to hold against a version.
+_parsed = functools.lru_cache(maxsize=256)(SpecifierSet)
 
 
 def requirement(text: str, *, whose: str) -> tuple[str, SpecifierSet]:
@@ -201,6 +214,11 @@ def admits(spec: SpecifierSet, version: str) -> bool:
     A local label is ignored (0.32.0+cpu is 0.32.0), and a development or pre-release counts as the release that it
     leads to (0.33.0.dev5+gabc is 0.33.0), except for the clauses of the range that name such a version themselves.
     """
+    return _admits(spec, version)
+
+
+@functools.lru_cache(maxsize=256)
+def _admits(spec: SpecifierSet, version: str) -> bool:
     try:
         exact = Version(version)
     except InvalidVersion:

@@ -108,7 +108,9 @@ def run_process(command: Sequence[str], environment: Mapping[str, str], *, statu
 def clean_environment(**variables: str) -> dict[str, str]:
     """Return the environment without any setting of ascend_overlay, with what keeps vLLM to itself."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ASCEND_OVERLAY")}
-    environment.pop("PYTHONPATH", None)
+    # Whoever installs it has the bytecode beside it, as of everything else; a checkout gets it in the first round.
+    for name in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE"):
+        environment.pop(name, None)
     quiet = {
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",

@@ -45,8 +45,8 @@ class Arrivals:
             if item.entry.state != "pending":
                 continue
             try:
-                if item.patch.module:
-                    locate(item.patch.module)
+                if item.module:
+                    locate(item.module)
                 item.patch.check()
             except OverlayError as error:
                 self._patcher.fail(item, error)
@@ -63,7 +63,7 @@ class Arrivals:
 
     def _to_renew(self, name: str, module: ModuleType) -> list[Item]:
         with self._state.lock.held():
-            concerned = [item for item in self._state.items() if item.patch.module == name]
+            concerned = [item for item in self._state.items() if item.module == name]
             return [item for item in in_force(concerned) if not item.is_kept_by(module)]
 
     def _arrived(self, name: str, module: ModuleType, again: list[Item]) -> None:
@@ -75,9 +75,9 @@ class Arrivals:
             return
         try:
             self._patcher.renew(again, late=False, executed=name)
-            self._patcher.apply([item for item in due if item.patch.module == name], late=False, executed=name)
+            self._patcher.apply([item for item in due if item.module == name], late=False, executed=name)
             # Where applying a patch has led to this import, of its implementation, it goes on with it.
-            others = [item for item in due if item.patch.module != name and not self._patcher.is_coming(item)]
+            others = [item for item in due if item.module != name and not self._patcher.is_coming(item)]
             self._patcher.apply(others, late=True, executed=name)
             for item in served:
                 self._examine(item)
@@ -86,7 +86,7 @@ class Arrivals:
             self._patcher.back(in_force(due))
             raise
         finally:
-            self._journal.write()
+            self._journal.write([*due, *again, *served])
 
     def _examine(self, item: Item) -> None:
         try:
@@ -103,7 +103,7 @@ class Arrivals:
 
     def catch_up(self) -> None:
         """Apply what is still pending although its module is there: another finder went past ours."""
-        for name in {item.patch.module for item in self._state.items() if item.entry.state == "pending"}:
+        for name in {item.module for item in self._state.items() if item.entry.state == "pending"}:
             if name and importing.is_complete(name):
                 self.on_complete(name, sys.modules[name])
 
@@ -112,5 +112,5 @@ def _is_due(item: Item, now: str | None = None) -> bool:
     """Tell whether a pending patch can be applied; the module `now` has just executed."""
     if item.entry.state != "pending":
         return False
-    module = item.patch.module
+    module = item.module
     return not module or module == now or importing.is_complete(module)

@@ -6,8 +6,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from packaging.version import InvalidVersion, Version
 
@@ -28,8 +27,7 @@ _SHOWN = 4
 """Differences that a sentence has."""
 
 
-@dataclass(frozen=True)
-class Standing:
+class Standing(NamedTuple):
     """How an overlay stands on a release of vLLM that is newer than all that it is declared for.
 
     Attributes:

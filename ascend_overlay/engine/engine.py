@@ -6,19 +6,20 @@ import atexit
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from multiprocessing import util as multiprocessing_util
 from typing import Any
 
 from ascend_overlay import process
 from ascend_overlay import settings as settings_module
-from ascend_overlay.engine import forking, plan, proof
+from ascend_overlay.engine import forking, plan
 from ascend_overlay.engine.admission import Admission
 from ascend_overlay.engine.arrivals import Arrivals
 from ascend_overlay.engine.catalogue import Catalogue
+from ascend_overlay.engine.children import Children
 from ascend_overlay.engine.complaints import Complaints
 from ascend_overlay.engine.drift import Drift
-from ascend_overlay.engine.journal import Journal, logger
+from ascend_overlay.engine.journal import Journal, as_it_is, logger
 from ascend_overlay.engine.judging import judged
 from ascend_overlay.engine.locks import Lock
 from ascend_overlay.engine.patcher import Patcher
@@ -27,16 +28,16 @@ from ascend_overlay.engine.plugins import Plugins
 from ascend_overlay.engine.propagation import Propagation
 from ascend_overlay.engine.review import Review
 from ascend_overlay.engine.state import Disabling, Enabling, State
+from ascend_overlay.engine.undoing import Undoing
 from ascend_overlay.errors import (
     ActivationError,
     ConfigError,
     OverlayError,
     PluginError,
-    ProcessError,
     VersionError,
     told,
 )
-from ascend_overlay.ledgers import Ledger, LedgerFolder
+from ascend_overlay.ledgers import Entry, Ledger
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.patches import Patch
 from ascend_overlay.places import importing, live
@@ -65,6 +66,7 @@ class Engine:
     Attributes:
         plugins: the plugins of this process.
         journal: its ledger.
+        children: what the processes that it starts are to have.
     """
 
     def __init__(self) -> None:
@@ -81,7 +83,21 @@ class Engine:
         self._admission = Admission(self._state, self._patcher, self._complaints, self.journal, self._drift)
         self._arrivals = Arrivals(self._state, self._patcher, self.journal)
         self._propagation = Propagation()
-        self._is_heritable = False
+        self.children = Children(
+            self._state, self._propagation, self._catalogue, self.plugins, self._complaints, self.journal
+        )
+        self._undoing = Undoing(
+            self._state,
+            self._catalogue,
+            self._admission,
+            self._arrivals,
+            self._patcher,
+            self._review,
+            self._complaints,
+            self.journal,
+            self._propagation,
+            self.children,
+        )
         self._switched_off = False
         self._hooked_exit = False
         forking.look_after(self)
@@ -140,7 +156,7 @@ class Engine:
         try:
             with self._serial.held(patience, _busy(patience)):
                 if not inside:
-                    self._finish()
+                    self._undoing.finish()
                 unfinished = self._enable(begun, settings, propagate, given)
                 if added is not None:
                     added.extend(begun.names)
@@ -159,10 +175,19 @@ class Engine:
         if self._switched_off:
             return False
         try:
+            if self._is_settled():
+                # One way in comes after another: all that is left to do is to look.
+                self.look()
+                return True
             self.enable(settings_module.current(), patience=_PATIENCE)
         except _BusyError:
             return False
         return True
+
+    def _is_settled(self) -> bool:
+        """Tell whether enable() is done, and no plugin is left that could not be loaded then and may be now."""
+        state = self._state
+        return bool(state.units) and state.begun is None and state.leaving is None and not self.plugins.problems
 
     def check(self, settings: Settings) -> None:
         """See that the ledger can be written, the plugins load and the overlays that `settings` name exist.
@@ -223,7 +248,7 @@ class Engine:
             unfinished = self._enable_new(begun, settings)
             self._catalogue.forget_given(self._state.units)
             if propagate:
-                self._propagate(joined)
+                self.children.tell(joined)
             self._hook_exit()
             self._review.demand()
             self.journal.write()
@@ -242,23 +267,6 @@ class Engine:
     def _refuse_late(self, unit: Unit, patch: Patch) -> None:
         """Complain of a patch that is being declared in an overlay that is enabled."""
         self._complaints.complain(_grown(unit, patch))
-
-    def _propagate(self, settings: Settings) -> None:
-        """Tell child processes of all that they can have."""
-        self._is_heritable = True
-        here = [name for name in dict.fromkeys([*settings.only, *settings.require]) if self._catalogue.is_given(name)]
-        for name in here:
-            self.journal.note(
-                name,
-                "it was handed to enable() as an object, so processes started from here do not have it; "
-                "let a plugin contribute it, and name that plugin's module in load=",
-            )
-        only = tuple(name for name in settings.only if name not in here)
-        require = tuple(name for name in settings.require if name not in here)
-        if only or require or not settings.only:
-            only = only or (require if settings.only else ())
-            theirs = dataclasses.replace(settings, only=only, require=require)
-            self._propagation.start({**theirs.variables(self._propagation.original()), process.RUN: process.run()})
 
     def _select(self, settings: Settings, barred: Sequence[str] = ()) -> list[str]:
         """Load the plugins; return the names of the overlays to enable that are not enabled yet."""
@@ -320,7 +328,7 @@ class Engine:
         inside = self._serial.is_mine()
         with self._serial.held(_LAST_PATIENCE, _busy(_LAST_PATIENCE)):
             if not inside:
-                self._finish()
+                self._undoing.finish()
             chosen = [name for name in (self._state.units if wanted is None else wanted) if name in self._state.units]
             rest = [unit for name, unit in self._state.units.items() if name not in chosen]
             if chosen and plan.only_machinery(rest, settings_module.current()):
@@ -333,7 +341,7 @@ class Engine:
                 )
             strict = settings_module.current()
             self._state.leaving = Disabling(chosen, settings)
-            errors = self._leave(self._state.leaving)
+            errors = self._undoing.leave(self._state.leaving)
         self._complaints.use(strict)
         try:
             for error in errors:
@@ -341,78 +349,12 @@ class Engine:
         finally:
             self._complaints.use(None)
 
-    def _leave(self, leaving: Disabling) -> list[Exception]:
-        """Take the overlays back; done again after an interruption, it goes on."""
-        self._review.mend()
-        units = [self._state.units[name] for name in leaving.names if name in self._state.units]
-        errors = self._patcher.revert([item for unit in units for item in unit.items], "reverted", "disabled")
-        gone = [unit.name for unit in units if not any(item.done for item in unit.items)]
-        self._drop(gone)
-        left = leaving.settings or settings_module.current().without(gone)
-        self.journal.write()
-        if not self._state.units:
-            self._propagation.stop()
-            self._is_heritable = False
-            self.journal.folder = None
-            settings_module.use(None)
-        elif gone or leaving.settings is not None:
-            settings_module.use(left)
-            self.journal.folder = LedgerFolder(left.ledger) if left.ledger else None
-            if self._propagation.active:
-                self._propagate(left)
-        self._catalogue.forget_given(self._state.units)
-        self._state.leaving = None
-        return errors
-
-    def _drop(self, names: Sequence[str]) -> None:
-        """Forget overlays that are taken back, and stop watching for what no other waits for."""
-        with self._state.lock.held():
-            for name in names:
-                if (unit := self._state.units.get(name)) is None:
-                    continue
-                self._state.past = [*self._state.past, *(item.entry for item in unit.items)]
-                unit.overlay.watch(None)
-                del self._state.units[name]
-            self._arrivals.forget_unneeded()
-
-    def _finish(self) -> None:
-        """Finish what an earlier call was interrupted in: an enable() is taken back, a disable() goes on."""
-        if self._state.begun is not None:
-            self._roll_back(self._state.begun)
-        if self._state.leaving is not None:
-            self._leave(self._state.leaving)
-
     def _roll_back(self, begun: Enabling) -> None:
-        """Leave no trace of an enable() that failed; done again after an interruption, it goes on."""
         if not begun.started:
             return
         self._state.begun = begun
         with self._serial.held(_LAST_PATIENCE, _busy(_LAST_PATIENCE)):
-            self._complaints.use(None)
-            units = [self._state.units[name] for name in begun.names if name in self._state.units]
-            items = [item for unit in units for item in unit.items]
-            self._patcher.revert_quietly(items, "reverted", "enable() failed")
-            self._drop([unit.name for unit in units])
-            settings_module.use(begun.settings)
-            if self._propagation.active and not begun.propagating:
-                self._propagation.stop()
-            elif self._propagation.active and begun.settings is not None:
-                self._propagate(begun.settings)
-            self._revive([self._state.units[name] for name in begun.displaced if name in self._state.units])
-            self.journal.write()
-            self.journal.folder = begun.folder
-            self._catalogue.forget_given(self._state.units)
-            self._state.begun = None
-
-    def _revive(self, units: Sequence[Unit]) -> None:
-        if not units:
-            return
-        for unit in units:
-            for item in unit.items:
-                if not item.done:
-                    item.entry.become("pending", item.patch.reason or unit.overlay.reason)
-            self._admission.admit(unit, self._complaints.settings)
-        self._arrivals.start(units)
+            self._undoing.roll_back(begun)
 
     def unregister(self, plugin: object) -> None:
         """Forget a plugin that was registered by hand, and the overlays that it contributed.
@@ -476,7 +418,7 @@ class Engine:
         self.journal.after_fork()
         # A thread that was in enable() does not go on in this process.
         with contextlib.suppress(OverlayError):
-            self._finish()
+            self._undoing.finish()
 
     def after_fork_with_role(self) -> None:
         """The second half, once multiprocessing has given the child its name."""
@@ -486,59 +428,6 @@ class Engine:
         self.journal.describe_process()
         if self._state.units:
             self._reconsider_roles()
-
-    # --- children -----------------------------------------------------------------------------------------------
-
-    def shown(self) -> dict[str, Any]:
-        """Return what this process has, for the one that started it."""
-        with self._state.lock.held():
-            return proof.shown(self._state.units.values(), self._state.past)
-
-    def owed(self) -> dict[str, Any] | None:
-        """Return what a process that is started from here is to have: what is shown, and the variables that say so.
-
-        None where nothing is enabled, or its children are to have nothing.
-        """
-        if (variables := self.told()) is None:
-            return None
-        owed, here = self.shown(), self.not_for_children()
-        owed["overlays"] = {name: whose for name, whose in owed["overlays"].items() if name not in here}
-        return {**owed, "variables": variables}
-
-    def told(self) -> dict[str, str] | None:
-        """Return the variables that tell a process what it is to have; None where that is nothing."""
-        if not self._propagation.active or settings_module.declined():
-            return None
-        return self._propagation.variables()
-
-    def not_for_children(self) -> list[str]:
-        """Return the overlays that only this process can have: it made them, or registered their plugin by hand.
-
-        None where its children are to have nothing.
-        """
-        if not self._is_heritable or settings_module.declined():
-            return []
-        with self._state.lock.held():
-            units = list(self._state.units.values())
-        return [unit.name for unit in units if unit.origin.is_program or self.plugins.is_by_hand(unit.origin)]
-
-    def prove(self, owed: Mapping[str, Any]) -> None:
-        """See that this process lacks nothing of what the one that started it has.
-
-        Raises:
-            ProcessError: it does.
-        """
-        self.see_child(owed, self.shown(), proof.surroundings())
-
-    def see_child(self, owed: Mapping[str, Any], has: Mapping[str, Any], around: Mapping[str, str]) -> None:
-        """Complain of a process that lacks something of what it is owed.
-
-        Raises:
-            ProcessError: it does.
-        """
-        if lacks := proof.lacking(owed, has):
-            required = next(filter(self._complaints.requires, lacks), "")
-            self._complaints.complain(ProcessError(proof.sentence(owed, has, around, lacks)), required)
 
     # --- the ledger ---------------------------------------------------------------------------------------------
 
@@ -551,13 +440,18 @@ class Engine:
         self._review.mend()
         return self.journal.snapshot()
 
+    def entries_of(self, target: str) -> list[Entry]:
+        """Return what the ledger has of a target, as it was when somebody last looked."""
+        with self._state.lock.held():
+            return [as_it_is(item) for item in self._state.items() if item.patch.target == target]
+
     def _finish_alone(self) -> None:
         # Whoever is called in the middle of enable() may read the ledger: nothing is interrupted then.
         if self._serial.is_mine():
             return
         if self._state.begun is not None or self._state.leaving is not None:
             with self._serial.held(0, _busy(0)):
-                self._finish()
+                self._undoing.finish()
 
     def _at_exit(self) -> None:
         """Write the ledger, and say what is not in force that must be: no exception changes the status any more."""

@@ -7,7 +7,7 @@ import itertools
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ascend_overlay import process, settings, versions
@@ -16,6 +16,8 @@ from ascend_overlay.engine.state import State
 from ascend_overlay.errors import printable
 from ascend_overlay.ledgers import Entry, Ledger, LedgerFolder
 from ascend_overlay.ledgers.entries import IN_FORCE, INEFFECTIVE
+from ascend_overlay.places import running
+from ascend_overlay.places.holders import member_name
 
 logger = logging.getLogger("ascend_overlay")
 
@@ -32,13 +34,13 @@ class Journal:
 
     Args:
         state: what is enabled.
-        look: sets the states of the entries to what is so.
+        look: sets the states of the entries of some patches, or of all, to what is so.
 
     Attributes:
         folder: where it is written at every change; None: nowhere.
     """
 
-    def __init__(self, state: State, look: Callable[[], None]) -> None:
+    def __init__(self, state: State, look: Callable[[Sequence[Item] | None], None]) -> None:
         self.folder: LedgerFolder | None = None
         self._state = state
         self._look = look
@@ -89,9 +91,13 @@ class Journal:
             entries.extend(dataclasses.replace(entry) for entry in self._state.past)
             return Ledger(self._described(), tuple(entries), tuple(self._state.notes), _operator_counts())
 
-    def write(self) -> None:
-        """Write the file of this process, if there is a ledger folder."""
-        self._look()
+    def write(self, changed: Sequence[Item] | None = None) -> None:
+        """Write the file of this process, if there is a ledger folder.
+
+        Args:
+            changed: what may be otherwise than it was; None: all. Where nothing is written, nothing else is looked at.
+        """
+        self._look(changed if self.folder is None else None)
         if self.folder is None:
             return
         number, ledger = next(self._snapshots), self.snapshot()
@@ -132,7 +138,7 @@ class Journal:
         """Return what this process is, what is installed, and the settings in force."""
         found = {name: versions.installed(name) for name in _PACKAGES}
         return {
-            **self._process,
+            **process.shown(self._process),
             "versions": {"python": _PYTHON} | {name: text for name, text in found.items() if text},
             "settings": in_force.to_env() if (in_force := settings.in_force()) is not None else {},
         }
@@ -154,6 +160,11 @@ def as_it_is(item: Item) -> Entry:
             entry.home = ""
     if item.entry.state in IN_FORCE and (calls := [done.calls for done in item.done if done.calls is not None]):
         entry.ran = any(each.ran for each in calls)
+    if item.applied is not None and (stand_in := item.applied.stand_in) is not None:
+        for name in stand_in.going_with_it(item.applied.slots):
+            cls = stand_in.implementation
+            name, whose = member_name(cls, name), f"set meanwhile with a function of {cls.__module__}"
+            entry.notes.append(f"{name}, {whose}: it counts as the implementation's, and goes with it")
     if _is_missed_by_the_program(item):
         entry.stale.append(_RUN_AS_MAIN)
     for slot, change in item.applied.changed if item.applied is not None else ():
@@ -169,10 +180,31 @@ def as_it_is(item: Item) -> Entry:
 
 
 def _is_missed_by_the_program(item: Item) -> bool:
-    """Tell whether the module is run as the program, where the patch is not in force."""
-    if item.entry.state not in IN_FORCE or not item.patch.module or item.patch.module != process.main_module():
+    """Tell whether the module is run as the program, which gets to what is patched and does not meet the patch."""
+    if item.entry.state not in IN_FORCE or not item.module or item.module != process.main_module():
         return False
-    return not any(applied.module is sys.modules["__main__"] for applied in item.done)
+    main = sys.modules["__main__"]
+    if any(applied.module is main for applied in item.done):
+        return False
+    try:
+        source = main.__spec__.loader.get_source(item.module)  # type: ignore[union-attr]
+    except (AttributeError, ImportError, OSError):
+        return True
+    used = running.worked_with(source) if source else None
+    return used is None or not used.isdisjoint(_names_of(item))
+
+
+def _names_of(item: Item) -> set[str]:
+    """Return the names in its module that lead to what a patch has changed."""
+    target = item.patch.target
+    if ":" in target:
+        return {target.partition(":")[2].partition(".")[0]}
+    changed = [slot.storage.owner for applied in item.done for slot, _ in applied.changed]
+    return {
+        name
+        for name, value in (vars(item.applied.module).items() if item.applied and item.applied.module else ())
+        if any(owner is part for owner in changed for part in (value, *getattr(value, "__dict__", {}).values()))
+    }
 
 
 def _operator_counts() -> dict[str, int]:

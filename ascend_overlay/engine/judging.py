@@ -36,7 +36,7 @@ def judged(
     """
     # A state of its own: what this process has enabled stays out of it.
     state = State(past=catalogue.plugin_entries())
-    journal = Journal(state, lambda: None)
+    journal = Journal(state, lambda among: None)
     for _, error in plugins.problems:
         complaints.complain(error)
     names = plan.select(catalogue.overlays, settings)

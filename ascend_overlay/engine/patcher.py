@@ -57,6 +57,8 @@ class Patcher:
         Raises:
             OverlayError: one does not apply, and the settings are strict. Its overlay is taken back.
         """
+        if not items:
+            return
         outer = self._coming
         self._calls.coming = outer | {id(item) for item in items}
         try:
@@ -165,6 +167,8 @@ class Patcher:
 
     def back(self, items: Sequence[Item]) -> None:
         """Take `items` back so that they can be applied again."""
+        if not items:
+            return
         reasons = [item.entry.reason for item in items]
         self.revert_quietly(items, "pending", "")
         for item, reason in zip(items, reasons, strict=True):
@@ -211,7 +215,7 @@ class Patcher:
             # Applying a patch may call what imports modules, and the import leads here again.
             if item.entry.state != "pending" or id(item) in self._now:
                 return []
-            target = importing.loaded(item.patch.module)
+            target = importing.loaded(item.module)
             module = sys.modules[__name__] if target is None else target
             whose = f"overlay {item.unit.name!r} ({item.unit.origin})"
             replaced = set(self._stand_ins)

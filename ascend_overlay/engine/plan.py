@@ -45,6 +45,7 @@ class Item:
         earlier: what it did to places that are no more: their module has executed again since.
         foreign: what somebody else did to the places that it changed.
         ineffective: why the target's users do not meet it, where they do not.
+        module: that of its target; empty where it has none.
         modules: that of its target, and those of its implementation.
         true_name: what its target is another name of, where it is one.
     """
@@ -56,12 +57,14 @@ class Item:
     earlier: list[Applied] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
     ineffective: str | None = None
+    module: str = ""
     modules: tuple[str, ...] = ()
     true_name: TrueName | None = None
 
     def __post_init__(self) -> None:
         # Each import of a watched module asks each item for them, and a patch parses what it names.
-        self.modules = tuple(name for name in (self.patch.module, *self.patch.needs) if name)
+        self.module = self.patch.module
+        self.modules = tuple(name for name in (self.module, *self.patch.needs) if name)
 
     @property
     def done(self) -> list[Applied]:
@@ -349,7 +352,7 @@ def _features(units: Iterable[Unit]) -> list[Unit]:
 
 
 def _patches_vllm(unit: Unit) -> bool:
-    return any(item.patch.module.partition(".")[0] == "vllm" for item in unit.items)
+    return any(item.module.partition(".")[0] == "vllm" for item in unit.items)
 
 
 def unimportable_torch(units: Iterable[Unit]) -> str | None:

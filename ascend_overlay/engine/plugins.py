@@ -13,7 +13,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pluggy
 
@@ -75,8 +75,7 @@ class Plugins:
             ours = Origin("ascend_overlay", "ascend_overlay", _own_version())
             self._try(ours, lambda: importlib.import_module(BUILT_IN), f"Reinstall {ours.distribution}")
         # In an order of our own, so that it is the same on every machine.
-        unreadable: list[str] = []
-        entry_points = sorted(_entry_points(unreadable), key=_by_name)
+        entry_points, unreadable = _installed()
         for name in unreadable:
             why = "its entry_points.txt cannot be read, so no plugin of it is found; reinstall it, if it has one"
             self.not_asked.append((Origin(name, name), why))
@@ -203,7 +202,7 @@ class Plugins:
     def _load_entry_point(self, entry_point: metadata.EntryPoint, settings: Settings) -> None:
         distribution = entry_point.dist
         name = _name_of(distribution)
-        version = (distribution.version or "") if distribution is not None and name else ""
+        version = (versions.version_of(distribution) or "") if distribution is not None and name else ""
         origin = Origin(entry_point.name, name, version)
         # Two distributions may call their plugins the same.
         key = f"{name}:{entry_point.name}"
@@ -284,16 +283,14 @@ class Plugins:
                 self.problems.append((Origin(name), error))
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What a plugin answered."""
 
     origin: Origin
     value: Any
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """The answer of a hook implementation that raised."""
 
     error: PluginError
@@ -348,6 +345,16 @@ def _not_offered(implementation: Callable[..., Any], hook: Callable[..., Any]) -
             has = f"it has {', '.join(offered)}" if offered else "it has none"
             return f"the argument {name!r}, which the hook does not have; {has}"
     return None
+
+
+def _installed() -> tuple[list[metadata.EntryPoint], list[str]]:
+    """Return the entry points of all plugins that are installed, and the distributions that cannot be asked."""
+    found = versions.memory()
+    if "plugins" not in found:
+        unreadable: list[str] = []
+        found["plugins"] = sorted(_entry_points(unreadable), key=_by_name), unreadable
+    points, without = found["plugins"]
+    return [*points], [*without]
 
 
 def _entry_points(unreadable: list[str]) -> Iterator[metadata.EntryPoint]:

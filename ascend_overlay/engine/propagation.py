@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 _WAYS_IN = "ascend_overlay.hooks"
 """By its name alone: the ways in stand above the engine."""
@@ -23,8 +23,7 @@ def startup_folder() -> str:
     return str(Path(found.origin).parent / "startup")
 
 
-@dataclass(frozen=True)
-class _Change:
+class _Change(NamedTuple):
     """One variable that was set: what it was before (None: not set), and what it was set to."""
 
     before: str | None

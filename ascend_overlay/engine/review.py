@@ -32,10 +32,10 @@ class Review:
         self._seen: dict[str, str] = {}
         self._reported: set[tuple[str, str, str, str]] = set()
 
-    def look(self) -> None:
-        """Set the state of each entry to what is so, and touch nothing else."""
+    def look(self, among: Iterable[Item] | None = None) -> None:
+        """Set the state of each entry, or of those of some patches, to what is so, and touch nothing else."""
         with self._state.lock.held():
-            for item in self._state.items():
+            for item in self._state.items() if among is None else among:
                 if item.applied is not None and item.entry.state in IN_FORCE:
                     self._look_at(item)
         self._report()
@@ -95,7 +95,7 @@ class Review:
                     owner = stand_in.implementation
                     texts.append(self._described(owner, member.name, member.value, around=around))
         texts.extend(self._changed_copies(item))
-        module, name = item.applied.module, item.patch.module
+        module, name = item.applied.module, item.module
         if module is not None and (there := sys.modules.get(name, module)) is not module and _is_made_by_hand(there):
             displaced = True
             text = f"a module that was made by hand stands in place of {name} in sys.modules"
@@ -178,7 +178,7 @@ def _is_on(item: Item, slots: dict[int, Slot]) -> bool:
 
 def _is_of_an_earlier_module(item: Item) -> bool:
     """Tell whether the module was imported once more since the patch was applied, and is complete."""
-    name = item.patch.module
+    name = item.module
     if item.applied is None or not name or item.applied.module is None:
         return False
     if not importing.is_complete(name):

@@ -30,9 +30,6 @@ class Sweeper:
         """
         started = time.perf_counter()
         slots = list(slots)
-        # What one patch leaves for a moment, taking it back may have swept.
-        items = {id(item): item for item in (*self._state.items(), *on_behalf_of)}.values()
-        credit = {id(change): item for item in items for done in item.done for _, change in done.changed}
         for turn in range(_ROUNDS):
             swaps = [swap for slot in slots for swap in slot.swaps()]
             _follow(swaps)
@@ -40,6 +37,9 @@ class Sweeper:
             wanted = [swap for swap in swaps if late or turn or swap.shared]
             done = [applied for item in on_behalf_of for applied in item.done]
             rebind_everywhere(wanted, [*slots, *done, *self._aside])
+            if not wanted:
+                break
+            credit = self._credit(on_behalf_of)
             again = [self._settle(swap, slots, credit) for swap in wanted]
             if not any(again):
                 break
@@ -48,6 +48,12 @@ class Sweeper:
         for item in on_behalf_of:
             item.entry.seconds += (time.perf_counter() - started) / len(on_behalf_of)
 
+    def _credit(self, on_behalf_of: Sequence[Item]) -> dict[int, Item]:
+        """Return the items by the ids of the changes that they made."""
+        # What one patch leaves for a moment, taking it back may have swept.
+        items = {id(item): item for item in (*self._state.items(), *on_behalf_of)}.values()
+        return {id(change): item for item in items for done in item.done for _, change in done.changed}
+
     def _settle(self, swap: Swap, slots: Sequence[Slot], credit: Mapping[int, Item]) -> bool:
         """Note what became of a swap, and send on the calls of what is left behind; return whether that is new."""
         stray: Stray = swap.stray
@@ -55,7 +61,7 @@ class Sweeper:
         if entry is not None:
             _extend(entry.copies, swap.copies)
             _extend(entry.notes, swap.notes)
-            _extend(entry.stale, swap.apart)
+            _extend(entry.stale, [*swap.apart, *swap.going])
         if not swap.left:
             return False
         slot = next(slot for slot in slots if any(stray is other for other in slot.strays))

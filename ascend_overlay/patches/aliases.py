@@ -17,7 +17,7 @@ from ascend_overlay.places.target import MISSING
 from ascend_overlay.source.modules import exists, locate
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ModuleAlias(Patch):
     """Serve `import alias` with another module. Nothing is imported until somebody imports the alias.
 

@@ -22,7 +22,7 @@ from ascend_overlay.places.target import MISSING, Place, Target, find
 from ascend_overlay.places.type_slots import storage
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class SetAttribute(Patch):
     """Give an attribute that exists another value.
 
@@ -76,7 +76,7 @@ class SetAttribute(Patch):
         return f"set to {shown(self.value)}"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class AddAttribute(SetAttribute):
     """Give an object an attribute that it does not have."""
 

@@ -20,7 +20,7 @@ from ascend_overlay.places.target import MISSING, Target
 REGISTRY = "vllm.v1.attention.backends.registry:AttentionBackendEnum"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class AttentionBackend(Patch):
     """Register an attention backend class for a name of `--attention-backend`, with vLLM's register_backend.
 

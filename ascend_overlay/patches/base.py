@@ -158,7 +158,7 @@ class Context:
         self.tell = tell
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Applied:
     """What one patch did: enough to take it back, from whatever point it got to.
 
@@ -251,7 +251,7 @@ MEMBERS = 1
 REGISTRATIONS = 2
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Patch:
     """One change to one target.
 
@@ -278,6 +278,13 @@ class Patch:
     """What it changes is what its target leads to, rather than something that is called by that name."""
     by_name: ClassVar[bool] = False
     """It changes what a name leads to: other names of the same thing stay as they are."""
+
+    # Python up to 3.12 takes a tenth of a millisecond for each method that it writes for a dataclass, and each process
+    # that enables overlays has a dozen kinds: one is what it is, and all are shown by the same words.
+    def __repr__(self) -> str:
+        given = ((field_.name, getattr(self, field_.name), field_.default) for field_ in fields(self))
+        shown = (f"{name}={value!r}" for name, value, default in given if value is not default)
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     @property
     def module(self) -> str:

@@ -14,7 +14,7 @@ from ascend_overlay.patches.base import REGISTRATIONS, Applied, Context, Patch, 
 from ascend_overlay.places.target import Place, Target, find, require
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Call(Patch):
     """Call `do` when a module is loaded, and `undo` when the overlay is taken back.
 

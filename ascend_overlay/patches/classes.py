@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import inspect
 import sys
@@ -16,7 +17,9 @@ from ascend_overlay.patches.base import CLASSES, Applied, Context, Patch, Ref, l
 from ascend_overlay.patches.names import Decision, refuse_second
 from ascend_overlay.places import pydantic_models
 from ascend_overlay.places.embedded import Embedded
+from ascend_overlay.places.holders import member_name
 from ascend_overlay.places.homes import homes_of
+from ascend_overlay.places.slots import Slots
 from ascend_overlay.places.stand_ins import StandIn
 from ascend_overlay.places.storages import Attribute, Item, Storage
 from ascend_overlay.places.target import MISSING, Target
@@ -28,7 +31,7 @@ _LAYER_MODULE = "vllm.model_executor.custom_op"
 _LAYER_REGISTRY = "op_registry_oot"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Subclass(Patch):
     """Use a subclass wherever a class was used.
 
@@ -75,7 +78,7 @@ class Subclass(Patch):
         )
         if isinstance(storage, Attribute):
             stand_in = applied.stand_in = StandIn(original, implementation, storage)
-            applied.undo.append(lambda: stand_in.hand_over(context.slots))
+            applied.undo.append(functools.partial(_hand_over, stand_in, context.slots, applied))
         own: list[type] = type.__subclasses__(implementation)
         applied.change(slot, change, shared=place.shared)
         applied.undo.append(lambda: context.stand_ins.pop(id(original), None))
@@ -116,6 +119,16 @@ class Subclass(Patch):
 
     def describe(self) -> str:
         return f"subclassed by {shown(self.implementation)}"
+
+
+def _hand_over(stand_in: StandIn, slots: Slots, applied: Applied) -> None:
+    """Give the original what a program has set on the class by hand; say what goes although it may have."""
+    cls = stand_in.implementation
+    for name in stand_in.going_with_it(slots):
+        text = f"{member_name(cls, name)}, set meanwhile with a function of {cls.__module__}, went with the class"
+        if text not in applied.kept:
+            applied.kept.append(text)
+    stand_in.hand_over(slots)
 
 
 def _class_at(text: str) -> Any:

@@ -26,7 +26,7 @@ def _complete() -> frozenset[str]:
     return frozenset(list(sys.modules)) - frames.executing()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Copies:
     """The names in other modules that `from owner import name` has bound.
 

@@ -17,7 +17,7 @@ from ascend_overlay.places.storeys import Change
 from ascend_overlay.places.target import MISSING, Place
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Answered(Item):
     """An entry of a mapping from which its module's `__getattr__` may answer, and remember what it answered."""
 

@@ -29,7 +29,7 @@ _LONGEST_NOTE = 400
 _HEADERS = ("---", "+++")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Edit(Patch):
     """Put other statements in the place of some statements of a function, which are found by what they say.
 

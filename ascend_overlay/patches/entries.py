@@ -28,7 +28,7 @@ from ascend_overlay.places import declared
 from ascend_overlay.places.target import MISSING, Place, Target
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Entry(Patch):
     """Enter a value in a container that is no mapping, or in a Literal that annotations use.
 

@@ -18,7 +18,7 @@ from ascend_overlay.places import type_slots
 from ascend_overlay.places.target import Target, find, require
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Factory(Patch):
     """Let a function answer calls of a class.
 

@@ -40,7 +40,7 @@ class Regenerated(Change):
         return current if inner is self.stock or declared.is_generated(self.cls, self.name, inner) else inner
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Field(Patch):
     """Change the default or the type of a field that a class declares, or add a field to it.
 

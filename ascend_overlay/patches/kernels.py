@@ -20,7 +20,7 @@ REGISTRY = "vllm.ir.op:IrOp.registry"
 PRIORITY = "vllm.config.kernel:KernelConfig.set_platform_defaults"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Kernel(Patch):
     """Register an implementation of a vllm.ir operator under a provider name."""
 
@@ -96,7 +96,7 @@ def prefer(operator: str, provider: str) -> Callable[..., Any]:
     return set_platform_defaults
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class KernelPriority(Wrap):
     """Let a provider come before those that the platform prefers, and after those that the user asked for."""
 

@@ -35,7 +35,7 @@ class _Missing(Change):
         return classmethod(missing)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Member(Patch):
     """Add a member to an enumeration: by name, by value, in iteration, in pickles, in compiled decoders and validators.
 

@@ -49,7 +49,7 @@ class Decision(Change):
             self.new = dressed_like(self.new, twin(function))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Wrap(Patch):
     """Run `wrapper(wrapped, instance, args, kwargs)` in place of each call (wrapt's convention).
 
@@ -133,7 +133,7 @@ class Wrap(Patch):
         return f"wrapped by {shown(self.wrapper)}"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Replace(Patch):
     """Put another function in place of a function or method; calls cost what they cost by hand."""
 

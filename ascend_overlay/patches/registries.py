@@ -24,7 +24,7 @@ from ascend_overlay.patches.base import (
 )
 from ascend_overlay.patches.names import Decision, refuse_second
 from ascend_overlay.patches.reach import led_elsewhere
-from ascend_overlay.places.storages import Item
+from ascend_overlay.places.storages import Item, spelled
 from ascend_overlay.places.storeys import Change
 from ascend_overlay.places.target import MISSING, Target
 
@@ -32,7 +32,7 @@ MODEL_REGISTRY = "vllm.model_executor.models.registry:ModelRegistry"
 QUANTIZATION = "vllm.model_executor.layers.quantization:register_quantization_config"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class SetItem(Patch):
     """Set an entry of a mapping."""
 
@@ -62,7 +62,7 @@ class SetItem(Patch):
         if not self.as_is:
             values.refuse_quoted(self.key, implementation, beside=(value for value in mapping.values()))
         applied.seam = "registry entry"
-        slot = context.slots.at(containers.Answered(mapping, self.item, module))
+        slot = context.slots.at(containers.Answered(mapping, spelled(mapping, self.item), module))
         refuse_second(slot, self.key, context)
         if slot.original is not MISSING:
             applied.notes.append(f"in place of {shown(slot.original)}")
@@ -94,7 +94,7 @@ class ByCall(Change):
         return self._made
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Model(Patch):
     """Register a model class for an architecture name, with ModelRegistry.register_model.
 
@@ -156,7 +156,7 @@ class Model(Patch):
         return f"served by {self.implementation}"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Quantization(Patch):
     """Register a quantization config class under a method name, with register_quantization_config."""
 

@@ -18,11 +18,12 @@ from ascend_overlay.patches.names import Decision, refuse_second
 from ascend_overlay.patches.reach import held_at, seen
 from ascend_overlay.places import declared
 from ascend_overlay.places.slots import Slot
+from ascend_overlay.places.storages import spelled
 from ascend_overlay.places.target import MISSING, Place, Target, find
 from ascend_overlay.places.type_slots import storage
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Remove(Patch):
     """Remove an attribute, or the entry `item` of a container."""
 
@@ -142,6 +143,7 @@ class Remove(Patch):
     def _remove_item(
         self, module: ModuleType, found: MutableMapping[Any, Any], key: Any, context: Context, applied: Applied
     ) -> None:
+        key = spelled(found, key)
         slot = context.slots.at(containers.Answered(found, key, module))
         refuse_second(slot, self.key, context)
         change = Decision(rank=context.rank, whose=context.whose, new=MISSING)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ascend_overlay.errors import told
-from ascend_overlay.places import holders, immutable, modules, references, weak
+from ascend_overlay.places import holders, immutable, modules, references, suspended, weak
 from ascend_overlay.places.accounts import Accounts
 
 _DEPTH = 5
@@ -51,6 +51,7 @@ class Swap:
         left: filled in: descriptions of the holders that keep `old`, and could not be re-bound.
         apart: filled in: descriptions of those that keep it, and are to keep it.
         notes: filled in: what else is to be known.
+        going: filled in: descriptions of calls that were begun before, and go on as they were.
     """
 
     old: Any
@@ -69,6 +70,7 @@ class Swap:
     left: list[str] = field(default_factory=list)
     apart: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    going: list[str] = field(default_factory=list)
 
     @property
     def is_thorough(self) -> bool:
@@ -287,6 +289,9 @@ class _Sweep:
     def _visit_object(self, found: Any) -> None:
         if holders.is_ours(found):
             return
+        if suspended.is_suspended(found):
+            self._visit_suspended(found)
+            return
         for held in gc.get_referents(found):
             for swap in self.by_id.get(id(held), ()):
                 if swap.by_name or not (text := self.names.keeper(found, swap.old)):
@@ -296,6 +301,18 @@ class _Sweep:
                     self._rebind(held, None, functools.partial(str, text), put, thoroughly=True, swap=swap)
                 elif swap.only is None:
                     _left(swap, text)
+
+    def _visit_suspended(self, found: Any) -> None:
+        words = suspended.described(found)
+        for held in {id(held): held for held in gc.get_referents(found)}.values():
+            for swap in self.by_id.get(id(held), ()):
+                if swap.only is not None or swap.by_name:
+                    continue
+                names = suspended.variables(found, held)
+                for name in names:
+                    _left(swap, f"variable {name} of {words}")
+                if not names and isinstance(held, types.FunctionType):
+                    swap.going.append(f"a call of it, {words}, which goes on as it was")
 
     def _look_for_the_unseen(self, swaps: list[Swap], unseen: set[int], running: dict[int, list[str]]) -> None:
         for named, put in list(weak.holders(swaps[0].old)) if swaps else ():

@@ -8,10 +8,9 @@ from __future__ import annotations
 import functools
 import gc
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
-from ascend_overlay.places import modules
 from ascend_overlay.places.bindings import unfrozen
 from ascend_overlay.places.functions import function_of
 from ascend_overlay.places.slots import Slot
@@ -21,7 +20,7 @@ from ascend_overlay.places.storages import Attribute
 def remembering(slots: Iterable[Slot], whose: str) -> dict[int, list[str]]:
     """Return who remembers what the functions of some places gave, as texts by the id of the slot.
 
-    Known are caches that are names of a module of the same package and call the function themselves, and objects with a
+    Known are caches of functions that call the function themselves, wherever they are, and objects with a
     cached_property.
 
     Args:
@@ -31,7 +30,6 @@ def remembering(slots: Iterable[Slot], whose: str) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
     filled: list[Any] | None = None
     slots = [slot for slot in slots if isinstance(slot.storage, Attribute)]
-    packages = {modules.package_of(slot.storage.owner) for slot in slots}
     for slot in slots:
         owner, name, first = slot.storage.owner, slot.storage.name, slot.original
         if isinstance(first, functools.cached_property) and isinstance(owner, type):
@@ -39,26 +37,28 @@ def remembering(slots: Iterable[Slot], whose: str) -> dict[int, list[str]]:
                 objects = f"{count} live object{'s' if count > 1 else ''}"
                 found[id(slot)] = [f"{objects} with the {name} that {whose} gave"]
         elif callable(function_of(first)) and not isinstance(first, type):
-            filled = list(_filled(packages)) if filled is None else filled
+            filled = _filled() if filled is None else filled
             texts = [_text(cache, whose) for cache in filled if _calls(cache, owner, name)]
             found[id(slot)] = texts
     return {key: texts for key, texts in found.items() if texts}
 
 
 def _text(cache: Any, whose: str) -> str:
-    name = f"{cache.__module__}.{cache.__qualname__}"
+    name = _name(cache)
     return f"the cache of {name}, which calls it, may have results of {whose}: {name}.cache_clear() forgets them"
 
 
-def _filled(packages: Iterable[str]) -> Iterator[Any]:
-    """Yield the caches that are names of a module of some packages and have results, once each."""
-    seen: set[int] = set()
-    for module in modules.of(packages):
-        for value in list(vars(module).values()):
-            if type(value) is functools._lru_cache_wrapper and id(value) not in seen:
-                seen.add(id(value))
-                if value.cache_info().currsize:
-                    yield value
+def _filled() -> list[Any]:
+    """Return the caches of this process that have results."""
+    kind = functools._lru_cache_wrapper
+    with unfrozen():
+        # Each refers to its class.
+        found = [each for each in gc.get_referrers(kind) if type(each) is kind]
+    return sorted((cache for cache in found if cache.cache_info().currsize), key=_name)
+
+
+def _name(cache: Any) -> str:
+    return f"{getattr(cache, '__module__', '?')}.{getattr(cache, '__qualname__', '?')}"
 
 
 def _calls(cache: Any, owner: Any, name: str) -> bool:
@@ -68,8 +68,10 @@ def _calls(cache: Any, owner: Any, name: str) -> bool:
         return False
     names, there = function.__code__.co_names, vars(owner).get(name)
     held = [function.__globals__[each] for each in names if each in function.__globals__]
-    # What it has imported was re-bound.
-    return any(each is there for each in held) or (name in names and any(each is owner for each in held))
+    # What it has imported was re-bound; a method gets to another by its object or class.
+    members = [part for member in list(vars(owner).values()) for part in (member, getattr(member, "__func__", None))]
+    near = any(each is owner for each in held) or any(cache is member for member in members)
+    return any(each is there for each in held) or (name in names and near)
 
 
 def _computed(owner: type, name: str) -> int:

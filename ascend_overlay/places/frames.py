@@ -6,6 +6,7 @@ import gc
 import sys
 import threading
 from types import FrameType
+from typing import Any
 
 
 def tops() -> dict[int, FrameType]:
@@ -50,6 +51,17 @@ def outside() -> list[FrameType]:
             frames.append(frame)
             frame = frame.f_back
     return frames
+
+
+def variables(frame: FrameType) -> dict[str, Any]:
+    """Return the variables of a call by name, without those that functions inside share: these are in cells."""
+    shared = {*frame.f_code.co_cellvars, *frame.f_code.co_freevars}
+    found = frame.f_locals
+    held = {name: value for name, value in found.items() if name not in shared}
+    if type(found) is dict and frame.f_trace is None and sys.gettrace() is None:
+        # Up to Python 3.12, the frame keeps this copy of its variables, and a search would find that as a holder.
+        found.clear()
+    return held
 
 
 def executing() -> set[str]:

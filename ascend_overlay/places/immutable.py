@@ -32,7 +32,9 @@ def rebuilt(found: Any, new_for: Callable[[Any, str], Any]) -> Any:
     """
     parts, made = _KINDS[type(found)]
     before = parts(found)
-    after = [new_for(value, f"[{index}]") for index, value in enumerate(before)]
+    # What a descriptor consists of goes by the descriptor's own name.
+    numbered = isinstance(found, (tuple, frozenset))
+    after = [new_for(value, f"[{index}]" if numbered else "") for index, value in enumerate(before)]
     if all(old is new for old, new in zip(before, after, strict=True)):
         return found
     known = _origins.get(id(found))

@@ -11,7 +11,6 @@ import collections
 import gc
 import inspect
 import sys
-import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,19 +58,8 @@ def _held_by_frames(ids: set[int]) -> dict[int, list[str]]:
     for frame in frames.outside():
         if not frame.f_code.co_flags & inspect.CO_OPTIMIZED or is_ours_by_file(frame.f_code):
             continue
-        for value in _variables(frame):
+        for value in frames.variables(frame).values():
             if id(value) in ids:
                 name = f"{frame.f_globals.get('__name__', '?')}.{frame.f_code.co_name}"
                 held.setdefault(id(value), []).append(name)
     return held
-
-
-def _variables(frame: types.FrameType) -> list[Any]:
-    # Those that functions inside share are in cells, which a search finds.
-    shared = {*frame.f_code.co_cellvars, *frame.f_code.co_freevars}
-    variables = frame.f_locals
-    values = [value for name, value in variables.items() if name not in shared]
-    if type(variables) is dict and frame.f_trace is None and sys.gettrace() is None:
-        # Up to Python 3.12, the frame keeps this copy of its variables, and a search would find that as a holder.
-        variables.clear()
-    return values

@@ -7,8 +7,13 @@ that is where patches have to come in.
 from __future__ import annotations
 
 import ast
+import functools
+from collections.abc import Iterator
 from types import CodeType
 from typing import Any
+
+_LOOKERS = {"globals", "vars", "locals", "exec", "eval", "modules", "getattr", "import_module"}
+"""With these, code gets to names that it does not spell."""
 
 
 def prepared(code: CodeType, loader: Any, name: str, hook: str) -> CodeType:
@@ -37,6 +42,49 @@ def prepared(code: CodeType, loader: Any, name: str, hook: str) -> CodeType:
         ast.copy_location(node, tree.body[index])
     tree.body.insert(index, call)
     return compile(tree, code.co_filename, "exec", dont_inherit=True)
+
+
+@functools.lru_cache(maxsize=8)
+def worked_with(source: str) -> frozenset[str] | None:
+    """Return the names of a module that the work at its end leads to; None where source does not tell."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return None
+    index = next((index for index, node in enumerate(tree.body) if _asks_whether_it_is_main(node)), None)
+    if index is None:
+        return None
+    above: dict[str, list[ast.stmt]] = {}
+    for node in tree.body[:index]:
+        for name in _bound_by(node):
+            above.setdefault(name, []).append(node)
+    reached: set[str] = set()
+    todo: list[ast.stmt] = tree.body[index:]
+    while todo:
+        new = set(_named_in(todo.pop())) - reached
+        reached |= new
+        todo.extend(node for name in new for node in above.get(name, ()))
+    return None if reached & _LOOKERS else frozenset(reached)
+
+
+def _bound_by(node: ast.stmt) -> Iterator[str]:
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        yield node.name
+        return
+    # A class or function inside, as in `if ...:`, counts as a whole.
+    for part in ast.walk(node):
+        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+            yield part.id
+        elif isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield part.name
+
+
+def _named_in(node: ast.stmt) -> Iterator[str]:
+    for part in ast.walk(node):
+        if isinstance(part, ast.Name):
+            yield part.id
+        elif isinstance(part, ast.Attribute) and part.attr in _LOOKERS:
+            yield part.attr
 
 
 def _asks_whether_it_is_main(node: ast.stmt) -> bool:

@@ -67,16 +67,34 @@ class StandIn:
         Args:
             slots: the places that patches change, which may be members of the stand-in, too.
         """
+        for member in self._differing(slots):
+            if self._is_by_hand(member.name, member.value, member.before):
+                yield member
+
+    def going_with_it(self, slots: Slots) -> list[str]:
+        """Return the names of what was set meanwhile and may be by hand: with functions of the implementation's module.
+
+        They count as what the implementation does to its own class, and go when it goes.
+        """
+        return [member.name for member in self._differing(slots) if self._is_its_own(member)]
+
+    def _is_its_own(self, member: Member) -> bool:
+        special = member.name.startswith("__") and member.name.endswith("__")
+        known = _functions(*member.before)
+        functions = [part for part in _functions(member.value) if not any(part is old for old in known)]
+        return bool(functions) and not special and not self._is_by_hand(member.name, member.value, member.before)
+
+    def _differing(self, slots: Slots) -> Iterator[Member]:
         now = dict(vars(self.implementation))
         for name in dict.fromkeys([*self._was, *now]):
             was, value = self._was.get(name, MISSING), now.get(name, MISSING)
             before = () if was is MISSING else (was,)
             place = storage(self.implementation, name)
             if slots.has(place) and (slot := slots.at(place)).changes:
-                if slot.original is not was and self._is_by_hand(name, slot.original, before):
+                if slot.original is not was:
                     yield Member(name, slot.original, before, under=slot)
                 before, was = (slot.installed, *before), slot.installed
-            if value is not was and self._is_by_hand(name, value, before):
+            if value is not was:
                 yield Member(name, value, before)
 
     def hand_over(self, slots: Slots) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -32,7 +33,7 @@ def fill(storage: Storage, value: Any) -> None:
         storage.delete()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Attribute:
     """An attribute of a module, class or object."""
 
@@ -58,7 +59,7 @@ class Attribute:
             delattr(self.owner, self.name)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Item:
     """An entry of a mapping."""
 
@@ -83,7 +84,7 @@ class Item:
         del self.owner[self.key]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Detached:
     """Where the value of a place is kept that is no more: its module has executed again."""
 
@@ -102,3 +103,23 @@ class Detached:
     def delete(self) -> None:
         """Keep no value."""
         self.held[0] = MISSING
+
+
+def spelled(mapping: Mapping[Any, Any], key: Any) -> Any:
+    """Return a key as the mapping has it: one for which "A" and "a" are the same may have another spelling of it.
+
+    By that, an entry can be put back as it was. Where it is not plain to see which key it is, `key` is returned.
+    """
+    if type(mapping) is dict or key not in mapping:
+        return key
+    if not isinstance(mapping, dict):
+        # Asking for the values may have them made, as of a mapping that imports what it is asked for.
+        alike = [other for other in mapping if str(other).casefold() == str(key).casefold()]
+        return alike[0] if len(alike) == 1 else key
+    entries = list(dict.items(mapping))
+    if any(other == key for other, _ in entries):
+        return key
+    value = mapping[key]
+    same = [other for other, held in entries if held is value]
+    alike = [other for other in same if str(other).casefold() == str(key).casefold()]
+    return next((found[0] for found in (same, alike) if len(found) == 1), key)

@@ -91,7 +91,7 @@ def written(thing: object) -> str:
     return f", here {f'{module}:{name}'!r}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Place:
     """Where a target was found.
 

@@ -22,7 +22,7 @@ _SIZE: int = vars(type)["__basicsize__"].__get__(type)
 """Of a class object."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Constructor(Attribute):
     """The attribute `__new__` of a class, which is gone without a trace once it is deleted."""
 

@@ -6,14 +6,13 @@ import importlib.machinery
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _SUFFIXES = (*importlib.machinery.EXTENSION_SUFFIXES, ".py", ".pyc")
 """In the order in which an import prefers them."""
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """Where a module is.
 
     Attributes:

@@ -6,7 +6,7 @@ import ast
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ascend_overlay.source.statements import Function, bound_names, statements
 
@@ -16,8 +16,7 @@ _GIVERS = frozenset({"globals", "vars", "locals", "exec", "setattr"})
 """Calls of these can give such names to its classes, too."""
 
 
-@dataclass(frozen=True)
-class Binding:
+class Binding(NamedTuple):
     """One statement that binds a name of a module or class.
 
     Attributes:
@@ -54,7 +53,7 @@ class Names(dict[str, tuple[Binding, ...]]):
         return found[0] if len(found) == 1 or found[0].kind == "import" else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Class:
     """A class statement.
 

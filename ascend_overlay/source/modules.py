@@ -6,18 +6,16 @@ import contextlib
 import contextvars
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from ascend_overlay import finders
 from ascend_overlay.errors import TargetError, did_you_mean
 from ascend_overlay.source.folders import Folders, Found, of_spec
 
 
-@dataclass(frozen=True)
-class Missing:
+class Missing(NamedTuple):
     """A module that is not there.
 
     Attributes:

@@ -7,9 +7,8 @@ import importlib.util
 import os
 from collections import OrderedDict
 from collections.abc import MutableMapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ascend_overlay.source.folders import Found
 from ascend_overlay.source.modules import HERE, Finder
@@ -21,8 +20,7 @@ _FAR = 16
 """Modules may import one another in a circle; no name is handed on this often."""
 
 
-@dataclass(frozen=True)
-class Where:
+class Where(NamedTuple):
     """What binds a name of a module.
 
     Attributes:

@@ -7,7 +7,7 @@ import os
 import sys
 from importlib import metadata
 
-import ascend_overlay
+from ascend_overlay import api
 
 _PASSED_THROUGH = ("wrapt", "ascend_overlay", "vllm.model_executor.models.registry", "functools", "importlib")
 
@@ -26,8 +26,8 @@ def registrant(architecture: str) -> str:
 
 
 def _overlay_of(architecture: str) -> str | None:
-    for entry in ascend_overlay.ledger():
-        if entry.kind == "model" and entry.target == architecture and entry.state in ("pending", "applied"):
+    for entry in api.entries_of(architecture):
+        if entry.kind == "model" and entry.state in ("pending", "applied"):
             version = f"{entry.distribution} {entry.version}".strip() or f"plugin {entry.plugin}"
             return f"the overlay {entry.overlay} ({version})"
     return None

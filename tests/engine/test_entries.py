@@ -578,3 +578,54 @@ def test_what_another_overlay_has_changed_cannot_be_removed(
     ascend_overlay.enable(only=["two"])
     with pytest.raises(ConflictError, match=f"(?s){why}"):
         ascend_overlay.enable(only=["one"])
+
+
+NORMALISING = """
+    from collections.abc import MutableMapping
+    class Small(dict):
+        def _k(self, key): return key.lower().replace("_", "-")
+        def __setitem__(self, key, value): super().__setitem__(self._k(key), value)
+        def __getitem__(self, key): return super().__getitem__(self._k(key))
+        def __delitem__(self, key): super().__delitem__(self._k(key))
+        def __contains__(self, key): return super().__contains__(self._k(key))
+        def get(self, key, default=None): return super().get(self._k(key), default)
+    class Remembering(MutableMapping):
+        def __init__(self): self.held = {}
+        def __setitem__(self, key, value): self.held[key.lower()] = (key, value)
+        def __getitem__(self, key): return self.held[key.lower()][1]
+        def __delitem__(self, key): del self.held[key.lower()]
+        def __iter__(self): return (key for key, _ in self.held.values())
+        def __len__(self): return len(self.held)
+    SMALL, REMEMBERING = Small(), Remembering()
+    for table in (SMALL, REMEMBERING):
+        table["Accept"] = "same"
+        table["Content-Type"] = "same"
+"""
+
+
+@pytest.mark.parametrize("path", ["SMALL", "REMEMBERING"])
+@pytest.mark.parametrize("key", ["CONTENT-TYPE", "content-type", "Content-Type"])
+@pytest.mark.parametrize("kind", ["item", "remove"])
+def test_a_mapping_that_changes_its_keys_has_the_spelling_that_it_had(
+    overlay: Overlay, site: Any, kind: str, key: str, path: str
+) -> None:
+    site.write({"changing.py": NORMALISING})
+    if kind == "item":
+        overlay.item(f"changing:{path}", key, "patched")
+    else:
+        overlay.remove(f"changing:{path}", key=key)
+    table = getattr(importlib.import_module("changing"), path)
+    before = list(table.items())
+    ascend_overlay.enable()
+    assert table.get("content-TYPE") == ("patched" if kind == "item" else None)
+    ascend_overlay.disable()
+    assert sorted(table.items()) == sorted(before) and next(iter(table)) == before[0][0]
+
+
+def test_two_spellings_of_a_key_are_one_entry(overlay: Overlay, site: Any) -> None:
+    site.write({"changing.py": NORMALISING})
+    overlay.item("changing:SMALL", "Content-Type", 1)
+    overlay.item("changing:SMALL", "content-type", 2)
+    importlib.import_module("changing")
+    with pytest.raises(ConflictError, match="content-type"):
+        ascend_overlay.enable()

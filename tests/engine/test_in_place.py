@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import inspect
 import itertools
+import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -139,6 +140,7 @@ def lib(site: Any) -> ModuleType:
 
 
 CALLS: list[str] = []
+MORE = {"plain": {"c": 3}}
 
 
 def around(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
@@ -184,6 +186,41 @@ def test_whoever_holds_the_function_meets_the_wrapper(lib: ModuleType, offer: An
     assert function_at(lib, target) is function
     after = content(function)
     assert after[0] is before[0] and after == before
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_several_that_are_held_each_lead_to_their_own(lib: ModuleType, offer: Any, late: bool) -> None:
+    # given: one overlay with a patch for each of several functions, all of which closures hold
+    targets = ["positional", "args", "recursive", "plain"]
+    overlay = Overlay("one", reason="a test")
+    for target in targets:
+
+        def named(wrapped: Any, instance: Any, args: Any, kwargs: Any, *, target: str = target) -> Any:
+            CALLS.append(target)
+            return wrapped(*args, **kwargs)
+
+        overlay.wrap(f"lib:{target}")(named)
+    held = {"positional": (1,), "args": (1, 2), "recursive": (0,), "plain": (1,)}
+
+    def use(lib: ModuleType) -> list[object]:
+        by_name = [getattr(lib, name)(*given, **MORE.get(name, {})) for name, given in held.items()]
+        return by_name + [lib.HELD[name]()(*given, **MORE.get(name, {})) for name, given in held.items()]
+
+    stock = use(lib)
+    offer(overlay)
+    # when: it comes after the module, or before
+    if not late:
+        del sys.modules["lib"]
+    ascend_overlay.enable()
+    lib = importlib.import_module("lib")
+    # then: each of them runs the wrapper of its own, once a call, by its name as well as where it is held
+    assert use(lib) == stock
+    assert targets * 2 == CALLS
+    assert [(entry.state, entry.stale) for entry in ascend_overlay.ledger()] == [("applied", [])] * len(targets)
+    # and then
+    ascend_overlay.disable()
+    CALLS.clear()
+    assert use(lib) == stock and CALLS == []
 
 
 @pytest.mark.parametrize("case", USES)

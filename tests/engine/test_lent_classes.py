@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -329,3 +330,20 @@ def test_what_only_a_program_sets_afterwards_is_by_hand(lib: Any, name: str, val
     ascend_overlay.disable()
     assert vars(lib.Queue)[name] == value and lib.Queue is not ours
     assert vars(ours).get(name) == before
+
+
+def test_what_counts_as_the_implementations_own_is_named(site: Any, engine: object) -> None:
+    site.write({**FILES, "ours.py": f"{textwrap.dedent(FILES['ours.py'])}def beside(self): return 'beside'\n"})
+    lib, ours = importlib.import_module("lib"), importlib.import_module("ours")
+    overlay = Overlay("lending", reason="a test")
+    overlay.subclass("lib:Queue", "ours:Ours")
+    ascend_overlay.enable(overlay, propagate=False)
+    assert ascend_overlay.ledger().of("lending")[-1].notes == []
+    lib.Queue.other = ours.beside
+    assert lib.Queue().other() == "beside"
+    (note,) = ascend_overlay.ledger().of("lending")[-1].notes
+    assert note.startswith("ours.Ours.other, set meanwhile with a function of ours: it counts as the implementation's")
+    ascend_overlay.disable()
+    (stale,) = ascend_overlay.ledger().of("lending")[-1].stale
+    assert stale == "ours.Ours.other, set meanwhile with a function of ours, went with the class"
+    assert use(lib) == STOCK

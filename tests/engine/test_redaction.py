@@ -75,4 +75,4 @@ def test_the_rest_is_shown(arguments: list[str]) -> None:
 
 def test_a_ledger_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["vllm", "--api-key", "sk-SECRET"])
-    assert process.describe()["argv"] == ["vllm", "--api-key", "***"]
+    assert process.shown(process.describe())["argv"] == ["vllm", "--api-key", "***"]

@@ -76,6 +76,47 @@ def test_a_module_that_does_not_say_where_its_work_begins_is_said_to_be_missed(s
     assert all("the program runs this module as __main__" in line for line in rest) and len(rest) == 3
 
 
+WORKS = [
+    ("def main(): print(1)\n{guard}\n    main()", {"main", "print"}),
+    (
+        "def main(): help_()\ndef help_(): return Thing()\nclass Thing: x = OTHER\nOTHER = 1\n{guard}\n    main()",
+        {"main", "help_", "Thing", "OTHER"},
+    ),
+    ("def unused(): return Thing\nclass Thing: pass\n{guard}\n    pass", set()),
+    ("if True:\n    def main(): return LATE\nLATE = 1\n{guard}\n    main()", {"main", "LATE"}),
+    ("first, second = 1, unused\n{guard}\n    first", {"first", "unused"}),
+    ("{guard}\n    pass\nrun()", {"run"}),
+    ("def main(): return globals()['x']\n{guard}\n    main()", None),
+    ("import sys\ndef main(): return getattr(sys.modules['__main__'], 'x')\n{guard}\n    main()", None),
+    ("def main(): pass\nmain()", None),
+    ("def main(:\n", None),
+]
+
+
+@pytest.mark.parametrize(("source", "names"), WORKS)
+def test_what_the_work_of_a_program_leads_to(source: str, names: set[str] | None) -> None:
+    found = running.worked_with(source.format(guard="if __name__ == '__main__':"))
+    assert found is None if names is None else found is not None and names <= found
+    assert found is None or "Thing" in (names or ()) or "Thing" not in found
+
+
+def test_a_module_whose_work_does_not_lead_to_what_is_patched_is_not_said_to_be_missed(site: Any) -> None:
+    work = """
+        import ascend_overlay, vllm.tool
+        print(LIMIT, vllm.tool.LIMIT)
+        for entry in ascend_overlay.ledger().of("one"):
+            print(entry.target, *entry.stale)
+"""
+    tool = f"{TOOL}    if __name__ == '__main__':{work}"
+    # The package has imported it: Python runs it by the finder's answer from then.
+    site.vllm("0.26.0", {"vllm/tool.py": tool, "vllm/__init__.py": "import vllm.tool\n"})
+    site.write({"plug.py": PLUGIN})
+    first, *rest = run(site)
+    assert first == "1 2"
+    missed = [line.partition(" ")[0] for line in rest if "the program runs this module as __main__" in line]
+    assert missed == ["vllm.tool:LIMIT"] and len(rest) == 3
+
+
 @pytest.mark.parametrize(
     ("source", "where"),
     [

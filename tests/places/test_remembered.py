@@ -18,6 +18,11 @@ LIB = """
         def width(): return 1
         @functools.cached_property
         def area(self): return 1
+        @classmethod
+        @functools.lru_cache
+        def wide(cls): return cls.width() > 1
+        @functools.lru_cache
+        def broad(self): return self.width() > 1
     class Derived(Thing): pass
     @functools.lru_cache
     def doubled(): return 2 * size()
@@ -47,14 +52,20 @@ APART = """
     from pack.lib import size
     @functools.lru_cache
     def beside(): return size()
+    def make():
+        @functools.lru_cache
+        def inside(): return size()
+        return inside
+    held = [make()]
 """
-OF_SIZE = ["pack.lib.doubled", "pack.user.by_module", "pack.user.by_name"]
+OF_SIZE = ["pack.lib.doubled", "pack.user.by_module", "pack.user.by_name", "apart.beside", "apart.make.<locals>.inside"]
+OF_WIDTH = ["pack.user.by_class", "pack.lib.Thing.broad", "pack.lib.Thing.wide"]
 
 
 @pytest.fixture
 def user(site: Any, engine: object) -> Any:
     site.write({"pack/lib.py": LIB, "pack/user.py": USER, "apart.py": APART})
-    importlib.import_module("apart").beside()
+    importlib.import_module("apart")
     return importlib.import_module("pack.user")
 
 
@@ -62,6 +73,19 @@ def _fill(user: Any) -> None:
     for name in ("by_name", "by_another_name", "by_module", "by_class", "unrelated", "plain"):
         getattr(user, name)()
     user.lib.doubled()
+    apart = importlib.import_module("apart")
+    apart.beside()
+    apart.held[0]()
+    user.lib.Thing.wide()
+    user.lib.Thing().broad()
+
+
+def _empty(user: Any) -> None:
+    apart, thing = importlib.import_module("apart"), vars(user.lib.Thing)
+    for cache in (user.by_name, user.by_another_name, user.by_module, user.by_class, user.lib.doubled):
+        cache.cache_clear()
+    for cache in (apart.beside, apart.held[0], thing["wide"].__func__, thing["broad"]):
+        cache.cache_clear()
 
 
 def _named(texts: list[str], whose: str) -> list[str]:
@@ -75,7 +99,7 @@ def _named(texts: list[str], whose: str) -> list[str]:
 @pytest.mark.parametrize("kind", ["wrap", "replace"])
 @pytest.mark.parametrize(
     ("target", "names"),
-    [("pack.lib:size", [*OF_SIZE, "pack.user.by_another_name"]), ("pack.lib:Thing.width", ["pack.user.by_class"])],
+    [("pack.lib:size", [*OF_SIZE, "pack.user.by_another_name"]), ("pack.lib:Thing.width", OF_WIDTH)],
 )
 def test_caches_that_call_it_are_named(user: Any, kind: str, target: str, names: list[str]) -> None:
     overlay = Overlay("one", reason="a test")
@@ -87,8 +111,7 @@ def test_caches_that_call_it_are_named(user: Any, kind: str, target: str, names:
     ascend_overlay.enable(overlay, propagate=False)
     entry = ascend_overlay.ledger().of("one")[-1]
     assert _named(entry.notes, "the original") == sorted(names)
-    for cache in (user.by_name, user.by_another_name, user.by_module, user.by_class, user.lib.doubled):
-        cache.cache_clear()
+    _empty(user)
     ascend_overlay.disable()
     assert _named(ascend_overlay.ledger().of("one")[-1].stale, "the patch") == []
     ascend_overlay.enable(overlay, propagate=False)

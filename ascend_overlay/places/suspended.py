@@ -1,0 +1,34 @@
+"""Generators and coroutines that are suspended: they go on with the code that they began, and with their variables."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+from ascend_overlay.places import frames
+from ascend_overlay.places.holders import is_ours_by_file
+
+_KINDS = {types.GeneratorType: "gi", types.CoroutineType: "cr", types.AsyncGeneratorType: "ag"}
+
+
+def is_suspended(found: Any) -> bool:
+    """Tell whether `found` is one that waits to go on, rather than one that runs right now or is done."""
+    if type(found) not in _KINDS:
+        return False
+    frame = _part(found, "frame")
+    return frame is not None and not _part(found, "running") and not is_ours_by_file(frame.f_code)
+
+
+def variables(found: Any, value: Any) -> list[str]:
+    """Return the names of its variables that hold `value`; none where it is a call of `value`."""
+    return [name for name, held in frames.variables(_part(found, "frame")).items() if held is value]
+
+
+def described(found: Any) -> str:
+    """Return words for it."""
+    kind = "coroutine" if isinstance(found, types.CoroutineType) else "generator"
+    return f"the suspended {kind} {_part(found, 'frame').f_globals.get('__name__', '?')}.{found.__qualname__}"
+
+
+def _part(found: Any, name: str) -> Any:
+    return getattr(found, f"{_KINDS[type(found)]}_{name}")
