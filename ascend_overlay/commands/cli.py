@@ -312,6 +312,9 @@ def coverage(folder: Path | None, load: str | None, write: json_output.Write | N
 @click.option("--all", "everything", is_flag=True, help="Show what is unchanged, too.")
 @click.option("--diff", "diffs", is_flag=True, help="Show how the source of what changed differs.")
 @click.option("--format", "form", type=click.Choice(["text", "github"]), default="text", help="How to say it.")
+@click.option(
+    "--lock", metavar="FILE", type=click.Path(), help="Compare with this overlay.lock; default: the settings'."
+)
 @click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Write a page: overlays by releases.")
 @_LOAD
 @json_output.option
@@ -324,6 +327,7 @@ def check(
     everything: bool,
     diffs: bool,
     form: str,
+    lock: str | None,
     html: Path | None,
     load: str | None,
     write: json_output.Write | None,
@@ -337,15 +341,19 @@ def check(
     With a PACKAGE, such as a folder, a wheel or an installed one, it is about all that this takes from vLLM, as
     `ascend-overlay couplings` is: the first --vllm, or --base, is what it is known to work with.
 
-    The status is 0 where everything fits, 1 where an overlay breaks or its range leaves it out, 2 where the question
-    cannot be answered.
+    With a lock (--lock, or the setting), what is not as it was when the lock was written is told, too: all that
+    enable() would complain of there.
+
+    The status is 0 where everything fits, 1 where an overlay breaks, its range leaves it out or something is not as
+    locked, 2 where the question cannot be answered.
     """
     from ascend_overlay.commands.check import command
 
     if package is not None:
-        if only is not None or load is not None or html is not None or form != "text" or diffs:
+        if only is not None or load is not None or html is not None or form != "text" or diffs or lock is not None:
             raise click.UsageError(
-                "a PACKAGE is held against releases as a whole: leave out --only, --load, --html, --format and --diff."
+                "a PACKAGE is held against releases as a whole: leave out --only, --load, --html, --format, --diff and "
+                "--lock."
             )
         from ascend_overlay.commands.couplings import command as of_a_package
 
@@ -362,7 +370,7 @@ def check(
         status = command.run(
             wanted,
             base,
-            Settings.from_env().updated(load=_names(load)),
+            Settings.from_env().updated(load=_names(load), lock=lock, by=_option),
             only=_overlays(only, "--only") or (),
             ranges=ranges,
             everything=everything,

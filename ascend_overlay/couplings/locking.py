@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from ascend_overlay import versions
 from ascend_overlay.couplings.overlays import Leaning
-from ascend_overlay.lockfile import Locked, LockedRelease, locked, look
+from ascend_overlay.lock_comparison import locked, look
+from ascend_overlay.lockfile import Locked, LockedRelease
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.releases import Release
 from ascend_overlay.source.atlas import Atlas

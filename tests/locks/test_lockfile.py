@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from ascend_overlay import lockfile
 from ascend_overlay.errors import LockError
-from ascend_overlay.lockfile import Lock, Locked, LockedRelease, locked, look
+from ascend_overlay.lock_comparison import locked, look
+from ascend_overlay.lockfile import Lock, Locked, LockedRelease
 from ascend_overlay.releases import Release
 
 FORWARD = Locked("0123456789abcdef", "(self, x, *, eps=1e-06)", "method")
