@@ -18,7 +18,7 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
-from ascend_overlay.errors import LockError
+from ascend_overlay.errors import ConfigError, LockError
 
 NAME = "overlay.lock"
 """What the file is called."""
@@ -151,8 +151,14 @@ class Lock:
         return max(self.releases, key=_version, default=None)
 
     def with_release(self, number: str, release: LockedRelease) -> Lock:
-        """Return a lock that has `release` as well, in place of what it had of that number."""
-        return replace(self, releases={**self.releases, number: release})
+        """Return a lock that has `release` as well, in place of what it had of that number.
+
+        Raises:
+            ConfigError: it is no number.
+        """
+        number = public(number)
+        kept = {known: what for known, what in self.releases.items() if public(known) != number}
+        return replace(self, releases={**kept, number: release})
 
 
 class _Odd(Exception):
@@ -254,8 +260,22 @@ def _row(thing: Locked) -> Any:
     return row
 
 
+def public(number: str) -> str:
+    """Return the number of a release without its local label: a lock is of 0.32.0, whatever it was built for.
+
+    Raises:
+        ConfigError: it is no number.
+    """
+    try:
+        return Version(number).public
+    except InvalidVersion:
+        raise ConfigError(
+            f"{number!r} is no number of a release, and a lock is by release; name a vLLM that has one."
+        ) from None
+
+
 def _version(number: str) -> Version:
-    return Version(number)
+    return Version(public(number))
 
 
 def _see_file(path: Path) -> None:

@@ -48,7 +48,9 @@ def run(
     overlays = chosen(only)
     lock = None
     if settings.lock is not None:
-        lock = AgainstLock(settings.lock, Lock.read(settings.lock), api.distributions(), settings.drift == "error")
+        lock = AgainstLock(
+            settings.lock, Lock.read(settings.lock), api.distributions(list(overlays)), settings.drift == "error"
+        )
     writing.see(html)
     with Onlooker(Console(stderr=True)) as watcher:
         releases = find(wanted or ["installed"], watcher=watcher)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from packaging.version import Version
-
 from ascend_overlay.couplings.overlays import OverlayFinding
 from ascend_overlay.errors import ConfigError
 from ascend_overlay.lock_comparison import changes, look, stranger
-from ascend_overlay.lockfile import Lock, Locked
+from ascend_overlay.lockfile import Lock, Locked, public
 from ascend_overlay.releases import Release
 from ascend_overlay.source.modules import remembered
 from ascend_overlay.source.sources import Sources
@@ -116,7 +114,7 @@ class AgainstLock:
                 overlay: tuple(Drifted(*each) for each in changes(locked, names, overlay, look_at))
                 for overlay, names in targets.items()
             }
-        exact = Version(Version(release.version).public) == Version(number)
+        exact = public(release.version) == public(number)
         notes = () if exact else (f"it does not have {name}: compared with {number}",)
         return Comparison(
             self.file, number, tuple(troubles), notes, {name: found for name, found in differing.items() if found}
