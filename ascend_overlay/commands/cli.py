@@ -727,18 +727,23 @@ def doctor(may_import: bool, ask_vllm: bool, load: str | None, write: json_outpu
 @main.command(short_help="Show who has a hand in a target, in which order.")
 @click.argument("target", shell_complete=completing.targets)
 @click.option("--ledger", metavar="DIR", type=_FOLDER, help="Show what was in the processes that wrote there.")
+@click.option("--vllm", "release", metavar="RELEASE", help="Say it for this vLLM: 0.33.0, newest, a folder, a wheel.")
 @_LOAD
 @json_output.option
-def explain(target: str, ledger: Path | None, load: str | None, write: json_output.Write | None) -> None:
+def explain(
+    target: str, ledger: Path | None, release: str | None, load: str | None, write: json_output.Write | None
+) -> None:
     """Show who wraps, replaces or edits TARGET, the outermost first, and where the original is. Imports no vLLM.
 
     TARGET is "package.module:Name", a module or a package for all that is in it, or a name that is registered, such as
-    that of a model class.
+    that of a model class. With --vllm, it is told for that release, whose source is read and not installed.
     """
     from ascend_overlay.commands.explain import command
 
+    if ledger is not None and release is not None:
+        raise click.UsageError("what was in processes has its release: leave out --vllm, or --ledger.")
     settings = Settings.from_env().updated(load=_names(load))
-    sys.exit(command.run(target, settings, ledger, write=write, console=_console()))
+    sys.exit(command.run(target, settings, ledger, wanted=release, write=write, console=_console()))
 
 
 def _show(ledgers: Iterable[Ledger]) -> None:
