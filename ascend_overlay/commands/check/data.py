@@ -36,6 +36,7 @@ def _overlay(found: OverlayFinding, judged: Judged, diffs: bool) -> dict[str, An
         "state": verdict(found),
         "left_out": found.ruled_out,
         "remarks": list(found.remarks),
+        "doubts": list(found.doubts),
         "patches": [
             {"kind": each.patch.kind, "in_range": each.in_range, **finding(each.finding, diffs=diffs)}
             for each in found.patches

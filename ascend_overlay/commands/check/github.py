@@ -28,6 +28,8 @@ def lines(judged: Judged, *, ranges: bool, drift: str = "error") -> Iterator[str
             )
         for said in found.remarks:
             yield _line("warning", f"overlay {found.overlay.name} on {name}: {said}", _declared(found))
+        for said in found.doubts:
+            yield _line("notice", f"overlay {found.overlay.name} on {name}: {said}", _declared(found))
         for drifted in judged.drifted(found.overlay.name):
             text = f"overlay {found.overlay.name} on {name}: not as locked: {drifted.target} {drifted.why}"
             yield _line(drift, text, _declared(found))

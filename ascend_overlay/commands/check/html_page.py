@@ -71,7 +71,7 @@ def release(judged: Judged) -> Release:
         # What a bracket stands for is told as if the range were wider.
         all_of_it = items(judged, [found], ranges=False)
         # That its range leaves it out is told beside the state.
-        named = [item for item in all_of_it if item.finding is not None or item.todo == "drop"]
+        named = [item for item in all_of_it if item.finding or item.todo == "drop" or item.why in found.doubts]
         todo = tuple(item for item in named if item.todo != "nothing")
         cells.append(
             Cell(

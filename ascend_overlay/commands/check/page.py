@@ -38,7 +38,7 @@ def show(judged: Judged, console: Console, *, everything: bool, diffs: bool) -> 
     table.add_column("what, and what to look at", overflow="fold", ratio=1)
     for found in sorted(judged.overlays, key=lambda each: [BREAKS, REVIEW, FITS].index(verdict(each))):
         table.add_row(Text(found.overlay.name), _state(found, judged), _counted(found))
-        for remark in ([f"left out: {found.ruled_out}"] if found.ruled_out else []) + list(found.remarks):
+        for remark in ([f"left out: {found.ruled_out}"] if found.ruled_out else []) + [*found.remarks, *found.doubts]:
             table.add_row("", "", Text(remark, "yellow"))
         for drifted in judged.drifted(found.overlay.name):
             table.add_row("", Text("drifted", "bold red"), _not_as_locked(drifted))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 from ascend_overlay.source.folders import Found
+from ascend_overlay.source.imports import imported
 from ascend_overlay.source.modules import Tree
 from ascend_overlay.source.sources import Sources
-
-_IMPORT = re.compile(r"^[ \t]*from[ \t]+(\.*[\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n]*)", re.MULTILINE)
 
 
 def holders(homes: Collection[str], sources: Sources, tree: Tree) -> dict[str, list[str]]:
@@ -27,21 +25,14 @@ def holders(homes: Collection[str], sources: Sources, tree: Tree) -> dict[str, l
         text = sources.text(other)
         if text is None or not any(name in text for name in wanted):
             continue
-        for origin, name in _imported(text, wanted, other, sources):
+        for written, name in imported(text, wanted):
+            origin = _absolute(written, other, sources)
             if (origin, name) not in leads:
                 leads[origin, name] = ":".join(sources.origin(origin, name))
             holding = found.get(leads[origin, name])
             if holding is not None and other not in holding[-1:]:
                 holding.append(other)
     return {home: [each for each in modules if each != home.partition(":")[0]] for home, modules in found.items()}
-
-
-def _imported(text: str, wanted: Collection[str], module: str, sources: Sources) -> Iterator[tuple[str, str]]:
-    """Yield from which modules a text imports names that are wanted."""
-    for match in _IMPORT.finditer(text):
-        names = re.sub(r"#[^\n]*", "", match[2]).strip("() \t\\").replace("\n", " ").split(",")
-        for name in {part.split()[0] for part in names if part.strip()}.intersection(wanted):
-            yield _absolute(match[1], module, sources), name
 
 
 def _absolute(written: str, module: str, sources: Sources) -> str:

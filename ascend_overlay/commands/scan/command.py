@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from ascend_overlay.commands.json_output import Write
 from ascend_overlay.commands.scan import report
+from ascend_overlay.commands.watching import Onlooker
 from ascend_overlay.errors import ConfigError
 from ascend_overlay.releases import Release, find
 from ascend_overlay.scans.judging import Verdict, judge
@@ -53,7 +54,8 @@ def scan(wanted: str, releases: Sequence[str]) -> tuple[list[Verdict], list[str]
         OverlayError: there is no such package or release.
     """
     package = opened(wanted)
-    known = find(list(releases) or ["installed"])
+    with Onlooker(Console(stderr=True)) as watcher:
+        known = find(list(releases) or ["installed"], watcher=watcher)
     reading = read(package)
     return judge(package, reading, [Judged(each) for each in known]), reading.troubles, known
 
