@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from ascend_overlay import settings as settings_module
@@ -240,9 +240,9 @@ def contributed() -> Mapping[str, tuple[Overlay, str]]:
     return _engine.contributed
 
 
-def distributions() -> Mapping[str, str]:
-    """Return the distributions that plugins with overlays were installed with, each with its version."""
-    return _engine.distributions
+def distributions(overlays: Collection[str] = ()) -> Mapping[str, str]:
+    """Return the distributions that brought `overlays`, by default all that there are, each with its version."""
+    return _engine.distributions(overlays)
 
 
 def note(overlay: str, text: str) -> None:

@@ -13,19 +13,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from inspect import Parameter, Signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
-from ascend_overlay.errors import LockError
-
-if TYPE_CHECKING:
-    from ascend_overlay.releases import Release
-    from ascend_overlay.source.module import Module
-    from ascend_overlay.source.sources import Sources
-    from ascend_overlay.source.statements import Function
+from ascend_overlay.errors import ConfigError, LockError
 
 NAME = "overlay.lock"
 """What the file is called."""
@@ -33,9 +26,9 @@ FORMAT = 1
 _HEADING = "What overlays rest on, release by release. `ascend-overlay lock` writes this file; keep it with the code."
 _AGAIN = "write it anew with `ascend-overlay lock`"
 
-ABSENT, UNKNOWN, MODULE = "absent", "unknown", "module"
-"""Kinds of what is not there, of what its source does not tell for certain, and of a module, of which that it is there
-is all that counts."""
+ABSENT, UNKNOWN, MODULE, ATTRIBUTE = "absent", "unknown", "module", "attribute"
+"""Kinds of what is not there, of what its source does not tell for certain, and of a module and of what the objects
+of a class have, of which that it is there is all that counts."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +39,7 @@ class Locked:
         fingerprint: of its source, without comments, docstrings, layout and annotations; "" where there is none.
         signature: how a function is called, or a class by its own `__init__`, without annotations; "" for others.
         kind: "function", "method", "staticmethod", "classmethod", "property", "cached_property", "decorated", "class",
-            "value", "import", MODULE, ABSENT or UNKNOWN.
+            "value", "import", MODULE, ATTRIBUTE, ABSENT or UNKNOWN.
         by: the overlays that lean on it; none for what is a target.
     """
 
@@ -158,99 +151,14 @@ class Lock:
         return max(self.releases, key=_version, default=None)
 
     def with_release(self, number: str, release: LockedRelease) -> Lock:
-        """Return a lock that has `release` as well, in place of what it had of that number."""
-        return replace(self, releases={**self.releases, number: release})
+        """Return a lock that has `release` as well, in place of what it had of that number.
 
-
-class Named(Protocol):
-    """Whatever has a target, such as a patch."""
-
-    @property
-    def target(self) -> str:
-        """What it changes: "package.module:Qualified.name", or another text, which has no source."""
-
-
-def locked(patches: Iterable[Named], release: Release) -> dict[str, Locked]:
-    """Return what the targets of `patches` are in a release, as far as they are in its package."""
-    targets = dict.fromkeys(patch.target for patch in patches)
-    return {target: found for target in targets if (found := look(release.sources, target, release.package))}
-
-
-def look(sources: Sources, target: str, package: str = "vllm") -> Locked | None:
-    """Return what "module:Qualified.name" or a module is, by its source; None where it is none of `package`."""
-    module, colon, qualified = target.partition(":")
-    path = tuple(qualified.split(".")) if colon else ()
-    if module.partition(".")[0] != package or not all(map(str.isidentifier, (*module.split("."), *path))):
-        return None
-    if not path:
-        from ascend_overlay.source.modules import exists
-
-        return Locked("", kind=MODULE if exists(module, sources.finder) else ABSENT)
-    from ascend_overlay.source.definitions import Absent, Definition, definition
-
-    found = definition(sources, module, path)
-    if isinstance(found, Definition):
-        return _defined(found.node, inside=len(found.path) > 1)
-    if isinstance(found, Absent):
-        return Locked("", kind=ABSENT)
-    return _uncertain(sources, module, path[0])
-
-
-def difference(before: Locked | None, now: Locked) -> str | None:
-    """Return how what is here differs from what was locked, as a phrase; None where it does not."""
-    if before is None:
-        return "is not in the lock"
-    if now.kind == ABSENT != before.kind:
-        return "is gone"
-    if before.kind == ABSENT != now.kind:
-        return "is there, and was not"
-    if now.kind != before.kind:
-        return f"is of the kind {now.kind!r}, and was {before.kind!r}"
-    if now.signature != before.signature:
-        return f"is called as {now.signature}, and was as {before.signature}"
-    return "has another body" if now.fingerprint != before.fingerprint else None
-
-
-def _defined(node: Any, *, inside: bool) -> Locked:
-    import ast
-
-    from ascend_overlay.source.fingerprints import fingerprint
-    from ascend_overlay.source.signatures import binding_of
-
-    if isinstance(node, ast.ClassDef):
-        init = next((each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == "__init__"), None)
-        return Locked(fingerprint(node), _signature(init) if init else "", "class")
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        how = binding_of(node) or "decorated"
-        return Locked(fingerprint(node), _signature(node), "function" if how == "method" and not inside else how)
-    return Locked(fingerprint(node), kind="import" if isinstance(node, (ast.Import, ast.ImportFrom)) else "value")
-
-
-def _uncertain(sources: Sources, module: str, name: str) -> Locked:
-    """Return the fingerprint of all that may decide a name: the statements that bind it, or its whole module."""
-    from ascend_overlay.source.modules import exists
-
-    if not exists(module, sources.finder):
-        return Locked("", kind=ABSENT)
-    home, first = sources.origin(module, name)
-    source: Module | None = sources.module(home)
-    if source is None:
-        # What has no Python source is compiled: that it is there is all that can be said.
-        return Locked("", kind=UNKNOWN)
-    import ast
-
-    from ascend_overlay.source.fingerprints import fingerprint
-
-    nodes = [binding.node for binding in source.names.get(first, ())]
-    return Locked(fingerprint(ast.Module(nodes, []) if nodes else source.tree), kind=UNKNOWN)
-
-
-def _signature(function: Function) -> str:
-    from ascend_overlay.source.signatures import signature
-
-    full = signature(function)
-    plain = [each.replace(annotation=Parameter.empty) for each in full.parameters.values()]
-    return str(full.replace(parameters=plain, return_annotation=Signature.empty))
+        Raises:
+            ConfigError: it is no number.
+        """
+        number = public(number)
+        kept = {known: what for known, what in self.releases.items() if public(known) != number}
+        return replace(self, releases={**kept, number: release})
 
 
 class _Odd(Exception):
@@ -352,8 +260,22 @@ def _row(thing: Locked) -> Any:
     return row
 
 
+def public(number: str) -> str:
+    """Return the number of a release without its local label: a lock is of 0.32.0, whatever it was built for.
+
+    Raises:
+        ConfigError: it is no number.
+    """
+    try:
+        return Version(number).public
+    except InvalidVersion:
+        raise ConfigError(
+            f"{number!r} is no number of a release, and a lock is by release; name a vLLM that has one."
+        ) from None
+
+
 def _version(number: str) -> Version:
-    return Version(number)
+    return Version(public(number))
 
 
 def _see_file(path: Path) -> None:

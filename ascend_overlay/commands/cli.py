@@ -312,6 +312,9 @@ def coverage(folder: Path | None, load: str | None, write: json_output.Write | N
 @click.option("--all", "everything", is_flag=True, help="Show what is unchanged, too.")
 @click.option("--diff", "diffs", is_flag=True, help="Show how the source of what changed differs.")
 @click.option("--format", "form", type=click.Choice(["text", "github"]), default="text", help="How to say it.")
+@click.option(
+    "--lock", metavar="FILE", type=click.Path(), help="Compare with this overlay.lock; default: the settings'."
+)
 @click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Write a page: overlays by releases.")
 @_LOAD
 @json_output.option
@@ -324,6 +327,7 @@ def check(
     everything: bool,
     diffs: bool,
     form: str,
+    lock: str | None,
     html: Path | None,
     load: str | None,
     write: json_output.Write | None,
@@ -337,15 +341,19 @@ def check(
     With a PACKAGE, such as a folder, a wheel or an installed one, it is about all that this takes from vLLM, as
     `ascend-overlay couplings` is: the first --vllm, or --base, is what it is known to work with.
 
-    The status is 0 where everything fits, 1 where an overlay breaks or its range leaves it out, 2 where the question
-    cannot be answered.
+    With a lock (--lock, or the setting), what is not as it was when the lock was written is told, too: all that
+    enable() would complain of there.
+
+    The status is 0 where everything fits, 1 where an overlay breaks, its range leaves it out or something is not as
+    locked, 2 where the question cannot be answered.
     """
     from ascend_overlay.commands.check import command
 
     if package is not None:
-        if only is not None or load is not None or html is not None or form != "text" or diffs:
+        if only is not None or load is not None or html is not None or form != "text" or diffs or lock is not None:
             raise click.UsageError(
-                "a PACKAGE is held against releases as a whole: leave out --only, --load, --html, --format and --diff."
+                "a PACKAGE is held against releases as a whole: leave out --only, --load, --html, --format, --diff and "
+                "--lock."
             )
         from ascend_overlay.commands.couplings import command as of_a_package
 
@@ -362,7 +370,7 @@ def check(
         status = command.run(
             wanted,
             base,
-            Settings.from_env().updated(load=_names(load)),
+            Settings.from_env().updated(load=_names(load), lock=lock, by=_option),
             only=_overlays(only, "--only") or (),
             ranges=ranges,
             everything=everything,
@@ -719,18 +727,23 @@ def doctor(may_import: bool, ask_vllm: bool, load: str | None, write: json_outpu
 @main.command(short_help="Show who has a hand in a target, in which order.")
 @click.argument("target", shell_complete=completing.targets)
 @click.option("--ledger", metavar="DIR", type=_FOLDER, help="Show what was in the processes that wrote there.")
+@click.option("--vllm", "release", metavar="RELEASE", help="Say it for this vLLM: 0.33.0, newest, a folder, a wheel.")
 @_LOAD
 @json_output.option
-def explain(target: str, ledger: Path | None, load: str | None, write: json_output.Write | None) -> None:
+def explain(
+    target: str, ledger: Path | None, release: str | None, load: str | None, write: json_output.Write | None
+) -> None:
     """Show who wraps, replaces or edits TARGET, the outermost first, and where the original is. Imports no vLLM.
 
     TARGET is "package.module:Name", a module or a package for all that is in it, or a name that is registered, such as
-    that of a model class.
+    that of a model class. With --vllm, it is told for that release, whose source is read and not installed.
     """
     from ascend_overlay.commands.explain import command
 
+    if ledger is not None and release is not None:
+        raise click.UsageError("what was in processes has its release: leave out --vllm, or --ledger.")
     settings = Settings.from_env().updated(load=_names(load))
-    sys.exit(command.run(target, settings, ledger, write=write, console=_console()))
+    sys.exit(command.run(target, settings, ledger, wanted=release, write=write, console=_console()))
 
 
 def _show(ledgers: Iterable[Ledger]) -> None:

@@ -6,11 +6,13 @@ from collections.abc import Iterable
 
 from ascend_overlay import versions
 from ascend_overlay.couplings.overlays import Leaning
-from ascend_overlay.lockfile import Locked, LockedRelease, locked, look
+from ascend_overlay.lock_comparison import locked, look
+from ascend_overlay.lockfile import Locked, LockedRelease
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.releases import Release
 from ascend_overlay.source.atlas import Atlas
 from ascend_overlay.source.beside import Beside
+from ascend_overlay.source.modules import Tree
 from ascend_overlay.source.sources import Sources
 
 _LOCKED = frozenset({"override", "super call", "call", "registration", "attribute"})
@@ -18,8 +20,14 @@ _LOCKED = frozenset({"override", "super call", "call", "registration", "attribut
 what somebody leans on of these is a use of its own."""
 
 
-def locked_release(overlays: Iterable[Overlay], release: Release) -> LockedRelease:
-    """Return what is to be locked of a release for the overlays that are declared for it."""
+def locked_release(overlays: Iterable[Overlay], release: Release, *beside: Tree) -> LockedRelease:
+    """Return what is to be locked of a release for the overlays that are declared for it.
+
+    Args:
+        overlays: all that are locked together.
+        release: the release.
+        beside: packages with implementations that this process cannot import.
+    """
     every = list(overlays)
     chosen = [
         overlay
@@ -32,7 +40,7 @@ def locked_release(overlays: Iterable[Overlay], release: Release) -> LockedRelea
         for patch in overlay.patches
         if versions.in_range(patch.vllm, release.version, whose=patch.target)
     ]
-    atlas = Atlas(Sources(Beside(release.tree)), release.package)
+    atlas = Atlas(Sources(Beside(release.tree, *beside)), release.package)
     leaning = Leaning(atlas, release.package, every)
     by: dict[str, set[str]] = {}
     for overlay in chosen:

@@ -12,7 +12,8 @@ from typing import Any
 from ascend_overlay import versions
 from ascend_overlay.couplings.changes import WORDS, Change, calls
 from ascend_overlay.couplings.comparison import Comparison
-from ascend_overlay.couplings.findings import Finding, Sureness, Weight, worst
+from ascend_overlay.couplings.findings import WEIGHTS, Finding, Sureness, Weight, worst
+from ascend_overlay.couplings.fitting import unmet
 from ascend_overlay.couplings.judging import a_kind, judge
 from ascend_overlay.couplings.reading import uses
 from ascend_overlay.couplings.uses import Use
@@ -64,6 +65,7 @@ class OverlayFinding:
         patches: its patches.
         leans: what the modules of its implementations take.
         remarks: what else is to be said: it is overdue, or redundant.
+        doubts: what source does not tell about it as a whole.
     """
 
     overlay: Overlay
@@ -72,6 +74,7 @@ class OverlayFinding:
     patches: tuple[PatchFinding, ...]
     leans: tuple[Finding, ...]
     remarks: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
 
     @property
     def findings(self) -> list[Finding]:
@@ -81,7 +84,7 @@ class OverlayFinding:
     @property
     def weight(self) -> Weight:
         """The worst of them."""
-        return worst(self.findings)
+        return min(worst(self.findings), "unknown" if self.doubts else "none", key=WEIGHTS.index)
 
 
 class Leaning:
@@ -197,7 +200,7 @@ def judge_overlays(
         patches = tuple(
             PatchFinding(
                 patch,
-                judge_patch(patch, compared, brought),
+                judge_patch(patch, compared, brought, overlay),
                 not version or versions.in_range(patch.vllm, version, whose=patch.target),
             )
             for patch in overlay.patches
@@ -205,7 +208,13 @@ def judge_overlays(
         leans = tuple(judge(use, compared) for use in leaning.of(overlay))
         found.append(
             OverlayFinding(
-                overlay, origin, ruled_out, patches, leans, tuple(_remarks(overlay, compared.new, package, version))
+                overlay,
+                origin,
+                ruled_out,
+                patches,
+                leans,
+                tuple(_remarks(overlay, compared.new, package, version)),
+                tuple(_doubts(overlay, compared.new)),
             )
         )
     return found
@@ -220,19 +229,30 @@ def _remarks(overlay: Overlay, new: Atlas, package: str, version: str) -> Iterat
         yield f"redundant: {overlay.upstream_marker} is there, which the overlay names as what makes it unnecessary"
 
 
-def judge_patch(patch: Patch, compared: Comparison, brought: frozenset[str] = frozenset()) -> Finding:
+def _doubts(overlay: Overlay, new: Atlas) -> Iterator[str]:
+    if overlay.upstream_marker is not None and new.look(overlay.upstream_marker) is None:
+        yield (
+            f"perhaps redundant: whether {overlay.upstream_marker} is there, which the overlay names as what makes it "
+            f"unnecessary, source does not tell"
+        )
+
+
+def judge_patch(
+    patch: Patch, compared: Comparison, brought: frozenset[str] = frozenset(), overlay: Overlay | None = None
+) -> Finding:
     """Tell what became of the target of a patch.
 
     Args:
         patch: the patch.
         compared: the state that is asked about, and the one that it is compared with.
         brought: the targets of all patches that bring something, to which others may bring more.
+        overlay: the overlay that it is of, whose condition counts as well.
     """
     label = target_of(patch)
     if label is None:
         return Finding("none", "certain", "has no target in source", patch.target, Change("unchanged"))
     found = compared.change(label)
-    weight, sure, why = _judged(patch, label, found, compared, brought)
+    weight, sure, why = _judged(patch, label, found, compared, brought, overlay)
     return Finding(weight, sure, why, label, found)
 
 
@@ -246,7 +266,12 @@ def target_of(patch: Patch) -> str | None:
 
 
 def _judged(
-    patch: Patch, label: str, found: Change, compared: Comparison, brought: frozenset[str]
+    patch: Patch,
+    label: str,
+    found: Change,
+    compared: Comparison,
+    brought: frozenset[str],
+    overlay: Overlay | None,
 ) -> tuple[Weight, Sureness, str]:
     if _brings(patch, label, compared):
         return _brought(patch, label, found, compared, brought)
@@ -255,8 +280,13 @@ def _judged(
         top = label.partition(":")[0].partition(".")[0]
         if found.gone.missing == top != compared.new.package:
             # It waits for an import, which may be one on another machine.
-            if (unmet := _unmet(patch)) is not None:
-                return "none", "certain", f"{top} is not installed here, and its condition leaves it out: {unmet}"
+            try:
+                why_not = unmet(overlay, patch)
+            except ConfigError as error:
+                # It may need what only a run has.
+                return "unknown", "certain", f"{top} is not installed here, and {error}"
+            if why_not is not None:
+                return "none", "certain", f"{top} is not installed here, and its condition leaves it out: {why_not}"
             return "unknown", "certain", f"{top} is not installed here, so that nobody can tell"
         sure: Sureness = "certain" if found.gone.certain else "likely"
         missing = f" (no {found.gone.missing})" if found.gone.missing != label else ""
@@ -436,13 +466,6 @@ def _edit(patch: Patch, now: Thing) -> str | None:
     close = nearest(wanted, now.module.lines[node.lineno - 1 : node.end_lineno], node.lineno)
     near = "; the nearest:\n" + "\n".join(close) if close else ""
     return f"the lines to edit (`{head}` ...) are not in it{near}"
-
-
-def _unmet(patch: Patch) -> str | None:
-    try:
-        return patch.when.why_not() if patch.when is not None else None
-    except Exception:  # somebody's own condition, which may need what only a run has
-        return None
 
 
 def _is_overload(node: ast.stmt) -> bool:

@@ -79,7 +79,7 @@ def couplings(package: Package, world: Atlas, *, of: str) -> Couplings:
     found: list[Use] = []
     read = 0
     for name in sorted(package.names):
-        if name.partition(".")[0] == of or not package.mentions(name, of):
+        if name.partition(".")[0] == of or not package.speaks_of(name, of):
             continue
         module = package.module(name)
         if module is not None:

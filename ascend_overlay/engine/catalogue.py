@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Container, Sequence
 from typing import Any
 
 from ascend_overlay.engine import plan
@@ -34,11 +34,10 @@ class Catalogue:
         """The overlays by name, each with who contributed it."""
         return {name: (overlay, str(origin)) for name, (overlay, origin) in self._contributed.items()}
 
-    @property
-    def distributions(self) -> dict[str, str]:
-        """The distributions that plugins with overlays were installed with, each with its version."""
-        origins = [origin for _, origin in self._contributed.values() if origin.distribution]
-        return {origin.distribution: origin.version for origin in origins}
+    def distributions(self, overlays: Collection[str] = ()) -> dict[str, str]:
+        """Return the distributions that brought `overlays`, by default all, each with its version."""
+        origins = [origin for name, (_, origin) in self._contributed.items() if not overlays or name in overlays]
+        return {origin.distribution: origin.version for origin in origins if origin.distribution}
 
     def load(self, settings: Settings) -> None:
         """Load the plugins that `settings` allow, and ask the new ones for overlays.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from packaging.version import InvalidVersion, Version
@@ -134,8 +134,11 @@ class Drift:
         return [f"{each} since {number}" for each in differing]
 
     def _see_plugins(self, path: str, lock: Lock, drift: str) -> None:
+        from ascend_overlay.lock_comparison import stranger
+
         for origin in self._plugins.origins():
-            reason = _stranger(origin, lock.plugins)
+            name = origin.distribution
+            reason = stranger(name, origin.version, lock.plugins, own=name == plan.OWN)
             if reason is None:
                 continue
             error = LockError(
@@ -196,7 +199,7 @@ class _Seen:
     def look(self, target: str) -> Locked | None:
         """Return what a target is in the vLLM that is here; None where it is none of vLLM's."""
         if target not in self._looked:
-            from ascend_overlay.lockfile import look
+            from ascend_overlay.lock_comparison import look
 
             self._looked[target] = look(self._sources, target)
         return self._looked[target]
@@ -208,20 +211,12 @@ class _Seen:
 
     def changed(self, items: Iterable[Item], overlay: str, release: LockedRelease) -> list[str]:
         """Return what of the targets of `items`, and of what the overlay leans on, is not as in `release`."""
+        from ascend_overlay.lock_comparison import changes
         from ascend_overlay.source.modules import remembered
 
         with remembered():
-            return list(self._changed(items, overlay, release))
-
-    def _changed(self, items: Iterable[Item], overlay: str, release: LockedRelease) -> Iterator[str]:
-        from ascend_overlay.lockfile import difference
-
-        for target in dict.fromkeys(item.patch.target for item in items):
-            if (now := self.look(target)) and (why := difference(release.targets.get(target), now)):
-                yield f"{target} {why}"
-        for name, before in release.leans_on.items():
-            if overlay in before.by and (now := self.look(name)) and (why := difference(before, now)):
-                yield f"{name} {why}"
+            found = list(changes(release, (item.patch.target for item in items), overlay, self.look))
+        return [f"{name} {why}" for name, why in found]
 
 
 def _outside(unit: Unit, installed: str) -> bool:
@@ -236,18 +231,3 @@ def _newer(installed: str, number: str) -> bool:
         return Version(Version(installed).public) > Version(number)
     except InvalidVersion:
         return False
-
-
-def _stranger(origin: Origin, plugins: Mapping[str, str]) -> str | None:
-    """Return why a plugin is not one that a lock has; None for one that it has, or that no distribution brought."""
-    from packaging.utils import canonicalize_name
-
-    if not origin.distribution:
-        return None
-    known = {canonicalize_name(name): version for name, version in plugins.items()}
-    version = known.get(canonicalize_name(origin.distribution))
-    if version is None:
-        return None if origin.distribution == plan.OWN else f"the lock has no plugin of {origin.distribution}"
-    if version == origin.version:
-        return None
-    return f"the lock has {origin.distribution} {version}, and {origin.version} is installed"

@@ -6,7 +6,7 @@ import atexit
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from multiprocessing import util as multiprocessing_util
 from typing import Any
 
@@ -112,10 +112,9 @@ class Engine:
         """The overlays by name, each with who contributed it."""
         return self._catalogue.contributed
 
-    @property
-    def distributions(self) -> dict[str, str]:
-        """The distributions that plugins with overlays were installed with, each with its version."""
-        return self._catalogue.distributions
+    def distributions(self, overlays: Collection[str] = ()) -> dict[str, str]:
+        """Return the distributions that brought `overlays`, by default all, each with its version."""
+        return self._catalogue.distributions(overlays)
 
     def enabled_names(self) -> list[str]:
         """Return the names of the overlays that are enabled."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -46,6 +47,10 @@ class Package:
     def mentions(self, name: str, word: str) -> bool:
         """Tell whether a module has a word anywhere; nothing is parsed."""
         return word.encode() in self._files[name][1]
+
+    def speaks_of(self, name: str, package: str) -> bool:
+        """Tell whether a module names a package, and not only one whose name begins with it; nothing is parsed."""
+        return self.mentions(name, package) and bool(re.search(rb"\b%b\b" % package.encode(), self._files[name][1]))
 
     def file(self, name: str) -> str:
         """Return the path of a module, from the folder that the package is in."""

@@ -118,7 +118,7 @@ class Reader(Expressions):
         # Millions of nodes are made, and none of them is garbage.
         gc.disable()
         try:
-            todo = [name for name in self._source.names if self._source.mentions(name, self.package)]
+            todo = [name for name in self._source.names if self._source.speaks_of(name, self.package)]
             while todo:
                 for name in todo:
                     self.module_scope(name)

@@ -12,8 +12,12 @@ from ascend_overlay.scans.values import Outside
 from ascend_overlay.source.definitions import Absent, Definition, definition
 from ascend_overlay.source.folders import Found
 from ascend_overlay.source.headers import derived_names
+from ascend_overlay.source.imports import imported
 from ascend_overlay.source.modules import Missing
+from ascend_overlay.source.sources import Sources
 
+_KEPT = 64
+"""Modules whose syntax trees are kept."""
 THERE, GONE, UNKNOWN = "there", "gone", "not certain"
 """Whether a release has a target: it does, it certainly does not, its source does not tell."""
 
@@ -60,7 +64,8 @@ class Judged:
 
     def __init__(self, release: Release) -> None:
         self.release = release
-        self._sources, self._tree = release.sources, release.tree
+        # Of a release all modules are gone through, and few of them twice.
+        self._sources, self._tree = Sources(release.tree, limit=_KEPT), release.tree
         self._targets: dict[Outside, Target] = {}
         self._texts: dict[str, str] | None = None
         self._layers: frozenset[str] | None = None
@@ -102,7 +107,7 @@ class Judged:
         names = set(wanted.values())
         found: dict[str, list[str]] = {home: [] for home in wanted}
         for module, text in self.texts().items():
-            if not any(name in text for name in names):
+            if not any(True for _ in imported(text, names)):
                 continue
             parsed = self._sources.module(module)
             if parsed is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from packaging.version import InvalidVersion, Version
@@ -63,18 +63,42 @@ class Change:
     conditions: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Written:
+    """The source of a plugin module.
+
+    Attributes:
+        text: the whole of it.
+        declared: the name of each overlay -> the position of its change, and the statements that declare it.
+    """
+
+    text: str
+    declared: Mapping[str, tuple[int, str]]
+
+
+def changes_of(verdicts: Sequence[Verdict], releases: Sequence[Release]) -> list[Change]:
+    """Return what is to be declared in the place of patches, for the releases that they were held against."""
+    latest = Judged(releases[-1]) if releases else None
+    return [_change(each, releases, latest) for each in verdicts]
+
+
 def write_plugin(verdicts: Sequence[Verdict], releases: Sequence[Release], origin: str) -> str:
     """Return the source of a plugin module with an overlay a patch; what cannot be declared is a comment."""
-    latest = Judged(releases[-1]) if releases else None
-    return plugin([_change(each, releases, latest) for each in verdicts], origin)
+    return plugin(changes_of(verdicts, releases), origin)
 
 
 def plugin(changes: Iterable[Change], origin: str) -> str:
     """Return the source of a plugin module with an overlay a change."""
+    return written(changes, origin).text
+
+
+def written(changes: Iterable[Change], origin: str) -> Written:
+    """Return the source of a plugin module with an overlay a change, and which overlay is of which."""
     parts: list[str] = []
+    declared: dict[str, tuple[int, str]] = {}
     names: set[str] = set()
     places: dict[str, str] = {}
-    for change in changes:
+    for position, change in enumerate(changes):
         head = f"# {_one_line(change.place)}: {_one_line(change.target)}"
         call, why = _declared(change)
         place = change.target + (change.key if change.kind != "attribute" else "")
@@ -93,12 +117,13 @@ def plugin(changes: Iterable[Change], origin: str) -> str:
         lines.append(f"{name} = Overlay(\n    {name!r},{vllm}\n    reason={reason!r},\n)")
         lines.append(f"{name}.{call}")
         lines.append(f"OVERLAYS.append({name})")
+        declared[name] = position, "\n".join(lines)
         parts.append("\n".join(lines))
     body = "\n\n".join(parts)
     imports = "Overlay, ref" if " ref(" in body or "(ref(" in body else "Overlay"
     text = _HEAD.format(origin=_one_line(origin).replace('"""', "'''"), imports=imports) + body + _TAIL
     compile(text, "plugin", "exec")
-    return text
+    return Written(text, declared)
 
 
 _HEAD = '''"""Overlays in the place of patches that were made by hand.

@@ -44,6 +44,35 @@ def test_what_is_overdue_and_what_is_redundant_is_said(found: dict[str, Any]) ->
     assert found["stopping"]["remarks"][0].startswith("redundant: vllm.engine:extra is there")
 
 
+def test_a_marker_that_cannot_be_told_is_said(ask: Run, tmp_path: Path) -> None:
+    asked = ["--base", "old", "--vllm", "new", "--only", "doubtful"]
+    page = tmp_path / "page.html"
+    done = ask(["check", *asked, "--json", "--html", str(page)])
+    (found,) = json.loads(done.stdout)["releases"][0]["overlays"]
+    (said,) = found["doubts"]
+    assert (done.returncode, found["state"], found["remarks"]) == (0, "review", [])
+    assert said.startswith("perhaps redundant: whether vllm.engine:LIMIT.real is there")
+    assert "perhaps redundant" in page.read_text()
+    assert "perhaps redundant" in " ".join(ask(["check", *asked]).stdout.split())
+    assert "::notice file=mine/my_plugin.py" in ask(["check", *asked, "--format", "github"]).stdout
+    items = json.loads(ask(["drift", "old", "new", "--only", "doubtful", "--json"]).stdout)["items"]
+    assert [item["todo"] for item in items if item["target"] == "overlay doubtful"] == ["review"]
+
+
+@pytest.mark.parametrize(
+    ("overlay", "weight", "why"),
+    [
+        ("waiting", "unknown", "'something runs' of overlay 'waiting' cannot be evaluated: RuntimeError: nothing runs"),
+        ("elsewhere", "none", "its condition leaves it out: elsewhere: not so that it is elsewhere"),
+    ],
+)
+def test_what_is_not_installed_here_is_judged_by_the_condition(ask: Run, overlay: str, weight: str, why: str) -> None:
+    done = ask(["check", "--base", "old", "--vllm", "old", "--only", overlay, "--json"])
+    (found,) = json.loads(done.stdout)["releases"][0]["overlays"]
+    assert found["patches"][0]["weight"] == weight and why in found["patches"][0]["why"], done.stderr
+    assert done.returncode == 0
+
+
 def test_the_plugin_is_named(found: dict[str, Any]) -> None:
     assert "my_plugin" in found["steps"]["plugin"]
 

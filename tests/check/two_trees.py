@@ -51,6 +51,7 @@ NEW = {
 }
 PLUGIN = """\
     from ascend_overlay import Overlay
+    from ascend_overlay.conditions import predicate
     from ascend_overlay.hooks import hookimpl
 
     steps = Overlay("steps", vllm=">=1.0,<2", reason="Steps.", retire="vllm>=1.1")
@@ -77,7 +78,21 @@ PLUGIN = """\
     layers.subclass("vllm.engine:Layer", "my_layers:MyLayer")
     adding = Overlay("adding", reason="Adds.")
     adding.add("vllm.engine:extra", 1)
-    OVERLAYS = [steps, quiet, stopping, layers, adding]
+    doubtful = Overlay("doubtful", reason="Doubts.", upstream_marker="vllm.engine:LIMIT.real")
+
+    @doubtful.wrap("vllm.engine:plan")
+    def plan_again(wrapped, instance, args, kwargs):
+        return wrapped(*args, **kwargs)
+
+    def needs_a_run():
+        raise RuntimeError("nothing runs")
+
+    waiting = Overlay("waiting", reason="Waits.", when=predicate(needs_a_run, "something runs"))
+    waiting.wrap("not_installed_here.module:function")(plan_again)
+    waiting.wrap("vllm.engine:plan")(plan_again)
+    elsewhere = Overlay("elsewhere", reason="Is elsewhere.", when=predicate(lambda: False, "it is elsewhere"))
+    elsewhere.wrap("not_installed_here.module:function")(plan_again)
+    OVERLAYS = [steps, quiet, stopping, layers, adding, doubtful, waiting, elsewhere]
 
     @hookimpl
     def ascend_overlay_overlays():

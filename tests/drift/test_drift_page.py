@@ -13,6 +13,7 @@ from drift_kit import Answers
 
 from ascend_overlay.commands.check import html_page
 from ascend_overlay.commands.check.items import By, Item
+from ascend_overlay.commands.check.locked import Drifted
 from ascend_overlay.commands.html import rendering
 
 _VOID = ("meta", "input", "br")
@@ -90,10 +91,10 @@ def test_every_text_of_an_item_is_escaped() -> None:
         diff=f"--- {evil}\n+{evil}",
         by=(By(evil, evil, (evil,), (evil,)),),
     )
-    cell = html_page.Cell(evil, evil, evil, "fits", evil, (item,), 1)
+    cell = html_page.Cell(evil, evil, evil, "fits", evil, (item,), 1, (Drifted(evil, evil),))
     for page in (
         rendering.page("drift.html.j2", package=evil, old=evil, new=evil, groups=[("adapt", evil, [item])]),
-        html_page.grid([html_page.Release(evil, evil, (cell,))], evil),
+        html_page.grid([html_page.Release(evil, evil, (evil,), (cell,))], evil),
     ):
         assert "<i>" not in page and "\x1b" not in page and "\u202e" not in page
         assert page.count("&lt;i&gt;") >= 12

@@ -16,7 +16,8 @@ import ascend_overlay
 from ascend_overlay import Overlay
 from ascend_overlay.conditions import role
 from ascend_overlay.errors import ConfigError, LockError, RuledOutError, VersionError
-from ascend_overlay.lockfile import Lock, Locked, LockedRelease, locked
+from ascend_overlay.lock_comparison import locked
+from ascend_overlay.lockfile import Lock, Locked, LockedRelease
 from ascend_overlay.releases import Release
 from ascend_overlay.settings import Settings
 from ascend_overlay.versions import in_range

@@ -5,7 +5,7 @@ from __future__ import annotations
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "settings", "versions", "process", "availability", "lazily", "finders", "redaction"),
     # A patch carries its condition, so conditions stand below the patches.
-    ("conditions", "source", "releases", "lockfile", "places"),
+    ("conditions", "source", "releases", "lockfile", "lock_comparison", "places"),
     ("patches", "scans"),
     ("overlay",),
     ("ledgers", "couplings"),

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ascend_overlay import lockfile
-from ascend_overlay.errors import LockError
-from ascend_overlay.lockfile import Lock, Locked, LockedRelease, locked, look
+from ascend_overlay.errors import ConfigError, LockError
+from ascend_overlay.lock_comparison import locked, look
+from ascend_overlay.lockfile import Lock, Locked, LockedRelease
 from ascend_overlay.releases import Release
 
 FORWARD = Locked("0123456789abcdef", "(self, x, *, eps=1e-06)", "method")
@@ -75,6 +76,16 @@ def test_what_is_written_is_read(lock: Lock, tmp_path_factory: pytest.TempPathFa
     text = path.read_text()
     Lock.read(path).write(path)
     assert path.read_text() == text
+
+
+def test_a_local_label_does_not_matter() -> None:
+    first, second = LockedRelease({"vllm:a": Locked("1")}), LockedRelease()
+    lock = Lock({"1.0+cpu": first}).with_release("0.9+cpu", second)
+    assert list(lock.releases) == ["1.0+cpu", "0.9"]
+    assert lock.of("1.0") == lock.of("1.0+cu12") == ("1.0+cpu", first)
+    assert lock.with_release("1.0+cu12", second).releases == {"0.9": second, "1.0": second}
+    with pytest.raises(ConfigError, match="'dev' is no number"):
+        lock.with_release("dev", second)
 
 
 def test_python_3_10_reads_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

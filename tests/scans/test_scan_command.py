@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -68,6 +70,37 @@ def test_json(scan: Any, package: Any) -> None:
 def test_only_what_is_wrong(scan: Any, package: Any) -> None:
     done = scan(package(PATCH), "--wrong")
     assert "LIMIT" not in done.output and "pick" in done.output
+
+
+def test_what_is_written_passes_check(scan: Any, package: Any, vllm: Any, tmp_path: Path) -> None:
+    """A replacement that does not fit would be refused: it is a comment that says so, and the rest stands."""
+    into = tmp_path / "written.py"
+    text = "import vllm.scheduler as s\ndef pick(count, more): ...\ns.pick = pick\ns.LIMIT = 9\n"
+    scan(package(text), "--write", into)
+    lines = into.read_text().splitlines()
+    assert "# acme/patch.py:3: vllm.scheduler:pick" in lines
+    (said,) = (line for line in lines if line.startswith("# not declared"))
+    assert "check` says: vllm.scheduler:pick our replacement does not take every call" in said
+    assert sum(line.startswith("OVERLAYS.append") for line in lines) == 1
+    release = vllm().folder
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    words = [
+        "-m",
+        "ascend_overlay",
+        "check",
+        "--base",
+        str(release),
+        "--vllm",
+        str(release),
+        "--load",
+        "written",
+        "--json",
+    ]
+    done = subprocess.run(
+        [sys.executable, *words, "--json"], capture_output=True, text=True, env=environment, check=False
+    )
+    found = {each["overlay"]: each for each in json.loads(done.stdout)["releases"][0]["overlays"]}
+    assert [found[name]["state"] for name in found if "written" in found[name]["plugin"]] == ["fits"]
 
 
 def test_write(scan: Any, package: Any, tmp_path: Path) -> None:

@@ -106,6 +106,76 @@ def test_a_tree(document: Any, command: Command) -> None:
     assert "why not: vllm" in command("explain", "lib.deep").stdout
 
 
+def test_in_a_tree_each_target_says_where_it_is_and_who_has_copies(document: Any, command: Command, site: Any) -> None:
+    places = document("explain", "lib")["places"]
+    run = {"kind": "function", "file": str(site.folder / "lib/home.py"), "line": 2, "inherited": ""}
+    for target in ("lib.home:run", "lib.user:run"):
+        assert places[target] == {
+            "target": "lib.home:run",
+            "original": run,
+            "missing": None,
+            "imported_by": ["lib.other", "lib.user"],
+        }
+    assert places["lib.home:Layer"]["imported_by"] == ["lib.user"]
+    assert places["lib.home:Base.forward"]["imported_by"] == []
+    assert places["lib.gone"]["original"] is None
+    shown = command("explain", "lib.home").stdout
+    assert shown.count("the original: function, ") == 2
+    assert "imported by name in 2 modules, which have copies: lib.other, lib.user" in shown
+
+
+RELEASE = {
+    "vllm/__init__.py": "",
+    "vllm/core.py": "class Engine:\n    def step(self): ...\n\n\ndef plan(): ...\n",
+    "vllm/user.py": "from vllm.core import plan\n",
+}
+
+
+@pytest.fixture
+def release(offer: Any, tmp_path: Path) -> str:
+    """Return the folder of a vLLM 2.0, and offer overlays of which one is for it."""
+    for name, text in (RELEASE | {"vllm/version.py": "__version__ = '2.0'\n"}).items():
+        path = tmp_path / "release" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    fits = Overlay("fits", vllm=">=2", reason="it is for 2.0")
+    left = Overlay("left", vllm="<2", reason="it is for others")
+    for each in (fits, left):
+        each.wrap("vllm.core:plan")(lambda wrapped, instance, args, kwargs: wrapped())
+    left.wrap("vllm.core:Engine.stop")(lambda wrapped, instance, args, kwargs: wrapped())
+    offer(fits, left, name="releases")
+    return str(tmp_path / "release" / "vllm")
+
+
+def test_another_release_is_read_and_judged_for(document: Any, command: Command, release: str) -> None:
+    found = document("explain", "vllm.user.plan", "--vllm", release)
+    assert (found["vllm"], found["as_if_installed"], found["target"]) == ("2.0", "2.0", "vllm.core:plan")
+    assert found["original"]["file"] == f"{release}/core.py" and found["original"]["line"] == 5
+    assert found["imported_by"] == ["vllm.user"]
+    (view,) = found["views"]
+    states = {entry["overlay"]: entry["state"] for entry in view["stacks"]["vllm.core:plan"]}
+    assert states == {"fits": "pending", "left": "skipped"}
+    shown = command("explain", "vllm.core:plan", "--vllm", release).stdout
+    assert "What would be on it beside vLLM 2.0" in shown and "in 1 module, which has a copy: vllm.user" in shown
+
+
+def test_a_tree_of_another_release(document: Any, command: Command, release: str) -> None:
+    places = document("explain", "vllm", "--vllm", release)["places"]
+    assert places["vllm.core:plan"]["imported_by"] == ["vllm.user"]
+    assert places["vllm.core:Engine.stop"]["original"] is None
+    assert "vllm.core:Engine has no 'stop'. Did you mean 'step'?" in places["vllm.core:Engine.stop"]["missing"]
+    assert "vllm.core:Engine has no 'stop'" in command("explain", "vllm", "--vllm", release).stdout
+
+
+def test_what_another_release_does_not_have_is_an_error_that_names_it(command: Command, release: str) -> None:
+    done = command("explain", "vllm.core:Engine.stop", "--vllm", release)
+    assert done.exit_code == 1 and "in vllm 2.0, the target vllm.core:Engine.stop does not exist" in done.stderr
+    done = command("explain", "lib.home:run", "--vllm", "nowhere/vllm")
+    assert done.exit_code == 1 and "nowhere/vllm" in done.stderr and "Traceback" not in done.stderr
+    done = command("explain", "lib.home:run", "--vllm", release, "--ledger", ".")
+    assert done.exit_code == 2 and "leave out --vllm, or --ledger" in done.stderr
+
+
 def test_no_patch_says_so_with_the_nearest(command: Command, document: Any) -> None:
     done = command("explain", "lib.home:Layer.size")
     assert done.exit_code == 0

@@ -15,10 +15,15 @@ from click.testing import Result
 from scratch import Scratch
 
 from ascend_overlay import Overlay
-from ascend_overlay.commands.new import files
+from ascend_overlay.commands.new import files, locking
 from ascend_overlay.errors import ConfigError
+from ascend_overlay.lockfile import Lock
 
 Command = Callable[..., Result]
+QUEUE = "vllm.v1.core.sched.request_queue"
+QUEUES = (
+    "class FCFSRequestQueue:\n    def add_request(self, request): ...\ndef create_request_queue(policy, more): ...\n"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -123,7 +128,42 @@ def test_no_placeholder_is_left() -> None:
     for path, text in files.texts("my_queues").items():
         left = re.findall(r"\$(?!\{\{)\w*", text)
         assert "$" not in path and left == [], (path, left)
-        assert path.endswith(".md") or all(len(line) <= 120 for line in text.splitlines()), path
+        assert path.endswith((".md", ".lock")) or all(len(line) <= 120 for line in text.splitlines()), path
+
+
+@pytest.mark.parametrize("number", ["0.31.0", "0.32.0", "0.33.0+cpu", None])
+def test_the_lock_is_of_what_is_here_and_of_what_its_workflow_installs(
+    command: Command, site: Any, number: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if number is None:
+        monkeypatch.setattr(locking, "installed", lambda: None)
+    else:
+        site.vllm(number, {"vllm/v1/core/sched/request_queue.py": QUEUES})
+    assert command("new", "mine").exit_code == 0
+    lock = Lock.read("mine/overlay.lock")
+    known = Lock.read("mine/overlay.lock").releases
+    assert set(known) == {files.CPU, *([number.partition("+")[0]] if number is not None else [])}
+    assert lock.plugins == {"mine": "0.1.0"}
+    made = f"{QUEUE}:create_request_queue"
+    here = {found.targets[made].signature for name, found in known.items() if number and number.startswith(name)}
+    assert here == ({"(policy, more)"} if number is not None else set())
+    for found in known.values():
+        assert set(found.targets) == {made, f"{QUEUE}:FCFSRequestQueue"}
+        assert found.leans_on[f"{QUEUE}:FCFSRequestQueue.add_request"].by == ("mine",)
+    # What was read of the plugin is not left in this process.
+    assert not [name for name in sys.modules if name.partition(".")[0] == "mine"]
+
+
+@pytest.mark.vllm
+def test_the_lock_that_is_known_is_that_of_the_release(tmp_path: Path) -> None:
+    release = locking.installed()
+    if release is None or release.version != files.CPU:
+        pytest.skip(f"vllm {files.CPU} is not installed here")
+    files.write("my_queues", tmp_path / "mine")
+    file = tmp_path / "known.lock"
+    file.write_text(files.texts("my_queues")["overlay.lock"])
+    assert Lock.read(file).text() == file.read_text()
+    assert Lock.read(file).releases[files.CPU] == locking.of("my_queues", tmp_path / "mine", release)
 
 
 @pytest.mark.grid
@@ -142,7 +182,21 @@ def test_its_tests_pass_at_once(tmp_path: Path) -> None:
     assert {entry["distribution"] for entry in theirs} == {"my-queues"}
     tests = environment.run(environment.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=project)
     assert "4 passed" in tests.stdout and "skipped" not in tests.stdout
+    _see_lock(environment, project)
     tools = Path(sys.executable).parent / "ruff"
     if tools.exists():
         environment.run(tools, "check", ".", cwd=project)
         environment.run(tools, "format", "--check", ".", cwd=project)
+
+
+def _see_lock(environment: Scratch, project: Path) -> None:
+    """The lock fits what is here, is what `lock` would write, and its line of the workflow fails where it does not."""
+    steps = [line.partition("run: ")[2] for line in (project / ".github/workflows/tests.yml").read_text().splitlines()]
+    (check,) = (step for step in steps if step.startswith("ascend-overlay check"))
+    assert environment.run(*check.split(), cwd=project).stdout == ""
+    again = environment.run("ascend-overlay", "lock", "--only", "my_queues", cwd=project)
+    assert "overlay.lock is as it was." in again.stdout
+    lock = project / "overlay.lock"
+    lock.write_text(lock.read_text().replace("(policy)", "(policy, other)"))
+    failed = environment.run(*check.split(), cwd=project, check=False)
+    assert failed.returncode == 1 and "was as (policy, other)" in failed.stdout

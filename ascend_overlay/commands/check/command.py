@@ -12,10 +12,12 @@ from rich.console import Console
 from ascend_overlay import api
 from ascend_overlay.commands.check import data, github, html_page, page
 from ascend_overlay.commands.check.judgement import judged
+from ascend_overlay.commands.check.locked import AgainstLock
 from ascend_overlay.commands.html import writing
 from ascend_overlay.commands.json_output import Write
 from ascend_overlay.commands.watching import Onlooker
 from ascend_overlay.errors import ConfigError, ReleaseError
+from ascend_overlay.lockfile import Lock
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.releases import Release, find
 from ascend_overlay.settings import Settings
@@ -37,25 +39,34 @@ def run(
 ) -> int:
     """Judge the overlays of all plugins on the releases `wanted`; return 1 where one breaks or is left out.
 
+    With a lock in the settings, what is not as in it is told, too, and is a failure unless the settings say otherwise.
+
     Raises:
-        OverlayError: a release is not to be had, or a plugin or a name is wrong.
+        OverlayError: a release is not to be had, a plugin or a name is wrong, or the lock cannot be read.
     """
     api.check_settings(settings)
     overlays = chosen(only)
+    lock = None
+    if settings.lock is not None:
+        lock = AgainstLock(
+            settings.lock, Lock.read(settings.lock), api.distributions(list(overlays)), settings.drift == "error"
+        )
     writing.see(html)
     with Onlooker(Console(stderr=True)) as watcher:
         releases = find(wanted or ["installed"], watcher=watcher)
+        if lock is not None:
+            lock.see(releases)
         start = base_of(base, releases, watcher)
     failed = False
     documents: list[dict[str, Any]] = []
     columns: list[page.Column] = []
     cells: list[html_page.Release] = []
-    for each in judged(releases, start, overlays):
-        failed |= each.fails(ranges=ranges)
+    for each in judged(releases, start, overlays, lock):
+        failed |= each.fails(ranges=ranges) or (lock is not None and lock.fails and each.drifts)
         if html is not None:
             cells.append(html_page.release(each))
         if form == "github":
-            for line in github.lines(each, ranges=ranges):
+            for line in github.lines(each, ranges=ranges, drift="error" if lock is None or lock.fails else "notice"):
                 click.echo(line)
         elif write is not None:
             documents.append(data.of(each, diffs=diffs))

@@ -12,28 +12,41 @@ from ascend_overlay.couplings.overlays import OverlayFinding
 
 def of(judged: Judged, *, diffs: bool = False) -> dict[str, Any]:
     """Return what became of each overlay on one release."""
-    return {
+    data = {
         "package": judged.release.package,
         "release": judged.release.version,
         "label": judged.release.label,
         "compared_with": judged.base.version or judged.base.label if judged.base is not None else None,
-        "overlays": [_overlay(found, diffs) for found in judged.overlays],
+        "overlays": [_overlay(found, judged, diffs) for found in judged.overlays],
     }
+    if (lock := judged.lock) is not None:
+        data["lock"] = {
+            "file": lock.file,
+            "compared_with": lock.release,
+            "troubles": list(lock.troubles),
+            "notes": list(lock.notes),
+        }
+    return data
 
 
-def _overlay(found: OverlayFinding, diffs: bool) -> dict[str, Any]:
-    return {
+def _overlay(found: OverlayFinding, judged: Judged, diffs: bool) -> dict[str, Any]:
+    data = {
         "overlay": found.overlay.name,
         "plugin": found.origin,
         "state": verdict(found),
         "left_out": found.ruled_out,
         "remarks": list(found.remarks),
+        "doubts": list(found.doubts),
         "patches": [
             {"kind": each.patch.kind, "in_range": each.in_range, **finding(each.finding, diffs=diffs)}
             for each in found.patches
         ],
         "leans_on": [finding(each, diffs=diffs) for each in found.leans],
     }
+    if judged.lock is not None:
+        drifted = judged.drifted(found.overlay.name)
+        data["not_as_locked"] = [{"target": each.target, "why": each.why} for each in drifted]
+    return data
 
 
 def finding(found: Finding, *, diffs: bool = False) -> dict[str, Any]:

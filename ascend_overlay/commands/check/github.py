@@ -13,8 +13,12 @@ from ascend_overlay.source.modules import source_of
 _LEVELS = {"breaking": "error", "behavioural": "warning", "unknown": "notice"}
 
 
-def lines(judged: Judged, *, ranges: bool) -> Iterator[str]:
-    """Yield one command for each thing to look at."""
+def lines(judged: Judged, *, ranges: bool, drift: str = "error") -> Iterator[str]:
+    """Yield one command for each thing to look at; `drift` is the level of what is not as in the lock."""
+    if (lock := judged.lock) is not None:
+        place = lock.file, 1
+        yield from (_line(drift, f"the lock: {said}", place) for said in lock.troubles)
+        yield from (_line("notice", f"the lock: {said}", place) for said in lock.notes)
     for found in judged.overlays:
         name = f"{judged.release.package} {judged.name}"
         if found.ruled_out is not None:
@@ -24,6 +28,11 @@ def lines(judged: Judged, *, ranges: bool) -> Iterator[str]:
             )
         for said in found.remarks:
             yield _line("warning", f"overlay {found.overlay.name} on {name}: {said}", _declared(found))
+        for said in found.doubts:
+            yield _line("notice", f"overlay {found.overlay.name} on {name}: {said}", _declared(found))
+        for drifted in judged.drifted(found.overlay.name):
+            text = f"overlay {found.overlay.name} on {name}: not as locked: {drifted.target} {drifted.why}"
+            yield _line(drift, text, _declared(found))
         for each in remarks(found):
             about, finding = each.about, each.finding
             if finding.weight not in _LEVELS:

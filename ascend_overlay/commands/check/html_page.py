@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ascend_overlay.commands.check.items import Item, items
 from ascend_overlay.commands.check.judgement import BREAKS, FITS, REVIEW, Judged, verdict
+from ascend_overlay.commands.check.locked import Drifted
 from ascend_overlay.commands.html import rendering
 
 _STATES = {
@@ -28,6 +29,7 @@ class Cell:
         left_out: why its range leaves it out; "" where it does not.
         items: what is to be done about it.
         quiet: how many names nothing is to be done about.
+        drifted: what it rests on that is not as in the lock.
     """
 
     overlay: str
@@ -37,6 +39,7 @@ class Cell:
     left_out: str
     items: tuple[Item, ...]
     quiet: int
+    drifted: tuple[Drifted, ...]
 
     @property
     def drop(self) -> bool:
@@ -46,10 +49,18 @@ class Cell:
 
 @dataclass(frozen=True)
 class Release:
-    """All overlays on one release, which is compared with `base`; "" for none."""
+    """All overlays on one release.
+
+    Attributes:
+        name: the release.
+        base: what it is compared with; "" for nothing.
+        lock: sentences on the lock; None where there is none.
+        cells: the overlays.
+    """
 
     name: str
     base: str
+    lock: tuple[str, ...] | None
     cells: tuple[Cell, ...]
 
 
@@ -60,7 +71,7 @@ def release(judged: Judged) -> Release:
         # What a bracket stands for is told as if the range were wider.
         all_of_it = items(judged, [found], ranges=False)
         # That its range leaves it out is told beside the state.
-        named = [item for item in all_of_it if item.finding is not None or item.todo == "drop"]
+        named = [item for item in all_of_it if item.finding or item.todo == "drop" or item.why in found.doubts]
         todo = tuple(item for item in named if item.todo != "nothing")
         cells.append(
             Cell(
@@ -71,10 +82,12 @@ def release(judged: Judged) -> Release:
                 found.ruled_out or "",
                 todo,
                 len(named) - len(todo),
+                tuple(judged.drifted(found.overlay.name)),
             )
         )
     base = judged.base.version or judged.base.label if judged.base is not None else ""
-    return Release(judged.name, base, tuple(cells))
+    lock = judged.lock
+    return Release(judged.name, base, None if lock is None else (*lock.troubles, *lock.notes), tuple(cells))
 
 
 def grid(releases: Sequence[Release], package: str) -> str:

@@ -118,14 +118,15 @@ def _whole(found: OverlayFinding, judged: Judged, *, ranges: bool) -> tuple[list
     target, by = f"overlay {found.overlay.name}", (By(found.overlay.name, "overlay", (), (found.overlay.reason,)),)
     if found.remarks:
         return [Item("drop", target, "", "; ".join(found.remarks), by=by)], "drop"
+    doubts = [Item("review", target, "", said, by=by) for said in found.doubts]
     if found.ruled_out is None:
-        return [], None
+        return doubts, None
     text = found.overlay.ranges[judged.release.package]
     before = judged.base.version if judged.base is not None else ""
     if ranges and before and not versions.in_range(text, before, whose=target):
         return [Item("nothing", target, "", f"it is for neither release: {found.ruled_out}", by=by)], "nothing"
     why = f"left out: {found.ruled_out}; widen that once the rest is done"
-    return [Item("review", target, "", why, by=by)], None
+    return [*doubts, Item("review", target, "", why, by=by)], None
 
 
 def _taken(found: OverlayFinding, judged: Judged) -> Iterator[_Taken]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ascend_overlay import api
+from ascend_overlay.commands.check import locked
 from ascend_overlay.couplings.comparison import Comparison
 from ascend_overlay.couplings.findings import Finding, Weight
 from ascend_overlay.couplings.overlays import Leaning, OverlayFinding, judge_overlays
@@ -39,12 +40,14 @@ class Judged:
         base: the one that it is compared with; None where it is looked at alone.
         overlays: what became of each.
         compared: the source of the two.
+        lock: what is not as in a lock; None where there is none to compare with.
     """
 
     release: Release
     base: Release | None
     overlays: tuple[OverlayFinding, ...]
     compared: Comparison
+    lock: locked.Comparison | None = None
 
     @property
     def name(self) -> str:
@@ -56,6 +59,15 @@ class Judged:
         return any(
             found.weight == "breaking" if found.ruled_out is None or not ranges else True for found in self.overlays
         )
+
+    @property
+    def drifts(self) -> bool:
+        """Whether anything is not as in the lock."""
+        return self.lock is not None and self.lock.differs
+
+    def drifted(self, overlay: str) -> Sequence[locked.Drifted]:
+        """Return what an overlay rests on that is not as in the lock."""
+        return self.lock.overlays.get(overlay, ()) if self.lock is not None else ()
 
 
 def verdict(found: OverlayFinding) -> str:
@@ -97,9 +109,19 @@ def remarks(found: OverlayFinding) -> list[Remark]:
 
 
 def judged(
-    releases: Sequence[Release], base: Release | None, overlays: Mapping[str, tuple[Overlay, str]]
+    releases: Sequence[Release],
+    base: Release | None,
+    overlays: Mapping[str, tuple[Overlay, str]],
+    lock: locked.AgainstLock | None = None,
 ) -> Iterator[Judged]:
-    """Judge `overlays` on each release, compared with `base`; what a finding refers to is gone after the next step."""
+    """Judge `overlays` on each release, compared with `base`; what a finding refers to is gone after the next step.
+
+    Args:
+        releases: the releases.
+        base: what the overlays are known to work with.
+        overlays: by name, with who contributes them.
+        lock: what each release is held against, too.
+    """
     with uncollected():
         shared: dict[str, ast.Module] = {}
         old = atlas(base, shared) if base is not None else None
@@ -117,7 +139,8 @@ def judged(
                 package=release.package,
                 version=release.version,
             )
-            yield Judged(release, None if same else base, tuple(found), compared)
+            against = lock.compared(release, found, new.sources) if lock is not None else None
+            yield Judged(release, None if same else base, tuple(found), compared, against)
             if new is not old:
                 new.forget()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -13,7 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ascend_overlay.commands.check.judgement import BREAKS, FITS, REVIEW, Judged, Remark, remarks, verdict
+from ascend_overlay.commands.check.locked import Drifted
 from ascend_overlay.couplings.overlays import OverlayFinding
+from ascend_overlay.errors import printable
 
 _STYLES = {FITS: "green", REVIEW: "yellow", BREAKS: "bold red"}
 _PLACES = 3
@@ -21,6 +23,7 @@ _LEGEND = (
     "review: what it changes or leans on does something else. In brackets: its range leaves it out. "
     "What is behind a state: ascend-overlay check --vllm RELEASE, with --diff for the source."
 )
+_DRIFTED = "drifted: what it rests on is not as in the lock. "
 _SAID = {"breaking": "bold red", "behavioural": "yellow", "unknown": "magenta", "additive": "cyan", "none": "dim"}
 
 
@@ -34,30 +37,42 @@ def show(judged: Judged, console: Console, *, everything: bool, diffs: bool) -> 
     table.add_column("state", no_wrap=True)
     table.add_column("what, and what to look at", overflow="fold", ratio=1)
     for found in sorted(judged.overlays, key=lambda each: [BREAKS, REVIEW, FITS].index(verdict(each))):
-        table.add_row(Text(found.overlay.name), _state(found), _counted(found))
-        for remark in ([f"left out: {found.ruled_out}"] if found.ruled_out else []) + list(found.remarks):
+        table.add_row(Text(found.overlay.name), _state(found, judged), _counted(found))
+        for remark in ([f"left out: {found.ruled_out}"] if found.ruled_out else []) + [*found.remarks, *found.doubts]:
             table.add_row("", "", Text(remark, "yellow"))
+        for drifted in judged.drifted(found.overlay.name):
+            table.add_row("", Text("drifted", "bold red"), _not_as_locked(drifted))
         for each in remarks(found):
             weight = each.finding.weight
             if weight in ("breaking", "behavioural", "unknown") or everything:
                 table.add_row("", Text(weight, _SAID[weight]), _line(each))
         table.add_section()
     console.print(table)
+    for line in about_lock(judged):
+        console.print(line, soft_wrap=True)
     if diffs:
         _show_diffs(judged, console)
 
 
 @dataclass(frozen=True)
 class Column:
-    """What overlays do on one release: name of the overlay -> its state, as it is shown."""
+    """What overlays do on one release.
+
+    Attributes:
+        name: the release.
+        states: name of the overlay -> its state, as it is shown.
+        lock: what is to be said of the lock; None where there is none.
+    """
 
     name: str
     states: Mapping[str, Text]
+    lock: Sequence[Text] | None
 
 
 def column(judged: Judged) -> Column:
     """Return the states of all overlays on one release."""
-    return Column(judged.name, {found.overlay.name: _state(found) for found in judged.overlays})
+    states = {found.overlay.name: _state(found, judged) for found in judged.overlays}
+    return Column(judged.name, states, None if judged.lock is None else list(about_lock(judged)))
 
 
 def grid(columns: Sequence[Column], console: Console) -> None:
@@ -69,7 +84,11 @@ def grid(columns: Sequence[Column], console: Console) -> None:
     for name in columns[0].states:
         table.add_row(Text(name), *(each.states[name] for each in columns))
     console.print(table)
-    console.print(f"[dim]{_LEGEND}[/]", soft_wrap=True)
+    for each in columns:
+        for line in each.lock or ():
+            console.print(Text(f"{each.name}: ").append_text(line), soft_wrap=True)
+    legend = _LEGEND if columns[0].lock is None else _DRIFTED + _LEGEND
+    console.print(f"[dim]{legend}[/]", soft_wrap=True)
 
 
 def summary(judged: Judged) -> str:
@@ -90,9 +109,28 @@ def _plural(state: str, number: int) -> str:
     ]
 
 
-def _state(found: OverlayFinding) -> Text:
+def about_lock(judged: Judged) -> Iterator[Text]:
+    """Yield what is to be said of the lock as a whole."""
+    if (lock := judged.lock) is None:
+        return
+    for said in lock.troubles:
+        yield Text.assemble(("drifted ", "bold red"), printable(f"the lock {lock.file}: {said}"))
+    for said in lock.notes:
+        yield Text.assemble(("note ", "yellow"), printable(f"the lock {lock.file}: {said}"))
+    if not lock.differs:
+        yield Text(f"All that the overlays rest on is as {lock.file} has it of {lock.release}.", "dim")
+
+
+def _state(found: OverlayFinding, judged: Judged) -> Text:
     state = verdict(found)
-    return Text(f"({state})" if found.ruled_out is not None else state, _STYLES[state])
+    shown = f"({state})" if found.ruled_out is not None else state
+    if judged.drifted(found.overlay.name):
+        return Text(f"{shown}, drifted", "bold red")
+    return Text(shown, _STYLES[state])
+
+
+def _not_as_locked(drifted: Drifted) -> Text:
+    return Text(printable(f"{drifted.target}: {drifted.why}, by the lock"))
 
 
 def _counted(found: OverlayFinding) -> str:

@@ -8,11 +8,11 @@ import click
 from rich.console import Console
 
 from ascend_overlay import api, versions
-from ascend_overlay.commands import fitting
 from ascend_overlay.commands.coverage import report
 from ascend_overlay.commands.coverage.scan import scan
 from ascend_overlay.commands.coverage.served import UNKNOWN, Row, rows
 from ascend_overlay.commands.json_output import Write
+from ascend_overlay.couplings import fitting
 from ascend_overlay.errors import PluginError, TargetError
 from ascend_overlay.npu.case import LayerCase
 from ascend_overlay.overlay import Overlay

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ascend_overlay.commands.coverage.scan import Layer
-from ascend_overlay.commands.fitting import class_of
+from ascend_overlay.couplings.fitting import class_of
 from ascend_overlay.npu.case import LayerCase
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.patches import Patch

@@ -2,47 +2,37 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Collection
 
 from ascend_overlay.source.folders import Found
+from ascend_overlay.source.imports import imported
 from ascend_overlay.source.modules import Tree
 from ascend_overlay.source.sources import Sources
 
-_IMPORT = re.compile(r"^[ \t]*from[ \t]+(\.*[\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n]*)", re.MULTILINE)
 
-
-def holders(module: str, name: str, sources: Sources, tree: Tree) -> list[str]:
-    """Return the modules of a package that import `name`, which `module` defines, also by way of others.
+def holders(homes: Collection[str], sources: Sources, tree: Tree) -> dict[str, list[str]]:
+    """Return the modules of a package that import names, also by way of others, for each "module:name".
 
     Args:
-        module: the module that defines it.
-        name: a name of the module's own.
+        homes: names of modules' own, where they are defined.
         sources: the modules' texts.
         tree: the package to look in.
     """
-    word = re.compile(rf"\b{re.escape(name)}\b")
-    ours: dict[str, bool] = {}
-    found = []
-    for other in tree.modules():
+    wanted = {home.partition(":")[2] for home in homes}
+    leads: dict[tuple[str, str], str] = {}
+    found: dict[str, list[str]] = {home: [] for home in homes}
+    for other in tree.modules() if wanted else ():
         text = sources.text(other)
-        if text is None or other == module or not word.search(text):
+        if text is None or not any(name in text for name in wanted):
             continue
-        for origin in _origins(text, name, other, sources):
-            if origin not in ours:
-                ours[origin] = origin == module or sources.origin(origin, name) == (module, name)
-            if ours[origin]:
-                found.append(other)
-                break
-    return found
-
-
-def _origins(text: str, name: str, module: str, sources: Sources) -> Iterator[str]:
-    """Yield the modules from which a text imports `name`."""
-    for match in _IMPORT.finditer(text):
-        names = re.sub(r"#[^\n]*", "", match[2]).strip("() \t\\").replace("\n", " ").split(",")
-        if any(part.split()[:1] == [name] for part in names):
-            yield _absolute(match[1], module, sources)
+        for written, name in imported(text, wanted):
+            origin = _absolute(written, other, sources)
+            if (origin, name) not in leads:
+                leads[origin, name] = ":".join(sources.origin(origin, name))
+            holding = found.get(leads[origin, name])
+            if holding is not None and other not in holding[-1:]:
+                holding.append(other)
+    return {home: [each for each in modules if each != home.partition(":")[0]] for home, modules in found.items()}
 
 
 def _absolute(written: str, module: str, sources: Sources) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.console import Console
 from rich.text import Text
 
+from ascend_overlay.commands.explain.asked import Asked
 from ascend_overlay.commands.explain.explanation import Explanation, View
 from ascend_overlay.errors import printable, some_of
 from ascend_overlay.ledgers import Entry
@@ -26,7 +27,7 @@ def show(found: Explanation, console: Console) -> None:
         _print(console, line)
     for text in _reservations(found):
         _print(console, Text(printable(text), style="yellow"))
-    groups = _grouped(found.views)
+    groups = _grouped(found.views, found.release)
     for title, view in groups:
         console.print()
         _print(console, Text(printable(title), style="bold"))
@@ -54,19 +55,24 @@ def _head(found: Explanation) -> Iterator[Text]:
         yield Text(f"  asked for in {asked.alias}, which vLLM {found.vllm} does not have: an overlay serves its import")
     if asked.by_way_of:
         yield Text(f"  at home in {asked.home.partition(':')[0]}; {asked.by_way_of} has it from there")
+    yield from _place(asked, found.holders, "  ")
+
+
+def _place(asked: Asked, holders: Sequence[str], indent: str) -> Iterator[Text]:
+    """Yield where the original is, and who has copies."""
     original = asked.original
     if original is not None:
         where = f"{original.file}:{original.line}" if original.file else "no Python source"
         inherited = f", inherited from {original.inherited}" if original.inherited else ""
-        yield Text(f"  the original: {original.kind}{inherited}, {where}")
+        yield Text(f"{indent}the original: {original.kind}{inherited}, {where}")
     elif asked.path:
-        yield Text(f"  the original: {asked.unspelled or 'the source does not tell for certain where it is defined'}")
-    if found.holders:
-        number = len(found.holders)
-        which = some_of(found.holders, limit=_HOLDERS)
         yield Text(
-            f"  imported by name in {number} {'module' if number == 1 else 'modules'}, which have copies: {which}"
+            f"{indent}the original: {asked.unspelled or 'the source does not tell for certain where it is defined'}"
         )
+    if holders:
+        which = some_of(holders, limit=_HOLDERS)
+        number = f"{len(holders)} modules, which have copies" if len(holders) > 1 else "1 module, which has a copy"
+        yield Text(f"{indent}imported by name in {number}: {which}")
 
 
 def _reservations(found: Explanation) -> Iterator[str]:
@@ -84,7 +90,7 @@ def _vllm(view: View) -> object:
     return found.get("vllm") if isinstance(found, dict) else None
 
 
-def _grouped(views: Sequence[View]) -> list[tuple[str, View]]:
+def _grouped(views: Sequence[View], release: str | None) -> list[tuple[str, View]]:
     """Return the views with their titles; processes of one role that have the same share one."""
     groups: list[tuple[list[View], object]] = []
     for view in views:
@@ -95,13 +101,14 @@ def _grouped(views: Sequence[View]) -> list[tuple[str, View]]:
                 break
         else:
             groups.append(([view], same))
-    return [(_title(members), members[0]) for members, _ in groups]
+    return [(_title(members, release), members[0]) for members, _ in groups]
 
 
-def _title(members: Sequence[View]) -> str:
+def _title(members: Sequence[View], release: str | None) -> str:
     process = members[0].process
     if process is None:
-        return "What would be on it here, the outermost first:"
+        where = "here" if release is None else f"beside vLLM {release}"
+        return f"What would be on it {where}, the outermost first:"
     if len(members) == 1:
         return f"In {named(Ledger(process, ()))}, the outermost first:"
     pids = some_of([str((view.process or {})["pid"]) for view in members], limit=8)
@@ -123,6 +130,11 @@ def _stacks(found: Explanation, view: View) -> Iterator[Text]:
     if found.asked.is_tree:
         for target, entries in sorted(stacks.on_it.items()):
             yield Text(f"  {printable(target)}")
+            place = found.places.get(target)
+            if place is not None and place.asked is not None:
+                yield from _place(place.asked, place.holders, "    ")
+            elif place is not None:
+                yield Text(f"    {printable(place.missing)}", style="yellow")
             yield from _entries(entries, indent="    ")
         return
     on_it = [entry for entries in stacks.on_it.values() for entry in entries]

@@ -15,7 +15,7 @@ from ascend_overlay.commands.check.judgement import uncollected
 from ascend_overlay.commands.watching import Onlooker
 from ascend_overlay.couplings.locking import locked_release
 from ascend_overlay.errors import ConfigError
-from ascend_overlay.lockfile import Lock
+from ascend_overlay.lockfile import Lock, public
 from ascend_overlay.releases import find
 from ascend_overlay.settings import Settings
 
@@ -50,11 +50,11 @@ def run(wanted: Sequence[str], path: Path, settings: Settings, *, only: Sequence
     if _written(path) != seen:
         raise ConfigError(f"somebody else wrote the lock {os.fspath(path)!r} meanwhile, and nothing is; run it again.")
     now.write(path)
-    newest = now.releases[releases[-1].version]
-    names = ", ".join(release.version for release in releases)
+    numbers = [public(release.version) for release in releases]
+    newest = now.releases[numbers[-1]]
     return (
         f"{path}: {len(newest.targets)} targets and {len(newest.leans_on)} names that are leaned on in "
-        f"{releases[-1].version}; locked: {names}."
+        f"{numbers[-1]}; locked: {', '.join(numbers)}."
     )
 
 

@@ -10,18 +10,21 @@ from importlib import resources
 from pathlib import Path
 
 from ascend_overlay import __version__
+from ascend_overlay.commands.new import locking
 from ascend_overlay.errors import ConfigError
+from ascend_overlay.lockfile import NAME
 
 VLLM = ">=0.27.1,<0.34"
 """The releases in which what the templates patch is alike."""
 CPU = "0.32.0"
-"""The vLLM that the workflow installs: the newest that is built for CPUs."""
+"""The vLLM that the workflow installs, the newest that is built for CPUs; `template/lock.txt` is of it."""
 
 _TEMPLATES = {
     "pyproject.toml": "pyproject.txt",
     "README.md": "readme.txt",
     ".gitignore": "gitignore.txt",
     ".github/workflows/tests.yml": "workflow.txt",
+    NAME: "lock.txt",
     "src/$name/__init__.py": "init.txt",
     "src/$name/plugin.py": "plugin.txt",
     "src/$name/queues.py": "queues.txt",
@@ -64,6 +67,7 @@ def write(name: str, folder: Path) -> list[str]:
                 target = scratch / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(text, encoding="utf-8")
+            locking.add_installed(name, scratch)
             scratch.chmod(0o777 & ~_umask())
             # Onto an empty folder, too; onto one in which something appeared meanwhile, never.
             os.rename(scratch, folder)

@@ -10,13 +10,15 @@ from rich.markup import escape
 
 from ascend_overlay.commands.json_output import Write
 from ascend_overlay.commands.scan import report
+from ascend_overlay.commands.scan.holding import passing
+from ascend_overlay.commands.watching import Onlooker
 from ascend_overlay.errors import ConfigError
 from ascend_overlay.releases import Release, find
 from ascend_overlay.scans.judging import Verdict, judge
-from ascend_overlay.scans.package import opened
+from ascend_overlay.scans.package import Package, opened
 from ascend_overlay.scans.reading import read
 from ascend_overlay.scans.releases import Judged
-from ascend_overlay.scans.writing import write_plugin
+from ascend_overlay.scans.writing import changes_of
 
 
 def run(
@@ -33,10 +35,10 @@ def run(
     Raises:
         OverlayError: the package or a release is not there, or the plugin cannot be written.
     """
-    found, troubles, judged = scan(wanted, releases)
+    package, found, troubles, judged = scan(wanted, releases)
     labels = [each.label for each in judged]
     if into is not None:
-        save(into, write_plugin(found, judged, f"ascend-overlay scan {wanted}"))
+        save(into, passing(changes_of(found, judged), f"ascend-overlay scan {wanted}", package, judged))
     if write is not None:
         write(report.to_dict(wanted, labels, found, troubles))
     else:
@@ -46,16 +48,17 @@ def run(
     return int(any(each.wrong for each in found))
 
 
-def scan(wanted: str, releases: Sequence[str]) -> tuple[list[Verdict], list[str], list[Release]]:
-    """Return the verdicts on the patches of a package, what was not read, and the releases that they hold for.
+def scan(wanted: str, releases: Sequence[str]) -> tuple[Package, list[Verdict], list[str], list[Release]]:
+    """Return a package, the verdicts on its patches, what was not read, and the releases that they hold for.
 
     Raises:
         OverlayError: there is no such package or release.
     """
     package = opened(wanted)
-    known = find(list(releases) or ["installed"])
+    with Onlooker(Console(stderr=True)) as watcher:
+        known = find(list(releases) or ["installed"], watcher=watcher)
     reading = read(package)
-    return judge(package, reading, [Judged(each) for each in known]), reading.troubles, known
+    return package, judge(package, reading, [Judged(each) for each in known]), reading.troubles, known
 
 
 def save(path: Path, text: str) -> None:

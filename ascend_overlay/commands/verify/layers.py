@@ -15,11 +15,11 @@ from torch import Tensor
 
 from ascend_overlay import api, versions
 from ascend_overlay import settings as settings_module
-from ascend_overlay.commands import fitting
 from ascend_overlay.commands.verify import compiled
 from ascend_overlay.commands.verify.numbers import compare
 from ascend_overlay.commands.verify.operators import SLACK, Device
 from ascend_overlay.commands.verify.outcome import Outcome
+from ascend_overlay.couplings import fitting
 from ascend_overlay.errors import OverlayError, RuledOutError, VersionError
 from ascend_overlay.npu import tracing
 from ascend_overlay.npu.case import LayerCase

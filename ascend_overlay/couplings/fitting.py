@@ -26,13 +26,14 @@ def misfit(overlay: Overlay, patch: Patch | None, release: str | None) -> str | 
     return None
 
 
-def unmet(overlay: Overlay, patch: Patch | None) -> str | None:
+def unmet(overlay: Overlay | None, patch: Patch | None) -> str | None:
     """Return which condition rules out a patch, or (None) an overlay, in this environment; None where none does.
 
     Raises:
         ConfigError: a condition cannot be evaluated.
     """
-    for condition in (overlay.when, patch.when if patch is not None else None):
+    whose = f"overlay {overlay.name!r}" if overlay is not None else "a patch"
+    for condition in (each.when for each in (overlay, patch) if each is not None):
         # What depends on the process, or on a vLLM that runs, holds somewhere.
         if condition is None or condition.late or condition.by_role:
             continue
@@ -40,11 +41,10 @@ def unmet(overlay: Overlay, patch: Patch | None) -> str | None:
             why = condition.why_not()
         except Exception as error:
             raise ConfigError(
-                f"the condition {condition.text!r} of overlay {overlay.name!r} cannot be evaluated: "
-                f"{type(error).__name__}: {error}"
+                f"the condition {condition.text!r} of {whose} cannot be evaluated: {type(error).__name__}: {error}"
             ) from error
         if why is not None:
-            return f"{overlay.name}: {why}"
+            return f"{overlay.name}: {why}" if overlay is not None else why
     return None
 
 
