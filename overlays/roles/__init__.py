@@ -70,6 +70,14 @@ overlay.wrap(
     when=conditions.distribution("ray"),
     reason=_ON_RAY,
 )
+_JOINED = "engine cores that an operator starts by hand, on another machine too, are to have what their front end has"
+
+overlay.wrap(
+    "vllm.v1.engine.core:EngineCoreProc.startup_handshake", "ascend_overlay.overlays.roles.ranks:engine", reason=_JOINED
+)
+overlay.wrap(
+    "vllm.v1.engine.utils:wait_for_engine_startup", "ascend_overlay.overlays.roles.ranks:front_end", reason=_JOINED
+)
 overlay.wrap(
     "vllm.v1.executor.abstract:Executor.__init__",
     "ascend_overlay.overlays.roles.children:executor",

@@ -89,7 +89,7 @@ def _variables(own: Mapping[str, Any] | None) -> dict[str, str]:
         return variables
     if said:
         # Whoever gives a process settings of its own has it differ on purpose.
-        owed = {**owed, "overlays": {}}
+        owed = {**owed, "overlays": {}, "settings": {}}
     is_worker = ray._private.worker.global_worker.mode == ray.WORKER_MODE
     hidden = os.environ.get(_HOOK, "") if is_worker else around.get(_HOOK, "")
     return {**variables, _HOOK: _hook({**owed, "variables": variables}, hidden)}
