@@ -29,8 +29,8 @@ def shown(units: Iterable[Unit], past: Iterable[Entry]) -> dict[str, Any]:
         past: ledger entries of what is not.
 
     Returns:
-        pid, host, role, vllm (its version), settings (those that decide what is computed), overlays (name -> whose it is) and
-        out (overlay or plugin -> why it is out).
+        pid, host, role, vllm (its version), settings (those that decide what is computed), overlays (name -> whose it
+        is) and out (overlay or plugin -> why it is out).
     """
     there, out = {}, {}
     for unit in units:
@@ -99,7 +99,7 @@ def sentence(
 def of_peers(
     has: Mapping[str, Any], around: Mapping[str, str], lacks: Mapping[str, str], *, whose: str, here: str
 ) -> str:
-    """Return the sentence of an error on what `whose` process lacks that the process `here` has, which did not start it."""
+    """Return the sentence of an error on what `whose` process lacks of `here`, this process, which did not start it."""
     process = f", {has['role']} {has['pid']} of {has.get('host', 'another machine')}," if "pid" in has else ""
     where = f" It has {_where(around)}." if around else ""
     return (

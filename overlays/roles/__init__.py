@@ -56,6 +56,11 @@ overlay.wrap(
     "ascend_overlay.overlays.roles.children:inspecting",
     reason=_REACHED,
 )
+overlay.wrap(
+    "vllm.v1.executor.multiproc_executor:WorkerProc.wait_for_ready",
+    "ascend_overlay.overlays.roles.children:waiting",
+    reason="an error that says that a process ended does not say why it was refused",
+)
 _ON_RAY = "the workers of a Ray that was there before know nothing of this process's environment"
 
 overlay.wrap(

@@ -1,4 +1,4 @@
-"""Engine cores that join a front end: what others started, on another machine too, shows what it has when it says hello.
+"""Engine cores that join a front end: whoever started them, and where, they show what they have when they say hello.
 
 A front end whose engine core lacks what it has refuses it, and an engine core the front end, before a model is loaded.
 """
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ascend_overlay import api
+from ascend_overlay.overlays.roles import children
 
 _KEY = "ascend_overlay"
 """In the messages of vLLM's handshake, whose readers pass over what they do not know."""
@@ -56,7 +57,7 @@ def front_end(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...],
 
     socket.send_multipart, socket.recv_multipart = says, hears
     try:
-        return wrapped(*args, **kwargs)
+        return children.waiting(wrapped, instance, args, kwargs)
     finally:
         socket.send_multipart, socket.recv_multipart = send, receive
 

@@ -98,7 +98,10 @@ def _distribution(environment: Path, name: str, version: str) -> None:
         ("absent: task", ["/absent/bin/python, has no ascend_overlay: vLLM would run without them"]),
         ("absent: actor", ["/absent/bin/python, has no ascend_overlay: vLLM would run without them"]),
         ("without_the_plugin: task", ["ways_in_probe"]),
-        ("another_release: task", ["lacks what the process which started it, main ", "there it is of ascend_overlay 9.9"]),
+        (
+            "another_release: task",
+            ["lacks what the process which started it, main ", "there it is of ascend_overlay 9.9"],
+        ),
         ("another_vllm: task", ["vLLM 0.32.0 (there it is 0.31.0)"]),
     ],
 )

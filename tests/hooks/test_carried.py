@@ -32,6 +32,15 @@ STUB = {
             return msgspec.msgpack.decode(data)
         """,
     "vllm/v1/worker/worker_base.py": "class WorkerWrapperBase:\n    def __init__(self): pass\n",
+    "vllm/v1/executor/multiproc_executor.py": """
+        class WorkerProc:
+            @staticmethod
+            def wait_for_ready(processes):
+                for process in processes:
+                    process.join()
+                    if process.exitcode:
+                        raise Exception("See stack trace for root cause.")
+        """,
     "vllm/v1/executor/abstract.py": """
         class Executor:
             def __init__(self, run):
@@ -107,10 +116,12 @@ def _packages(site: Any) -> None:
     site.write({"lib.py": "def run(): return 'stock'\n", "plug.py": PLUGIN})
 
 
-def _run(python: Any, body: str, *flags: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+def _run(
+    python: Any, body: str, *flags: str, before: str = "", check: bool = True, **env: str
+) -> subprocess.CompletedProcess[str]:
     """Run a script whose main part is `body`, lines parted by semicolons; packages are found without PYTHONPATH."""
     path = python.folder / "script.py"
-    path.write_text(BEGIN % [path for path in sys.path if path] + MAIN + body.replace("\n", "\n    ") + "\n")
+    path.write_text(BEGIN % [path for path in sys.path if path] + before + MAIN + body.replace("\n", "\n    ") + "\n")
     done: subprocess.CompletedProcess[str] = python(*flags, str(path), env=env, check=check)
     return done
 
@@ -282,9 +293,13 @@ def stock(said):
 """
 FRONT = ("DEALER", "ROUTER", False, [])
 ENGINE = ("ROUTER", "DEALER", True, [b"\1\0"])
+
+
 def _shows(change: str) -> str:
     """Return code for a message from a process that has what this one has, but for `change`."""
-    return f"import ascend_overlay.api as api, copy; has = copy.deepcopy(api.shown()); {change}; around = {{'ROOM': 'x'}}"
+    return (
+        f"import ascend_overlay.api as api, copy; has = copy.deepcopy(api.shown()); {change}; around = {{'ROOM': 'x'}}"
+    )
 
 
 @pytest.mark.parametrize("strict", [True, False])
@@ -298,7 +313,9 @@ def _shows(change: str) -> str:
         ("pass", None),
     ],
 )
-def test_engine_cores_that_join_a_front_end(python: Any, site: Any, change: str, said: str | None, strict: bool) -> None:
+def test_engine_cores_that_join_a_front_end(
+    python: Any, site: Any, change: str, said: str | None, strict: bool
+) -> None:
     message = "message = locals().get('message') or {'status': 'HELLO', 'ascend_overlay': [has, around]}"
     body = HANDSHAKE % FRONT + f"{_shows(change)}\n{message}\n"
     if not strict:
@@ -315,10 +332,58 @@ def test_engine_cores_that_join_a_front_end(python: Any, site: Any, change: str,
 
 
 @pytest.mark.parametrize(("change", "said"), [("message = {'addresses': 1}", "no overlay at all"), ("pass", None)])
-def test_a_front_end_that_an_engine_core_joins(python: Any, site: Any, change: str, said: str | None) -> None:
+def test_a_front_end_that_an_engine_core_joins(python: Any, change: str, said: str | None) -> None:
     message = "message = locals().get('message') or {'addresses': 1, 'ascend_overlay': [has, around]}"
-    body = HANDSHAKE % ENGINE + f"{_shows(change)}\n{message}\nthreading.Thread(target=stock, args=(message,)).start()\n"
+    body = (
+        HANDSHAKE % ENGINE + f"{_shows(change)}\n{message}\nthreading.Thread(target=stock, args=(message,)).start()\n"
+    )
     done = _run(python, body + "print(EngineCoreProc.startup_handshake(ours, True)['addresses'])", check=False)
     assert done.stdout == ("1\n" if said is None else ""), done.stderr
     if said is not None:
         assert said in done.stderr and "ProcessError: the front end at tcp://127.0.0.1:" in done.stderr
+
+
+WAIT = """
+def work(*more):
+    import vllm
+    %s
+def wait(name, *more):
+    process = multiprocessing.get_context(%r).Process(target=work, args=more, name=name)
+    process.start()
+    from vllm.v1.executor.multiproc_executor import WorkerProc
+    WorkerProc.wait_for_ready([process])
+"""
+PROCESS_ERROR = "ascend_overlay.errors.ProcessError: vLLM's process"
+START = "enable(); os.environ['ASCEND_OVERLAY_LOAD'] = ''; wait('VllmWorker-0')"
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_who_waits_for_a_process_that_is_refused_says_why(python: Any, method: str) -> None:
+    done = _run(python, START, before=WAIT % ("pass", method), check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ascend_overlay.errors.ProcessError: vLLM's process VllmWorker-0: the worker process "), last
+    assert "has: one (no plugin contributes it there)." in last
+
+
+def test_who_waits_for_it_further_up_says_so_too(python: Any) -> None:
+    """The engine core says it of its worker, and the program of its engine core."""
+    work = "os.environ['ASCEND_OVERLAY_LOAD'] = ''; more and wait(*more)"
+    done = _run(python, "enable(); wait('EngineCore', 'VllmWorker-0')", before=WAIT % (work, "spawn"), check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ascend_overlay.errors.ProcessError: vLLM's process VllmWorker-0: the worker process "), last
+
+
+def test_who_waits_for_a_process_that_fails_otherwise_says_what_it_said(python: Any) -> None:
+    done = _run(python, "enable(); wait('VllmWorker-0')", before=WAIT % ("raise ValueError", "spawn"), check=False)
+    assert done.stderr.strip().splitlines()[-1] == "Exception: See stack trace for root cause."
+
+
+def test_who_waits_for_an_interpreter_without_the_package_says_so(python: Any, tmp_path: Path) -> None:
+    (tmp_path / "blocked").mkdir()
+    (tmp_path / "blocked" / "ascend_overlay.py").write_text("raise ImportError(name='ascend_overlay')")
+    body = f"enable(); sys.path.insert(0, {str(tmp_path / 'blocked')!r}); wait('VllmWorker-0')"
+    done = _run(python, body, before=WAIT % ("pass", "spawn"), check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ascend_overlay.errors.ProcessError: vLLM's process VllmWorker-0: ASCEND_OVERLAY asks "), (
+        last
+    )
