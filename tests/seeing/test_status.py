@@ -206,8 +206,8 @@ def test_a_process_that_was_to_leave_a_ledger_and_has_not(
 def test_what_multiprocessing_keeps_for_itself_leaves_no_ledger(document: Any, written: Any) -> None:
     folder = written(*ALIKE)
     start = (
-        "import multiprocessing.resource_tracker as tracker, os; tracker.ensure_running(); "
-        "os.environ['ASCEND_OVERLAY_LEDGER'] = ''; print(tracker._resource_tracker._pid, flush=True); input()"
+        "import multiprocessing.resource_tracker as tracker; tracker.ensure_running(); "
+        "print(tracker._resource_tracker._pid, flush=True); input()"
     )
     environ = {**os.environ, "ASCEND_OVERLAY_LEDGER": str(folder)}
     with subprocess.Popen(
