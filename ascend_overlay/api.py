@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from ascend_overlay import settings as settings_module
+from ascend_overlay.engine import proof
 from ascend_overlay.engine.engine import Engine
 from ascend_overlay.engine.plugins import Failure
 from ascend_overlay.errors import ConfigError, PluginError, represented
@@ -326,3 +327,26 @@ def see_child(owed: Mapping[str, Any], has: Mapping[str, Any], around: Mapping[s
         ProcessError: it does, and the settings are strict.
     """
     _engine.children.see(owed, has, around)
+
+
+def surroundings() -> dict[str, str]:
+    """Return where this process looks for overlays, by name, for another one that is to say so."""
+    return proof.surroundings()
+
+
+def see_peer(
+    owed: Mapping[str, Any], has: Mapping[str, Any], around: Mapping[str, str], *, whose: str, here: str
+) -> None:
+    """See that a process which this one did not start lacks nothing of what it is `owed`.
+
+    Args:
+        owed: what it is to have.
+        has: what it shows.
+        around: its surroundings.
+        whose: words that name it.
+        here: words that name this process.
+
+    Raises:
+        ProcessError: it does, and the settings are strict.
+    """
+    _engine.children.see_peer(owed, has, around, whose=whose, here=here)

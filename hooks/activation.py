@@ -125,17 +125,39 @@ def start() -> None:
     if requested():
         from ascend_overlay import api
 
-        if api.enable_from_environment() and _owed:
-            api.prove(_owed)
-            _owed.clear()
+        try:
+            if api.enable_from_environment() and _owed:
+                api.prove(_owed)
+                _owed.clear()
+        except Exception as error:
+            tell(str(error))
+            raise
 
 
 _owed: "dict[str, Any]" = {}
+_words: "list[Any]" = []
 
 
-def expect(owed: "dict[str, Any]") -> None:
-    """Have it seen, once the overlays are enabled, that this process lacks nothing of what it is owed."""
+def expect(owed: "dict[str, Any]", word: "Any" = None) -> None:
+    """Have it seen, once the overlays are enabled, that this process lacks nothing of what it is owed.
+
+    Args:
+        owed: what it is to have.
+        word: the connection by which the process that started it is told where that is not so.
+    """
     _owed.update(owed)
+    if word is not None:
+        _words[:] = [word]
+
+
+def tell(text: "str") -> None:
+    """Tell the process that started this one why this one ends, where it listens."""
+    for word in _words:
+        import contextlib
+
+        # Nobody may listen any more; and more than a pipe holds would wait for a reader.
+        with contextlib.suppress(OSError):
+            word.send_bytes(text.encode("utf-8", "replace")[:8000])
 
 
 def vllm_plugin() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,9 @@ except ImportError as error:
     os.environ.update(owed["variables"])
     names = {"__name__": "ascend_overlay_refusal"}
     exec(refusal, names)
-    names["refuse"]()
+    names["refuse"](word)
 else:
-    arrive(owed)
+    arrive(owed, word)
 """
 """Executed where it is unpickled; it may not count on anything of ours."""
 _REFUSAL = Path(__file__).parent / "startup" / "ascend_overlay_refusal.py"
@@ -41,10 +42,17 @@ class Carried:
         owed: what that process is to have, as ascend_overlay.api.owed() returns it.
         value: what is sent.
         search: the sys.path that it will have; None: its own.
+        word: a connection of multiprocessing by which it tells why it is refused; None: none.
     """
 
-    def __init__(self, owed: Mapping[str, Any], value: object = None, search: Sequence[str] | None = None) -> None:
-        self._names = {"owed": dict(owed), "search": None if search is None else list(search)}
+    def __init__(
+        self,
+        owed: Mapping[str, Any],
+        value: object = None,
+        search: Sequence[str] | None = None,
+        word: Connection | None = None,
+    ) -> None:
+        self._names = {"owed": dict(owed), "search": None if search is None else list(search), "word": word}
         self._value = value
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -52,12 +60,12 @@ class Carried:
         return eval, ("(exec(text, names), value)[1]", {"text": _ARRIVAL, "names": names, "value": self._value})
 
 
-def arrive(owed: dict[str, Any]) -> None:
+def arrive(owed: dict[str, Any], word: Connection | None = None) -> None:
     """Have this process be what the one that started it owes it: now where vLLM is loaded, else once it is.
 
     Raises:
         OverlayError: it cannot.
     """
     os.environ.update(owed["variables"])
-    activation.expect(owed)
+    activation.expect(owed, word)
     activation.arm_asked_for()

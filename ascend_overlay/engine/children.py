@@ -110,3 +110,16 @@ class Children:
         if lacks := proof.lacking(owed, has):
             required = next(filter(self._complaints.requires, lacks), "")
             self._complaints.complain(ProcessError(proof.sentence(owed, has, around, lacks)), required)
+
+    def see_peer(
+        self, owed: Mapping[str, Any], has: Mapping[str, Any], around: Mapping[str, str], *, whose: str, here: str
+    ) -> None:
+        """Complain of a process that lacks something of what is `owed`, and that this one did not start.
+
+        Raises:
+            ProcessError: it does.
+        """
+        if lacks := proof.lacking(owed, has):
+            required = next(filter(self._complaints.requires, lacks), "")
+            text = proof.of_peers(has, around, lacks, whose=whose, here=here)
+            self._complaints.complain(ProcessError(text), required)

@@ -16,13 +16,17 @@ from ascend_overlay.engine.state import State
 from ascend_overlay.errors import printable
 from ascend_overlay.ledgers import Entry, Ledger, LedgerFolder
 from ascend_overlay.ledgers.entries import IN_FORCE, INEFFECTIVE
-from ascend_overlay.places import running
+from ascend_overlay.places import importing, running
 from ascend_overlay.places.holders import member_name
 
 logger = logging.getLogger("ascend_overlay")
 
 _PYTHON = ".".join(map(str, sys.version_info[:3]))
 _PACKAGES = ("ascend_overlay", "vllm", "torch", "torch_npu", "vllm_ascend")
+_RUN_BY_NAME = (
+    "runpy.run_module() has executed a second copy of this module, in a namespace of its own, which no patch reaches; "
+    "import the module and call what it has, or start it as a program: python -m NAME"
+)
 _RUN_AS_MAIN = (
     "the program runs this module as __main__: a second copy of it, which executed before it could be patched; start "
     "the program by another module or command that imports this one"
@@ -167,6 +171,8 @@ def as_it_is(item: Item) -> Entry:
             entry.notes.append(f"{name}, {whose}: it counts as the implementation's, and goes with it")
     if _is_missed_by_the_program(item):
         entry.stale.append(_RUN_AS_MAIN)
+    if item.module in importing.copied:
+        entry.stale.append(_RUN_BY_NAME)
     for slot, change in item.applied.changed if item.applied is not None else ():
         wrappers = slot.wrappers
         if len(wrappers) < 2 or not any(change is wrapper for wrapper in wrappers):

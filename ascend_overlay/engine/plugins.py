@@ -176,15 +176,16 @@ class Plugins:
                 text = f"{origin} returns None from its hook {hook}; return a list, and [] for nothing."
                 yield origin, Failure(PluginError(text))
                 continue
+            things: list[Any] | Failure
             try:
                 # The answer may be a generator, whose code runs now.
                 things = _things_in(answer)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                yield origin, Failure(_blame(origin, hook, error))
-            else:
-                yield origin, things
+                things = Failure(_blame(origin, hook, error))
+            # Not above: whoever asks may stop asking, which is an exception here, and no fault of the plugin.
+            yield origin, things
 
     def first(self, hook: str, **arguments: Any) -> Answer | None:
         """Return the first answer that is not None, and whose it is.

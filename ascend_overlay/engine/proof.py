@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ascend_overlay import process, versions
+from ascend_overlay import settings as settings_module
 from ascend_overlay.engine.plan import Unit
 from ascend_overlay.errors import some_of
 from ascend_overlay.ledgers import Entry
@@ -15,6 +16,9 @@ from ascend_overlay.ledgers import Entry
 _ASKED = ("PYTHONPATH", "VLLM_PLUGINS", "TORCH_DEVICE_BACKEND_AUTOLOAD", "ASCEND_OVERLAY", "ASCEND_OVERLAY_PLUGINS")
 """Variables that decide whether a process has overlays, and which."""
 _OUT = ("failed", "reverted")
+_COMPUTED = ("weight_nz", "fused_qkv", "fused_quant", "fused_experts")
+"""Settings by which processes of one model would compute differently."""
+VLLM = "vLLM"
 
 
 def shown(units: Iterable[Unit], past: Iterable[Entry]) -> dict[str, Any]:
@@ -25,7 +29,8 @@ def shown(units: Iterable[Unit], past: Iterable[Entry]) -> dict[str, Any]:
         past: ledger entries of what is not.
 
     Returns:
-        pid, role, vllm (its version), overlays (name -> whose it is) and out (overlay or plugin -> why it is out).
+        pid, host, role, vllm (its version), settings (those that decide what is computed), overlays (name -> whose it
+        is) and out (overlay or plugin -> why it is out).
     """
     there, out = {}, {}
     for unit in units:
@@ -38,7 +43,14 @@ def shown(units: Iterable[Unit], past: Iterable[Entry]) -> dict[str, Any]:
             out.setdefault(entry.overlay, entry.reason)
         elif entry.distribution:
             out.setdefault(entry.distribution, entry.reason)
-    found = {"pid": os.getpid(), "role": process.role(), "vllm": versions.release("vllm") or ""}
+    settings = settings_module.current()
+    found = {
+        "pid": os.getpid(),
+        "host": os.uname().nodename,
+        "role": process.role(),
+        "vllm": versions.release("vllm") or "",
+        "settings": {name: getattr(settings, name) for name in _COMPUTED},
+    }
     return {**found, "overlays": there, "out": out}
 
 
@@ -48,7 +60,7 @@ def surroundings() -> dict[str, str]:
 
 
 def lacking(owed: Mapping[str, Any], has: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a process lacks of what another shows: overlay -> a phrase that says how.
+    """Return what a process lacks of what another shows: overlay, setting or vLLM -> a phrase that says how.
 
     Args:
         owed: what the process that started it shows.
@@ -64,6 +76,12 @@ def lacking(owed: Mapping[str, Any], has: Mapping[str, Any]) -> dict[str, str]:
             found[name] = f"{of} ({why})"
         elif there[name] != whose:
             found[name] = f"{of} (there it is of {there[name] or 'no distribution'})"
+    ours, theirs = owed.get("settings", {}), has.get("settings", {})
+    for name, value in ours.items():
+        if name in theirs and theirs[name] != value:
+            found[name] = f"the setting {name}={value!r} (there it is {theirs[name]!r})"
+    if has.get("vllm", owed.get("vllm")) != owed.get("vllm"):
+        found[VLLM] = f"vLLM {owed['vllm']} (there it is {has['vllm'] or 'of no version'})"
     return found
 
 
@@ -71,14 +89,33 @@ def sentence(
     owed: Mapping[str, Any], has: Mapping[str, Any], around: Mapping[str, str], lacks: Mapping[str, str]
 ) -> str:
     """Return the sentence of an error on what a process lacks; `around`: its surroundings."""
-    where = ", ".join(f"{name} {text!r}" for name, text in around.items())
-    none = " It has no overlay at all." if has["overlays"] is None else ""
     return (
-        f"the {has['role']} process {has['pid']} lacks overlays that the process which started it, {owed['role']} "
-        f"{owed['pid']}, has: {some_of([*lacks.values()], '; ', limit=20)}.{none} It has {where}. Give it the "
-        f"interpreter and the variables of that process, or leave these overlays out there: exclude= or "
+        f"the {has['role']} process {has['pid']} lacks what the process which started it, {owed['role']} "
+        f"{owed['pid']}, has: {_told(has, lacks)} It has {_where(around)}. Give it the interpreter and the variables "
+        f"of that process, or leave these overlays out there: exclude= or ASCEND_OVERLAY=-NAME."
+    )
+
+
+def of_peers(
+    has: Mapping[str, Any], around: Mapping[str, str], lacks: Mapping[str, str], *, whose: str, here: str
+) -> str:
+    """Return the sentence of an error on what `whose` process lacks of `here`, this process, which did not start it."""
+    process = f", {has['role']} {has['pid']} of {has.get('host', 'another machine')}," if "pid" in has else ""
+    where = f" It has {_where(around)}." if around else ""
+    return (
+        f"{whose}{process} lacks what {here}, this process, has: {_told(has, lacks)}{where} Start it with the same "
+        f"overlays, plugins and settings, in an environment like this one; or leave them out here: exclude= or "
         f"ASCEND_OVERLAY=-NAME."
     )
+
+
+def _told(has: Mapping[str, Any], lacks: Mapping[str, str]) -> str:
+    none = " It has no overlay at all." if has["overlays"] is None else ""
+    return f"{some_of([*lacks.values()], '; ', limit=20)}.{none}"
+
+
+def _where(around: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {text!r}" for name, text in around.items())
 
 
 def _why_out(unit: Unit) -> str | None:

@@ -11,7 +11,7 @@ import importlib.machinery
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 from ascend_overlay.finders import ask_others
@@ -52,6 +52,10 @@ def unwatch(name: str, callback: Callback) -> None:
     else:
         _watched.pop(name, None)
     _keep_finder()
+
+
+copied: set[str] = set()
+"""Modules that runpy.run_module() has executed in a namespace of its own, which no patch reaches."""
 
 
 def main_is_ready(name: str) -> None:
@@ -158,7 +162,11 @@ class _Loader:
     def get_code(self, name: str) -> Any:
         """Return the code of the module; who runs it as the program gets it with a call back where its work begins."""
         code = self._loader.get_code(name)
-        if code is None or sys._getframe(1).f_globals.get("__name__") != "runpy":
+        if code is None or (way := _way_of_runpy(sys._getframe(1))) is None:
+            return code
+        if way != "_run_module_as_main":
+            # runpy.run_module() in a program: the copy lives in a namespace that nobody else sees.
+            copied.add(name)
             return code
         return running.prepared(code, self._loader, name, f"{__name__}:{main_is_ready.__name__}")
 
@@ -174,6 +182,14 @@ class _Loader:
         current = sys.modules.get(name, module)
         for callback in list(_watched.get(name, ())):
             callback(name, current)
+
+
+def _way_of_runpy(frame: FrameType | None) -> str | None:
+    """Return by which function runpy was entered; None where the frame is none of it."""
+    way = None
+    while frame is not None and frame.f_globals.get("__name__") == "runpy":
+        way, frame = frame.f_code.co_name, frame.f_back
+    return way
 
 
 def _names_looked_for() -> set[str]:

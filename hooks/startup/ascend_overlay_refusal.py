@@ -12,6 +12,7 @@ class Refusal:
 
     looking = False
     loader = None
+    word = None
 
     def find_spec(self, fullname, path=None, target=None):  # type: ignore[no-untyped-def]
         if fullname != "vllm" or self.looking:
@@ -30,7 +31,7 @@ class Refusal:
         return getattr(object.__getattribute__(self, "loader"), name)
 
     def create_module(self, spec):  # type: ignore[no-untyped-def]
-        complain()
+        complain(self.word)
         create = getattr(self.loader, "create_module", None)
         return None if create is None else create(spec)
 
@@ -39,21 +40,28 @@ class Refusal:
         self.loader.exec_module(module)  # type: ignore[union-attr]
 
 
-def complain() -> None:
-    """Say what is missing: as an error, or where the environment is not strict as a warning."""
+def complain(word=None) -> None:  # type: ignore[no-untyped-def]
+    """Say what is missing: as an error, or where the environment is not strict as a warning.
+
+    `word` is the connection by which the process that started this one is told.
+    """
     text = (
         f"ASCEND_OVERLAY asks for overlays, and the interpreter that imports vLLM here, {sys.executable}, has no "
         f"ascend_overlay: vLLM would run without them. Install ascend_overlay in its environment, start a command "
         f"of the environment that has it, or unset ASCEND_OVERLAY."
     )
     if os.environ.get("ASCEND_OVERLAY_STRICT", "1").lower() not in ("0", "false", "no", "off"):
+        if word is not None:
+            word.send_bytes(text.encode())
         raise RuntimeError(text)
     print(f"WARNING: {text}", file=sys.stderr)
 
 
-def refuse() -> None:
+def refuse(word=None) -> None:  # type: ignore[no-untyped-def]
     """Refuse vLLM, now where it is loaded already."""
     if "vllm" in sys.modules:
-        complain()
+        complain(word)
     else:
-        sys.meta_path.insert(0, Refusal())
+        refusal = Refusal()
+        refusal.word = word
+        sys.meta_path.insert(0, refusal)

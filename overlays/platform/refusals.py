@@ -127,8 +127,8 @@ def _processes(config: Any) -> Iterator[str]:
 def _ray() -> Iterator[str]:
     if os.environ.get(_RAY_V2, "1") == "0":
         yield (
-            "vLLM's older executor for Ray is not served, since its workers do not get the overlays; leave "
-            f"{_RAY_V2} out"
+            "vLLM's older executor for Ray is not served: it runs the model through Ray's compiled graphs, which "
+            f"look for the streams and communicators of CUDA; leave {_RAY_V2} out"
         )
 
 

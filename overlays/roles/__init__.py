@@ -56,6 +56,11 @@ overlay.wrap(
     "ascend_overlay.overlays.roles.children:inspecting",
     reason=_REACHED,
 )
+overlay.wrap(
+    "vllm.v1.executor.multiproc_executor:WorkerProc.wait_for_ready",
+    "ascend_overlay.overlays.roles.children:waiting",
+    reason="an error that says that a process ended does not say why it was refused",
+)
 _ON_RAY = "the workers of a Ray that was there before know nothing of this process's environment"
 
 overlay.wrap(
@@ -69,6 +74,14 @@ overlay.wrap(
     "ascend_overlay.overlays.roles.on_ray:task",
     when=conditions.distribution("ray"),
     reason=_ON_RAY,
+)
+_JOINED = "engine cores that an operator starts by hand, on another machine too, are to have what their front end has"
+
+overlay.wrap(
+    "vllm.v1.engine.core:EngineCoreProc.startup_handshake", "ascend_overlay.overlays.roles.ranks:engine", reason=_JOINED
+)
+overlay.wrap(
+    "vllm.v1.engine.utils:wait_for_engine_startup", "ascend_overlay.overlays.roles.ranks:front_end", reason=_JOINED
 )
 overlay.wrap(
     "vllm.v1.executor.abstract:Executor.__init__",

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from typing import Any
 
 from ascend_overlay import api
+from ascend_overlay.errors import ProcessError
+from ascend_overlay.hooks import activation
 from ascend_overlay.hooks.carried import Carried
 
 # A child of vLLM's logger, so that it is shown where and how vLLM's own messages are.
 _logger = logging.getLogger("vllm.ascend_overlay")
 _OF_VLLM = ("EngineCore", "VllmWorker", "ApiServer")
 """What the names of vLLM's processes begin with."""
+_REFUSED = "vLLM's process "
 _said: set[str] = set()
+_started: dict[str, tuple[Connection, Connection]] = {}
+"""Processes of vLLM that were started here, by name: where they tell why they are refused, both ends of it."""
 
 # Executed in the worker, which need not have an ascend_overlay to import it from.
 _ANSWER = """
@@ -36,10 +43,36 @@ def prepared(
 ) -> dict[str, Any]:
     """Add the overlays to what a process of multiprocessing is sent first."""
     data = wrapped(*args, **kwargs)
+    name = str(data.get("name", ""))
     if (owed := api.owed()) is not None:
-        data["ascend_overlay"] = Carried(owed, search=data.get("sys_path"))
-    _say_what_stays_here(str(data.get("name", "")))
+        word = None
+        if name.startswith(_OF_VLLM):
+            # The end that is sent has to stay open until it is; who is started again under a name has another.
+            ours, word = Pipe(duplex=False)
+            _started[name] = ours, word
+        data["ascend_overlay"] = Carried(owed, search=data.get("sys_path"), word=word)
+    _say_what_stays_here(name)
     return data
+
+
+def waiting(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Have the error of who waits for a process say why it was refused, and not only that it ended."""
+    try:
+        return wrapped(*args, **kwargs)
+    except Exception as error:
+        if (text := "; ".join(_told())) == "":
+            raise
+        # Whoever started this process waits for it, too.
+        activation.tell(text)
+        raise ProcessError(text) from error
+
+
+def _told() -> Iterator[str]:
+    """Yield what processes that were started here have told, each with the name of the process."""
+    for name, (ours, _) in _started.items():
+        while ours.poll():
+            text = ours.recv_bytes().decode("utf-8", "replace")
+            yield text if text.startswith(_REFUSED) else f"{_REFUSED}{name}: {text}"
 
 
 def inspecting(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

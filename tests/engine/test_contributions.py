@@ -146,3 +146,12 @@ def test_an_overlay_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None
         f"{text} A plugin that the parent process registered by hand is not known in this worker process: "
         "name its module in enable(load=...) or ASCEND_OVERLAY_LOAD."
     )
+
+
+@pytest.mark.parametrize("method", ["contributions", "each"])
+@pytest.mark.parametrize("bad", [None, raising, raising_later])
+def test_who_asks_may_stop_asking(method: str, bad: Any) -> None:
+    answers = getattr(plugins(one=lambda: [1], two=bad or (lambda: [2])), method)(HOOK)
+    next(answers)
+    answers.close()
+    assert list(answers) == []

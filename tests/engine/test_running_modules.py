@@ -169,3 +169,34 @@ def test_an_implementation_that_is_being_imported_when_overlays_are_enabled(site
     )
     ours, lib = importlib.import_module("ours"), importlib.import_module("lib")
     assert lib.Base is ours.Ours
+
+
+COPY = """
+    import sys
+    def greet(): return "stock"
+    class Thing:
+        def greet(self): return "stock"
+    LIMIT = 1
+    if __name__ == "__main__":
+        print(greet())
+"""
+PROGRAM = """
+    import runpy
+    import ascend_overlay
+    ascend_overlay.enable(load=["plug"], only=["one"])
+    %s
+    print(runpy.run_module("vllm.tool", **%r)["greet"]())
+    import vllm.tool
+    print(vllm.tool.greet())
+    for entry in ascend_overlay.ledger().of("one"):
+        print(entry.state, len(entry.stale), "has executed a second copy" in str(entry.stale))
+"""
+
+
+@pytest.mark.parametrize("given", [{}, {"run_name": "__main__"}, {"run_name": "__main__", "alter_sys": True}], ids=str)
+def test_a_module_that_a_program_runs_by_name_is_a_copy(site: Any, python: Any, given: dict[str, Any]) -> None:
+    site.vllm("0.26.0", {"vllm/tool.py": COPY})
+    site.write({"plug.py": PLUGIN, "program.py": PROGRAM % ("", given)})
+    done = python("-W", "error::RuntimeWarning", "program.py", check=False)
+    printed = ["stock"] * (1 + bool(given))
+    assert done.stdout.splitlines() == [*printed, "ours", *["applied 1 True"] * 3], done.stderr

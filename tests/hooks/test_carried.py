@@ -14,8 +14,33 @@ from ascend_overlay.hooks.carried import Carried
 
 STUB = {
     "vllm/plugins.py": "def load_general_plugins(): pass\n",
-    "vllm/v1/engine/core.py": "class EngineCore:\n    def __init__(self): pass\n",
+    "vllm/v1/engine/core.py": """
+        import msgspec
+        class EngineCore:
+            def __init__(self): pass
+        class EngineCoreProc:
+            @staticmethod
+            def startup_handshake(handshake_socket, local_client):
+                handshake_socket.send(msgspec.msgpack.encode({"status": "HELLO"}))
+                return msgspec.msgpack.decode(handshake_socket.recv())
+        """,
+    "vllm/v1/engine/utils.py": """
+        import msgspec
+        def wait_for_engine_startup(handshake_socket, engines):
+            rank, data = handshake_socket.recv_multipart()
+            handshake_socket.send_multipart((rank, msgspec.msgpack.encode({"addresses": 1})), copy=False)
+            return msgspec.msgpack.decode(data)
+        """,
     "vllm/v1/worker/worker_base.py": "class WorkerWrapperBase:\n    def __init__(self): pass\n",
+    "vllm/v1/executor/multiproc_executor.py": """
+        class WorkerProc:
+            @staticmethod
+            def wait_for_ready(processes):
+                for process in processes:
+                    process.join()
+                    if process.exitcode:
+                        raise Exception("See stack trace for root cause.")
+        """,
     "vllm/v1/executor/abstract.py": """
         class Executor:
             def __init__(self, run):
@@ -91,10 +116,12 @@ def _packages(site: Any) -> None:
     site.write({"lib.py": "def run(): return 'stock'\n", "plug.py": PLUGIN})
 
 
-def _run(python: Any, body: str, *flags: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+def _run(
+    python: Any, body: str, *flags: str, before: str = "", check: bool = True, **env: str
+) -> subprocess.CompletedProcess[str]:
     """Run a script whose main part is `body`, lines parted by semicolons; packages are found without PYTHONPATH."""
     path = python.folder / "script.py"
-    path.write_text(BEGIN % [path for path in sys.path if path] + MAIN + body.replace("\n", "\n    ") + "\n")
+    path.write_text(BEGIN % [path for path in sys.path if path] + before + MAIN + body.replace("\n", "\n    ") + "\n")
     done: subprocess.CompletedProcess[str] = python(*flags, str(path), env=env, check=check)
     return done
 
@@ -156,7 +183,7 @@ def test_children_with_fewer_overlays(python: Any) -> None:
     done = _run(python, body)
     last = done.stderr.strip().splitlines()[-1]
     assert done.stdout == "died\n" and last.startswith("ascend_overlay.errors.ProcessError: the engine_core process ")
-    assert "lacks overlays that the process which started it, main " in last
+    assert "lacks what the process which started it, main " in last
     assert "has: one (no plugin contributes it there). It has interpreter" in last
     done = _run(python, body, ASCEND_OVERLAY_STRICT="0")
     assert done.stdout == "stock None\n" and "RuntimeWarning: the engine_core process" in done.stderr
@@ -247,3 +274,116 @@ def test_workers_that_have_all_go_on(python: Any) -> None:
     assert _run(python, body).stdout == "goes on\n"
     follower = "import vllm.v1.executor.abstract as a; a.Executor.rpc_broadcast_mq = None; enable('one'); a.Executor(1)"
     assert _run(python, follower + "; print('goes on')").stdout == "goes on\n"
+
+
+HANDSHAKE = """
+import msgspec, threading, zmq
+from vllm.v1.engine.core import EngineCoreProc
+from vllm.v1.engine.utils import wait_for_engine_startup
+enable('one')
+context = zmq.Context()
+theirs, ours = context.socket(zmq.%s), context.socket(zmq.%s)
+theirs.setsockopt(zmq.IDENTITY, b"\\1\\0")
+ours.setsockopt(zmq.IDENTITY, b"\\1\\0")
+ours.bind("tcp://127.0.0.1:0")
+theirs.connect(ours.getsockopt_string(zmq.LAST_ENDPOINT))
+def stock(said):
+    theirs.recv_multipart() if %r else None
+    theirs.send_multipart([*%r, msgspec.msgpack.encode(said)])
+"""
+FRONT = ("DEALER", "ROUTER", False, [])
+ENGINE = ("ROUTER", "DEALER", True, [b"\1\0"])
+
+
+def _shows(change: str) -> str:
+    """Return code for a message from a process that has what this one has, but for `change`."""
+    return (
+        f"import ascend_overlay.api as api, copy; has = copy.deepcopy(api.shown()); {change}; around = {{'ROOM': 'x'}}"
+    )
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("message = {'status': 'HELLO'}", "has: roles of ascend_overlay "),
+        ("del has['overlays']['one']", "has: one (no plugin contributes it there). It has ROOM 'x'."),
+        ("has['settings']['weight_nz'] = 'all'", "has: the setting weight_nz='quantized' (there it is 'all')."),
+        ("has['vllm'] = '0.31.0'", "has: vLLM 0.32.0 (there it is 0.31.0)."),
+        ("pass", None),
+    ],
+)
+def test_engine_cores_that_join_a_front_end(
+    python: Any, site: Any, change: str, said: str | None, strict: bool
+) -> None:
+    message = "message = locals().get('message') or {'status': 'HELLO', 'ascend_overlay': [has, around]}"
+    body = HANDSHAKE % FRONT + f"{_shows(change)}\n{message}\n"
+    if not strict:
+        body = body.replace("enable('one')", "enable('one', strict=False)")
+    done = _run(python, body + "stock(message); print(wait_for_engine_startup(ours, [])['status'])", check=False)
+    if said is None:
+        assert (done.stdout, done.stderr) == ("HELLO\n", "")
+        return
+    assert done.stdout == ("" if strict else "HELLO\n"), done.stderr
+    assert said in done.stderr, done.stderr
+    assert "the engine core of data parallel rank 1" in done.stderr
+    assert "lacks what the front end that it joins, this process, " in done.stderr
+    assert ("It has no overlay at all." in done.stderr) is change.startswith("message")
+
+
+@pytest.mark.parametrize(("change", "said"), [("message = {'addresses': 1}", "no overlay at all"), ("pass", None)])
+def test_a_front_end_that_an_engine_core_joins(python: Any, change: str, said: str | None) -> None:
+    message = "message = locals().get('message') or {'addresses': 1, 'ascend_overlay': [has, around]}"
+    body = (
+        HANDSHAKE % ENGINE + f"{_shows(change)}\n{message}\nthreading.Thread(target=stock, args=(message,)).start()\n"
+    )
+    done = _run(python, body + "print(EngineCoreProc.startup_handshake(ours, True)['addresses'])", check=False)
+    assert done.stdout == ("1\n" if said is None else ""), done.stderr
+    if said is not None:
+        assert said in done.stderr and "ProcessError: the front end at tcp://127.0.0.1:" in done.stderr
+
+
+WAIT = """
+def work(*more):
+    import vllm
+    %s
+def wait(name, *more):
+    process = multiprocessing.get_context(%r).Process(target=work, args=more, name=name)
+    process.start()
+    from vllm.v1.executor.multiproc_executor import WorkerProc
+    WorkerProc.wait_for_ready([process])
+"""
+PROCESS_ERROR = "ascend_overlay.errors.ProcessError: vLLM's process"
+START = "enable(); os.environ['ASCEND_OVERLAY_LOAD'] = ''; wait('VllmWorker-0')"
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_who_waits_for_a_process_that_is_refused_says_why(python: Any, method: str) -> None:
+    done = _run(python, START, before=WAIT % ("pass", method), check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ascend_overlay.errors.ProcessError: vLLM's process VllmWorker-0: the worker process "), last
+    assert "has: one (no plugin contributes it there)." in last
+
+
+def test_who_waits_for_it_further_up_says_so_too(python: Any) -> None:
+    """The engine core says it of its worker, and the program of its engine core."""
+    work = "os.environ['ASCEND_OVERLAY_LOAD'] = ''; more and wait(*more)"
+    done = _run(python, "enable(); wait('EngineCore', 'VllmWorker-0')", before=WAIT % (work, "spawn"), check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ascend_overlay.errors.ProcessError: vLLM's process VllmWorker-0: the worker process "), last
+
+
+def test_who_waits_for_a_process_that_fails_otherwise_says_what_it_said(python: Any) -> None:
+    done = _run(python, "enable(); wait('VllmWorker-0')", before=WAIT % ("raise ValueError", "spawn"), check=False)
+    assert done.stderr.strip().splitlines()[-1] == "Exception: See stack trace for root cause."
+
+
+def test_who_waits_for_an_interpreter_without_the_package_says_so(python: Any, tmp_path: Path) -> None:
+    (tmp_path / "blocked").mkdir()
+    (tmp_path / "blocked" / "ascend_overlay.py").write_text("raise ImportError(name='ascend_overlay')")
+    body = f"enable(); sys.path.insert(0, {str(tmp_path / 'blocked')!r}); wait('VllmWorker-0')"
+    done = _run(python, body, before=WAIT % ("pass", "spawn"), check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ascend_overlay.errors.ProcessError: vLLM's process VllmWorker-0: ASCEND_OVERLAY asks "), (
+        last
+    )

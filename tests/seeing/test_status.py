@@ -203,6 +203,23 @@ def test_a_process_that_was_to_leave_a_ledger_and_has_not(
     assert f"NO LEDGER: pid {process.pid}" in command("status", "--ledger", folder).stdout
 
 
+def test_what_multiprocessing_keeps_for_itself_leaves_no_ledger(document: Any, written: Any) -> None:
+    folder = written(*ALIKE)
+    start = (
+        "import multiprocessing.resource_tracker as tracker; tracker.ensure_running(); "
+        "print(tracker._resource_tracker._pid, flush=True); input()"
+    )
+    environ = {**os.environ, "ASCEND_OVERLAY_LEDGER": str(folder)}
+    with subprocess.Popen(
+        [sys.executable, "-c", start], env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        kept = int(process.stdout.readline())
+        without = [each["pid"] for each in document("status", "--ledger", folder)["without_ledger"]]
+        process.communicate("\n")
+    assert kept not in without and process.pid in without
+
+
 def test_the_processes_that_it_started(document: Any, child: Any) -> None:
     code = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(5)'])"
     process = child(code)

@@ -48,6 +48,11 @@ class Live:
         """Whether its command line starts with a Python, as far as that tells."""
         return bool(self.command) and any("python" in os.path.basename(word) for word in self.command[:2])
 
+    @property
+    def is_helper(self) -> bool:
+        """Whether it is one that multiprocessing keeps for itself, which runs nothing of the program."""
+        return any(word.startswith("from multiprocessing.resource_tracker import main;") for word in self.command)
+
 
 def look(pid: int, proc: Path = PROC) -> Live | None:
     """Return the process `pid`, or None where there is none."""
@@ -94,7 +99,7 @@ def asking(folder: Path, proc: Path = PROC) -> Iterator[Live]:
         if not named or os.path.realpath(named) != os.path.realpath(folder):
             continue
         found = look(pid, proc)
-        if found is not None and found.is_python and not found.ended:
+        if found is not None and found.is_python and not found.ended and not found.is_helper:
             yield found
 
 
