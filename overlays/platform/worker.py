@@ -104,6 +104,11 @@ class NPUWorker(Worker):  # type: ignore[misc, unused-ignore]
         self.available_kv_cache_memory_bytes = available - taken
         return available - taken
 
+    @needs_room("a step of the batch at hand", _SMALLER)
+    def execute_model(self, scheduler_output: Any) -> Any:
+        """Make a step."""
+        return super().execute_model(scheduler_output)
+
     def shutdown(self) -> None:
         """Say what became of the graphs, and release everything."""
         graphs.report()

@@ -164,6 +164,7 @@ def test_the_cache_gets_what_graphs_leave(
 PHASES = {
     "load_model": ((), r"the model does not fit into the memory of npu:1: .*--tensor-parallel-size, or quantize it\. "),
     "determine_available_memory": ((), "a step beside the weights does not fit .*--max-num-batched-tokens"),
+    "execute_model": ((None,), "a step of the batch at hand does not fit .*--max-num-seqs"),
     "initialize_from_config": ((None,), "the KV cache does not fit .*--kv-cache-memory-bytes"),
 }
 
