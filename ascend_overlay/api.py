@@ -63,7 +63,7 @@ def enable(
         trace: count the calls of NPU operators.
         weight_nz: which weights are put into the layout FRACTAL_NZ after loading: "off", "quantized" or "all".
         fused_qkv: norms, rotary embedding and cache write of a layer with norms of queries and keys are one operator.
-        fused_quant: norms and activations whose result is quantized alone are one operator with that.
+        fused_quant: norms and activations whose result is quantized alone are one operator with that (the default).
         fused_experts: the first product of int8 experts, their activation and its quantization are one operator.
         graph_wait: the host waits for the last replay of a captured graph before attention in it gets new lengths (the
             default); else the device does.

@@ -91,7 +91,7 @@ class Settings:
     trace: bool = False
     weight_nz: str = "quantized"
     fused_qkv: bool = False
-    fused_quant: bool = False
+    fused_quant: bool = True
     fused_experts: bool = False
     graph_wait: bool = True
     foreign: str = "warn"
@@ -134,7 +134,7 @@ class Settings:
             trace=_flag(env, f"{PREFIX}_TRACE", default=False),
             weight_nz=_one_of(WEIGHT_NZ, env.get(f"{PREFIX}_WEIGHT_NZ") or "quantized", whose=f"{PREFIX}_WEIGHT_NZ"),
             fused_qkv=_flag(env, f"{PREFIX}_FUSED_QKV", default=False),
-            fused_quant=_flag(env, f"{PREFIX}_FUSED_QUANT", default=False),
+            fused_quant=_flag(env, f"{PREFIX}_FUSED_QUANT", default=True),
             fused_experts=_flag(env, f"{PREFIX}_FUSED_EXPERTS", default=False),
             graph_wait=_flag(env, f"{PREFIX}_GRAPH_WAIT", default=True),
             foreign=_one_of(FOREIGN, env.get(f"{PREFIX}_FOREIGN") or "warn", whose=f"{PREFIX}_FOREIGN"),

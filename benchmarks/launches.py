@@ -35,15 +35,11 @@ STEADY = 6
 WAITS = 2
 OUTSIDE = 14
 IN_GRAPHS = 20
-ALL, FUSED, ORDERED = "all overlays", "fused_qkv, fused_quant, fused_experts", "no graph_wait"
+ALL, FUSED, ORDERED = "all overlays", "fused_qkv, fused_experts", "no graph_wait"
 ALONE, THEIRS = "the platform alone", "vllm-ascend"
 SELECTIONS = {
     ALL: {},
-    FUSED: {
-        "ASCEND_OVERLAY_FUSED_QKV": "1",
-        "ASCEND_OVERLAY_FUSED_QUANT": "1",
-        "ASCEND_OVERLAY_FUSED_EXPERTS": "1",
-    },
+    FUSED: {"ASCEND_OVERLAY_FUSED_QKV": "1", "ASCEND_OVERLAY_FUSED_EXPERTS": "1"},
     ORDERED: {"ASCEND_OVERLAY_GRAPH_WAIT": "0"},
     ALONE: {"ASCEND_OVERLAY": "platform,attention,mla,moe"},
 }

@@ -21,7 +21,10 @@ from vllm.v1.worker.worker_base import CompilationTimes
 from vllm.v1.worker.workspace import init_workspace_manager
 
 from ascend_overlay.overlays.platform import devices, graphs
+from ascend_overlay.overlays.platform.room import needs_room
 from ascend_overlay.overlays.platform.runner import NPUModelRunner
+
+_SMALLER = "choose a smaller --max-num-batched-tokens, --max-num-seqs or --gpu-memory-utilization"
 
 
 class NPUWorker(Worker):  # type: ignore[misc, unused-ignore]
@@ -54,6 +57,19 @@ class NPUWorker(Worker):  # type: ignore[misc, unused-ignore]
         if self.rank == 0:
             report_usage_stats(self.vllm_config)
 
+    @needs_room("the model", "spread it by --tensor-parallel-size, or quantize it")
+    def load_model(self, **options: Any) -> None:
+        """Load the weights."""
+        super().load_model(**options)
+
+    @needs_room(
+        "the KV cache", "choose a smaller --kv-cache-memory-bytes or --num-gpu-blocks-override, or leave them out"
+    )
+    def initialize_from_config(self, kv_cache_config: Any) -> None:
+        """Make the KV cache."""
+        super().initialize_from_config(kv_cache_config)
+
+    @needs_room("a step beside weights and KV cache", _SMALLER)
     def compile_or_warm_up_model(self) -> CompilationTimes:
         """Run once what serving runs.
 
@@ -78,6 +94,7 @@ class NPUWorker(Worker):  # type: ignore[misc, unused-ignore]
         spent = self.compilation_config
         return CompilationTimes(language_model=spent.compilation_time, encoder=spent.encoder_compilation_time)
 
+    @needs_room("a step beside the weights", _SMALLER)
     def determine_available_memory(self) -> int:
         """Return the bytes for the KV cache: what the base class finds, less what graphs will take.
 
@@ -93,6 +110,11 @@ class NPUWorker(Worker):  # type: ignore[misc, unused-ignore]
         self.peak_activation_memory += taken
         self.available_kv_cache_memory_bytes = available - taken
         return available - taken
+
+    @needs_room("a step of the batch at hand", _SMALLER)
+    def execute_model(self, scheduler_output: Any) -> Any:
+        """Make a step."""
+        return super().execute_model(scheduler_output)
 
     def shutdown(self) -> None:
         """Say what became of the graphs, and release everything."""

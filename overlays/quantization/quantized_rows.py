@@ -15,10 +15,10 @@ class QuantizedRows(NamedTuple):
 
     Attributes:
         numbers: (..., inputs), int8.
-        scales: (...,), float32: that of each row.
+        scales: (...,), float32: that of each row; None where it is the one of the layer that takes them.
         dtype: of the activations, float16 or bfloat16.
     """
 
     numbers: Tensor
-    scales: Tensor
+    scales: Tensor | None
     dtype: torch.dtype

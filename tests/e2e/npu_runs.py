@@ -104,7 +104,7 @@ def answers(folder: Path, quantized: Iterable[str]) -> Answers:
     """Serve all families, those of `quantized`, and what there is besides answering greedily."""
     models = {name: make(folder / "models" / name) for name, make in tiny.FAMILIES.items()}
     quantized = sorted(quantized)
-    _quantize(folder, quantized)
+    quantize_all(folder, quantized)
     floats = [str(models[name]) for name in FAMILIES]
     others = [str(folder / "models" / name) for name in quantized]
     more = {"FEATURES": "1", "IMAGES": str(make_llava(folder / "models" / "llava"))}
@@ -122,8 +122,8 @@ def answers(folder: Path, quantized: Iterable[str]) -> Answers:
     return Answers(read(folder / "npu"), read(folder / "cpu") | read(folder / "cpu_overlaid"), folder, log)
 
 
-def _quantize(folder: Path, names: Iterable[str]) -> None:
-    """Quantize by the command; where it runs the model first, on the NPU and side by side."""
+def quantize_all(folder: Path, names: Iterable[str]) -> None:
+    """Quantize models in folder/models, FAMILY to FAMILY-SCHEME; what is run for that, on the NPU and side by side."""
     calibrated = []
     (folder / "texts.txt").write_text(_TEXTS)
     for name in names:

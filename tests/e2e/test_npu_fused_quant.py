@@ -1,4 +1,4 @@
-"""Norms and activations that quantize what they return, beside the same model in single steps, as it is by default."""
+"""Norms and activations that quantize what they return, beside the same model in single steps."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from typing import Any
 
 import pytest
 from agreement import compared
-from npu_runs import finish, read, start
+from npu_runs import finish, quantize_all, read, start
 
 from ascend_overlay.commands.demo import tiny
-from ascend_overlay.commands.quantize.run import quantize
 
 pytestmark = pytest.mark.grid
 
-LAUNCHES = {"llama3": (12, 15), "qwen3": (14, 17), "qwen3_moe": (19, 20), "deepseek_v2": (24, 27)}
-"""Of a layer in W8A8_DYNAMIC, with and without; docs/performance.md has them."""
-TOGETHER = {"ASCEND_OVERLAY_FUSED_QUANT": "1"}
-EXPERTS = {"qwen3_moe": 18, "deepseek_v2": 23}
+LAUNCHES = {
+    "llama3-w8a8_dynamic": (12, 15),
+    "qwen3-w8a8_dynamic": (14, 17),
+    "qwen3_moe-w8a8_dynamic": (19, 20),
+    "deepseek_v2-w8a8_dynamic": (24, 27),
+    "llama3-w8a8": (13, 15),
+    "qwen3-w8a8": (15, 17),
+}
+"""Of a layer, by default and with fused_quant off; docs/performance.md has those of W8A8_DYNAMIC."""
+APART = {"ASCEND_OVERLAY_FUSED_QUANT": "0"}
+EXPERTS = {"qwen3_moe-w8a8_dynamic": 18, "deepseek_v2-w8a8_dynamic": 23}
 """With the setting fused_experts."""
 _HERE = Path(__file__).parent
 
@@ -27,9 +33,10 @@ _HERE = Path(__file__).parent
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The models, quantized."""
     folder = tmp_path_factory.mktemp("models")
-    for family in LAUNCHES:
-        quantize(tiny.FAMILIES[family](folder / "float" / family), folder / family, "w8a8_dynamic")
-    return {family: folder / family for family in LAUNCHES}
+    for family in {name.partition("-")[0] for name in LAUNCHES}:
+        tiny.FAMILIES[family](folder / "models" / family)
+    quantize_all(folder, LAUNCHES)
+    return {name: folder / "models" / name for name in LAUNCHES}
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +44,9 @@ def served(tmp_path_factory: pytest.TempPathFactory, models: dict[str, Path]) ->
     """What the models answer on the NPU, with and without, by model."""
     folder = tmp_path_factory.mktemp("fused")
     runs: dict[str, dict[str, str]] = {
-        "together": TOGETHER,
-        "apart": {},
-        "experts": TOGETHER | {"ASCEND_OVERLAY_FUSED_EXPERTS": "1"},
+        "together": {},
+        "apart": APART,
+        "experts": {"ASCEND_OVERLAY_FUSED_EXPERTS": "1"},
     }
     worker = str(_HERE / "npu_worker.py")
     for run, more in runs.items():
@@ -47,30 +54,30 @@ def served(tmp_path_factory: pytest.TempPathFactory, models: dict[str, Path]) ->
     return {run: read(folder / run) for run in runs}
 
 
-@pytest.mark.parametrize("family", LAUNCHES)
-def test_it_answers_as_single_steps_do(served: dict[str, dict[str, Any]], family: str) -> None:
-    together, apart = served["together"][family], served["apart"][family]
+@pytest.mark.parametrize("model", LAUNCHES)
+def test_it_answers_as_single_steps_do(served: dict[str, dict[str, Any]], model: str) -> None:
+    together, apart = served["together"][model], served["apart"][model]
     assert together["platform"] == apart["platform"] == "NPUPlatform"
     # What is not rounded in between is another step of int8 now and then.
     assert compared(together, apart, 0.1).ties <= 1
-    assert (max(together["launches of a layer"]), max(apart["launches of a layer"])) == LAUNCHES[family]
+    assert (max(together["launches of a layer"]), max(apart["launches of a layer"])) == LAUNCHES[model]
 
 
-@pytest.mark.parametrize("family", EXPERTS)
-def test_experts_in_one_operator_answer_as_single_steps_do(served: dict[str, dict[str, Any]], family: str) -> None:
-    found, apart = served["experts"][family], served["apart"][family]
+@pytest.mark.parametrize("model", EXPERTS)
+def test_experts_in_one_operator_answer_as_single_steps_do(served: dict[str, dict[str, Any]], model: str) -> None:
+    found, apart = served["experts"][model], served["apart"][model]
     assert compared(found, apart, 0.1).ties <= 1
-    assert max(found["launches of a layer"]) == EXPERTS[family]
+    assert max(found["launches of a layer"]) == EXPERTS[model]
 
 
-@pytest.mark.parametrize("family", ["qwen3", "deepseek_v2"])
-def test_graphs_answer_as_no_graph_does(models: dict[str, Path], family: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["qwen3-w8a8_dynamic", "deepseek_v2-w8a8_dynamic", "qwen3-w8a8"])
+def test_graphs_answer_as_no_graph_does(models: dict[str, Path], model: str, tmp_path: Path) -> None:
     """Pieces and whole graphs, over new memory that is full of NaN, and what the compiler traces."""
     hows = ("eager", "default", "compiled_both")
-    runs = [f"{models[family]}:{how}" for how in hows]
+    runs = [f"{models[model]}:{how}" for how in hows]
     worker = str(_HERE / "npu_graphs_worker.py")
     finish((start(tmp_path, worker, str(tmp_path), *runs, ASCEND_OVERLAY_NPU_POISON="1"), tmp_path))
-    found = {how: json.loads((tmp_path / f"{family}-{how}.json").read_text()) for how in hows}
+    found = {how: json.loads((tmp_path / f"{model}-{how}.json").read_text()) for how in hows}
     for how in hows[1:]:
         assert found[how]["tokens"] == found["eager"]["tokens"], how
         assert found[how]["counts"]["replayed"], how

@@ -18,9 +18,6 @@ from software_npu import with_an_npu
 PADDED = 0.06
 """Largest difference of a log probability, in nats, where a batch is padded: a step of bfloat16 or two."""
 _WORKER = Path(__file__).with_name("npu_graphs_worker.py")
-QUEUELESS = {"TASK_QUEUE_ENABLE": "0"}
-"""Without the wait, torch_npu's graph_task_update_begin may wait for its queue with Python's lock held, while what is
-in the queue needs it for a reference kernel: two soaks in four stood still. Those of a card are not Python's."""
 _LAYERS = {"llama3": 2, "qwen3_moe": 2, "deepseek_v2": 3}
 _SIZES, _FULL = 5, 4
 """Of batches for which graphs in pieces are captured (1, 2, 4, 8, 16), and whole ones: of 8 requests at most."""
@@ -150,7 +147,7 @@ def test_a_capture_that_fails_says_so_and_leaves_the_streams_as_they_were(result
 @pytest.mark.parametrize("waits", ["1", "0"], ids=["the host waits", "the device does"])
 def test_thousands_of_replays_give_one_answer(tmp_path: Path, waits: str) -> None:
     """Of streams, their order is where it goes wrong, and seldom."""
-    variables = {"TIMES": "150", "ASCEND_OVERLAY_GRAPH_WAIT": waits} | (QUEUELESS if waits == "0" else {})
+    variables = {"TIMES": "150", "ASCEND_OVERLAY_GRAPH_WAIT": waits}
     found = _run(tmp_path, "llama3:default", **variables)[0]["llama3:default"]
     assert found["counts"]["updated"] > 4000
     assert found["differing"] == 0
@@ -161,7 +158,7 @@ def test_thousands_of_replays_give_one_answer(tmp_path: Path, waits: str) -> Non
 def test_ordered_on_the_device_updates_give_the_same_numbers(tmp_path: Path, family: str) -> None:
     """Nothing is padded, so nothing differs from no graph."""
     runs = [f"{family}:eager", f"{family}:every"]
-    found, _ = _run(tmp_path, *runs, ASCEND_OVERLAY_GRAPH_WAIT="0", **QUEUELESS)
+    found, _ = _run(tmp_path, *runs, ASCEND_OVERLAY_GRAPH_WAIT="0")
     eager, every = (found[run] for run in runs)
     assert (every["tokens"], every["logprobs"]) == (eager["tokens"], eager["logprobs"])
     assert every["counts"]["updated"] > 30

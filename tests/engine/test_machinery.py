@@ -239,7 +239,7 @@ def test_the_cause_of_a_skip(make: Make, offer: Any, cause: str) -> None:
 SAID = {
     "ASCEND_OVERLAY_TRACE": ("1", {"trace": False}),
     "ASCEND_OVERLAY_FUSED_QKV": ("1", {"fused_qkv": False}),
-    "ASCEND_OVERLAY_FUSED_QUANT": ("1", {"fused_quant": False}),
+    "ASCEND_OVERLAY_FUSED_QUANT": ("0", {"fused_quant": True}),
     "ASCEND_OVERLAY_FUSED_EXPERTS": ("1", {"fused_experts": False}),
     "ASCEND_OVERLAY_GRAPH_WAIT": ("0", {"graph_wait": True}),
     "ASCEND_OVERLAY_WEIGHT_NZ": ("all", {"weight_nz": "quantized"}),

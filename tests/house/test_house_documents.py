@@ -131,7 +131,7 @@ def test_every_variable_that_is_named_anywhere_means_something() -> None:
 def test_every_setting_has_its_variable() -> None:
     fields = {field.name for field in dataclasses.fields(settings.Settings)} - {"given_by"}
     assert set(settings._VARIABLES) == fields
-    values = {"strict": False, "trace": True, "fused_qkv": True, "fused_quant": True, "graph_wait": False}
+    values = {"strict": False, "trace": True, "fused_qkv": True, "fused_quant": False, "graph_wait": False}
     values |= {"fused_experts": True, "lock": "/x.lock", "drift": "warn", "vllm_release": "0.32.0"}
     values |= {"weight_nz": "all", "foreign": "error", "ledger": "/x", "prefer": {"a:b": "c"}, "plugins": ("p",)}
     for name in fields:

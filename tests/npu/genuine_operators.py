@@ -82,6 +82,10 @@ def arguments(name: str, device: str = "cpu", dtype: Any = torch.bfloat16) -> tu
             (random(5, 32), packed[:5, :32], random(32)),
             {"smooth_scale1": random(32), "epsilon": 1e-5, "output_mask": [True, False]},
         ),
+        "npu_add_rms_norm_quant": (
+            (random(5, 32), packed[:5, :32], random(32), random(32).abs() + 1, random(32)),
+            {"epsilon": 1e-5},
+        ),
         "npu_dequant_swiglu_quant": ((random(5, 64),), {"activate_left": True, "quant_mode": 1}),
         "npu_trans_quant_param": ((random(48).float(), random(1).float()), {}),
         "npu_quant_matmul": (

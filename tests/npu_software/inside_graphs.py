@@ -12,6 +12,7 @@ import torch.nn.functional as F
 import torch_npu  # noqa: F401
 from inside import case, differs, main, raised
 
+from ascend_overlay import npu
 from ascend_overlay.npu.software import install
 
 Function = Callable[[torch.Tensor], torch.Tensor]
@@ -583,6 +584,28 @@ def replayed_and_never_updated() -> str | None:
     grouped.update(3)
     torch.npu.synchronize()
     return wrong or differs(grouped.y.tolist(), [40.0] * 3)
+
+
+@case
+def torch_npus_queue_does_nothing_that_needs_python() -> str | None:
+    """Its thread may be waited for by whoever holds Python's lock, as is done for the handle of a stream."""
+    npu.load("npu_swiglu")
+    x, stream, side, done = torch.randn(4, 64), torch.npu.Stream(), torch.npu.Stream(), torch.npu.Event()
+    there = x.to("npu")
+    for _ in range(20):
+        gate = torch.npu.ExternalEvent()
+        with torch.npu.stream(stream):
+            gate.wait(stream)
+            y = torch.ops.npu.npu_swiglu(there)
+        # Both go to the queue: whoever does the second finds the stream free to go on.
+        gate.record(side)
+        done.record(stream)
+        assert stream.npu_stream
+        torch.npu.synchronize()
+        wrong = differs(y.tolist(), torch.ops.npu.npu_swiglu(x).tolist())
+        if wrong:
+            return wrong
+    return None
 
 
 @case

@@ -159,6 +159,42 @@ def test_the_cache_gets_what_graphs_leave(
     assert graphs.counts == ({} if measured else {"captured": 4})  # type: ignore[attr-defined]
 
 
+# --- memory that is not there -----------------------------------------------------------------------------------------
+
+PHASES = {
+    "load_model": ((), r"the model does not fit into the memory of npu:1: .*--tensor-parallel-size, or quantize it\. "),
+    "determine_available_memory": ((), "a step beside the weights does not fit .*--max-num-batched-tokens"),
+    "execute_model": ((None,), "a step of the batch at hand does not fit .*--max-num-seqs"),
+    "initialize_from_config": ((None,), "the KV cache does not fit .*--kv-cache-memory-bytes"),
+}
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("phase", PHASES)
+def test_what_does_not_fit_is_named_with_what_can_be_smaller(monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
+    import torch
+    from vllm.v1.worker.gpu_worker import Worker
+
+    package = "ascend_overlay.overlays.platform"
+    monkeypatch.setitem(sys.modules, f"{package}.graphs", ModuleType(f"{package}.graphs"))
+    monkeypatch.delitem(sys.modules, f"{package}.worker", raising=False)
+    from ascend_overlay.overlays.platform.worker import NPUWorker
+
+    monkeypatch.delitem(sys.modules, f"{package}.worker")
+
+    def full(self: Any, *_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("NPU out of memory.\n  Tried to allocate 2.00 MiB")
+
+    monkeypatch.setattr(Worker, phase, full)
+    worker = object.__new__(NPUWorker)
+    worker.device = "npu:1"
+    arguments, sentence = PHASES[phase]
+    with pytest.raises(
+        ConfigError, match=f"^on the NPU platform, {sentence}.*torch_npu says: NPU out of memory. Tried"
+    ):
+        getattr(worker, phase)(*arguments)
+
+
 # --- torch.compile ----------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ import ast
 import importlib
 import inspect
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,13 +41,13 @@ def _linear(
 
     checkpoint.add(name, scheme, tensor(1, outputs, inputs, dtype=torch.float32) / 9)
     given = {"bias": False, "quant_config": config(checkpoint), "prefix": name, "params_dtype": checkpoint.dtype}
-    return load(getattr(linear, kind)(inputs, outputs, **given, **options), checkpoint, [name])
+    return getattr(linear, kind)(inputs, outputs, **given, **options)
 
 
 class _Layer(torch.nn.Module):
-    """What LlamaDecoderLayer has that matters here."""
+    """What LlamaDecoderLayer has that matters here; `fused` before its weights come, as vLLM's models are."""
 
-    def __init__(self, scheme: str = "W8A8_DYNAMIC", dtype: Any = torch.bfloat16) -> None:
+    def __init__(self, scheme: str = "W8A8_DYNAMIC", dtype: Any = torch.bfloat16, *, fused: bool = False) -> None:
         super().__init__()
         from vllm.model_executor.layers.activation import SiluAndMul
         from vllm.model_executor.layers.layernorm import RMSNorm
@@ -67,14 +67,15 @@ class _Layer(torch.nn.Module):
         self.mlp.gate_up_proj = _linear(checkpoint, gate, scheme, 2 * OUTPUTS, HIDDEN, "ColumnParallelLinear")
         self.mlp.act_fn = SiluAndMul()
         self.mlp.down_proj = _linear(checkpoint, down, scheme, HIDDEN, OUTPUTS, "RowParallelLinear")
+        if fused:
+            _fused(self, dtype)
+        for name, layer in ((NAME, self.self_attn.qkv_proj), (gate, self.mlp.gate_up_proj), (down, self.mlp.down_proj)):
+            load(layer, checkpoint, [name])
 
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Be one rank of one, in a process where norms and activations may quantize."""
-    from ascend_overlay import settings
-
-    monkeypatch.setattr(settings, "_current", settings.Settings().updated(fused_quant=True))
+    """Be one rank of one."""
     with rank(monkeypatch, 0, 1):
         yield
 
@@ -83,8 +84,8 @@ def _fused(layer: Any, dtype: Any = torch.bfloat16) -> list[bool]:
     from ascend_overlay.overlays.quantization import fusion
 
     fusion.fuse(layer, dtype)
-    norms = [type(getattr(layer, name)) is fusion.QuantizingNorm for name in fusion._HANDS_ON]
-    return [*norms, type(layer.mlp.act_fn) is fusion.QuantizingSwiglu]
+    norms = [isinstance(getattr(layer, name), fusion.QuantizingNorm) for name in fusion._HANDS_ON]
+    return [*norms, isinstance(layer.mlp.act_fn, fusion.QuantizingSwiglu)]
 
 
 def test_a_norm_and_the_layer_behind_it_compute_what_they_did(alone: None) -> None:
@@ -121,6 +122,156 @@ def test_an_activation_and_the_layer_behind_it_compute_what_they_did(alone: None
     torch.testing.assert_close(got.float(), wanted.float(), rtol=0.02, atol=0.02)
 
 
+# --- who looks on gets tensors ----------------------------------------------------------------------------------------
+
+Looker = Callable[[Any, Callable[..., None]], Any]
+
+
+def _given_to_the_object(path: str) -> Looker:
+    def look(layer: Any, seen: Callable[..., None]) -> Any:
+        module = layer.get_submodule(path)
+        forward = module.forward
+        module.forward = lambda *args, **options: (seen(*args), forward(*args, **options))[1]
+        return lambda: vars(module).pop("forward")
+
+    return look
+
+
+def _given_to_the_class(path: str) -> Looker:
+    def look(layer: Any, seen: Callable[..., None]) -> Any:
+        module = layer.get_submodule(path)
+        kind = module.__class__
+        forward = kind.forward
+        own = "forward" in vars(kind)
+        kind.forward = lambda self, *args, **options: (seen(*args), forward(self, *args, **options))[1]
+        return lambda: setattr(kind, "forward", forward) if own else delattr(kind, "forward")
+
+    return look
+
+
+def _hooked(path: str, kind: str, read: int) -> Looker:
+    def look(layer: Any, seen: Callable[..., None]) -> Any:
+        return getattr(layer.get_submodule(path), kind)(lambda *given: seen(given[read])).remove
+
+    return look
+
+
+def _everywhere(layer: Any, seen: Callable[..., None]) -> Any:
+    from torch.nn.modules.module import register_module_forward_hook
+
+    return register_module_forward_hook(lambda module, args, output: seen(args, output)).remove
+
+
+OF_THE_NORM: dict[str, Looker] = {
+    "a hook of the norm": _hooked("input_layernorm", "register_forward_hook", 2),
+    "a hook before attention": _hooked("self_attn", "register_forward_pre_hook", 1),
+    "a hook behind attention": _hooked("self_attn", "register_forward_hook", 1),
+    "a hook before the product": _hooked("self_attn.qkv_proj", "register_forward_pre_hook", 1),
+    "a hook behind the product": _hooked("self_attn.qkv_proj", "register_forward_hook", 1),
+    "a hook of everything": _everywhere,
+    "attention of its own": _given_to_the_object("self_attn"),
+    "another attention": _given_to_the_class("self_attn"),
+    "a product of its own": _given_to_the_object("self_attn.qkv_proj"),
+    "another product": _given_to_the_class("self_attn.qkv_proj"),
+    "a layer of its own": _given_to_the_object(""),
+    "another layer": _given_to_the_class(""),
+}
+OF_THE_ACTIVATION: dict[str, Looker] = {
+    "a hook of the activation": _hooked("mlp.act_fn", "register_forward_hook", 2),
+    "a hook before the product": _hooked("mlp.down_proj", "register_forward_pre_hook", 1),
+    "a hook behind the product": _hooked("mlp.down_proj", "register_forward_hook", 1),
+    "a hook of everything": _everywhere,
+    "a product of its own": _given_to_the_object("mlp.down_proj"),
+    "another product": _given_to_the_class("mlp.down_proj"),
+    "an MLP of its own": _given_to_the_object("mlp"),
+    "another MLP": _given_to_the_class("mlp"),
+}
+
+
+def _tensors(found: Any) -> list[Any]:
+    from ascend_overlay.overlays.quantization.quantized_rows import QuantizedRows
+
+    assert not isinstance(found, QuantizedRows)
+    return [found] if not isinstance(found, tuple) else [tensor for part in found for tensor in _tensors(part)]
+
+
+def _attended(layer: Any, x: Any, residual: Any) -> Any:
+    """Do what a layer and its attention do with a norm."""
+    normed, _ = layer.input_layernorm(x, residual.clone())
+    forward = type(layer.self_attn).forward
+    type(layer.self_attn).plain = lambda self, given: self.qkv_proj(given)[0]
+    try:
+        for hook in layer.self_attn._forward_pre_hooks.values():
+            hook(layer.self_attn, (normed,))
+        found = layer.self_attn.plain(normed)
+        for hook in layer.self_attn._forward_hooks.values():
+            hook(layer.self_attn, (normed,), found)
+        return found
+    finally:
+        del type(layer.self_attn).plain
+        assert type(layer.self_attn).forward is forward
+
+
+@pytest.mark.parametrize("scheme", ["W8A8_DYNAMIC", "W8A8"])
+@pytest.mark.parametrize("looker", OF_THE_NORM)
+def test_who_looks_at_what_a_norm_made_gets_a_tensor(alone: None, looker: str, scheme: str) -> None:
+    layer, seen = _Layer(scheme, fused=True), []
+    x, residual = (tensor(seed, 33, HIDDEN, dtype=torch.bfloat16) for seed in (2, 3))
+    wanted = _attended(_Layer(scheme), x, residual)
+    fused = _attended(layer, x, residual)
+    assert not torch.equal(fused, wanted)
+    away = OF_THE_NORM[looker](layer, lambda *given: seen.extend(_tensors(given)))
+    try:
+        assert torch.equal(_attended(layer, x, residual), wanted)
+        assert seen or looker.startswith(("a layer", "another", "attention"))
+    finally:
+        away()
+    assert torch.equal(_attended(layer, x, residual), fused)
+
+
+@pytest.mark.parametrize("looker", OF_THE_ACTIVATION)
+def test_who_looks_at_what_an_activation_made_gets_a_tensor(alone: None, looker: str) -> None:
+    layer, seen = _Layer(), []
+    x = tensor(2, 5, 2 * OUTPUTS, dtype=torch.bfloat16)
+    run = lambda: layer.mlp.down_proj(layer.mlp.act_fn(x))[0]  # noqa: E731
+    wanted = run()
+    assert all(_fused(layer))
+    fused = run()
+    assert not torch.equal(fused, wanted)
+    away = OF_THE_ACTIVATION[looker](layer, lambda *given: seen.extend(_tensors(given)))
+    try:
+        assert torch.equal(run(), wanted)
+        assert seen or "MLP" in looker
+    finally:
+        away()
+    assert torch.equal(run(), fused)
+
+
+@pytest.mark.parametrize("scheme", ["W8A8_DYNAMIC", "W8A8"])
+@pytest.mark.parametrize("hooked", [False, True])
+def test_the_compiler_sees_who_looks_on(alone: None, hooked: bool, scheme: str) -> None:
+    layer = _Layer(scheme, fused=True)
+    x, residual = (tensor(seed, 33, HIDDEN, dtype=torch.bfloat16) for seed in (2, 3))
+
+    def run(x: Any, residual: Any) -> Any:
+        return layer.self_attn.qkv_proj(layer.input_layernorm(x, residual)[0])[0]
+
+    plain = _Layer(scheme)
+    wanted = plain.self_attn.qkv_proj(plain.input_layernorm(x, residual)[0])[0]
+    if hooked:
+        layer.self_attn.qkv_proj.register_forward_pre_hook(lambda module, args: None)
+    found = torch.compile(run, fullgraph=True, backend="eager")(x, residual)
+    assert torch.equal(found, wanted) is hooked
+    assert torch.equal(found, run(x, residual))
+
+
+def test_a_linear_layer_of_somebody_else_is_left_alone(alone: None) -> None:
+    layer = _Layer()
+    product = layer.self_attn.qkv_proj
+    product.__class__ = type("Theirs", (type(product),), {"forward": lambda self, x: (x.sum(), None)})
+    assert _fused(layer) == [False, True, True]
+
+
 def test_who_takes_quantized_rows_for_a_tensor_gets_an_error(alone: None) -> None:
     layer = _Layer()
     assert all(_fused(layer))
@@ -135,9 +286,61 @@ def test_float16_leaves_the_activation_alone(alone: None) -> None:
     assert _fused(_Layer(dtype=torch.float16), torch.float16) == [True, True, False]
 
 
-@pytest.mark.parametrize("scheme", ["W8A8", "W8A16"])
-def test_layers_of_another_type_leave_everything_alone(alone: None, scheme: str) -> None:
-    assert _fused(_Layer(scheme)) == [False, False, False]
+def test_layers_of_another_type_leave_everything_alone(alone: None) -> None:
+    assert _fused(_Layer("W8A16")) == [False, False, False]
+
+
+# --- a scale that is known before -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_norm_takes_the_scale_of_the_one_layer_that_reads_it(alone: None, dtype: Any) -> None:
+    layer, plain = _Layer("W8A8", dtype, fused=True), _Layer("W8A8", dtype)
+    x, residual = (tensor(seed, 33, HIDDEN, dtype=dtype) for seed in (2, 3))
+    handed, total = layer.input_layernorm(x, residual.clone())
+    normed, same = plain.input_layernorm(x, residual.clone())
+    exact = (normed.double() / 2**-5 - 32).clamp(-128, 127)
+    assert handed.scales is None and torch.equal(total, same)
+    # What is not rounded in between is another step now and then.
+    assert (handed.numbers.double() - exact).abs().max() < 0.51 + (2**-8 * exact.abs().max())
+    assert (handed.numbers == exact.round()).double().mean() > 0.9
+    found, wanted = (own.self_attn.qkv_proj(rows)[0] for own, rows in ((layer, handed), (plain, normed)))
+    torch.testing.assert_close(found.float(), wanted.float(), rtol=0.02, atol=0.05)
+
+
+def test_a_layer_whose_scale_nobody_takes_does_not_keep_it_for_a_norm(alone: None) -> None:
+    fused, plain = _Layer("W8A8", fused=True), _Layer("W8A8")
+    assert hasattr(fused.self_attn.qkv_proj, "norm_scale") and not hasattr(plain.self_attn.qkv_proj, "norm_scale")
+    assert not hasattr(fused.mlp.down_proj, "norm_scale")
+
+
+def test_two_readers_may_have_two_scales_and_leave_a_norm_alone(alone: None) -> None:
+    layer = _Layer("W8A8")
+    layer.self_attn.reads_input = ("qkv_proj", "other")
+    layer.self_attn.other = layer.mlp.gate_up_proj
+    assert _fused(layer) == [False, True, False]
+
+
+def test_rows_that_do_not_fill_whole_pieces_of_memory_are_left_alone(alone: None) -> None:
+    layer = _Layer("W8A8")
+    layer.input_layernorm.weight.data = layer.input_layernorm.weight.data[:-1]
+    assert _fused(layer) == [False, True, False]
+
+
+@pytest.mark.parametrize("decodes", [True, False])
+def test_w8a8_mix_is_the_one_or_the_other(alone: None, monkeypatch: pytest.MonkeyPatch, decodes: bool) -> None:
+    from ascend_overlay.overlays.quantization import fusion
+    from ascend_overlay.overlays.quantization.schemes import w8a8_mix
+
+    for module in (fusion, w8a8_mix):
+        monkeypatch.setattr(module, "only_decodes", lambda: decodes)
+    layer = _Layer("W8A8_MIX", fused=True)
+    x, residual = (tensor(seed, 5, HIDDEN, dtype=torch.bfloat16) for seed in (2, 3))
+    handed, _ = layer.input_layernorm(x, residual)
+    assert (handed.scales is None) is decodes
+    plain = _Layer("W8A8_MIX")
+    wanted, _ = plain.self_attn.qkv_proj(plain.input_layernorm(x, residual)[0])
+    torch.testing.assert_close(layer.self_attn.qkv_proj(handed)[0].float(), wanted.float(), rtol=0.02, atol=0.05)
 
 
 def test_a_layer_that_is_computed_otherwise_is_left_alone(alone: None) -> None:
@@ -185,7 +388,7 @@ def test_the_settings_are_heeded(
 ) -> None:
     from ascend_overlay import settings
 
-    monkeypatch.setattr(settings, "_current", settings.Settings().updated(**{"fused_quant": True, **asked}))
+    monkeypatch.setattr(settings, "_current", settings.Settings().updated(**asked))
     assert _fused(_Layer()) == found
 
 

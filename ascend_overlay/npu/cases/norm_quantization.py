@@ -1,4 +1,4 @@
-"""A norm whose result is quantized, in one operator."""
+"""A norm whose result is quantized, in one operator: by rows, or with scales that are known before."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ascend_overlay.npu.case import Arguments, OperatorCase
-from ascend_overlay.npu.cases.numbers import HALF_UNIT, normal
+from ascend_overlay.npu.cases.numbers import HALF_UNIT, dtype_of, normal
 
 if TYPE_CHECKING:
     import torch
@@ -20,12 +20,26 @@ _ONCE, _TWICE = {"output_mask": [True, False]}, {"output_mask": [True, True]}
 
 
 def cases() -> Iterator[OperatorCase]:
-    """Yield the cases of npu_add_rms_norm_dynamic_quant."""
+    """Yield the cases of npu_add_rms_norm_dynamic_quant and npu_add_rms_norm_quant."""
     for dtype in ("bfloat16", "float16"):
         for label, shape in _SHAPES.items():
             for named, more in (("", ()), ("smoothed, with a bias", ("smooth_scale1", "beta"))):
                 yield _case(f"{label}, {named}".rstrip(", "), shape, dtype, more, _ONCE)
         yield _case("33 tokens, twice", (33, 768), dtype, ("smooth_scale1", "smooth_scale2"), _TWICE)
+        for label, shape in _SHAPES.items():
+            for named, biased in (("", False), (", with a bias", True)):
+                yield OperatorCase(
+                    operator="npu_add_rms_norm_quant",
+                    label=f"{label}{named}",
+                    dtype=dtype,
+                    arguments=functools.partial(_static, shape, dtype, biased),
+                    baseline=_static_baseline,
+                    against="formula",
+                    rtol=HALF_UNIT[dtype],
+                    atol=1e-5,
+                    # In float16 the kernels round in between.
+                    units=1,
+                )
 
 
 def _case(
@@ -72,3 +86,25 @@ def _baseline(
         ys.append((value / scale.unsqueeze(-1)).round().to(torch.int8) if asked else torch.empty(0, dtype=torch.int8))
         scales.append(scale if asked else torch.empty(0))
     return ys[0], ys[1], total, scales[0], scales[1]
+
+
+def _static(shape: tuple[int, ...], dtype: str, biased: bool) -> Arguments:
+    x1, x2, gamma = (normal(seed, *size, dtype=dtype) for seed, size in ((1, shape), (3, shape), (2, shape[-1:])))
+    beta = normal(4, shape[-1], dtype=dtype) if biased else None
+    half = dtype == "float16"
+    # Some numbers are beyond the range of int8.
+    scales = (0.01 + normal(5, shape[-1]).abs() / 60).to(torch.float32 if half else dtype_of(dtype))
+    zeros = (5 * normal(6, shape[-1])).round().to(torch.int32 if half else dtype_of(dtype))
+    return (x1, x2, gamma, scales, zeros, beta), {"epsilon": 1e-5}
+
+
+def _static_baseline(
+    x1: Tensor, x2: Tensor, gamma: Tensor, scales: Tensor, zeros: Tensor, beta: Tensor | None, *, epsilon: float
+) -> tuple[Tensor | None, ...]:
+    total = x1.double() + x2.double()
+    norm = total / torch.sqrt(total.square().mean(-1, keepdim=True) + epsilon) * gamma.double()
+    if beta is not None:
+        norm = norm + beta.double()
+    quantized = (norm / scales.double() + zeros.double()).round().clamp(-128, 127).to(torch.int8)
+    # The second result has no meaning.
+    return quantized, None, total

@@ -45,6 +45,7 @@ OPERATORS: dict[str, tuple[str, ...]] = {
     "attention_update": ("npu_attention_update",),
     "quantization": ("npu_quantize", "npu_dynamic_quant", "npu_trans_quant_param"),
     "norm_quantization": ("npu_add_rms_norm_dynamic_quant",),
+    "static_norm_quantization": ("npu_add_rms_norm_quant",),
     "swiglu_quantization": ("npu_dequant_swiglu_quant",),
     "moe_swiglu_quantization": ("npu_grouped_matmul_swiglu_quant_v2",),
     "quantized_matmul": ("npu_quant_matmul", "npu_weight_quant_batchmatmul"),

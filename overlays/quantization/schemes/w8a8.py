@@ -17,10 +17,14 @@ from ascend_overlay import npu
 from ascend_overlay.errors import CheckpointError
 from ascend_overlay.npu.layout import cast_weight
 from ascend_overlay.overlays.quantization.numbers import see_scales
+from ascend_overlay.overlays.quantization.quantized_rows import QuantizedRows
 from ascend_overlay.overlays.quantization.schemes import parts
 from ascend_overlay.quantization import CheckpointTensor, Linear, LinearScheme
 
 npu.load("npu_quantize", "npu_quant_matmul", "npu_trans_quant_param")
+
+_IN_A_NORM = {torch.float16: (torch.float32, torch.int32), torch.bfloat16: (torch.bfloat16, torch.bfloat16)}
+"""Dtype of the activations -> those of the scale and the offset that npu_add_rms_norm_quant takes."""
 
 
 class W8A8(LinearScheme):
@@ -33,6 +37,7 @@ class W8A8(LinearScheme):
     - input_scale_reciprocal, input_offset: (1,), in the dtype of the activations, as npu_quantize demands
     - deq_scale: (outputs,); float32, and for float16 the int64 of npu_trans_quant_param
     - quant_bias: (outputs,) int32, or None where another rank adds it
+    - norm_scale, norm_offset: (inputs,), where the norm before quantizes its inputs, as npu_add_rms_norm_quant demands
     """
 
     type = "W8A8"
@@ -86,17 +91,24 @@ class W8A8(LinearScheme):
         parts.put_weight(layer, lambda rows: cast_weight(rows.t().contiguous()))
         parts.put(layer, "input_scale_reciprocal", _reciprocal(scale, linear))
         parts.put(layer, "input_offset", offset.to(linear.dtype))
+        if getattr(layer, "norm_quantizes", False):
+            of_scale, of_offset = _IN_A_NORM[linear.dtype]
+            parts.put(layer, "norm_scale", scale.to(of_scale).repeat(linear.inputs))
+            parts.put(layer, "norm_offset", offset.to(of_offset).repeat(linear.inputs))
         if linear.dtype == torch.float16:
             deq_scale = torch.ops.npu.npu_trans_quant_param(deq_scale)
         parts.put_channels(layer, "deq_scale", deq_scale)
         parts.put_channels(layer, "quant_bias", bias)
         del layer.input_scale, layer.weight_scale
 
-    def apply(self, layer: Any, x: Tensor, bias: Tensor | None) -> Tensor:
-        """Return the outputs; `bias` is in quant_bias already."""
-        quantized = torch.ops.npu.npu_quantize(
-            x, layer.input_scale_reciprocal, layer.input_offset, torch.qint8, -1, False
-        )
+    def apply(self, layer: Any, x: Tensor | QuantizedRows, bias: Tensor | None) -> Tensor:
+        """Return the outputs; of rows that are quantized already, too. `bias` is in quant_bias already."""
+        if isinstance(x, QuantizedRows):
+            quantized = x.numbers
+        else:
+            quantized = torch.ops.npu.npu_quantize(
+                x, layer.input_scale_reciprocal, layer.input_offset, torch.qint8, -1, False
+            )
 
         def multiply(part: parts.Part) -> Tensor:
             product: Tensor = torch.ops.npu.npu_quant_matmul(

@@ -52,6 +52,7 @@ class W8A8Dynamic(LinearScheme):
         """Return the outputs; of rows that are quantized already, too."""
         # The scales of the tokens go along one dimension.
         if isinstance(x, QuantizedRows):
+            assert x.scales is not None
             shape, dtype = x.numbers.shape, x.dtype
             quantized, scale = x.numbers.reshape(-1, shape[-1]), x.scales.reshape(-1)
         else:

@@ -95,7 +95,7 @@ int aclmdlRIExecuteAsync(void *handle, void *on) {
   g->replays++;
   software_npu_graph_counts[GRAPH_REPLAYS]++;
   for (int i = 0; i < g->count; i++) software_npu_enqueue(s, g->tasks[i], g);
-  return software_npu_drain(s);
+  return software_npu_go_on(s);
 }
 
 void software_npu_forget(graph *g) {

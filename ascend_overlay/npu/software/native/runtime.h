@@ -105,6 +105,7 @@ stream *software_npu_stream(void *handle);  // NULL is the stream without a name
 void software_npu_count_busy(void);
 void software_npu_enqueue(stream *s, task *what, graph *of);
 int software_npu_drain(stream *s);
+int software_npu_go_on(stream *s);  // the same, by another thread where this one must not
 int software_npu_give(stream *s, task what);  // does, records, or queues it
 int software_npu_wait_while(int (*still)(void *), void *data);
 int software_npu_wake(void);  // somebody may go on

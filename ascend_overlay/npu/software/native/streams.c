@@ -1,6 +1,7 @@
 // Streams: what they are given is done at once, recorded for a graph, or kept until what they wait for has come.
 #include "runtime.h"
 
+#include <dlfcn.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -144,6 +145,17 @@ int software_npu_wake(void) {
   return OK;
 }
 
+// Whether this thread is one of Python's. Others, torch_npu's for its queue first of all, may be waited for by whoever holds
+// Python's lock, so they must not do what may need it.
+static int is_pythons(void) {
+  static void *(*state)(void);
+  static int looked;
+  if (!looked) state = (void *(*)(void))dlsym(RTLD_DEFAULT, "PyGILState_GetThisThreadState"), looked = 1;
+  return !state || state();
+}
+
+int software_npu_go_on(stream *s) { return is_pythons() ? software_npu_drain(s) : software_npu_wake(); }
+
 int software_npu_wait_while(int (*still)(void *), void *data) {
   struct timespec until;
   clock_gettime(CLOCK_REALTIME, &until);
@@ -229,10 +241,11 @@ int software_npu_give(stream *s, task what) {
     if (error && what.drop) what.drop(what.data);
     return error;
   }
+  int alone = !s->head;
   task *kept = malloc(sizeof what);
   *kept = what;
   software_npu_enqueue(s, kept, NULL);
-  return software_npu_drain(s);
+  return alone ? software_npu_drain(s) : software_npu_go_on(s);
 }
 
 // For the operators: gives a stream a task of their own.
