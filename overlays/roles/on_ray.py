@@ -78,8 +78,11 @@ def _variables(own: Mapping[str, Any] | None) -> dict[str, str]:
     import ray  # type: ignore[import-not-found, unused-ignore]
     from ray._private import auto_init_hook, client_mode_hook  # type: ignore[import-not-found, unused-ignore]
 
-    auto_init_hook.auto_init_ray()
-    if client_mode_hook.client_mode_should_convert():
+    # Ray has no types for these.
+    start: Any = auto_init_hook.auto_init_ray
+    is_client: Any = client_mode_hook.client_mode_should_convert
+    start()
+    if is_client():
         _say_that_nobody_looks()
         return dict(owed["variables"])
     around = _of_the_job(ray)

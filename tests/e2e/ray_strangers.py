@@ -23,6 +23,10 @@ ENVIRONMENTS = {
 """What a start of Python does in each, in the words of a .pth file."""
 
 
+_PATIENCE = 200
+"""Seconds for one answer: a case that hangs is to be named."""
+
+
 class Actor:
     """Somebody's actor."""
 
@@ -72,10 +76,11 @@ def main(folder: Path) -> None:
             found[name] = f"{type(error).__name__}: {error}"
 
     def task(work: Callable[[], Any] = answer, **environment: Any) -> Callable[[], Any]:
-        return lambda: ray.get(ray.remote(work).options(runtime_env=environment).remote())
+        return lambda: ray.get(ray.remote(work).options(runtime_env=environment).remote(), timeout=_PATIENCE)
 
     def actor(**environment: Any) -> Callable[[], Any]:
-        return lambda: ray.get(ray.remote(Actor).options(runtime_env=environment).remote().ask.remote())
+        made = ray.remote(Actor).options(runtime_env=environment)
+        return lambda: ray.get(made.remote().ask.remote(), timeout=_PATIENCE)
 
     for name in ENVIRONMENTS:
         python = str(folder / name / "bin" / "python")
@@ -83,7 +88,7 @@ def main(folder: Path) -> None:
     python = str(folder / "absent" / "bin" / "python")
     ask("absent: actor", actor(py_executable=python))
     ask("absent: aside", task(aside, py_executable=python))
-    ask("nested", lambda: ray.get(ray.remote(Actor).remote().start.remote()))
+    ask("nested", lambda: ray.get(ray.remote(Actor).remote().start.remote(), timeout=_PATIENCE))
     ask("own variable", task(env_vars={"ASCEND_OVERLAY": "-probe"}))
     ask("switched off", task(env_vars={"ASCEND_OVERLAY": "0"}))
     ask("no variables", actor(env_vars={"PYTHONPATH": str(Path(__file__).parent), "VLLM_PLUGINS": "other"}))

@@ -381,7 +381,7 @@ def test_who_waits_for_a_process_that_fails_otherwise_says_what_it_said(python: 
 def test_who_waits_for_an_interpreter_without_the_package_says_so(python: Any, tmp_path: Path) -> None:
     (tmp_path / "blocked").mkdir()
     (tmp_path / "blocked" / "ascend_overlay.py").write_text("raise ImportError(name='ascend_overlay')")
-    body = f"enable(); sys.path.insert(0, {str(tmp_path / 'blocked')!r}); wait('VllmWorker-0')"
+    body = f"enable(); sys.path.insert(0, {str(tmp_path / 'blocked')!r}); os.environ.clear(); wait('VllmWorker-0')"
     done = _run(python, body, before=WAIT % ("pass", "spawn"), check=False)
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("ascend_overlay.errors.ProcessError: vLLM's process VllmWorker-0: ASCEND_OVERLAY asks "), (
