@@ -413,3 +413,29 @@ def test_afterwards_nothing_is_left() -> None:
             assert _plain(torch.bfloat16, None).get_attn_backend().get_name() == "ASCEND"
         assert _plain(torch.bfloat16, None).get_attn_backend().get_name() == "CPU_ATTN"
         assert not hasattr(AttentionBackendEnum, "ASCEND")
+
+
+RELEASES = ("0.27.1", "0.28.0", "0.29.0", "0.30.0", "0.31.0", "0.32.0", "0.33.0")
+
+
+def test_each_release_has_one_backend_and_it_says_what_its_cache_is() -> None:
+    import torch
+    from vllm.v1.kv_cache_layout import KVCacheLayout
+
+    from ascend_overlay import versions
+    from ascend_overlay.overlays.attention import cache, layouts, overlay, shapes
+
+    backends = [patch for patch in overlay.patches if patch.kind == "attention backend"]
+    found = {
+        release: [
+            patch.implementation.split(":")[0].rpartition(".")[2]
+            for patch in backends
+            if versions.in_range(patch.vllm, release, whose="a test")
+        ]
+        for release in RELEASES
+    }
+    assert found == {release: ["shapes" if release in ("0.27.1", "0.28.0") else "layouts"] for release in RELEASES}
+    layout = layouts.AscendAttentionBackend.supported_kv_cache_layouts()
+    assert layout == (KVCacheLayout.LBNHC, KVCacheLayout.LBHNC)
+    shape = shapes.AscendAttentionBackend.get_kv_cache_shape(5, 128, 3, 64)
+    assert [tuple(half.shape) for half in cache.halves(torch.zeros(shape))] == [(9, 128, 3, 64)] * 2
