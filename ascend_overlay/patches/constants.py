@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -76,7 +77,7 @@ class Copies:
                 continue
             # Only of what came later is it unknown which names it may have for the new value.
             anywhere = value is self.old or module.__name__ not in self.before or module.__name__ in self.followers
-            for alias in _names_of(module, self.name, value, anywhere=anywhere):
+            for alias in _names_of(module, self.owner.__name__, self.name, value, anywhere=anywhere):
                 sure = is_imported(module.__name__, alias, self.owner.__name__, self.name)
                 if sure or alias == self.name:
                     yield module, alias, sure
@@ -130,11 +131,25 @@ def _star(module: str, alias: str, owner: str, name: str) -> str | None:
     return owner if alias == name and any(star == owner for star, _ in source.stars) else None
 
 
-def _names_of(module: ModuleType, name: str, value: Any, *, anywhere: bool) -> list[str]:
+def _names_of(module: ModuleType, owner: str, name: str, value: Any, *, anywhere: bool) -> list[str]:
     namespace = vars(module)
     if not anywhere or _is_everywhere(value):
-        return [name] if namespace.get(name, MISSING) is value else []
+        near = anywhere and module.__name__.partition(".")[0] == owner.partition(".")[0]
+        names = [name, *(_other_names(module, name) if near else ())]
+        return [each for each in dict.fromkeys(names) if namespace.get(each, MISSING) is value]
     return [key for key, held in list(namespace.items()) if held is value]
+
+
+def _other_names(module: ModuleType, name: str) -> list[str]:
+    """Return what the text of a module says after "import {name} as", or may say of anything else."""
+    try:
+        with open(vars(module).get("__file__") or "", "rb") as file:
+            text = file.read()
+    except (OSError, TypeError, ValueError):
+        return []
+    # Nearly all modules do not have it, and need not be parsed to tell.
+    found = re.findall(rb"\b" + name.encode() + rb"[ \t]+as[ \t]+(\w+)", text)
+    return [other.decode(errors="replace") for other in found]
 
 
 def _is_everywhere(value: Any) -> bool:

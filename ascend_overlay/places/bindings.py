@@ -91,11 +91,14 @@ def is_shared(namespace: Any, name: str) -> bool:
     """Tell whether anybody beside `namespace` may hold what it has under `name`."""
     if isinstance(namespace[name], type) or sys.getrefcount(namespace[name]) > _UNSHARED:
         return True
-    inside = getattr(namespace[name], "__func__", None)
-    # A variable and the descriptor hold it.
-    return bool(weakref.getweakrefcount(namespace[name])) or (
-        inside is not None and sys.getrefcount(inside) > _UNSHARED + 1
-    )
+    if weakref.getweakrefcount(namespace[name]):
+        return True
+    for part in ("fget", "fset", "fdel") if type(namespace[name]) is property else ("__func__",):
+        inside = getattr(namespace[name], part, None)
+        # A variable and the descriptor hold it.
+        if inside is not None and sys.getrefcount(inside) > _UNSHARED + 1:
+            return True
+    return False
 
 
 def rebind_everywhere(swaps: Sequence[Swap], records: Sequence[Any] = ()) -> None:
@@ -308,10 +311,11 @@ class _Sweep:
             for swap in self.by_id.get(id(held), ()):
                 if swap.only is not None or swap.by_name:
                     continue
-                names = suspended.variables(found, held)
+                ours, call = suspended.is_ours(found), suspended.is_call_of(found, held)
+                names = [] if ours else suspended.variables(found, held)
                 for name in names:
                     _left(swap, f"variable {name} of {words}")
-                if not names and isinstance(held, types.FunctionType):
+                if call or (isinstance(held, types.FunctionType) and not names and not ours):
                     swap.going.append(f"a call of it, {words}, which goes on as it was")
 
     def _look_for_the_unseen(self, swaps: list[Swap], unseen: set[int], running: dict[int, list[str]]) -> None:

@@ -13,10 +13,17 @@ _KINDS = {types.GeneratorType: "gi", types.CoroutineType: "cr", types.AsyncGener
 
 def is_suspended(found: Any) -> bool:
     """Tell whether `found` is one that waits to go on, rather than one that runs right now or is done."""
-    if type(found) not in _KINDS:
-        return False
-    frame = _part(found, "frame")
-    return frame is not None and not _part(found, "running") and not is_ours_by_file(frame.f_code)
+    return type(found) in _KINDS and _part(found, "frame") is not None and not _part(found, "running")
+
+
+def is_call_of(found: Any, function: Any) -> bool:
+    """Tell whether it is for certain a call of `function`, whose code nobody has exchanged meanwhile."""
+    return getattr(function, "__code__", None) is _part(found, "frame").f_code
+
+
+def is_ours(found: Any) -> bool:
+    """Tell whether it is a step of what changes places, which has in variables what it is about."""
+    return is_ours_by_file(_part(found, "frame").f_code)
 
 
 def variables(found: Any, value: Any) -> list[str]:
@@ -27,7 +34,9 @@ def variables(found: Any, value: Any) -> list[str]:
 def described(found: Any) -> str:
     """Return words for it."""
     kind = "coroutine" if isinstance(found, types.CoroutineType) else "generator"
-    return f"the suspended {kind} {_part(found, 'frame').f_globals.get('__name__', '?')}.{found.__qualname__}"
+    # A shell around a wrapper goes by the name of what it stands for.
+    module = "" if is_ours(found) else f"{_part(found, 'frame').f_globals.get('__name__', '?')}."
+    return f"the suspended {kind} {module}{found.__qualname__}"
 
 
 def _part(found: Any, name: str) -> Any:

@@ -101,6 +101,24 @@ def test_an_alias_of_what_few_hold(overlay: Overlay, site: Any, name: str, when:
     assert _holds(user, "other", name)
 
 
+@pytest.mark.parametrize("name", [name for name in VALUES if name not in TELLING])
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_an_alias_in_the_package_of_what_everybody_holds(overlay: Overlay, site: Any, name: str, when: str) -> None:
+    text = f"from pack.lib import {name} as other\nfrom .lib import {name}   as again\nown = None  # {name} as own\n"
+    site.write({"pack/lib.py": LIB, "pack/user.py": text})
+    overlay.attribute(f"pack.lib:{name}", VALUES[name], as_is=True)
+    lib = importlib.import_module("pack.lib")
+    if when == "before":
+        importlib.import_module("pack.user")
+    stock = vars(lib)[name]
+    ascend_overlay.enable()
+    user = importlib.import_module("pack.user")
+    assert user.other is user.again is VALUES[name] and user.own is None
+    assert sorted(_entry().copies) == (["pack.user.again", "pack.user.other"] if when == "before" else [])
+    ascend_overlay.disable()
+    assert [user.other, user.again] == ([stock, stock] if when == "before" else [user.other, user.again])
+
+
 def test_an_alias_of_an_alias(overlay: Overlay, site: Any) -> None:
     _user(site, RENAMED["renamed by who imports it"][0], "LIMIT")
     overlay.attribute("lib:LIMIT", 8192)

@@ -63,7 +63,7 @@ HOLDERS = """
 REBOUND = {
     "holders.run",
     "holders.renamed",
-    "holders.Holder.attribute[0]",
+    "holders.Holder.attribute",
     "holders.Holder.table['run']",
     "holders.Holder.names[0]",
     "holders.Holder.method(default 0)",
@@ -79,7 +79,7 @@ REBOUND = {
     "holders.QUEUE[1]",
     "holders.PARTIAL(function)",
     "holders.ARGUMENT(arguments)[0]",
-    "holders.PROPERTY[0]",
+    "holders.PROPERTY",
     "a live holders.Registry.entries['run']",
 }
 LEFT = {

@@ -31,7 +31,7 @@ FUNCTION: dict[str, tuple[str, set[str]]] = {
     "a list of a class": ("class K:\n    class L:\n        rows = [run]\n", {"held.K.L.rows[0]"}),
     "descriptors": (
         "class K:\n    s = staticmethod(run)\n    c = classmethod(run)\n    p = property(None, run)\n",
-        {"held.K.s[0]", "held.K.c[0]", "held.K.p[1]"},
+        {"held.K.s", "held.K.c", "held.K.p"},
     ),
     "a list of an object": (f"class K:\n{ROWS}[1, run]\nX = K()\n", {"a live held.K.rows[1]"}),
     "a mapping of an object": (f"class K:\n{ROWS}{{'a': run}}\nX = K()\n", {"a live held.K.rows['a']"}),
@@ -86,7 +86,10 @@ FUNCTION: dict[str, tuple[str, set[str]]] = {
     ),
     "an exception": ("X = ValueError(run)\n", set()),
     "an iterator": ("X = iter([run])\n", {"a list of a live builtins.list_iterator[0]"}),
-    "a generator that waits": ("def f(x): yield x\nX = f(run)\nnext(X)\n", set()),
+    "a generator that waits": (
+        "def f(x): yield x\nX = f(run)\nnext(X)\n",
+        {"variable x of the suspended generator held.f"},
+    ),
     "a weak reference": ("import weakref\nX = weakref.ref(run)\n", {"1 weak reference"}),
     "two weak references": (
         "import weakref\nX = weakref.ref(run), weakref.ref(run, print)\n",
@@ -120,7 +123,10 @@ CLASS: dict[str, tuple[str, set[str]]] = {
     "a cell alone": ("import types\nX = types.CellType(Thing)\n", set()),
     "a derived class": ("class D(Thing):\n    def m(self): return super().__init__()\nclass E(D): ...\n", set()),
     "type hints": ("import typing\nX = list[Thing], Thing | None, typing.TypeVar('T', bound=Thing)\n", set()),
-    "a generator that waits": ("def f(x): yield x\nX = f(Thing)\nnext(X)\n", set()),
+    "a generator that waits": (
+        "def f(x): yield x\nX = f(Thing)\nnext(X)\n",
+        {"variable x of the suspended generator held.f"},
+    ),
     "a bound method": ("X = Thing.__init_subclass__\n", set()),
 }
 TABLES = {"run": FUNCTION, "Thing": CLASS}

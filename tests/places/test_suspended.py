@@ -122,6 +122,21 @@ def test_a_call_of_the_patch_that_is_suspended_is_named_afterwards(lib: Any) -> 
     assert stale.startswith("a call of it, the suspended generator ") and "numbers" in stale
 
 
+def test_a_call_of_a_wrapper_that_is_suspended_is_named_afterwards(lib: Any) -> None:
+    overlay = Overlay("one", reason="a test")
+
+    @overlay.wrap("lib:numbers")
+    def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        yield from wrapped()
+
+    ascend_overlay.enable(overlay, propagate=False)
+    held = lib.numbers()
+    next(held)
+    assert _entry().stale == []
+    ascend_overlay.disable()
+    assert _entry().stale == ["a call of it, the suspended generator numbers, which goes on as it was"]
+
+
 @pytest.mark.parametrize("name", ["keeping", "awaiting", "sharing"])
 def test_what_a_suspended_call_keeps_in_a_variable_meets_the_patch(lib: Any, name: str) -> None:
     held = getattr(importlib.import_module("user"), name)()
