@@ -1,0 +1,85 @@
+"""What the commands share: options, names in them, a terminal, and how an error is told."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ascend_overlay.commands import completing
+from ascend_overlay.errors import ConfigError, OverlayError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ascend_overlay.ledgers import Ledger
+
+
+LOAD = click.option("--load", metavar="MODULE,...", help="Register these modules as plugins.")
+OVERLAY_NAMES: dict[str, Any] = {"shell_complete": completing.overlays}
+"""For options that name overlays."""
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+class Group(click.Group):
+    """Shows an OverlayError as what it is, a sentence for the user, and leaves with status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OverlayError as error:
+            raise click.ClickException(str(error)) from error
+
+
+class _Unanswered(click.ClickException):
+    """A question that cannot be answered, where status 1 is an answer."""
+
+    exit_code = 2
+
+
+@contextlib.contextmanager
+def status_2() -> Iterator[None]:
+    """Leave with status 2 at an error, where 1 is an answer."""
+    try:
+        yield
+    except OverlayError as error:
+        raise _Unanswered(str(error)) from error
+
+
+def overlay_names(text: str | None, option: str) -> list[str] | None:
+    """Return the names of overlays in an option, which an empty variable of a shell has none of."""
+    found = names(text)
+    if found == []:
+        raise ConfigError(f"{option} names no overlay; leave the option out.")
+    return found
+
+
+def names(text: str | None) -> list[str] | None:
+    """Return the names in an option; None where it is not given."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def option_of(setting: str) -> str:
+    """Return the option that a setting is given by."""
+    return f"--{setting.replace('_', '-')}"
+
+
+def show_ledgers(ledgers: Iterable[Ledger]) -> None:
+    """Print ledgers as tables."""
+    console = terminal()
+    for ledger in ledgers:
+        console.print(ledger)
+
+
+def terminal(*, highlight: bool = True) -> Console:
+    """Return where tables are printed."""
+    from rich.console import Console
+
+    # A pipe has no width; the 80 columns that rich assumes are too few for targets.
+    known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
+    return Console(width=None if known else 120, highlight=highlight, emoji=False)
