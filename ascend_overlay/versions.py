@@ -227,6 +227,14 @@ def _admits(spec: SpecifierSet, version: str) -> bool:
     return all(clause.contains(exact if _is_exact(clause) else meant, prereleases=True) for clause in spec)
 
 
+def earlier(version: str, other: str) -> bool:
+    """Tell whether a release came before the other; False of what is no number."""
+    try:
+        return Version(version).release < Version(other).release
+    except InvalidVersion:
+        return False
+
+
 def in_range(text: str | None, version: str, *, whose: str) -> bool:
     """Tell whether a range as it is declared admits `version`; None admits all. `whose` is named in the error.
 

@@ -33,7 +33,7 @@ def judge(use: Use, compared: Comparison) -> Finding:
 
 def _judged(use: Use, found: Change, compared: Comparison) -> tuple[Weight, Sureness, str]:
     if found.what == "gone":
-        return _in_neither(use, found, compared) or _gone(use, found)
+        return _in_neither(use, found, compared) or _not_yet(use, found, compared) or _gone(use, found)
     if found.what == "unknown" or found.new is None:
         return "unknown", "certain", WORDS["unknown"]
     resorted = found.what == "kind" and found.old is not None and found.old.kind == found.new.kind == "class"
@@ -44,7 +44,10 @@ def _judged(use: Use, found: Change, compared: Comparison) -> tuple[Weight, Sure
         was = refusal(use.call, found.old, old) if found.old is not None and old is not None else None
         # What cannot be called in the old state either was not understood.
         if was is None:
-            return "breaking", "certain", f"{_called(use, found.new, new)} {why}"
+            said = f"{_called(use, found.new, new)} {why}"
+            if use.tolerant:
+                return "behavioural", "certain", f"{said}; the source sees to that"
+            return "breaking", "certain", said
     if use.kind in ("override", "patch"):
         judged = _stands_in(use, found, compared)
         if judged is not None:
@@ -117,6 +120,23 @@ def _can_be_set(thing: Thing) -> bool:
     return "property" not in words or "setter" in words
 
 
+def _not_yet(use: Use, found: Change, compared: Comparison) -> tuple[Weight, Sureness, str] | None:
+    """Judge an override of what an earlier release does not ask for: it waits there, and does no harm."""
+    name = use.target.rpartition(".")[2]
+    module = compared.new.sources.module(use.by.partition(":")[0])
+    # What is never called may hand on to what is not there.
+    waits = use.kind == "super call" and use.by.rpartition(".")[2] == name and module is not None
+    waits = waits and module is not None and f"self.{name}(" not in module.text
+    if not compared.earlier or not (waits or use.kind == "override"):
+        return None
+    family = compared.new.class_at(use.by.rpartition(".")[0])
+    names = family.steps[0].members if family is not None and family.steps else {}
+    # What it was called before is met only under that name.
+    if any(each.label.rpartition(".")[2] not in names for each in found.candidates):
+        return None
+    return "behavioural", "likely", "came later: nobody calls ours here; see what is asked in its place"
+
+
 def _gone(use: Use, found: Change) -> tuple[Weight, Sureness, str]:
     assert found.gone is not None
     sure: Sureness = "certain" if found.gone.certain else "likely"
@@ -139,23 +159,35 @@ def _stands_in(use: Use, found: Change, compared: Comparison) -> tuple[Weight, S
             return "breaking", "certain", f"ours does not take every call any more: {why} ({name}{calls(found.new)})"
         if why is not None and found.old is not None and calls(found.new) != calls(found.old):
             return _further(name, found.old, found.new, use.offers)
-    if use.kind == "patch":
+    return _called_anew(use, use.offers, found.new, compared)
+
+
+def _called_anew(
+    use: Use, offers: Signature, theirs: Thing, compared: Comparison
+) -> tuple[Weight, Sureness, str] | None:
+    """Judge the calls of what ours stands in for: whether one has more arguments than before, and ours refuses it."""
+    name = use.target.rpartition(":")[2].rpartition(".")[2]
+    is_function = theirs.kind == "function"
+    # Who calls a function is known by its imports, who calls a method by its name alone.
+    if compared.old is None or not is_function and (name in _COMMON or "_" not in name.strip("_")):
         return None
-    takes_any = any(each.kind is Parameter.VAR_KEYWORD for each in use.offers.parameters.values())
-    if compared.old is None or takes_any or name in _COMMON or "_" not in name.strip("_"):
-        return None
-    known = {keyword for shape in compared.calls_before(name) for keyword in shape.keywords}
-    for shape, where in compared.calls_now(name).items():
-        if not set(shape.keywords) - known:
+    target = use.target if is_function else name
+    before = compared.calls_before(target)
+    known = {keyword for shape in before for keyword in shape.keywords}
+    most = max((shape.positional for shape in before), default=0)
+    for shape, where in compared.calls_now(target).items():
+        if not set(shape.keywords) - known and shape.positional <= most:
             continue
-        theirs = found.new.signature
-        if theirs is not None and shape.refused_by(theirs, bound=_is_bound(theirs)) is not None:
+        if theirs.signature is not None and _refused(shape, theirs.signature) is not None:
             # It is a method of that name of another class that is called so.
             continue
-        why = shape.refused_by(use.offers, bound=_is_bound(use.offers))
-        if why is not None:
+        if (why := _refused(shape, offers)) is not None:
             return "breaking", "likely", f"is called as {name}{shape} now, and ours refuses that: {why} ({where})"
     return None
+
+
+def _refused(call: Call, signature: Signature) -> str | None:
+    return call.refused_by(signature, bound=call.on_object and _is_bound(signature))
 
 
 def _mild(use: Use, found: Change) -> tuple[Weight, Sureness, str]:

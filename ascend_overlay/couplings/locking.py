@@ -44,7 +44,7 @@ def locked_release(overlays: Iterable[Overlay], release: Release, *beside: Tree)
     leaning = Leaning(atlas, release.package, every)
     by: dict[str, set[str]] = {}
     for overlay in chosen:
-        for use in leaning.of(overlay):
+        for use in leaning.of(overlay, release.version):
             if use.kind in _LOCKED and not use.guarded and ":" in use.target:
                 by.setdefault(use.target, set()).add(overlay.name)
     leans: dict[str, Locked] = {}

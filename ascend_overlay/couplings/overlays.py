@@ -10,6 +10,7 @@ from types import FunctionType
 from typing import Any
 
 from ascend_overlay import versions
+from ascend_overlay.couplings import handmade
 from ascend_overlay.couplings.changes import WORDS, Change, calls
 from ascend_overlay.couplings.comparison import Comparison
 from ascend_overlay.couplings.findings import WEIGHTS, Finding, Sureness, Weight, worst
@@ -104,13 +105,25 @@ class Leaning:
             self._declaring.setdefault(overlay.declared_in, set()).update(map(target_of, overlay.patches))
         self._uses: dict[str, list[Use]] = {}
         self._imports: dict[str, tuple[str, ...]] = {}
+        self._handmade: dict[frozenset[str], list[Use]] = {}
 
-    def of(self, overlay: Overlay) -> list[Use]:
-        """Return what the modules of the implementations take, and those that they import from their own package."""
+    def of(self, overlay: Overlay, version: str = "") -> list[Use]:
+        """Return what the modules of the implementations take, and those that they import from their own package.
+
+        Args:
+            overlay: the overlay.
+            version: the release that is asked about, where what patches for others put in place is nothing to it.
+        """
         found: list[Use] = []
         seen: set[str] = set()
         targets = self._declaring.get(overlay.declared_in, set())
-        todo = sorted({overlay.declared_in, *(module for patch in overlay.patches for module in implementing(patch))})
+        there: dict[bool, set[str]] = {True: set(), False: set()}
+        for patch in overlay.patches:
+            in_range = not version or versions.in_range(patch.vllm, version, whose=patch.target)
+            there[in_range].update(implementing(patch))
+        # The declaration names them all.
+        elsewhere = there[False] - there[True]
+        todo = sorted({overlay.declared_in, *there[True]})
         while todo:
             module = todo.pop()
             foreign = module in self._declaring and module != overlay.declared_in
@@ -119,8 +132,17 @@ class Leaning:
             seen.add(module)
             # What a patch names as its target is judged as that.
             found += [use for use in self._uses_of(module) if use.kind != "string" or use.target not in targets]
-            todo += self._imports[module]
+            todo += [name for name in self._imports[module] if module != overlay.declared_in or name not in elsewhere]
+        known = {(use.target, use.file, use.line) for use in found if use.kind == "patch"}
+        found += [use for use in self._made_by_hand(seen) if (use.target, use.file, use.line) not in known]
         return sorted(found, key=lambda use: (use.file, use.line))
+
+    def _made_by_hand(self, names: Iterable[str]) -> list[Use]:
+        key = frozenset(names)
+        if key not in self._handmade:
+            modules = [module for name in sorted(key) if (module := self._atlas.sources.module(name)) is not None]
+            self._handmade[key] = handmade.patches(modules, self._atlas, of=self._of)
+        return self._handmade[key]
 
     def _uses_of(self, module: str) -> list[Use]:
         if module not in self._uses:
@@ -132,11 +154,8 @@ class Leaning:
                     names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
                 elif isinstance(node, ast.Import):
                     names = [alias.name for alias in node.names]
-                elif isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < _LONGEST_NAME:
-                    # "package.module:Class", or "package.module.Class", as vLLM is given what it imports itself.
-                    name, colon, _ = node.value.partition(":")
-                    above, _, last = name.rpartition(".")
-                    names = [name] if colon else [above] if last[:1].isupper() else []
+                elif isinstance(node, (ast.Constant, ast.JoinedStr)):
+                    names = [name for text in _spelled(node, module) for name in _module_in(text)]
                 else:
                     continue
                 inner |= {name for name in names if name.partition(".")[0] == top}
@@ -151,6 +170,23 @@ class Leaning:
                     f"the source of {module} is nested deeper than can be followed; split the expression."
                 ) from None
         return self._uses[module]
+
+
+def _spelled(node: ast.Constant | ast.JoinedStr, module: str) -> Iterator[str]:
+    """Yield what a string in `module` may be: of f"{HERE}.rest" what stands for HERE is the module, or its package."""
+    match node:
+        case ast.Constant(value=str(text)) if len(text) < _LONGEST_NAME:
+            yield text
+        case ast.JoinedStr(values=[ast.FormattedValue(), ast.Constant(value=str(rest))]) if rest[:1] == ".":
+            yield from (f"{module}{rest}", f"{module.rpartition('.')[0]}{rest}")
+
+
+def _module_in(text: str) -> Iterator[str]:
+    """Yield the module of "package.module:Class", or "package.module.Class", as vLLM is given what it imports itself."""
+    name, colon, _ = text.partition(":")
+    above, _, last = name.rpartition(".")
+    if colon or last[:1].isupper():
+        yield name if colon else above
 
 
 def _is_library(module: str) -> bool:
@@ -169,6 +205,9 @@ def implementing(patch: Patch) -> Iterator[str]:
             yield value.__module__
         elif each.name == "implementation" and isinstance(value, str):
             yield value.partition(":")[0]
+    if patch.kind == "call" and ":" not in patch.target:
+        # It waits for one of ours.
+        yield patch.target
 
 
 def judge_overlays(
@@ -205,7 +244,7 @@ def judge_overlays(
             )
             for patch in overlay.patches
         )
-        leans = tuple(judge(use, compared) for use in leaning.of(overlay))
+        leans = tuple(judge(use, compared) for use in leaning.of(overlay, version))
         found.append(
             OverlayFinding(
                 overlay,

@@ -17,10 +17,11 @@ from ascend_overlay.source.atlas import Atlas, Gone, Thing, kind_of
 from ascend_overlay.source.families import Family, Step
 from ascend_overlay.source.module import Module, absolute
 from ascend_overlay.source.signatures import changed_by_decorators, signature
-from ascend_overlay.source.statements import Function
+from ascend_overlay.source.statements import Function, bound_names, statements
 
 _REGISTERING = re.compile(r"(?:\A|_)regist(?:er|ry)")
 _FALLBACKS = {"ImportError", "ModuleNotFoundError", "AttributeError", "Exception", "BaseException", "KeyError"}
+_REFUSALS = {"TypeError", "Exception", "BaseException"}
 _ASKING = {"hasattr", "getattr"}
 _TARGET = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+(?::[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)?\Z")
 _NOBODYS = frozenset(dir(object)) - {"__init__", "__new__"}
@@ -38,7 +39,7 @@ def uses(module: Module, atlas: Atlas, *, of: str) -> list[Use]:
     reader.read()
     found: dict[tuple[object, ...], Use] = {}
     for use in reader.found:
-        key = (use.kind, use.target, use.by, use.call, use.guarded, use.sets)
+        key = (use.kind, use.target, use.by, use.call, use.guarded, use.sets, use.tolerant)
         found.setdefault(key, use)
     return sorted(found.values(), key=lambda use: (use.line, use.kind, use.target))
 
@@ -76,7 +77,8 @@ class _Scope:
         path: the names of the classes and functions around.
         names: what its names mean.
         cls: the class whose method it is.
-        asked: attribute names that it asks for by hasattr() or getattr().
+        asked: attribute names that it asks for by hasattr() or getattr(), and "name()" of a function whose signature it
+            asks for.
     """
 
     path: tuple[str, ...] = ()
@@ -91,6 +93,7 @@ class _Reader:
         self.module, self.atlas, self.of = module, atlas, of
         self.found: list[Use] = []
         self._guards = 0
+        self._tolerance = 0
         self._scopes: list[_Scope] = [_Scope(asked=_asked(module.tree))]
 
     def read(self) -> None:
@@ -113,13 +116,15 @@ class _Reader:
                     self._expression(decorator)
                 self._function(node, None)
             case ast.Try():
-                caught = any(_falls_back(handler) for handler in node.handlers)
-                self._guards += caught
-                self._body(node.body)
-                self._guards -= caught
+                caught = [_caught(handler.type) for handler in node.handlers]
+                self._guarded(node.body, frozenset().union(*caught))
                 for handler in node.handlers:
                     self._body(handler.body)
                 self._body([*node.orelse, *node.finalbody])
+            case ast.With(items=[ast.withitem(context_expr=ast.Call(args=caught, func=func))]) if self._is(
+                self._meaning(func), "contextlib:suppress"
+            ):
+                self._guarded(node.body, frozenset().union(*(_caught(each) for each in caught)))
             case ast.If():
                 self._expression(node.test)
                 words = ast.unparse(node.test)
@@ -144,6 +149,15 @@ class _Reader:
                         self._bind(node.target.id, _Object(cls))
             case _:
                 self._others(node)
+
+    def _guarded(self, body: Iterable[ast.stmt], caught: frozenset[str]) -> None:
+        """Read what goes on in another way where one of these errors is raised."""
+        guards, tolerance = bool(caught & _FALLBACKS), bool(caught & _REFUSALS)
+        self._guards += guards
+        self._tolerance += tolerance
+        self._body(body)
+        self._guards -= guards
+        self._tolerance -= tolerance
 
     def _others(self, node: ast.AST) -> None:
         for child in ast.iter_child_nodes(node):
@@ -231,6 +245,9 @@ class _Reader:
         for each in (node.args.vararg, node.args.kwarg):
             if each is not None:
                 scope.names[each.arg] = None
+        # What it binds anywhere is its own everywhere, whatever the module has under that name.
+        for name in _bound_in(node):
+            scope.names.setdefault(name, None)
         self._scopes.append(scope)
         self._body(node.body)
         self._scopes.pop()
@@ -251,6 +268,12 @@ class _Reader:
                 )
                 self._expression(node.body)
                 self._scopes.pop()
+            case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+                stored = (each for part in node.generators for each in ast.walk(part.target))
+                names = {each.id: None for each in stored if isinstance(each, ast.Name)}
+                self._scopes.append(_Scope(self._scopes[-1].path, {**names}, *self._within()))
+                self._others(node)
+                self._scopes.pop()
             case ast.NamedExpr(target=ast.Name(id=name)):
                 self._expression(node.value)
                 self._bind(name, self._meaning(node.value))
@@ -264,19 +287,26 @@ class _Reader:
     def _call(self, node: ast.Call) -> None:
         for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
             self._expression(argument)
-        meaning = self._meaning(node.func)
+        func = node.func
+        match func:
+            case ast.Call(func=ast.Name(id="getattr"), args=[of, ast.Constant(value=str(name))]):
+                func = _attribute_of(of, name, func)
+        meaning = self._meaning(func)
         self._by_name(node, meaning)
-        if isinstance(node.func, ast.Attribute):
-            base = self._meaning(node.func.value)
-            self._expression(node.func.value)
+        on_object = False
+        if isinstance(func, ast.Attribute):
+            base = self._meaning(func.value)
+            self._expression(func.value)
             if isinstance(base, _Super):
-                self._super_call(node, node.func.attr, base)
+                self._super_call(node, func.attr, base)
                 return
             if isinstance(base, _Object):
-                self._on_object(node.func, base, Call.of(node, on_object=True))
+                self._on_object(func, base, Call.of(node, on_object=True))
                 return
-        elif not isinstance(node.func, ast.Name):
-            self._expression(node.func)
+            holder = self.atlas.look(base.label) if isinstance(base, _Named) else None
+            on_object = isinstance(holder, Thing) and holder.kind not in ("class", "module")
+        elif not isinstance(func, ast.Name):
+            self._expression(func)
         if isinstance(meaning, _Named) and self._leads_to_theirs(meaning.label):
             thing = self.atlas.look(meaning.label)
             kind: Kind = "call"
@@ -284,8 +314,8 @@ class _Reader:
                 kind = "construct" if thing.kind == "class" else "call"
                 if kind == "call" and _REGISTERING.search(thing.home.rpartition(":")[2].rpartition(".")[2]):
                     kind = "registration"
-            asked = isinstance(node.func, ast.Attribute) and node.func.attr in self._asked
-            self._use(kind, meaning.label, node, call=Call.of(node), guarded=asked)
+            asked = isinstance(func, ast.Attribute) and func.attr in self._asked
+            self._use(kind, meaning.label, node, call=Call.of(node, on_object=on_object), guarded=asked)
 
     def _by_name(self, node: ast.Call, meaning: _Meaning) -> None:
         """Note the attributes that getattr(), setattr() and dataclasses.replace() take by name."""
@@ -294,6 +324,10 @@ class _Reader:
                 self._attribute(_attribute_of(of, name, node))
             case ast.Call(func=ast.Name(id="setattr"), args=[of, ast.Constant(value=str(name)), value]):
                 self._assigned(_attribute_of(of, name, node), value)
+            case ast.Call(args=[function, *rest]) if self._is(meaning, "functools:partial"):
+                # More arguments come with the call that is made of it.
+                stars = ast.Starred(ast.Constant(()), ast.Load())
+                self._call(ast.copy_location(ast.Call(function, [*rest, stars], node.keywords), node))
             case ast.Call(args=[of]) if self._is(meaning, "dataclasses:replace"):
                 base = self._meaning(of)
                 for keyword in node.keywords:
@@ -376,6 +410,9 @@ class _Reader:
                 self._meaning(node.func), "importlib:import_module"
             ):
                 return _Named(name)
+            case ast.Call(func=ast.Name(id="type"), args=[of]) | ast.Attribute(value=of, attr="__class__"):
+                made = self._meaning(of)
+                return _Named(made.cls) if isinstance(made, _Object) else None
             case ast.Call():
                 return self._result(node)
             case ast.Attribute():
@@ -523,6 +560,7 @@ class _Reader:
                 guarded or self._guards > 0,
                 sure,
                 sets,
+                self._tolerance > 0 or f"{target.rpartition(':')[2].rpartition('.')[2]}()" in self._asked,
             )
         )
 
@@ -546,8 +584,20 @@ def _attribute_of(value: ast.expr, name: str, node: ast.Call) -> ast.Attribute:
     return ast.copy_location(ast.Attribute(value, name, ast.Load()), node)
 
 
+def _bound_in(function: Function) -> frozenset[str]:
+    """Return the names that a function binds for itself."""
+    body = [statement for statement, _ in statements(function.body)]
+    outer = {name for each in body if isinstance(each, (ast.Global, ast.Nonlocal)) for name in each.names}
+    return frozenset(name for each in body for name in bound_names(each)) - outer
+
+
+def _last(node: ast.expr) -> str:
+    """Return the last word of a dotted name; "" of another expression."""
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
 def _asked(tree: ast.AST) -> frozenset[str]:
-    """Return the attribute names that calls of hasattr() and getattr() with a default name."""
+    """Return the attribute names that calls of hasattr() and getattr() with a default name, and of functions "name()"."""
     return frozenset(_names_asked(tree))
 
 
@@ -557,9 +607,12 @@ def _names_asked(tree: ast.AST) -> Iterator[str]:
             case ast.Call(func=ast.Name(id=word), args=[_, ast.Constant(value=str(name)), *rest]) if word in _ASKING:
                 if word == "hasattr" or rest:
                     yield name
+            case ast.Call(func=ast.Name(id="signature") | ast.Attribute(attr="signature"), args=[of]):
+                yield f"{_last(of)}()"
 
 
-def _falls_back(handler: ast.ExceptHandler) -> bool:
-    if handler.type is None:
-        return True
-    return any(isinstance(node, ast.Name) and node.id in _FALLBACKS for node in ast.walk(handler.type))
+def _caught(errors: ast.expr | None) -> frozenset[str]:
+    """Return the names of the errors that a handler catches; one that names none catches all."""
+    if errors is None:
+        return frozenset({"BaseException"})
+    return frozenset(node.id for node in ast.walk(errors) if isinstance(node, ast.Name))

@@ -84,6 +84,7 @@ class Use:
         guarded: the source goes on without it: it is in a `try`, only for type checkers, or asked for by hasattr.
         sure: the source says so; False: it was concluded from annotations.
         sets: an attribute is set, rather than read.
+        tolerant: the source goes on where a call is refused: it asks for the signature, or catches TypeError.
     """
 
     kind: Kind
@@ -96,6 +97,7 @@ class Use:
     guarded: bool = False
     sure: bool = True
     sets: bool = False
+    tolerant: bool = False
 
     @property
     def where(self) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ascend_overlay import api
+from ascend_overlay import api, versions
 from ascend_overlay.commands.check import locked
 from ascend_overlay.couplings.comparison import Comparison
 from ascend_overlay.couplings.findings import Finding, Weight
@@ -131,7 +131,8 @@ def judged(
             same = base is not None and base.folder == release.folder
             # What was parsed of the base serves wherever the text is the same; the rest goes with its release.
             new = old if same and old is not None else atlas(release, ChainMap({}, shared))
-            compared = Comparison(None if same else old, new)
+            earlier = base is not None and versions.earlier(release.version, base.version)
+            compared = Comparison(None if same else old, new, earlier=earlier)
             found = judge_overlays(
                 overlays,
                 compared,

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ascend_overlay import versions
 from ascend_overlay.commands.check import data
 from ascend_overlay.commands.check.judgement import uncollected
 from ascend_overlay.commands.json_output import Write
@@ -60,7 +61,8 @@ def run(
             failed, documents = False, []
             for new in others:
                 brought = frozenset(use.target for use in taken.uses if use.kind == "patch")
-                compared = Comparison(world, reading.atlas(package, new.tree, trees), brought)
+                earlier = versions.earlier(new.version, old.version)
+                compared = Comparison(world, reading.atlas(package, new.tree, trees), brought, earlier=earlier)
                 findings = sorted((judge(use, compared) for use in taken.uses), key=_order)
                 failed |= any(finding.weight == "breaking" for finding in findings)
                 if write is not None:
