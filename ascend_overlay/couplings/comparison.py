@@ -78,9 +78,10 @@ def _calls_of_function(target: str, atlas: Atlas) -> Iterator[tuple[Call, str]]:
         known = atlas.look(f"{calling}:{name}")
         # What is put in place of a copy is met by those who have that copy.
         meets = calling == module or module == there.module.name
-        if meets and isinstance(known, Thing) and known.home == there.home:
-            if (call := _call_at(corpus.text, start)) is not None:
-                yield call, f"{calling}:{corpus.line_at(start)}"
+        if not meets or not isinstance(known, Thing) or known.home != there.home:
+            continue
+        if (call := _call_at(corpus.text, start)) is not None:
+            yield call, f"{calling}:{corpus.line_at(start)}"
 
 
 def _call_at(text: str, start: int) -> Call | None:

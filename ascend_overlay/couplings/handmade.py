@@ -1,4 +1,4 @@
-"""Patches that implementations of overlays make by hand, in ways that no assignment spells: vars(), loops over tables."""
+"""Patches that implementations make by hand in ways that no assignment spells: by vars(), in loops over tables."""
 
 from __future__ import annotations
 

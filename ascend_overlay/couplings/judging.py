@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Collection, Iterable, Mapping
 from inspect import Parameter, Signature
 
 from ascend_overlay.couplings.changes import WORDS, Change, calls
@@ -17,13 +18,20 @@ from ascend_overlay.source.signatures import changed_by_decorators, words_of
 
 _COMMON = frozenset({"load_weights", "get_name", "get_input", "embed_input_ids", "compute_logits", "state_dict"})
 """Names that so many classes have that a call of them tells nothing about one of these."""
-_BOUND = ("method", "classmethod")
+NO_HEIRS: Mapping[str, Collection[str]] = {}
+"""Of classes from which none is known to derive."""
 
 
-def judge(use: Use, compared: Comparison) -> Finding:
-    """Tell what became of what `use` takes; where there is nothing to compare with, whether it fits."""
+def judge(use: Use, compared: Comparison, heirs: Mapping[str, Collection[str]] = NO_HEIRS) -> Finding:
+    """Tell what became of what `use` takes; where there is nothing to compare with, whether it fits.
+
+    Args:
+        use: the use.
+        compared: the state that is asked about, and the one that it is compared with.
+        heirs: classes of ours that others of ours derive from -> those that none derives from.
+    """
     found = compared.change(use.target)
-    weight, sure, why = _judged(use, found, compared)
+    weight, sure, why = _judged(use, found, compared, heirs.get(use.by, (use.by,)))
     if use.guarded and weight == "breaking":
         weight, why = "behavioural", f"{why}; the source goes on without it"
     if not use.sure:
@@ -31,7 +39,7 @@ def judge(use: Use, compared: Comparison) -> Finding:
     return Finding(weight, sure, why, use.target, found, use)
 
 
-def _judged(use: Use, found: Change, compared: Comparison) -> tuple[Weight, Sureness, str]:
+def _judged(use: Use, found: Change, compared: Comparison, made: Collection[str]) -> tuple[Weight, Sureness, str]:
     if found.what == "gone":
         return _in_neither(use, found, compared) or _not_yet(use, found, compared) or _gone(use, found)
     if found.what == "unknown" or found.new is None:
@@ -52,7 +60,7 @@ def _judged(use: Use, found: Change, compared: Comparison) -> tuple[Weight, Sure
         judged = _stands_in(use, found, compared)
         if judged is not None:
             return judged
-    if use.kind == "base" and (names := _new_abstract(use, compared)):
+    if use.kind == "base" and (names := _new_abstract(made, compared)):
         return "breaking", "likely", f"has abstract methods that ours lacks: {_few(names)}"
     if use.sets and not _can_be_set(found.new) and (found.old is None or _can_be_set(found.old)):
         return "breaking", "certain", "is a property that cannot be set any more"
@@ -89,12 +97,13 @@ def _in_neither(use: Use, found: Change, compared: Comparison) -> tuple[Weight, 
     return "unknown", "certain", "is in neither: something else brings it, or this fails on both"
 
 
-def _new_abstract(use: Use, compared: Comparison) -> tuple[str, ...]:
-    """Return the abstract methods of a class that could be made in the old state, and cannot in the new."""
-    if compared.old is None:
-        return ()
-    before, now = (_abstract(atlas.class_at(use.by)) for atlas in (compared.old, compared.new))
-    return () if before else now
+def _new_abstract(classes: Iterable[str], compared: Comparison) -> tuple[str, ...]:
+    """Return the abstract methods of classes that could be made in the old state, and cannot in the new."""
+    found: dict[str, None] = {}
+    for label in classes if compared.old is not None else ():
+        before, now = (_abstract(atlas.class_at(label)) for atlas in (compared.old, compared.new) if atlas is not None)
+        found.update(dict.fromkeys(() if before else now))
+    return tuple(found)
 
 
 def _abstract(family: Family | None) -> tuple[str, ...]:
@@ -169,7 +178,9 @@ def _called_anew(
     name = use.target.rpartition(":")[2].rpartition(".")[2]
     is_function = theirs.kind == "function"
     # Who calls a function is known by its imports, who calls a method by its name alone.
-    if compared.old is None or not is_function and (name in _COMMON or "_" not in name.strip("_")):
+    if compared.old is None or (not is_function and (name in _COMMON or "_" not in name.strip("_"))):
+        return None
+    if theirs.signature is not None and mismatch(theirs.signature, offers) is None:
         return None
     target = use.target if is_function else name
     before = compared.calls_before(target)

@@ -29,6 +29,7 @@ from ascend_overlay.places.target import MISSING
 from ascend_overlay.source.atlas import Atlas, Gone, Thing
 from ascend_overlay.source.constructors import constructor, declares_fields
 from ascend_overlay.source.matching import matches, nearest
+from ascend_overlay.source.module import absolute
 from ascend_overlay.source.signatures import changed_by_decorators
 from ascend_overlay.source.snippets import snippet
 
@@ -114,9 +115,34 @@ class Leaning:
             overlay: the overlay.
             version: the release that is asked about, where what patches for others put in place is nothing to it.
         """
-        found: list[Use] = []
-        seen: set[str] = set()
+        modules = self._read_for(overlay, version)
         targets = self._declaring.get(overlay.declared_in, set())
+        # What a patch names as its target is judged as that.
+        found = [
+            use
+            for module in modules
+            for use in self._uses_of(module)
+            if use.kind != "string" or use.target not in targets
+        ]
+        known = {(use.target, use.file, use.line) for use in found if use.kind == "patch"}
+        found += [use for use in self._made_by_hand(modules) if (use.target, use.file, use.line) not in known]
+        return sorted(found, key=lambda use: (use.file, use.line))
+
+    def heirs(self, overlay: Overlay, version: str = "") -> dict[str, set[str]]:
+        """Return the classes of these modules that others of them derive from -> those that none derives from."""
+        above: dict[str, set[str]] = {}
+        for module in filter(None, map(self._atlas.sources.module, self._read_for(overlay, version))):
+            for node in module.tree.body:
+                if isinstance(node, ast.ClassDef):
+                    own, *bases = self._atlas.family(module, (node.name,), node).steps
+                    above[own.label] = {base.label for base in bases}
+        derived = set().union(*above.values())
+        leaves = {label: bases for label, bases in above.items() if label not in derived}
+        return {label: {leaf for leaf, bases in leaves.items() if label in bases} for label in above.keys() & derived}
+
+    def _read_for(self, overlay: Overlay, version: str) -> list[str]:
+        """Return the names of the modules of the implementations, and of what these import of their own package."""
+        seen: list[str] = []
         there: dict[bool, set[str]] = {True: set(), False: set()}
         for patch in overlay.patches:
             in_range = not version or versions.in_range(patch.vllm, version, whose=patch.target)
@@ -129,13 +155,10 @@ class Leaning:
             foreign = module in self._declaring and module != overlay.declared_in
             if foreign or module in seen or module.partition(".")[0] == self._of or _is_library(module):
                 continue
-            seen.add(module)
-            # What a patch names as its target is judged as that.
-            found += [use for use in self._uses_of(module) if use.kind != "string" or use.target not in targets]
+            seen.append(module)
+            self._uses_of(module)
             todo += [name for name in self._imports[module] if module != overlay.declared_in or name not in elsewhere]
-        known = {(use.target, use.file, use.line) for use in found if use.kind == "patch"}
-        found += [use for use in self._made_by_hand(seen) if (use.target, use.file, use.line) not in known]
-        return sorted(found, key=lambda use: (use.file, use.line))
+        return seen
 
     def _made_by_hand(self, names: Iterable[str]) -> list[Use]:
         key = frozenset(names)
@@ -150,8 +173,9 @@ class Leaning:
             top = module.partition(".")[0]
             inner: set[str] = set()
             for node in source.nodes if source is not None else ():
-                if isinstance(node, ast.ImportFrom) and not node.level and node.module:
-                    names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                if isinstance(node, ast.ImportFrom) and source is not None:
+                    origin = absolute(node, source.package)
+                    names = [origin, *(f"{origin}.{alias.name}" for alias in node.names)]
                 elif isinstance(node, ast.Import):
                     names = [alias.name for alias in node.names]
                 elif isinstance(node, (ast.Constant, ast.JoinedStr)):
@@ -182,7 +206,7 @@ def _spelled(node: ast.Constant | ast.JoinedStr, module: str) -> Iterator[str]:
 
 
 def _module_in(text: str) -> Iterator[str]:
-    """Yield the module of "package.module:Class", or "package.module.Class", as vLLM is given what it imports itself."""
+    """Yield the module of "package.module:Class", or of "package.module.Class", as vLLM is given what it imports."""
     name, colon, _ = text.partition(":")
     above, _, last = name.rpartition(".")
     if colon or last[:1].isupper():
@@ -244,7 +268,8 @@ def judge_overlays(
             )
             for patch in overlay.patches
         )
-        leans = tuple(judge(use, compared) for use in leaning.of(overlay, version))
+        heirs = leaning.heirs(overlay, version)
+        leans = tuple(judge(use, compared, heirs) for use in leaning.of(overlay, version))
         found.append(
             OverlayFinding(
                 overlay,

@@ -597,7 +597,7 @@ def _last(node: ast.expr) -> str:
 
 
 def _asked(tree: ast.AST) -> frozenset[str]:
-    """Return the attribute names that calls of hasattr() and getattr() with a default name, and of functions "name()"."""
+    """Return the attributes that hasattr() and getattr() with a default name; "name()" of whose signature is asked."""
     return frozenset(_names_asked(tree))
 
 

@@ -75,7 +75,7 @@ CALLS = [
     _call(
         "re-exported",
         "from vllm.b import seed\nseed(1, 2)",
-        "breaking call vllm.b:seed: the call seed(..., ...) does not fit (a)",
+        _SEED,
     ),
     _call("imported by a function", "def go():\n    from vllm.a import seed\n    seed(1, 2)", _SEED),
     _call("given a name", "from vllm.a import seed\ns = seed\ns(1, 2)", _SEED),
@@ -118,7 +118,8 @@ CALLS = [
     ),
     _call(
         "of super() in a class method",
-        "from vllm.a import Base\nclass M(Base):\n    @classmethod\n    def go(cls):\n        return super().make(1, 2)",
+        "from vllm.a import Base\nclass M(Base):\n    @classmethod\n"
+        "    def go(cls):\n        return super().make(1, 2)",
         "breaking super call vllm.a:Base.make: the call Base.make(..., ...) does not fit (cls, a)",
     ),
     _call(
@@ -128,12 +129,14 @@ CALLS = [
     ),
     _call(
         "of self in a nested function and a comprehension",
-        "from vllm.a import Base\nclass M(Base):\n    def go(self):\n        def f():\n            return [self.run(i, 2) for i in (1,)]\n        return f()",
+        "from vllm.a import Base\nclass M(Base):\n    def go(self):\n        def f():\n"
+        "            return [self.run(i, 2) for i in (1,)]\n        return f()",
         _RUN,
     ),
     _call(
         "of self, two classes up",
-        "from vllm.a import Middle\nclass O(Middle):\n    pass\nclass M(O):\n    def go(self):\n        return self.run(1, 2)",
+        "from vllm.a import Middle\nclass O(Middle):\n    pass\n"
+        "class M(O):\n    def go(self):\n        return self.run(1, 2)",
         _RUN,
     ),
     _call(
@@ -169,7 +172,8 @@ CALLS = [
     _call("of an object that a class method returns", "from vllm.a import Base\nBase.make(1).run(1, 2)", _RUN),
     _call(
         "of an attribute of self whose class ours says",
-        "from vllm.a import Base\nclass M:\n    def __init__(self):\n        self.b = Base()\n    def go(self):\n        return self.b.run(1, 2)",
+        "from vllm.a import Base\nclass M:\n    def __init__(self):\n"
+        "        self.b = Base()\n    def go(self):\n        return self.b.run(1, 2)",
         _RUN,
     ),
     _call(
@@ -181,11 +185,13 @@ CALLS = [
     _call("by getattr", "from vllm.a import Base\ndef go(b: Base):\n    return getattr(b, 'run')(1, 2)", _RUN),
     _call(
         "of what ours defines again",
-        "from vllm.a import Base\nclass M(Base):\n    def run(self, a, b=0, *, c=0):\n        pass\n    def go(self):\n        return self.run(1, 2)",
+        "from vllm.a import Base\nclass M(Base):\n    def run(self, a, b=0, *, c=0):\n"
+        "        pass\n    def go(self):\n        return self.run(1, 2)",
     ),
     _call(
         "of what a mixin of ours defines",
-        "from vllm.a import Base\nclass Mix:\n    def run(self, a, b=0, *, c=0):\n        pass\nclass M(Mix, Base):\n    def go(self):\n        return self.run(1, 2)",
+        "from vllm.a import Base\nclass Mix:\n    def run(self, a, b=0, *, c=0):\n"
+        "        pass\nclass M(Mix, Base):\n    def go(self):\n        return self.run(1, 2)",
     ),
     _call("of an argument of that name", "from vllm.a import seed\ndef go(seed):\n    seed(1, 2)"),
     _call(
@@ -207,21 +213,25 @@ CALLS = [
     ),
     _call(
         "that asks the signature",
-        "import inspect\nfrom vllm.a import seed\nif 'b' in inspect.signature(seed).parameters:\n    seed(1, 2)\nelse:\n    seed(1)",
+        "import inspect\nfrom vllm.a import seed\n"
+        "if 'b' in inspect.signature(seed).parameters:\n    seed(1, 2)\nelse:\n    seed(1)",
         "behavioural call vllm.a:seed: the call seed(..., ...) does not fit (a)",
     ),
     _call(
         "that asks the signature before",
-        "import inspect\nfrom vllm.a import seed\ndef go():\n    takes = inspect.signature(seed).parameters\n    if 'b' in takes:\n        return seed(1, 2)\n    return seed(1)",
+        "import inspect\nfrom vllm.a import seed\ndef go():\n    takes = inspect.signature(seed).parameters\n"
+        "    if 'b' in takes:\n        return seed(1, 2)\n    return seed(1)",
         "behavioural call vllm.a:seed: the call seed(..., ...) does not fit (a)",
     ),
     _call(
         "that passes what the signature has",
-        "import inspect\nfrom vllm.a import seed\ndef go(more):\n    takes = inspect.signature(seed).parameters\n    seed(1, **{k: v for k, v in more.items() if k in takes})",
+        "import inspect\nfrom vllm.a import seed\ndef go(more):\n    takes = inspect.signature(seed).parameters\n"
+        "    seed(1, **{k: v for k, v in more.items() if k in takes})",
     ),
     _call(
         "that asks another signature",
-        "import inspect\nfrom vllm.a import seed, given\nif 'b' in inspect.signature(given).parameters:\n    pass\nseed(1, 2)",
+        "import inspect\nfrom vllm.a import seed, given\n"
+        "if 'b' in inspect.signature(given).parameters:\n    pass\nseed(1, 2)",
         _SEED,
     ),
     _call(
@@ -241,7 +251,8 @@ CALLS = [
     _call("of an object of no known class", "import vllm.a\ndef go(o):\n    o.run(1, 2)"),
     _call(
         "on a dynamic base",
-        "import vllm.a\ndef base():\n    return vllm.a.Base\nclass M(base()):\n    def go(self):\n        self.run(1, 2)",
+        "import vllm.a\ndef base():\n    return vllm.a.Base\n"
+        "class M(base()):\n    def go(self):\n        self.run(1, 2)",
     ),
 ]
 
@@ -317,7 +328,7 @@ METHODS = [
     _gone(
         "what ours defines itself",
         _of("self.now()") + "    def now(self):\n        pass\n",
-        "behavioural override vllm.a:Far.now: is not there to be overridden",
+        "behavioural override vllm.a:Far.now: came later: nobody calls ours here",
     ),
     _gone(
         "what a mixin of ours has",
@@ -355,13 +366,121 @@ METHODS = [
 ]
 
 
-@pytest.mark.parametrize(("later", "earlier", "mine", "said"), [*CALLS, *METHODS])
+_OURS = "    def now(self):\n        return super().now()\n"
+_RENAMED = """\
+    class Far:
+        def make_cache(self, size):
+            self.cache = [size]
+            return self.cache
+    """
+_BEFORE = _RENAMED.replace("make_cache", "build_cache")
+
+WAITING = [
+    _gone(
+        "that hands on to what is not there",
+        f"from vllm.a import Base\nclass M(Base):\n{_OURS}",
+        "behavioural override vllm.a:Far.now: came later",
+        "behavioural super call vllm.a:Far.now: came later",
+    ),
+    _gone(
+        "that hands on, and ours calls",
+        f"from vllm.a import Base\nclass M(Base):\n{_OURS}    def f(self):\n        self.now()\n",
+        "behavioural override vllm.a:Far.now: came later",
+        "breaking super call vllm.a:Far.now: gone",
+    ),
+    _case(
+        "of what had another name",
+        _RENAMED,
+        _BEFORE,
+        "from vllm.a import Far\nclass M(Far):\n    def make_cache(self, size):\n        return 1",
+        "breaking override vllm.a:Far.make_cache: is not there to be overridden any more: nobody may call ours; "
+        "perhaps vllm.a:Far.build_cache",
+    ),
+    _case(
+        "of both names",
+        _RENAMED,
+        _BEFORE,
+        "from vllm.a import Far\nclass M(Far):\n    def make_cache(self, size):\n        return 1\n"
+        "    build_cache = make_cache",
+        "behavioural override vllm.a:Far.make_cache: came later",
+    ),
+]
+_REPLACED = """\
+    def take_it({defined}):
+        pass
+
+    class Base:
+        def run_it(self, {defined}):
+            pass
+        def go(self):
+            self.run_it({called})
+            take_it({called})
+    """
+_PATCHED = "from vllm import a\ndef mine(x):\n    pass\na.take_it = mine\n"
+_OVERRIDDEN = "from vllm.a import Base\nclass M(Base):\n    def run_it(self, x):\n        pass\n"
+
+
+def _called(name: str, defined: str, called: tuple[str, str], mine: str, *said: str) -> object:
+    """Return a case whose definition is the same in both, and whose caller is another."""
+    return _case(name, *(_REPLACED.format(defined=defined, called=each) for each in called), mine, *said)
+
+
+_TAKES = "x, y=0, *more, **others"
+CALLERS = [
+    *(
+        _called(f"{what}, {how}", defined, ("1", called), mine, f"breaking {what} vllm.a:{at}: is called as {as_}")
+        for what, mine, at, name in (
+            ("patch", _PATCHED, "take_it", "take_it"),
+            ("override", _OVERRIDDEN, "Base.run_it", "run_it"),
+        )
+        for how, defined, called, as_ in (
+            ("a keyword more", _TAKES, "1, y=2", f"{name}(..., y=...) now, and ours refuses that"),
+            ("a keyword more that theirs does not spell", _TAKES, "1, z=2", f"{name}(..., z=...) now, and ours"),
+            ("an argument more", _TAKES, "1, 2", f"{name}(..., ...) now, and ours refuses that"),
+            ("an argument more, of a signature that did not fit", "x, y=0", "1, 2", f"{name}(..., ...) now, and ours"),
+        )
+    ),
+    *(
+        _called(f"{how}: {mine[:20]}", _TAKES, called, mine)
+        for mine in (_PATCHED, _OVERRIDDEN)
+        for how, called in {
+            "as before": ("1", "1"),
+            "in a way that was not taken before": ("1, y=2", "1, y=3"),
+            "as theirs refuses": ("1", "y=1"),
+            "with whatever comes": ("1", "1, *[], **{}"),
+        }.items()
+    ),
+    _called("an override that takes all", _TAKES, ("1", "1, y=2"), _OVERRIDDEN.replace("self, x", "self, x, **rest")),
+    _called("a patch that takes all", _TAKES, ("1", "1, 2, y=2"), _PATCHED.replace("(x)", "(*all, **rest)")),
+    _case(
+        "a function of another module of that name",
+        "def take_it(x, y=0):\n    pass\n",
+        "def take_it(x, y=0):\n    pass\nclass C:\n    def f(self, o):\n        o.take_it(1, 2)\n",
+        _PATCHED,
+    ),
+    _case(
+        "the copy of a module, called by another one",
+        "def seed(x, y=0):\n    pass\n",
+        "def seed(x, y=0):\n    pass\ndef go():\n    seed(1, 2)\n",
+        "from vllm import b\ndef mine(x):\n    pass\nb.seed = mine\n",
+    ),
+    _case(
+        "what becomes of the definition",
+        "def take_it(x):\n    pass\n",
+        "def take_it(x, graph=None):\n    pass\ndef go():\n    take_it(1, graph=2)\n",
+        _PATCHED,
+        "breaking patch vllm.a:take_it: ours does not take every call any more: it takes no positional",
+    ),
+]
+
+
+@pytest.mark.parametrize(("later", "earlier", "mine", "said"), [*CALLS, *METHODS, *WAITING, *CALLERS])
 def test_what_an_earlier_release_lacks(
     world: World, later: dict[str, str], earlier: dict[str, str], mine: str, said: tuple[str, ...]
 ) -> None:
     told = [
         f"{each.weight} {each.use.kind if each.use else ''} {each.target}: {each.why}"
-        for each in world.findings(later, earlier, mine)
+        for each in world.findings(later, earlier, mine, earlier=True)
         if each.weight in ("breaking", "behavioural", "unknown")
     ]
     missing = [each for each in said if not any(line.startswith(each) for line in told)]

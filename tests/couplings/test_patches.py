@@ -10,7 +10,7 @@ from two_states import Files, World
 
 from ascend_overlay import Overlay, conditions
 from ascend_overlay.couplings.comparison import Comparison
-from ascend_overlay.couplings.overlays import Leaning, judge_overlays, judge_patch
+from ascend_overlay.couplings.overlays import Leaning, OverlayFinding, judge_overlays, judge_patch
 
 Declare = Callable[[Overlay], object]
 MINE = {"impl.py": "def f(a, b=1):\n    pass\n\ndef wide(*args, **kwargs):\n    pass\n"}
@@ -261,3 +261,106 @@ def test_what_one_patch_brings_another_one_adds_to(world: World) -> None:
         version="",
     )
     assert [each.finding.weight for each in found.patches] == ["none", "none"]
+
+
+_PLUGIN = {
+    "sub/__init__.py": "HERE = __name__\n",
+    "sub/late.py": "from vllm.a import f\nf(1, 2)\n",
+    "sub/named.py": "HERE = __name__.rpartition('.')[0]\nWORKER = f'{HERE}.worker.Worker'\n",
+    "sub/worker.py": "from vllm.a import f\nf(1, 2)\nclass Worker:\n    pass\n",
+    "sub/relative.py": "from . import worker\n",
+    "sub/absolute.py": "import mine.sub.worker\n",
+    "sub/direct.py": "import mine.sub.other\ndef give():\n    return 1\n",
+    "sub/tables.py": (
+        "import sys\ndef ours(a):\n    pass\ndef give():\n"
+        "    for (module, name), value in {('vllm.a', 'f'): ours}.items():\n"
+        "        vars(sys.modules[module])[name] = value\n"
+    ),
+    "sub/lists.py": (
+        "import vllm.a\ndef ours(a):\n    pass\ndef give():\n    for n in ('f',):\n        setattr(vllm.a, n, ours)\n"
+    ),
+}
+_TWO, _ONE = "def f(a, b=1):\n    pass\n", "def f(a):\n    pass\n"
+_CALL = "breaking call vllm.a:f"
+
+
+@pytest.mark.parametrize(
+    ("implementation", "old", "new", "said"),
+    [
+        pytest.param("mine.sub.late:f", _TWO, _ONE, [_CALL], id="the module of the implementation"),
+        pytest.param("mine.sub.named:f", _TWO, _ONE, [_CALL], id="a class that an f-string names"),
+        pytest.param("mine.sub.relative:f", _TWO, _ONE, [_CALL], id="a relative import"),
+        pytest.param("mine.sub.absolute:f", _TWO, _ONE, [_CALL], id="an import"),
+        pytest.param("mine.sub.direct:give", _TWO, _ONE, [], id="nothing of it"),
+        pytest.param("mine.sub.tables:give", _ONE, _TWO, ["breaking patch vllm.a:f"], id="a table of names"),
+        pytest.param("mine.sub.lists:give", _ONE, _TWO, ["breaking patch vllm.a:f"], id="a loop over names"),
+        pytest.param("mine.sub.lists:give", _TWO, _ONE, [], id="a loop over names that fits"),
+    ],
+)
+def test_what_an_implementation_reaches_is_read(
+    world: World, implementation: str, old: str, new: str, said: list[str]
+) -> None:
+    overlay = Overlay("one", reason="It is looked at.")
+    overlay.wrap("vllm.a:g", implementation)
+    assert [line for line in _leans(world, overlay, old, new) if line.startswith("breaking")] == said
+
+
+def test_what_waits_for_a_module_of_ours_has_that_read(world: World) -> None:
+    overlay = Overlay("one", reason="It is looked at.")
+    overlay.call("mine.sub.worker", do="mine.sub.direct:give", irreversible=True, reason="It is ours.")
+    assert _CALL in _leans(world, overlay, _TWO, _ONE)
+
+
+@pytest.mark.parametrize(("version", "breaks"), [("1.0", False), ("2.0", True), ("", True)])
+def test_what_patches_for_other_releases_lean_on_does_not_count(world: World, version: str, breaks: bool) -> None:
+    overlay = Overlay("one", reason="It is looked at.")
+    overlay.wrap("vllm.a:g", "mine.sub.direct:give", vllm="<2")
+    overlay.wrap("vllm.a:g", "mine.sub.late:f", vllm=">=2")
+    # The declaration names both.
+    declared = {"declared.py": "ONE, OTHER = 'mine.sub.direct:give', 'mine.sub.late:f'\n"}
+    told = _leans(world, overlay, _TWO, _ONE, version, declared)
+    assert (_CALL in told) is breaks
+
+
+@pytest.mark.parametrize("kind", ["wrap", "gone"])
+@pytest.mark.parametrize(("version", "weight"), [("1.0", "none"), ("2.0", "breaking")])
+def test_of_alternatives_the_one_for_the_release_counts(world: World, kind: str, version: str, weight: str) -> None:
+    overlay = Overlay("one", reason="It is looked at.")
+    targets = ("vllm.a:g", "vllm.a:gone_there") if kind == "wrap" else ("vllm.a:g", "vllm.b:gone_there")
+    for target, vllm in zip(targets, ("<2", ">=2"), strict=True):
+        overlay.wrap(target, "mine.sub.direct:give", vllm=vllm)
+    old = {"a.py": "def g():\n    pass\ndef gone_there():\n    pass\n", "b.py": "def gone_there():\n    pass\n"}
+    (found,) = _judged(world, overlay, old, {"a.py": "def g():\n    pass\n"}, version, {})
+    assert found.weight == weight
+
+
+@pytest.mark.parametrize(
+    ("last", "breaks"), [("    def g(self):\n        pass\n", False), ("    pass\n", True)], ids=["has it", "lacks it"]
+)
+def test_what_is_abstract_is_asked_of_the_class_that_is_made(world: World, last: str, breaks: bool) -> None:
+    overlay = Overlay("one", reason="It is looked at.")
+    overlay.wrap("vllm.a:C", "mine.last:Last")
+    mine = {
+        "first.py": "from vllm.a import C\nclass First(C):\n    pass\n",
+        "last.py": f"from mine.first import First\nclass Last(First):\n{last}",
+    }
+    old = "from abc import abstractmethod\nclass C:\n    def f(self):\n        pass\n"
+    new = f"{old}    @abstractmethod\n    def g(self):\n        pass\n"
+    assert ("breaking base vllm.a:C" in _leans(world, overlay, old, new, "", mine)) is breaks
+
+
+def _judged(world: World, overlay: Overlay, old: Files, new: Files, version: str, mine: Files) -> list[OverlayFinding]:
+    ours = {**_PLUGIN, **mine}
+    # This module, which declares it, names much more.
+    object.__setattr__(overlay, "declared_in", "mine.declared")
+    compared = Comparison(world.atlas("old", old, ours), world.atlas("new", new, ours))
+    assert compared.old is not None, "there are two"
+    leaning = Leaning(compared.old, "vllm", [overlay])
+    return judge_overlays({"one": (overlay, "here")}, compared, leaning, package="vllm", version=version)
+
+
+def _leans(
+    world: World, overlay: Overlay, old: str, new: str, version: str = "", mine: Files | None = None
+) -> list[str]:
+    (found,) = _judged(world, overlay, {"a.py": old}, {"a.py": new}, version, mine or {})
+    return [f"{each.weight} {each.use.kind if each.use else ''} {each.target}" for each in found.leans]

@@ -54,8 +54,8 @@ class World:
         assert module is not None, "the source parses"
         return uses(module, atlas, of="vllm")
 
-    def findings(self, old: Files, new: Files, mine: str) -> list[Finding]:
-        """Return what became of what `mine.patches` takes."""
+    def findings(self, old: Files, new: Files, mine: str, *, earlier: bool = False) -> list[Finding]:
+        """Return what became of what `mine.patches` takes; `earlier`: the state `new` came before `old`."""
         ours = {"patches.py": mine}
-        compared = Comparison(self.atlas("old", old, ours), self.atlas("new", new, ours))
+        compared = Comparison(self.atlas("old", old, ours), self.atlas("new", new, ours), earlier=earlier)
         return [judge(use, compared) for use in self.uses(old, mine)]
