@@ -28,18 +28,28 @@ def overlays() -> list[Overlay]:
 
 
 def left_out(overlay: Overlay, release: str) -> list[Patch] | None:
-    """Return the patches of an overlay that a release has nothing for; None: it is not for the release at all.
+    """Return the patches of an overlay that a release has nothing for yet; None: it is not for the release at all.
 
-    Of several patches of one target, each for some releases, one is enough.
+    Of several patches of one target, or by one implementation, each for some releases, one is enough. What a patch did
+    for earlier releases, vLLM does by itself.
     """
     if not versions.in_range(overlay.ranges.get("vllm"), release, whose=overlay.name):
         return None
-    inside = {
-        (patch.kind, patch.key)
+    later = RELEASES[RELEASES.index(release) + 1 :]
+    inside = {what for patch in overlay.patches if _takes(overlay, patch, release) for what in _does(patch)}
+    return [
+        patch
         for patch in overlay.patches
-        if versions.in_range(patch.vllm, release, whose=overlay.name)
-    }
-    return [patch for patch in overlay.patches if (patch.kind, patch.key) not in inside]
+        if inside.isdisjoint(_does(patch)) and any(_takes(overlay, patch, each) for each in later)
+    ]
+
+
+def _takes(overlay: Overlay, patch: Patch, release: str) -> bool:
+    return versions.in_range(patch.vllm, release, whose=overlay.name)
+
+
+def _does(patch: Patch) -> tuple[tuple[str, str], tuple[str, str]]:
+    return (patch.kind, patch.key), (patch.kind, patch.describe())
 
 
 def matrix() -> Iterator[str]:

@@ -59,7 +59,8 @@ def test_built_in_overlays_are_for_these_releases_and_no_later_ones() -> None:
         ({"vllm": ">=0.30"}, None),
         ({"patches": [">=0.30"]}, ["m:f"]),
         ({"patches": [">=0.30", "<0.30"]}, []),
-        ({"patches": [">=0.30", "<0.28"]}, ["m:f", "m:f"]),
+        ({"patches": [">=0.30", "<0.28"]}, ["m:f"]),
+        ({"patches": ["<0.28"]}, []),
     ],
 )
 def test_what_a_release_lacks(declared: dict[str, object], found: list[str] | None) -> None:

@@ -29,7 +29,7 @@ def acceptable(difference: Difference, tolerance: float) -> bool:
     return same and finite and difference.largest <= tolerance
 
 
-@pytest.mark.parametrize("run", params(ALL))
+@pytest.mark.parametrize("run", params(ALL, each_release=True))
 def test_overlaid_and_stock_agree(zoo: Zoo, run: Run) -> None:
     stock, overlaid = zoo.result("stock", run), zoo.result("overlaid", run)
     assert (stock["overlaid"], overlaid["overlaid"]) == (False, True)
@@ -37,7 +37,7 @@ def test_overlaid_and_stock_agree(zoo: Zoo, run: Run) -> None:
     assert_same(stock, overlaid, TOLERANCES[run.dtype])
 
 
-@pytest.mark.parametrize("run", params(ALL))
+@pytest.mark.parametrize("run", params(ALL, each_release=True))
 def test_the_npu_operators_ran(zoo: Zoo, run: Run) -> None:
     assert zoo.result("stock", run)["operators"] == {}
     found = zoo.result("overlaid", run)
@@ -73,7 +73,7 @@ def test_spread_over_two_processes(zoo: Zoo, run: Run) -> None:
         assert not idle, f"{idle} did not run in rank {rank}"
 
 
-@pytest.mark.parametrize("run", params(ALL[:1]))
+@pytest.mark.parametrize("run", params(ALL[:1], each_release=True))
 def test_no_patch_failed(zoo: Zoo, run: Run) -> None:
     zoo.result("overlaid", run)
     for ledger in zoo.ledgers():

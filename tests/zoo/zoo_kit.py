@@ -111,11 +111,11 @@ _REDUCED = {
 _ON_EACH_RELEASE = {Run("eager", family) for family in ("llama3", "qwen3_moe", "gemma3", "deepseek_v3")}
 
 
-def params(chosen: Iterable[Run]) -> list[Any]:
-    """Return the parameters of a test."""
+def params(chosen: Iterable[Run], *, each_release: bool = False) -> list[Any]:
+    """Return the parameters of a test, which may hold on whichever release of vLLM is installed."""
+    some = _ON_EACH_RELEASE if each_release else ()
     return [
-        pytest.param(run, id=run.name, marks=marks(reduced=run in _REDUCED, each_release=run in _ON_EACH_RELEASE))
-        for run in chosen
+        pytest.param(run, id=run.name, marks=marks(reduced=run in _REDUCED, each_release=run in some)) for run in chosen
     ]
 
 

@@ -12,7 +12,7 @@ from ascend_overlay.couplings.overlays import OverlayFinding
 
 def of(judged: Judged, *, diffs: bool = False) -> dict[str, Any]:
     """Return what became of each overlay on one release."""
-    data = {
+    data: dict[str, Any] = {
         "package": judged.release.package,
         "release": judged.release.version,
         "label": judged.release.label,
