@@ -15,7 +15,7 @@ from ascend_overlay.source.beside import Beside
 from ascend_overlay.source.modules import Tree
 from ascend_overlay.source.sources import Sources
 
-_LOCKED = frozenset({"override", "super call", "call", "registration", "attribute"})
+_LOCKED = frozenset({"override", "super call", "call", "registration", "attribute", "patch"})
 """Uses whose source is locked. A class that is only imported, derived from or made changes with each of its members;
 what somebody leans on of these is a use of its own."""
 
