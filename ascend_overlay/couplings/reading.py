@@ -326,7 +326,7 @@ class _Reader:
                 self._assigned(_attribute_of(of, name, node), value)
             case ast.Call(args=[function, *rest]) if self._is(meaning, "functools:partial"):
                 # More arguments come with the call that is made of it.
-                stars = ast.Starred(ast.Constant(()), ast.Load())
+                stars = ast.Starred(ast.Tuple([], ast.Load()), ast.Load())
                 self._call(ast.copy_location(ast.Call(function, [*rest, stars], node.keywords), node))
             case ast.Call(args=[of]) if self._is(meaning, "dataclasses:replace"):
                 base = self._meaning(of)
