@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ascend_overlay.lockfile import Lock, Locked, LockedRelease
     from ascend_overlay.source.sources import Sources
 
+_ANY_LATER = "99999"
+"""A release that only a range without an end admits."""
 _SHOWN = 4
 """Differences that a sentence has."""
 
@@ -220,9 +222,16 @@ class _Seen:
 
 
 def _outside(unit: Unit, installed: str) -> bool:
-    """Tell whether the unit, or a patch of it, is not for the installed release."""
-    ranges = {unit.overlay.ranges.get("vllm"), *(item.patch.vllm for item in unit.items)}
-    return not all(versions.in_range(text, installed, whose=f"overlay {unit.name!r}") for text in ranges)
+    """Tell whether the unit, or a patch of it, was not made with the installed release in mind.
+
+    Of an overlay whose range ends, and ends behind it, patches for some releases only are alternatives to each other.
+    """
+    takes = functools.partial(versions.in_range, whose=f"overlay {unit.name!r}")
+    whole = unit.overlay.ranges.get("vllm")
+    if not takes(whole, installed):
+        return True
+    ends = not takes(whole, _ANY_LATER)
+    return not ends and not all(takes(item.patch.vllm, installed) for item in unit.items)
 
 
 def _newer(installed: str, number: str) -> bool:

@@ -162,9 +162,9 @@ class _Loader:
     def get_code(self, name: str) -> Any:
         """Return the code of the module; who runs it as the program gets it with a call back where its work begins."""
         code = self._loader.get_code(name)
-        if code is None or (way := _way_of_runpy(sys._getframe(1))) is None:
+        if code is None or (entered := _entered_runpy(sys._getframe(1))) is None:
             return code
-        if way != "_run_module_as_main":
+        if not _runs_the_program(entered):
             # runpy.run_module() in a program: the copy lives in a namespace that nobody else sees.
             copied.add(name)
             return code
@@ -184,12 +184,20 @@ class _Loader:
             callback(name, current)
 
 
-def _way_of_runpy(frame: FrameType | None) -> str | None:
-    """Return by which function runpy was entered; None where the frame is none of it."""
-    way = None
+def _entered_runpy(frame: FrameType | None) -> FrameType | None:
+    """Return the call by which runpy was entered; None where the frame is none of it."""
+    entered = None
     while frame is not None and frame.f_globals.get("__name__") == "runpy":
-        way, frame = frame.f_code.co_name, frame.f_back
-    return way
+        entered, frame = frame, frame.f_back
+    return entered
+
+
+def _runs_the_program(entered: FrameType) -> bool:
+    """Tell whether what runpy executes is sys.modules["__main__"] meanwhile."""
+    if entered.f_code.co_name == "_run_module_as_main":
+        return True
+    arguments = entered.f_locals
+    return bool(arguments.get("alter_sys")) and arguments.get("run_name") == "__main__"
 
 
 def _names_looked_for() -> set[str]:
