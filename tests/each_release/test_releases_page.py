@@ -19,7 +19,7 @@ def test_the_table_is_what_the_overlays_declare() -> None:
 
 def test_each_release_was_run_and_passed() -> None:
     rows = page.rows(page.PAGE.read_text(encoding="utf-8"))
-    assert tuple(rows) == RELEASES
+    assert set(IN_CI) <= set(rows) <= set(RELEASES)
     assert [row for row in rows.values() if not row.endswith("| passed |")] == []
 
 

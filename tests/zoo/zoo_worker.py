@@ -69,6 +69,7 @@ def generate(spec: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
         # Less than the longest prompt, so that it is read in parts, while others are already answered.
         max_num_batched_tokens=64,
         enable_prefix_caching=True,
+        **backend(run),
     )
     try:
         wanted = SamplingParams(temperature=0.0, max_tokens=spec["tokens"], ignore_eos=True, logprobs=spec["likeliest"])
@@ -85,6 +86,19 @@ def generate(spec: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
         }
     finally:
         in_process.shut_down(llm)
+
+
+def backend(run: dict[str, Any]) -> dict[str, Any]:
+    """Return which attention vLLM is asked for: its own of latents is CPU_MLA.
+
+    On a CPU with AMX it prefers AMX_MLA, whatever the dtype; that one takes bfloat16 alone, computes wrong numbers of
+    float16 without a word, and keeps prefixes.
+    """
+    if not run["family"].startswith("deepseek"):
+        return {}
+    overlaid = "ascend_overlay.engine.engine" in sys.modules
+    # The overlay leaves float32 to vLLM.
+    return {} if overlaid and run["dtype"] != "float32" else {"attention_config": {"backend": "CPU_MLA"}}
 
 
 def implementations(llm: Any) -> list[Any]:
