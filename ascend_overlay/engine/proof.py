@@ -80,7 +80,7 @@ def lacking(owed: Mapping[str, Any], has: Mapping[str, Any]) -> dict[str, str]:
     for name, value in ours.items():
         if name in theirs and theirs[name] != value:
             found[name] = f"the setting {name}={value!r} (there it is {theirs[name]!r})"
-    if has.get("vllm", owed.get("vllm")) != owed.get("vllm"):
+    if "vllm" in owed and "vllm" in has and has["vllm"] != owed["vllm"]:
         found[VLLM] = f"vLLM {owed['vllm']} (there it is {has['vllm'] or 'of no version'})"
     return found
 

@@ -91,14 +91,11 @@ def is_shared(namespace: Any, name: str) -> bool:
     """Tell whether anybody beside `namespace` may hold what it has under `name`."""
     if isinstance(namespace[name], type) or sys.getrefcount(namespace[name]) > _UNSHARED:
         return True
-    if weakref.getweakrefcount(namespace[name]):
-        return True
-    for part in ("fget", "fset", "fdel") if type(namespace[name]) is property else ("__func__",):
-        inside = getattr(namespace[name], part, None)
-        # A variable and the descriptor hold it.
-        if inside is not None and sys.getrefcount(inside) > _UNSHARED + 1:
-            return True
-    return False
+    inside = getattr(namespace[name], "__func__", None)
+    # A variable and the descriptor hold it.
+    return bool(weakref.getweakrefcount(namespace[name])) or (
+        inside is not None and sys.getrefcount(inside) > _UNSHARED + 1
+    )
 
 
 def rebind_everywhere(swaps: Sequence[Swap], records: Sequence[Any] = ()) -> None:

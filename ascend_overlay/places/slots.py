@@ -281,9 +281,6 @@ class Slot:
         if type(stray.value) is type(new) and isinstance(new, (staticmethod, classmethod)):
             # `f = K.f` copies what is inside a staticmethod.
             pairs.append((function_of(stray.value), function_of(new)))
-        if type(stray.value) is type(new) is property:
-            # So does `f = K.p.fget`, of a property.
-            pairs.extend((getattr(stray.value, part), getattr(new, part)) for part in ("fget", "fset", "fdel"))
         changes = [*stray.changes, *stray.storey.changes]
         for old, instead in pairs:
             if old is instead or old is MISSING or instead is MISSING or not rebindable(old):

@@ -584,27 +584,3 @@ def test_nobody_is_named_who_is_not_there(site: Any, offer: Any, kind: str, held
     assert (thing.run if kind == "property" else thing.run()) == "<<stock>>"
     said = [text for entry in ascend_overlay.ledger() for text in (*entry.stale, *entry.notes)]
     assert [text for text in said if not text.startswith(("around ", "inside ")) and "a key of" not in text] == []
-
-
-@pytest.mark.parametrize("late", [True, False])
-def test_what_is_inside_a_property_is_followed(site: Any, offer: Any, late: bool) -> None:
-    text = """
-        class Thing:
-            @property
-            def size(self): return "stock"
-            @size.setter
-            def size(self, value): self.__dict__["set"] = ("stock", value)
-        get, set_ = Thing.size.fget, Thing.size.fset
-    """
-    site.write({"lib.py": text})
-    overlay = Overlay("one", reason="a test")
-    overlay.wrap("lib:Thing.size")(lambda wrapped, instance, args, kwargs: ("ours", wrapped(*args, **kwargs)))
-    offer(overlay)
-    lib = importlib.import_module("lib") if late else None
-    ascend_overlay.enable()
-    lib = importlib.import_module("lib")
-    thing = lib.Thing()
-    assert thing.size == lib.get(thing) == ("ours", "stock")
-    ascend_overlay.disable()
-    assert thing.size == lib.get(thing) == "stock" and lib.get is lib.Thing.size.fget
-    assert lib.set_ is lib.Thing.size.fset

@@ -97,7 +97,8 @@ print(sorted(name for name in sys.modules if name.startswith("ascend_overlay.eng
 
 def test_a_device_is_enough(machine: Machine) -> None:
     told, states, *notes, torch = machine.ask()
-    assert (told, states, torch) == (PATH, "['pending']", "False")
+    # Some of its patches are for other releases.
+    assert (told, states, torch) == (PATH, "['pending', 'skipped']", "False")
     assert not notes
 
 
