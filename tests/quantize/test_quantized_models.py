@@ -288,6 +288,11 @@ def test_compiled_it_says_the_same(results: Results, name: str, scheme: str, mod
     assert after["quantization"] == "ascend"
     assert after["tokens"] == before["tokens"]
     largest, mean = _apart(before, after)
+    if scheme.startswith("w8a8"):
+        # Hooks look at the layers of the eager run, whose norms therefore hand on rounded numbers. In the graph they
+        # quantize what is not rounded (the setting fused_quant), which moves what lies half way between two steps.
+        assert largest < 0.5 and mean < 0.1
+        return
     # On some machines it is 0: the same operators do the same.
     assert largest < 0.1 and mean < 0.02
 
