@@ -108,8 +108,7 @@ class Children:
             ProcessError: it does.
         """
         if lacks := proof.lacking(owed, has):
-            required = next(filter(self._complaints.requires, lacks), "")
-            self._complaints.complain(ProcessError(proof.sentence(owed, has, around, lacks)), required)
+            self._complain(lacks, proof.sentence(owed, has, around, lacks))
 
     def see_peer(
         self, owed: Mapping[str, Any], has: Mapping[str, Any], around: Mapping[str, str], *, whose: str, here: str
@@ -120,6 +119,8 @@ class Children:
             ProcessError: it does.
         """
         if lacks := proof.lacking(owed, has):
-            required = next(filter(self._complaints.requires, lacks), "")
-            text = proof.of_peers(has, around, lacks, whose=whose, here=here)
-            self._complaints.complain(ProcessError(text), required)
+            self._complain(lacks, proof.of_peers(has, around, lacks, whose=whose, here=here))
+
+    def _complain(self, lacks: Mapping[str, str], text: str) -> None:
+        required = next(filter(self._complaints.requires, lacks), "")
+        self._complaints.complain(ProcessError(text), required)
