@@ -85,7 +85,7 @@ class Children:
     def left_out(self) -> list[str]:
         """Return the overlays that only this process can have: it made them, or registered their plugin by hand.
 
-        None where its children are to have nothing.
+        Empty where its children are to have nothing, too.
         """
         if not self._are_to_have_any or settings.declined():
             return []
