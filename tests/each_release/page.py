@@ -16,7 +16,8 @@ from ascend_overlay import versions
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.overlays import ascend_overlay_overlays
 from ascend_overlay.patches import Patch
-from tests.each_release.releases import BUILT_OVER, RELEASES
+
+from .releases import BUILT_OVER, RELEASES
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "releases.md"

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from ascend_overlay import versions
-from each_release.releases import RELEASES
+
+from .releases import RELEASES
 
 pytestmark = [pytest.mark.grid, pytest.mark.release]
 

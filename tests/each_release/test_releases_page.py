@@ -8,8 +8,9 @@ import re
 import pytest
 
 from ascend_overlay import Overlay, versions
-from tests.each_release import page
-from tests.each_release.releases import BUILT_OVER, IN_CI, RELEASES
+
+from . import page
+from .releases import BUILT_OVER, IN_CI, RELEASES
 
 
 def test_the_table_is_what_the_overlays_declare() -> None:
