@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from ascend_overlay.patches import signatures
 from ascend_overlay.scans.finding import Finding, Place
+from ascend_overlay.scans.noting import EVERY, UNKNOWN_NAME, Reading
 from ascend_overlay.scans.package import Package
-from ascend_overlay.scans.reading import EVERY, UNKNOWN_NAME, Reading
 from ascend_overlay.scans.releases import GONE, THERE, Judged, Target
 from ascend_overlay.scans.values import Local
 from ascend_overlay.source.signatures import binding_of, signature

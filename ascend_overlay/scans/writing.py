@@ -11,7 +11,7 @@ from packaging.version import InvalidVersion, Version
 
 from ascend_overlay.releases import Release
 from ascend_overlay.scans.judging import WRONG, Verdict
-from ascend_overlay.scans.reading import EVERY, UNKNOWN_NAME
+from ascend_overlay.scans.noting import EVERY, UNKNOWN_NAME
 from ascend_overlay.scans.releases import GONE, Judged
 from ascend_overlay.scans.values import Local, Outside, Scope
 from ascend_overlay.source.statements import dotted

@@ -10,8 +10,9 @@ import pytest
 
 from ascend_overlay.releases import Release
 from ascend_overlay.scans.judging import Verdict, judge
+from ascend_overlay.scans.noting import Reading
 from ascend_overlay.scans.package import opened
-from ascend_overlay.scans.reading import Reading, read
+from ascend_overlay.scans.reading import read
 from ascend_overlay.scans.releases import Judged
 
 Files = dict[str, str]
