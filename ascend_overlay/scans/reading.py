@@ -5,29 +5,17 @@ from __future__ import annotations
 import ast
 import gc
 import itertools
+from collections.abc import Callable
 from collections.abc import Sequence as Many
 from dataclasses import replace
 
 from ascend_overlay.scans import calls
 from ascend_overlay.scans.entering import STEPS
-from ascend_overlay.scans.finding import (
-    Branch,
-    shortened,
-)
+from ascend_overlay.scans.finding import Branch, shortened
 from ascend_overlay.scans.noting import EVERY, Frame, Reading
 from ascend_overlay.scans.package import Package
 from ascend_overlay.scans.patching import Patching
-from ascend_overlay.scans.values import (
-    Bound,
-    Local,
-    Mapping,
-    Outside,
-    Scope,
-    Sequence,
-    Values,
-    outsides,
-    union,
-)
+from ascend_overlay.scans.values import Bound, Local, Mapping, Outside, Scope, Sequence, Values, outsides, union
 from ascend_overlay.source.module import Module, absolute
 from ascend_overlay.source.statements import Function, bound_names, dotted, statements
 
@@ -35,9 +23,15 @@ _ROUNDS = 96
 _NOT_MEMBERS = {"__module__", "__doc__", "__qualname__", "__slots__", "__annotations__", "__class_getitem__"}
 
 
-def read(package: Package, watched: str = "vllm") -> Reading:
-    """Return the patches that `package` makes to the package `watched`."""
-    return Reader(package, watched).read()
+def read(package: Package, watched: str = "vllm", step: Callable[[int, int], object] | None = None) -> Reading:
+    """Return the patches that `package` makes to the package `watched`.
+
+    Args:
+        package: the package.
+        watched: the name of the other one.
+        step: is told before each module how many were gone through, of how many.
+    """
+    return Reader(package, watched).read(step)
 
 
 class Reader(Patching):
@@ -55,16 +49,20 @@ class Reader(Patching):
         self._scopes: dict[str, Scope] = {}
         self._tired: set[str] = set()
 
-    def read(self) -> Reading:
+    def read(self, step: Callable[[int, int], object] | None = None) -> Reading:
         """Go through all modules that have to do with the other package, and those that they use."""
+        done = 0
         enabled = gc.isenabled()
         # Millions of nodes are made, and none of them is garbage.
         gc.disable()
         try:
             todo = [name for name in self._source.names if self._source.speaks_of(name, self.package)]
             while todo:
-                for name in todo:
+                for index, name in enumerate(todo, start=done):
+                    if step is not None:
+                        step(index, done + len(todo))
                     self.module_scope(name)
+                done += len(todo)
                 todo = self._users()
         finally:
             if enabled:

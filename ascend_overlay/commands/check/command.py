@@ -52,28 +52,28 @@ def run(
             settings.lock, Lock.read(settings.lock), api.distributions(list(overlays)), settings.drift == "error"
         )
     writing.see(html)
+    failed, drift = False, "error" if lock is None or lock.fails else "notice"
+    documents: list[dict[str, Any]] = []
+    columns: list[page.Column] = []
+    cells: list[html_page.Release] = []
     with Onlooker(Console(stderr=True)) as watcher:
         releases = find(wanted or ["installed"], watcher=watcher)
         if lock is not None:
             lock.see(releases)
         start = base_of(base, releases, watcher)
-    failed = False
-    documents: list[dict[str, Any]] = []
-    columns: list[page.Column] = []
-    cells: list[html_page.Release] = []
-    for each in judged(releases, start, overlays, lock):
-        failed |= each.fails(ranges=ranges) or (lock is not None and lock.fails and each.drifts)
-        if html is not None:
-            cells.append(html_page.release(each))
-        if form == "github":
-            for line in github.lines(each, ranges=ranges, drift="error" if lock is None or lock.fails else "notice"):
-                click.echo(line)
-        elif write is not None:
-            documents.append(data.of(each, diffs=diffs))
-        else:
-            columns.append(page.column(each))
-            if len(releases) == 1 or everything or diffs:
-                page.show(each, console, everything=everything, diffs=diffs)
+        for each in watcher.over(judged(releases, start, overlays, lock), "releases", len(releases)):
+            failed |= each.fails(ranges=ranges) or (lock is not None and lock.fails and each.drifts)
+            if html is not None:
+                cells.append(html_page.release(each))
+            if form == "github":
+                for line in github.lines(each, ranges=ranges, drift=drift):
+                    click.echo(line)
+            elif write is not None:
+                documents.append(data.of(each, diffs=diffs))
+            else:
+                columns.append(page.column(each))
+                if len(releases) == 1 or everything or diffs:
+                    page.show(each, console, everything=everything, diffs=diffs)
     if html is not None:
         writing.save(html, html_page.grid(cells, releases[0].package))
     if write is not None:

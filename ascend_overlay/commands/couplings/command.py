@@ -51,19 +51,23 @@ def run(
             raise ConfigError(f"{wanted!r} is vLLM itself, or has it inside; name a package that uses it.")
         with uncollected():
             trees: dict[str, Any] = {}
+            watcher.step("releases", 0, len(found))
             world = reading.atlas(package, old.tree, trees)
             taken = reading.couplings(package, world, of=old.package)
+            watcher.clear()
             for sentence in package.unread:
                 watcher.note(sentence)
             if not others:
                 _show_uses(wanted, old, taken, everything, write, console)
                 return 0
             failed, documents = False, []
-            for new in others:
+            for done, new in enumerate(others, start=1):
+                watcher.step("releases", done, len(found))
                 brought = frozenset(use.target for use in taken.uses if use.kind == "patch")
                 earlier = versions.earlier(new.version, old.version)
                 compared = Comparison(world, reading.atlas(package, new.tree, trees), brought, earlier=earlier)
                 findings = sorted((judge(use, compared) for use in taken.uses), key=_order)
+                watcher.clear()
                 failed |= any(finding.weight == "breaking" for finding in findings)
                 if write is not None:
                     documents.append(_document(old, new, findings))

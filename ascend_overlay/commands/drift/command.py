@@ -59,7 +59,7 @@ def run(
         before, after = _one(old, "OLD", watcher), _one(new, "NEW", watcher)
     if before.folder.resolve() == after.folder.resolve():
         raise ConfigError(f"OLD {old!r} and NEW {new!r} are the same source; name two releases.")
-    for found in judged([after], before, overlays):
+    for found in watcher.over(judged([after], before, overlays), "overlays and plugins", 1):
         todo = items(found)
         if html is not None:
             writing.save(html, html_page.rendered(found, todo))

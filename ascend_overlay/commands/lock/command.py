@@ -42,8 +42,9 @@ def run(wanted: Sequence[str], path: Path, settings: Settings, *, only: Sequence
     # The library's own version is not what a plugin's author locks.
     plugins = {name: version for name, version in api.distributions().items() if name != _OWN}
     now = dataclasses.replace(before, plugins=plugins)
-    with uncollected():
-        for release in releases:
+    with uncollected(), Onlooker(Console(stderr=True)) as watcher:
+        for done, release in enumerate(releases):
+            watcher.step("releases", done, len(releases))
             now = now.with_release(release.version, locked_release(overlays, release))
     if seen == now.text().encode():
         return f"{path} is as it was."

@@ -57,7 +57,7 @@ def scan(wanted: str, releases: Sequence[str]) -> tuple[Package, list[Verdict], 
     package = opened(wanted)
     with Onlooker(Console(stderr=True)) as watcher:
         known = find(list(releases) or ["installed"], watcher=watcher)
-    reading = read(package)
+        reading = read(package, step=lambda done, total: watcher.step(f"modules of {wanted}", done, total))
     return package, judge(package, reading, [Judged(each) for each in known]), reading.troubles, known
 
 
