@@ -18,6 +18,14 @@ BESIDE = ["mla", "attention"]
 """Both overlays wrap the platform's choice."""
 
 
+@pytest.fixture(autouse=True)
+def _tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a processor without AMX: on one with it, stock vLLM takes AMX_MLA, and keeps prefixes by itself."""
+    import torch
+
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+
+
 def _selected(**changes: Any) -> tuple[str, list[str]]:
     """Return the backend that the platform chooses for a layer of MLA, and what the overlay noted."""
     import torch
