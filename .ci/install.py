@@ -16,7 +16,8 @@ WHEELS = "https://download.pytorch.org/whl/cpu"
 
 def main(arguments: Sequence[str]) -> int:
     """Run pip, at most twice; return its status."""
-    pip = [sys.executable, "-I", "-m", "pip", "install", *arguments]
+    # What is imported is compiled then; pip would compile the thousands of files of transformers first.
+    pip = [sys.executable, "-I", "-m", "pip", "install", "--no-compile", *arguments]
     if subprocess.run(pip, check=False).returncode == 0:
         return 0
     place = os.environ.get("TORCH_CPU_WHEELS", WHEELS)

@@ -211,7 +211,8 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run, list
     ours = [str(folder / name) for name in ("custom", "custom-deepseek")]
     theirs = [str(folder / name) for name in ("llama", "deepseek")]
     options = ["--only", "registry,compat", "--ledger", str(folder / "ledger")]
-    done = run("generate.py", *ours, "--", *theirs, folder=folder, options=options, timeout=600)
+    # On a CPU with AMX, vLLM's attention in bfloat16 uses tiles that nothing in so small a model has asked for.
+    done = run("generate.py", "float32", *ours, "--", *theirs, folder=folder, options=options, timeout=600)
     return folder, done, read_folder(folder / "ledger")
 
 
@@ -225,8 +226,8 @@ def test_a_model_in_the_older_api_generates_what_vllms_own_does(
     assert got["tokens"] == expected["tokens"]
     assert [len(tokens) for tokens in got["tokens"]] == [8, 8]
     for line, reference in zip(got["logprobs"], expected["logprobs"], strict=True):
-        # Another order of operations in bfloat16.
-        assert line == pytest.approx(reference, abs=0.05)
+        # Another order of operations.
+        assert line == pytest.approx(reference, abs=1e-4)
 
 
 @pytest.mark.e2e

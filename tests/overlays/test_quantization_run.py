@@ -64,7 +64,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], l
     plain = make_llama(folder / "plain")
     quantized = _quantize(plain, folder / "quantized")
     options = ["--only", "roles,quantization", "--trace", "--ledger", str(folder / "ledger")]
-    found = run("generate.py", str(quantized), "--", str(plain), folder=folder, options=options)
+    found = run("generate.py", "bfloat16", str(quantized), "--", str(plain), folder=folder, options=options)
     return {Path(path).name: answer for path, answer in found.result.items()}, read_folder(folder / "ledger")
 
 
