@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from sharing import shared_by
 
 import ascend_overlay
 from ascend_overlay import Overlay, api
@@ -29,9 +30,6 @@ NO_OVERLAYS = "tests_no_overlays"
 # How long an example takes says how busy the machine is.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
-
-KEPT_TOGETHER = {"tests/e2e", "tests/zoo"}
-"""Folders with a fixture of the scope "session" that takes minutes."""
 
 _LOADED_BEFORE = "vllm" in sys.modules
 
@@ -49,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Where several processes share the tests, give all files of some folders to one: they share what is slow to make.
+    """Where several processes share the tests, give some files to one and the same: they share what is slow to make.
 
     Everywhere else a file is what stays together, which is what `--dist loadfile` asks for.
     """
@@ -57,13 +55,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     from xdist.scheduler import LoadFileScheduling
 
-    class ByFileOrFolder(LoadFileScheduling):
+    class ByFixtureOrFile(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = super()._split_scope(nodeid)
-            folder = file.rpartition("/")[0]
-            return folder if folder in KEPT_TOGETHER else file
+            return shared_by(file) or file
 
-    return ByFileOrFolder(config, log)
+    return ByFixtureOrFile(config, log)
 
 
 class Site:
