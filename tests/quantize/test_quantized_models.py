@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from ascend_overlay.commands.demo import in_process, tiny
 from ascend_overlay.commands.quantize import calibration
+from ascend_overlay.commands.quantize.rules import SCHEMES
 from ascend_overlay.commands.quantize.run import quantize
 
 COMMAND = (sys.executable, "-c", "from ascend_overlay.commands.cli import main; main(prog_name='ascend-overlay')")
@@ -45,7 +46,7 @@ FLOATS: dict[str, tuple[Callable[..., Path], dict[str, Any]]] = {
     "deepseek_v3": (tiny.make_deepseek_v3, {}),
 }
 RUNS = [(name, scheme) for name in FLOATS for scheme in ("w8a8", "w8a8_dynamic", "w8a16")]
-RUNS += [("llama", "w8a8_mix"), ("qwen3_moe", "w4a16")]
+RUNS += [("llama", "w8a8_mix"), ("qwen3_moe", "w4a16"), ("qwen3_moe", "w4a8_dynamic"), ("deepseek_v2", "w4a8_dynamic")]
 _DENSE = ("llama", "llama_float16", "qwen3", "gemma2", "gemma3")
 LAYERS = dict.fromkeys(_DENSE, 8) | {"qwen3_moe": 4, "deepseek_v2": 15, "deepseek_v3": 15}
 """How many linear layers of each are quantized, besides two layers of routed experts in those that have them."""
@@ -55,6 +56,7 @@ _REDUCED = {
     ("qwen3_moe", "w8a8"),
     ("qwen3_moe", "w8a8_dynamic"),
     ("qwen3_moe", "w4a16"),
+    ("qwen3_moe", "w4a8_dynamic"),
     ("llama", "w8a8_mix"),
     ("gemma2", "w8a16"),
     ("gemma3", "w8a8_dynamic"),
@@ -250,7 +252,7 @@ def test_every_layer_computes_its_formula_in_integers(
 ) -> None:
     layers = results(f"{name}-{scheme}")["layers"]
     assert len(layers) == LAYERS[name]
-    assert {layer["type"] for layer in layers.values()} == {"W8A16" if scheme == "w4a16" else scheme.upper()}
+    assert {layer["type"] for layer in layers.values()} == {SCHEMES[scheme]}
     assert [where for where, layer in layers.items() if not layer["calls"]] == []
     worst = max(layer["worst"] for layer in layers.values())
     same = sum(layer["equal"] for layer in layers.values()) / sum(layer["values"] for layer in layers.values())
@@ -344,7 +346,7 @@ def test_the_model_says_nearly_the_same(
 
 @each
 def test_weights_take_half_the_memory(results: Results, name: str, scheme: str) -> None:
-    if scheme == "w4a16":
+    if scheme in ("w4a8_dynamic", "w4a16"):
         pytest.skip("its experts take a quarter: they are not int8")
     sizes = results(f"{name}-{scheme}")["sizes"]
     checkpoint = load_file(results.model(f"{name}-{scheme}") / "model.safetensors")
