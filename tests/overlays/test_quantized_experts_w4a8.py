@@ -159,6 +159,29 @@ def test_a_rank_loads_its_part(model: Any, monkeypatch: pytest.MonkeyPatch, numb
     _assert_near(got, _expected(found, hidden, weights, experts, slice(number * half, (number + 1) * half)))
 
 
+def test_a_rank_with_some_of_the_experts_adds_what_is_theirs(model: Any) -> None:
+    """Rows of the others come last, and have no product."""
+    found = _Numbers(torch.bfloat16)
+    layer = _layer(found.checkpoint)
+    _load(layer, found.checkpoint)
+    hidden, logits = inputs(torch.bfloat16)
+    weights, experts = layer.router.select_experts(hidden, logits)
+    held, total = layer.routed_experts, torch.zeros(len(hidden), HIDDEN, dtype=torch.float64)
+    whole = {name: parameter.data for name, parameter in held.named_parameters()}
+    for first in (0, 3):
+        here = torch.arange(EXPERTS)
+        mine = (here < 3) if first == 0 else (here >= 3)
+        for name, tensor in whole.items():
+            getattr(held, name).data = tensor[mine]
+        held._expert_map = torch.where(mine, here - first, -1).to(torch.int32)
+        got = held.quant_method.apply(held, hidden, weights, experts, None, None)
+        total += got.double()
+        alone = torch.where(mine[experts.long()], weights, 0)
+        _assert_near(got, _expected(found, hidden, alone, experts))
+    wanted = _expected(found, hidden, weights, experts)
+    assert ((total - wanted).abs() <= 2 * torch.finfo(torch.bfloat16).eps * wanted.abs().amax()).all()
+
+
 def test_it_is_close_to_the_experts_in_float(model: Any) -> None:
     found = _Numbers(torch.bfloat16)
     layer = _layer(found.checkpoint)

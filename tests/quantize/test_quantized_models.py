@@ -278,6 +278,11 @@ def test_experts_compute_their_formula_in_integers(
         # Sums in float32, which round to a neighbour now and then, also between the products.
         assert worst <= 8 and same >= 0.98
         return
+    if scheme == "w4a8_dynamic":
+        # The bias that makes up for what the operator takes from its inputs is float32, which turns a rounding between
+        # the products to the other side now and then.
+        assert worst <= 8 and same >= 0.999
+        return
     # What is not rounded between the products is float32, and moves what lies half way between two neighbours.
     assert worst <= 0.52
     assert same >= 0.999
@@ -341,7 +346,8 @@ def test_the_model_says_nearly_the_same(
         f"{name}-{scheme}: root mean square {mean:.4f} nats, largest {largest:.4f}, "
         f"divergence {sum(lost) / len(lost):.5f} nats a token, largest {max(lost):.5f}",
     )
-    assert mean < 0.2 and max(lost) < 0.05
+    # Steps of 4 bits, as wide as the largest weight of an output asks for.
+    assert mean < (0.3 if scheme == "w4a8_dynamic" else 0.2) and max(lost) < 0.05
 
 
 @each
