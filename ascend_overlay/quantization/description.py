@@ -33,6 +33,7 @@ class Description:
         settings: what the file says beside tensors.
         norm_biases: names of tensors that are a bias of a norm.
         floats: names of tensors left in float that are no weight of a module, such as experts in one tensor.
+        second_scales: names of tensors with scales, or offsets, of a second level, as of groups of groups of inputs.
         unread: further entries that are about no module of `weights`, other than those that leave something in float.
         digest: hash of all this.
     """
@@ -42,6 +43,7 @@ class Description:
     settings: Mapping[str, Any] = field(default_factory=dict)
     norm_biases: tuple[str, ...] = ()
     floats: tuple[str, ...] = ()
+    second_scales: tuple[str, ...] = ()
     unread: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""
     _names: list[str] = field(default_factory=list, repr=False)
@@ -61,11 +63,11 @@ class Description:
             name = rename(f"{module}.weight")
             if name is not None:
                 weights[name.removesuffix(".weight")] = type_
-        biases, floats = (
+        biases, floats, seconds = (
             tuple(name for old in names if (name := rename(old)) is not None)
-            for names in (self.norm_biases, self.floats)
+            for names in (self.norm_biases, self.floats, self.second_scales)
         )
-        return _sorted(replace(self, weights=weights, norm_biases=biases, floats=floats))
+        return _sorted(replace(self, weights=weights, norm_biases=biases, floats=floats, second_scales=seconds))
 
 
 def locate(folder: Path) -> Path | None:
@@ -140,9 +142,10 @@ def parse(data: object, source: str) -> Description:
         raise CheckpointError(
             f"{source} gives no type for any weight, so it is no description of a checkpoint. {_AGAIN}"
         )
+    seconds = tuple(name for name in others if name.endswith("_second"))
     unread = {name: type_ for name, type_ in others.items() if name.rpartition(".")[0] not in weights}
     digest = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
-    return _sorted(Description(source, weights, settings, tuple(biases), tuple(floats), unread, digest))
+    return _sorted(Description(source, weights, settings, tuple(biases), tuple(floats), seconds, unread, digest))
 
 
 def _sorted(description: Description) -> Description:

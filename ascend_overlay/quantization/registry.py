@@ -69,6 +69,13 @@ def _find(kind: type, type_: str, where: str) -> Scheme:
     if scheme is not None:
         return scheme
     names = sorted(name for a_kind, name in known if a_kind is kind)
+    if any(name == type_ for _, name in known):
+        other = ExpertsScheme if kind is LinearScheme else LinearScheme
+        raise CheckpointError(
+            f"quant_model_description.json says that {where} is {type_!r}, which is a type for {_layers(other)} alone. "
+            f"For {_layers(kind)} there are: {', '.join(names) or 'none'}. Quantize the model again with one of these, "
+            f"or leave the layer in float."
+        )
     raise CheckpointError(
         f"quant_model_description.json says that {where} is {type_!r}, and there is no such quantization scheme for "
         f"{_layers(kind)}.{did_you_mean(type_, names)} There are: {', '.join(names) or 'none'}. Install a plugin that "

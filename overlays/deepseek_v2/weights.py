@@ -22,7 +22,7 @@ _OVERLAY = "deepseek_v2"
 _SHOWN = 8
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 _ROTARY = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached")
-_SCALES = ("scale", "scale_inv", "offset", "zero_point", "quant_bias")
+_SCALES = ("scale", "scale_inv", "scale_bias", "offset", "zero_point", "quant_bias")
 
 
 class WeightsError(OverlayError):

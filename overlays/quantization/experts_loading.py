@@ -31,15 +31,19 @@ class ExpertsLoading:
         self._load = loader
         self._loaded: dict[str, set[tuple[int, str]]] = {}
         self._optional: set[str] = set()
+        self._parts: dict[str, int] = {}
 
-    def loader(self, name: str, *, optional: bool) -> Callable[..., Any]:
+    def loader(self, name: str, *, optional: bool, parts: int = 0) -> Callable[..., Any]:
         """Return the function that vLLM calls with each tensor of the checkpoint that belongs to the parameter.
 
         Args:
             name: name of the parameter: "w13_weight_scale".
             optional: the checkpoint may be without it.
+            parts: the checkpoint has so many columns of it, a number for each of as many equal parts of the inputs;
+                the parameter gets the sum of those on this rank. 0: it has what the parameter has.
         """
         self._loaded[name] = set()
+        self._parts[name] = parts
         if optional:
             self._optional.add(name)
 
@@ -52,8 +56,10 @@ class ExpertsLoading:
             expert_id: int,
             return_success: bool = False,
         ) -> Any:
-            checked = self._checked(name, param, loaded_weight, shard_id, expert_id)
-            done = self._load(param, checked, weight_name, shard_id, expert_id, return_success=True)
+            checked = self._added_up(name, self._checked(name, param, loaded_weight, shard_id, expert_id))
+            # vLLM goes by the name, and takes what is called a bias for one.
+            called = weight_name.replace("scale_bias", "weight_scale")
+            done = self._load(param, checked, called, shard_id, expert_id, return_success=True)
             if done:
                 here = self._layer._map_global_expert_id_to_local_expert_id(expert_id)
                 whole = checked.dim() == 3
@@ -119,16 +125,26 @@ class ExpertsLoading:
         if found.dim() == 3:
             return found  # all experts in one; vLLM splits them
         wanted = self._shape(name, param, shard)
-        if floating and found.numel() == wanted[0]:
+        if floating and wanted[1] == 1 and found.numel() == wanted[0]:
             return found.reshape(wanted)  # [n] for [n, 1]
         if tuple(found.shape) != wanted:
             raise CheckpointError(misshapen(where, found, wanted))
         return found
 
+    def _added_up(self, name: str, found: Tensor) -> Tensor:
+        """Return the sums of those columns that belong to inputs on this rank, where there are columns for parts."""
+        if not self._parts[name]:
+            return found
+        spread = self._layer.moe_config.moe_parallel_config
+        here = self._parts[name] // spread.tp_size
+        return found.float().narrow(-1, spread.tp_rank * here, here).sum(-1, keepdim=True)
+
     def _shape(self, name: str, param: Tensor, shard: str) -> tuple[int, ...]:
         """Return the shape of the tensor of one expert in the checkpoint, over all ranks."""
         ranks = self._layer.moe_config.moe_parallel_config.tp_size
         rows, width = param.shape[1:]
+        if self._parts[name]:
+            return (rows, self._parts[name])
         if shard == "w2":
             # Scales of whole channels are on every rank; those of groups of inputs are with their inputs.
             return (rows, width if width == 1 and name.endswith(("_scale", "_offset")) else width * ranks)

@@ -93,8 +93,8 @@ class ExpertsMethod(FusedMoEMethodBase):  # type: ignore[misc, unused-ignore]
         gate_and_up = intermediate * (2 if self.moe.is_act_and_mul else 1)
         return {"w13": (num_experts, gate_and_up, hidden), "w2": (num_experts, hidden, intermediate)}
 
-    def _add(self, layer: Any, name: str, data: Tensor, *, optional: bool = False) -> None:
+    def _add(self, layer: Any, name: str, data: Tensor, *, optional: bool = False, parts: int = 0) -> None:
         parameter: Any = Parameter(data, requires_grad=False)
         layer.register_parameter(name, parameter)
-        parameter.weight_loader = self._loading.loader(name, optional=optional)
+        parameter.weight_loader = self._loading.loader(name, optional=optional, parts=parts)
         parameter.quant_method = self.spread

@@ -15,11 +15,9 @@ from torch import Tensor
 from ascend_overlay import npu
 from ascend_overlay.npu.moe.activation import Activation
 from ascend_overlay.npu.moe.experts import add_up, list_type, sort_by_expert
+from ascend_overlay.npu.reference.moe_matmul_checks import PACKED
 
 npu.load("npu_grouped_matmul")
-
-PACKED = 8
-"""Numbers of 4 bits in an int32."""
 
 
 def int4_experts(

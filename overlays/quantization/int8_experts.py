@@ -1,10 +1,13 @@
-"""The arithmetic of int8 experts: int8 weights by channel, int8 inputs with a scale for each token.
+"""The arithmetic of experts with int8 inputs, a scale for each token, and weights of 8 or 4 bits by channel.
 
 x_q, s_x = round(x / s_x), max|x| / 127
 h = (x_q @ W13) * s_13 * s_x
 a = activation(h)
 a_q, s_a = round(a / s_a), max|a| / 127
 y = (a_q @ W2) * s_2 * s_a
+
+Of weights of 4 bits, what the operator takes from x_q and a_q for its matrix unit is given back by a bias, 8 times the
+sum of a column's weights.
 
 h, a and y are in the dtype of the activations, and the y of a token's experts are added up by their weights. Where one
 operator computes a and quantizes it, a is not rounded in between; where it computes h, too, neither is h.
@@ -37,6 +40,8 @@ def int8_experts(
     scale2: Tensor,
     activation: Activation,
     *,
+    bias13: Tensor | None = None,
+    bias2: Tensor | None = None,
     swiglu: bool = False,
     fused: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
     expert_map: Tensor | None = None,
@@ -47,11 +52,14 @@ def int8_experts(
         x: (num_tokens, hidden); float16 or bfloat16.
         experts: (num_tokens, k), int32.
         weights: (num_tokens, k), float; None: ones, with k 1.
-        w13: (num_experts, hidden, columns), int8.
-        scale13: (num_experts, columns); bfloat16 with bfloat16, float32 with float16.
-        w2: (num_experts, intermediate, hidden), int8.
-        scale2: (num_experts, hidden); dtype of `scale13`.
+        w13: (num_experts, hidden, columns), int8; or (num_experts, hidden, columns / 8), int32, of 4 bits.
+        scale13: (num_experts, columns); bfloat16 with bfloat16, float32 with float16. Of weights of 4 bits
+            (num_experts, 1, columns), int64 with the bits of float32.
+        w2: (num_experts, intermediate, hidden), int8; or int32 as `w13`.
+        scale2: (num_experts, hidden), or with a dimension of 1 as `scale13`; dtype of that.
         activation: takes rows of `columns`, returns rows of `intermediate`.
+        bias13: (num_experts, columns), float32, of weights of 4 bits; of others None.
+        bias2: (num_experts, hidden), the same.
         swiglu: it is that of npu_swiglu.
         fused: computes a_q and s_a of the rows, `w13`, s_x and the sizes of the experts; None: in steps.
         expert_map: see ascend_overlay.npu.moe.experts.sort_by_expert.
@@ -62,22 +70,29 @@ def int8_experts(
     tokens = sort_by_expert(x, experts, w13.shape[0], expert_map, quantized=True)
     if fused is not None:
         quantized, scale = fused(tokens.rows, w13, tokens.scale, tokens.counts)
-        return add_up(_product(quantized, scale, w2, scale2, tokens.counts, x.dtype), tokens, weights)
-    hidden = _product(tokens.rows, tokens.scale, w13, scale13, tokens.counts, x.dtype)
+        return add_up(_product(quantized, scale, w2, scale2, bias2, tokens.counts, x.dtype), tokens, weights)
+    hidden = _product(tokens.rows, tokens.scale, w13, scale13, bias13, tokens.counts, x.dtype)
     # torch_npu documents bfloat16; of float16 it says two things.
     if swiglu and hidden.dtype == torch.bfloat16 and hidden.shape[1] <= _WIDEST:
         quantized, scale = torch.ops.npu.npu_dequant_swiglu_quant.default(hidden, activate_left=True, quant_mode=1)
     else:
         quantized, scale = torch.ops.npu.npu_dynamic_quant.default(activation(hidden))
-    return add_up(_product(quantized, scale, w2, scale2, tokens.counts, x.dtype), tokens, weights)
+    return add_up(_product(quantized, scale, w2, scale2, bias2, tokens.counts, x.dtype), tokens, weights)
 
 
 def _product(
-    rows: Tensor, scale: Tensor, weight: Tensor, channels: Tensor, counts: Tensor, dtype: torch.dtype
+    rows: Tensor,
+    scale: Tensor,
+    weight: Tensor,
+    channels: Tensor,
+    bias: Tensor | None,
+    counts: Tensor,
+    dtype: torch.dtype,
 ) -> Tensor:
     product: Tensor = torch.ops.npu.npu_grouped_matmul.default(
         [rows],
         [weight],
+        bias=None if bias is None else [bias],
         scale=[channels],
         per_token_scale=[scale],
         split_item=2,

@@ -11,9 +11,10 @@ from vllm.model_executor.layers.fused_moe.routed_experts import FusedMoeWeightSc
 from vllm.model_executor.utils import replace_parameter
 
 from ascend_overlay.errors import CheckpointError
+from ascend_overlay.npu.reference.moe_matmul_checks import PACKED
 from ascend_overlay.overlays.quantization.experts_loading import ExpertsLoading
 from ascend_overlay.overlays.quantization.experts_method import PARTS, ExpertsMethod
-from ascend_overlay.overlays.quantization.int4_experts import PACKED, int4_experts, repacked
+from ascend_overlay.overlays.quantization.int4_experts import int4_experts, repacked
 from ascend_overlay.overlays.quantization.numbers import see_scales
 
 _GROUP_SIZE = 32

@@ -248,6 +248,112 @@ def test_what_a_weight_of_4_bits_does_not_take(change: dict[str, Any], says: str
         OPERATORS.npu_grouped_matmul([x], [turned], **(GROUPED | options))
 
 
+def _carried(scale: Any) -> Any:
+    return scale.view(torch.int32).to(torch.int64) & 0xFFFFFFFF
+
+
+@given(
+    sizes=_SIZES,
+    rest=st.integers(0, 3),
+    k=st.sampled_from([64, 192, 512]),
+    by_part=st.booleans(),
+    n=st.sampled_from([8, 24]),
+    dtype=st.sampled_from([torch.bfloat16, torch.float16]),
+)
+def test_int8_by_int4_is_the_product_of_the_numbers(
+    sizes: list[int], rest: int, k: int, by_part: bool, n: int, dtype: Any
+) -> None:
+    """With the bias that is documented, what the operator takes from the rows is back."""
+    groups, total = len(sizes), sum(sizes)
+    parts = k // 256 if by_part and k % 256 == 0 else 1
+    generator = torch.Generator().manual_seed(k)
+    numbers = torch.randint(-8, 8, (groups, k, n), generator=generator)
+    x, tokens = _int8(1, total + rest, k), tensor(5, total + rest).abs()
+    scale = tensor(4, groups, parts, n).abs() * 1e-3 + 1e-4
+    whole = numbers.double() * scale.double().repeat_interleave(k // parts, 1)
+    options = GROUPED | {"group_list": torch.tensor(sizes), "group_list_type": _kind(sizes), "output_dtype": dtype}
+    options |= {"scale": [_carried(scale)], "bias": [(8 * whole.sum(1)).float()], "per_token_scale": [tokens]}
+    (y,) = OPERATORS.npu_grouped_matmul([x], [_packed(numbers)], **options)
+    exact, size = _product(x, whole, sizes)
+    factor = tokens[:total].double().unsqueeze(-1)
+    assert y.dtype == dtype and y.shape == (total + rest, n)
+    # The bias is float32, and as large as what it makes up for.
+    assert_rounded_once(y[:total], exact * factor, size * factor)
+    assert not y[total:].any()
+
+
+def test_int8_by_int4_without_the_bias_that_is_documented_is_what_the_formula_makes_of_it() -> None:
+    x, numbers = torch.tensor([[3] + [0] * 63], dtype=torch.int8), torch.zeros(1, 64, 8, dtype=torch.int64)
+    numbers[0, 0] = torch.arange(-8, 0)
+    bias = torch.full((1, 8), 0.5)
+    options = GROUPED | {"group_list": torch.tensor([1]), "group_list_type": 0, "output_dtype": torch.float16}
+    options |= {
+        "scale": [_carried(torch.full((1, 1, 8), 0.25))],
+        "bias": [bias],
+        "per_token_scale": [torch.tensor([2.0])],
+    }
+    (y,) = OPERATORS.npu_grouped_matmul([x], [_packed(numbers)], **options)
+    assert y.tolist() == [[((3 - 8) * number * 0.25 + 0.5) * 2 for number in range(-8, 0)]]
+
+
+def test_the_longest_rows_of_int8_by_int4_are_exact() -> None:
+    """Sums of whole numbers go beyond what float32 counts in ones."""
+    x, k = torch.full((1, 18432), -128, dtype=torch.int8), 18432
+    numbers = torch.full((1, k, 8), 7)
+    numbers[0, 0] = torch.arange(8)
+    options = GROUPED | {"group_list": torch.tensor([1]), "group_list_type": 0, "output_dtype": torch.float16}
+    options |= {"scale": [_carried(torch.full((1, 1, 8), 2.0**-24))], "bias": [torch.zeros(1, 8)]}
+    options |= {"per_token_scale": [torch.ones(1)]}
+    (y,) = OPERATORS.npu_grouped_matmul([x], [_packed(numbers)], **options)
+    assert_rounded_once(y, -136 * numbers.double().sum(1) * 2.0**-24)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"bias": None}, "takes a bias, a scale and a per_token_scale, and nothing else"),
+        ({"scale": None}, "takes a bias, a scale and a per_token_scale, and nothing else"),
+        ({"per_token_scale": None}, "takes a bias, a scale and a per_token_scale, and nothing else"),
+        ({"antiquant_scale": [torch.ones(2, 16).half()]}, "and nothing else"),
+        ({"offset": [torch.ones(2, 1, 16)]}, "there is offset"),
+        ({"bias": [torch.zeros(2, 16, dtype=torch.int32)]}, "bias is torch.int32; .* takes torch.float32"),
+        ({"bias": [torch.zeros(2, 1, 16)]}, "bias has the shapes"),
+        ({"scale": [torch.ones(2, 1, 16)]}, "scale is torch.float32; .* takes torch.int64"),
+        ({"scale": [torch.ones(2, 16, dtype=torch.int64)]}, r"scale has the shapes .* takes \[\(2, 1, 16\)\]"),
+        ({"scale": [torch.ones(2, 2, 16, dtype=torch.int64)]}, r"scale has the shapes .* takes \[\(2, 1, 16\)\]"),
+        ({"output_dtype": None}, "output_dtype is torch.int8; .* takes torch.bfloat16 or torch.float16"),
+        ({"output_dtype": torch.int32}, "output_dtype is torch.int32"),
+        ({"act_type": 5}, "act_type is 5"),
+        ({"group_list_type": 0}, "group_list_type is 0; .* takes sizes, 1"),
+        ({"split_item": 0, "group_type": -1, "group_list": None}, "x one tensor that is grouped"),
+    ],
+)
+def test_what_int8_by_int4_does_not_take(change: dict[str, Any], says: str) -> None:
+    x, weight = torch.ones(4, 64, dtype=torch.int8), torch.zeros(2, 64, 2, dtype=torch.int32)
+    options: dict[str, Any] = {
+        "scale": [torch.ones(2, 1, 16, dtype=torch.int64)],
+        "bias": [torch.zeros(2, 16)],
+        "per_token_scale": [torch.ones(4)],
+        "group_list": torch.tensor([2, 2]),
+        "output_dtype": torch.bfloat16,
+    }
+    OPERATORS.npu_grouped_matmul([x], [weight], **(GROUPED | options))
+    with pytest.raises(RuntimeError, match=says):
+        OPERATORS.npu_grouped_matmul([x], [weight], **(GROUPED | options | change))
+    turned = torch.zeros(2, 2, 64, dtype=torch.int32).transpose(1, 2)
+    with pytest.raises(RuntimeError, match="a packed weight is a transposed view"):
+        OPERATORS.npu_grouped_matmul([x], [turned], **(GROUPED | options))
+
+
+@pytest.mark.parametrize("inputs", [32, 18496])
+def test_how_many_inputs_int8_by_int4_takes(inputs: int) -> None:
+    x, weight = torch.ones(4, inputs, dtype=torch.int8), torch.zeros(2, inputs, 1, dtype=torch.int32)
+    options = {"scale": [torch.ones(2, 1, 8, dtype=torch.int64)], "bias": [torch.zeros(2, 8)]}
+    more = {"per_token_scale": [torch.ones(4)], "group_list": torch.tensor([2, 2]), "output_dtype": torch.bfloat16}
+    with pytest.raises(RuntimeError, match=f"there are {inputs} inputs; .* a multiple of 64, 18432 at most"):
+        OPERATORS.npu_grouped_matmul([x], [weight], **GROUPED, **options, **more)
+
+
 @given(sizes=_SIZES, k=st.integers(1, 40), n=st.integers(1, 16), dtype=st.sampled_from([torch.bfloat16, torch.float16]))
 def test_an_int8_weight_is_scaled_before_the_product(sizes: list[int], k: int, n: int, dtype: Any) -> None:
     groups = len(sizes)
@@ -353,6 +459,14 @@ def test_torch_accepts_the_operator(dtype: Any) -> None:
         assert_compiles(lambda x, w: tuple(OPERATORS.npu_grouped_matmul([x], [w], **options)), x, weight)
     if dtype != torch.int8:
         assert_checked_by_torch(OPERATORS.npu_grouped_matmul, [x, x[:2]], [weight[0], weight[1]], group_type=-1)
+
+
+def test_torch_accepts_int8_by_int4() -> None:
+    x, weight = _int8(1, 5, 64), torch.randint(-(2**31), 2**31 - 1, (3, 64, 2), dtype=torch.int32)
+    options = GROUPED | {"group_list": torch.tensor([2, 0, 3]), "output_dtype": 15, "bias": [tensor(2, 3, 16)]}
+    options |= {"scale": [_carried(tensor(3, 3, 1, 16).abs())], "per_token_scale": [tensor(4, 5).abs()]}
+    assert_checked_by_torch(OPERATORS.npu_grouped_matmul, [x], [weight], **options)
+    assert_compiles(lambda x, w: tuple(OPERATORS.npu_grouped_matmul([x], [w], **options)), x, weight)
 
 
 _X, _W, _G = torch.ones(4, 8), torch.ones(2, 8, 6), torch.tensor([2, 2])

@@ -28,6 +28,7 @@ _TYPES = {
     "model.layers.1.input_layernorm.bias": "FLOAT",
     "model.layers.1.mlp.up_proj.bias": "W8A8",
     "model.layers.1.A_log": "FLOAT",
+    "model.layers.1.mlp.experts.0.gate_proj.weight_scale_second": "W8A8_DYNAMIC",
 }
 
 
@@ -39,6 +40,7 @@ def test_each_weight_has_its_type_and_the_rest_is_apart() -> None:
     assert set(found.settings) == {"model_quant_type", "version", "group_size", "optional"}
     assert found.norm_biases == ("model.layers.1.input_layernorm.bias",)
     assert found.unread == {"optional.quarot.rotation_map.global_rotation": "optional/quarot.safetensors"}
+    assert found.second_scales == ("model.layers.1.mlp.experts.0.gate_proj.weight_scale_second",)
     assert len(found.weights) == 7
 
 
@@ -63,6 +65,7 @@ def test_tensors_can_be_renamed_and_dropped() -> None:
     assert len(renamed.weights) == 5
     assert dict(renamed.below("language_model.model.layers.1.mlp.experts"))
     assert renamed.norm_biases == ("language_model.model.layers.1.input_layernorm.bias",)
+    assert renamed.second_scales == ("language_model.model.layers.1.mlp.experts.0.gate_proj.weight_scale_second",)
     assert renamed.digest == found.digest
 
 

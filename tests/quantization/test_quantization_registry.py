@@ -67,6 +67,19 @@ def test_a_type_that_nothing_knows_is_an_error_with_what_there_is(contribute: Ca
     assert "Did you mean 'W8A8' or 'W8A16'?" in text
     assert "There are: W8A16, W8A8. Install a plugin that contributes it" in text
     with pytest.raises(CheckpointError, match=r"for routed experts\. There are: none"):
+        find_experts("W8A18", "x.weight")
+
+
+def test_a_type_for_other_layers_is_said_to_be_that(contribute: Callable[..., None]) -> None:
+    contribute("one", _Scheme("W8A8"), ExpertsScheme("W4A8", lambda layer, prefix: None))
+    wanted = (
+        r"x\.weight is 'W4A8', which is a type for routed experts alone\. For linear layers there are: W8A8\. Quantize"
+    )
+    with pytest.raises(CheckpointError, match=wanted):
+        find_linear("W4A8", "x.weight")
+    with pytest.raises(
+        CheckpointError, match=r"is a type for linear layers alone\. For routed experts there are: W4A8\."
+    ):
         find_experts("W8A8", "x.weight")
 
 

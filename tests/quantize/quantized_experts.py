@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 Tensors = dict[str, Tensor]
 
 
-def routed(x: Tensor, weights: Tensor, experts: Tensor, found: Callable[[int], Tensors]) -> Tensor:
+def routed(x: Tensor, weights: Tensor, experts: Tensor, found: Callable[[int], Tensors], *, bits: int = 8) -> Tensor:
     """Return what a layer of experts gives, in float64, before the last rounding.
 
     What lies between is rounded to the dtype of the activations where the format has it: the two products of an expert,
@@ -21,18 +22,19 @@ def routed(x: Tensor, weights: Tensor, experts: Tensor, found: Callable[[int], T
         weights: (tokens, k), float32.
         experts: (tokens, k).
         found: number of an expert -> its tensors: "gate_proj.weight" and so on.
+        bits: of the weights: 8, or 4, of two outputs in a byte.
     """
     total = torch.zeros(x.shape, dtype=torch.float64)
     for expert in experts.unique().tolist():
         tokens, places = (experts == expert).nonzero(as_tuple=True)
         tensors = found(expert)
         rows, step = _quantized(x[tokens])
-        gate = _product(rows, step, tensors, "gate_proj", x.dtype).double()
-        up = _product(rows, step, tensors, "up_proj", x.dtype).double()
+        product = functools.partial(_product, tensors, x.dtype, bits)
+        gate, up = (product(rows, step, name).double() for name in ("gate_proj", "up_proj"))
         activated = gate * torch.sigmoid(gate) * up
         # One operator activates and quantizes in bfloat16, without rounding in between.
         rows, step = _quantized(activated if x.dtype == torch.bfloat16 else activated.to(x.dtype))
-        down = _product(rows, step, tensors, "down_proj", x.dtype)
+        down = product(rows, step, "down_proj")
         total.index_add_(0, tokens, down.double() * weights[tokens, places].double().unsqueeze(-1))
     return total
 
@@ -63,8 +65,12 @@ def _quantized(x: Tensor) -> tuple[Tensor, Tensor]:
     return (x.float() / step).round().nan_to_num(0).long(), step
 
 
-def _product(rows: Tensor, step: Tensor, tensors: Tensors, name: str, dtype: torch.dtype) -> Tensor:
-    # The NPU takes a scale of bfloat16 where it writes that.
-    scale = tensors[f"{name}.weight_scale"].to(dtype if dtype == torch.bfloat16 else torch.float32)
-    total = rows @ tensors[f"{name}.weight"].long().T
+def _product(tensors: Tensors, dtype: torch.dtype, bits: int, rows: Tensor, step: Tensor, name: str) -> Tensor:
+    weight, scale = tensors[f"{name}.weight"].long(), tensors[f"{name}.weight_scale"]
+    if bits == 4:
+        weight = torch.stack((((weight & 15) ^ 8) - 8, weight >> 4), 1).flatten(0, 1)
+    else:
+        # The NPU takes a scale of bfloat16 where it writes that.
+        scale = scale.to(dtype if dtype == torch.bfloat16 else torch.float32)
+    total = rows @ weight.T
     return (total.double() * scale.double().flatten() * step.double()).to(dtype)

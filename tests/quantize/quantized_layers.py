@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -48,6 +49,13 @@ FORMULAS: dict[str, Callable[[Tensor, Tensors], Tensor]] = {
 }
 
 
+EXPERTS: dict[str, Callable[..., Tensor]] = {
+    "W8A8_DYNAMIC": routed,
+    "W4A8_DYNAMIC": functools.partial(routed, bits=4),
+    "W4A16": of_4_bits,
+}
+
+
 class Watched:
     """The calls of the quantized layers of a model.
 
@@ -59,9 +67,8 @@ class Watched:
     """
 
     def __init__(self, model: Any, checkpoint: Tensors) -> None:
-        from ascend_overlay.overlays.quantization.experts import W8A8DynamicExperts
+        from ascend_overlay.overlays.quantization.experts_method import ExpertsMethod
         from ascend_overlay.overlays.quantization.linear import AscendLinearMethod
-        from ascend_overlay.overlays.quantization.w4a16_experts import W4A16Experts
 
         self._packed = model.packed_modules_mapping
         self._checkpoint = checkpoint
@@ -72,7 +79,7 @@ class Watched:
             if checkpoint and isinstance(method, AscendLinearMethod):
                 self.layers[name] = _record(method.scheme.type)
                 layer.register_forward_hook(self._hook(name))
-            elif checkpoint and isinstance(method, W8A8DynamicExperts | W4A16Experts):
+            elif checkpoint and isinstance(method, ExpertsMethod):
                 name = name.removesuffix(".routed_experts")
                 self.experts[name] = _record(method.scheme_type)
                 # vLLM calls the method itself, not the layer.
@@ -98,7 +105,7 @@ class Watched:
     def _applying(self, name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
         def apply(layer: Any, x: Any, topk_weights: Any, topk_ids: Any, *more: Any, **options: Any) -> Any:
             y = theirs(layer, x, topk_weights, topk_ids, *more, **options)
-            formula = of_4_bits if self.experts[name]["type"] == "W4A16" else routed
+            formula = EXPERTS[self.experts[name]["type"]]
             exact = formula(x, topk_weights, topk_ids, lambda number: self._tensors(f"{name}.{number}."))
             _note(self.experts[name], y, exact)
             return y

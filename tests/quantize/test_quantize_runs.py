@@ -405,9 +405,76 @@ def test_experts_of_4_bits_and_the_rest_of_8(tmp_path: Path) -> None:
         assert ((numbers * whole - weight.double()).abs() <= 0.53 * whole).all()
 
 
-def test_experts_of_4_bits_need_experts(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(QuantizeError, match="has no routed experts that w4a16 would quantize; w8a16 takes the rest"):
-        quantize(model, tmp_path / "out", "w4a16")
+def test_experts_of_4_bits_with_inputs_of_8_and_the_rest_of_8(tmp_path: Path) -> None:
+    """What ModelSlim writes: two outputs in a byte, float32, and sums for 16 parts of what ranks share."""
+    before = {name: torch.randn(128, 64) for name in kit.moe() if ".experts." in name or "o_proj" in name}
+    before = {name: t.T.contiguous() if "down_proj" in name else t for name, t in before.items()}
+    before["model.layers.0.mlp.experts.0.up_proj.weight"][3] = 0
+    before = {name: tensor.bfloat16() for name, tensor in before.items()}
+    model = kit.write(tmp_path / "model", before)
+    report = quantize(model, tmp_path / "out", "w4a8_dynamic")
+    assert report.plan.turned() == ["Layers besides routed experts become W8A8_DYNAMIC: 4 bits are for experts."]
+    after, types = kit.load(tmp_path / "out"), json.loads((tmp_path / "out" / FILE).read_text())
+    assert {name: types[name] for name in ("version", "model_quant_type", "group_size")} == {
+        "version": "1.0.0",
+        "model_quant_type": "W4A8_DYNAMIC",
+        "group_size": 0,
+    }
+    assert types["model.layers.0.self_attn.o_proj.weight"] == "W8A8_DYNAMIC"
+    experts = [name.removesuffix(".weight") for name in before if ".experts." in name]
+    assert len(experts) == 18
+    for module in experts:
+        weight = before[f"{module}.weight"]
+        out, inputs = weight.shape
+        found = {key.removeprefix(f"{module}."): t for key, t in after.items() if key.startswith(f"{module}.")}
+        assert {types[f"{module}.{key}"] for key in found} == {"W4A8_DYNAMIC"}
+        parts = 16 if module.endswith("down_proj") else 1
+        assert {key: (tensor.dtype, tuple(tensor.shape)) for key, tensor in found.items()} == {
+            "weight": (torch.int8, (out // 2, inputs)),
+            "weight_scale": (torch.float32, (out, 1)),
+            "weight_offset": (torch.float32, (out, 1)),
+            "scale_bias": (torch.float32, (out, parts)),
+        }
+        bytes_ = found["weight"].int() & 255
+        numbers = torch.stack((bytes_ & 15, bytes_ >> 4), 1).flatten(0, 1)
+        numbers = numbers - 16 * (numbers > 7)
+        scale = found["weight_scale"].double()
+        assert not found["weight_offset"].any()
+        assert ((numbers * scale - weight.double()).abs() <= 0.5001 * scale).all()
+        sums = 8 * (numbers * scale).reshape(out, parts, -1).sum(-1)
+        torch.testing.assert_close(found["scale_bias"].double(), sums, rtol=1e-5, atol=1e-6)
+    assert report.plan.after == sum(path.stat().st_size for path in (tmp_path / "out").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize(("scheme", "rest"), [("w4a16", "w8a16"), ("w4a8_dynamic", "w8a8_dynamic")])
+def test_experts_of_4_bits_need_experts(model: Path, tmp_path: Path, scheme: str, rest: str) -> None:
+    wanted = f"has no routed experts that {scheme} would quantize"
+    with pytest.raises(QuantizeError, match=f"{wanted}; {rest} takes the rest"):
+        quantize(model, tmp_path / "out", scheme)
     narrow = kit.write(tmp_path / "narrow", kit.moe())
-    with pytest.raises(QuantizeError, match="has no routed experts that w4a16 would quantize"):
-        quantize(narrow, tmp_path / "out", "w4a16")
+    with pytest.raises(QuantizeError, match=wanted):
+        quantize(narrow, tmp_path / "out", scheme)
+
+
+@pytest.mark.parametrize(("scheme", "inner", "unit"), [("w4a16", 40, 32), ("w4a8_dynamic", 96, 64)])
+def test_experts_of_which_one_projection_cannot_have_4_bits_stay_in_float(
+    tmp_path: Path, scheme: str, inner: int, unit: int
+) -> None:
+    """Those of a layer have one type; the others of the model are none the worse for it."""
+    tensors = {name: torch.randn(128, 128) for name in kit.moe() if ".experts." in name}
+    for name in [name for name in tensors if ".layers.1." in name]:
+        tensors[name] = torch.randn((128, inner) if "down_proj" in name else (inner, 128))
+    model = kit.write(tmp_path / "model", {name: tensor.bfloat16() for name, tensor in tensors.items()})
+    report = quantize(model, tmp_path / "out", scheme)
+    assert report.plan.kept() == {f"routed experts whose sizes are no multiples of {unit}": 9}
+    types = json.loads((tmp_path / "out" / FILE).read_text())
+    assert {kind for name, kind in types.items() if ".layers.1." in name} == {"FLOAT"}
+
+
+def test_a_weight_that_is_no_number_is_named_whatever_it_becomes(tmp_path: Path) -> None:
+    tensors = {name: torch.randn(64, 64).bfloat16() for name in kit.moe() if ".experts." in name}
+    tensors["model.layers.0.mlp.experts.2.down_proj.weight"][5, 5] = float("nan")
+    model = kit.write(tmp_path / "model", tensors)
+    for scheme in ("w4a8_dynamic", "w4a16", "w8a8_dynamic"):
+        with pytest.raises(QuantizeError, match=r"experts\.2\.down_proj\.weight' .* holds NaN"):
+            quantize(model, tmp_path / scheme, scheme)

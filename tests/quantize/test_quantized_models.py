@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from ascend_overlay.commands.demo import in_process, tiny
 from ascend_overlay.commands.quantize import calibration
+from ascend_overlay.commands.quantize.rules import SCHEMES
 from ascend_overlay.commands.quantize.run import quantize
 
 COMMAND = (sys.executable, "-c", "from ascend_overlay.commands.cli import main; main(prog_name='ascend-overlay')")
@@ -45,7 +46,7 @@ FLOATS: dict[str, tuple[Callable[..., Path], dict[str, Any]]] = {
     "deepseek_v3": (tiny.make_deepseek_v3, {}),
 }
 RUNS = [(name, scheme) for name in FLOATS for scheme in ("w8a8", "w8a8_dynamic", "w8a16")]
-RUNS += [("llama", "w8a8_mix"), ("qwen3_moe", "w4a16")]
+RUNS += [("llama", "w8a8_mix"), ("qwen3_moe", "w4a16"), ("qwen3_moe", "w4a8_dynamic"), ("deepseek_v2", "w4a8_dynamic")]
 _DENSE = ("llama", "llama_float16", "qwen3", "gemma2", "gemma3")
 LAYERS = dict.fromkeys(_DENSE, 8) | {"qwen3_moe": 4, "deepseek_v2": 15, "deepseek_v3": 15}
 """How many linear layers of each are quantized, besides two layers of routed experts in those that have them."""
@@ -55,6 +56,7 @@ _REDUCED = {
     ("qwen3_moe", "w8a8"),
     ("qwen3_moe", "w8a8_dynamic"),
     ("qwen3_moe", "w4a16"),
+    ("qwen3_moe", "w4a8_dynamic"),
     ("llama", "w8a8_mix"),
     ("gemma2", "w8a16"),
     ("gemma3", "w8a8_dynamic"),
@@ -62,7 +64,7 @@ _REDUCED = {
 }
 _COMPILED = [("llama", "w8a8"), ("qwen3_moe", "w8a8_dynamic"), ("deepseek_v2", "w8a16")]
 MODES = [
-    *((name, scheme, in_process.TRACED) for name, scheme in RUNS if name in ("llama", "deepseek_v2")),
+    *((*run, in_process.TRACED) for run in RUNS if run[0] in ("llama", "deepseek_v2") and run[1].startswith("w8")),
     ("qwen3_moe", "w8a8_dynamic", in_process.TRACED),
     *((name, scheme, in_process.COMPILED) for name, scheme in _COMPILED),
 ]
@@ -250,7 +252,7 @@ def test_every_layer_computes_its_formula_in_integers(
 ) -> None:
     layers = results(f"{name}-{scheme}")["layers"]
     assert len(layers) == LAYERS[name]
-    assert {layer["type"] for layer in layers.values()} == {"W8A16" if scheme == "w4a16" else scheme.upper()}
+    assert {layer["type"] for layer in layers.values()} == {SCHEMES[scheme]}
     assert [where for where, layer in layers.items() if not layer["calls"]] == []
     worst = max(layer["worst"] for layer in layers.values())
     same = sum(layer["equal"] for layer in layers.values()) / sum(layer["values"] for layer in layers.values())
@@ -275,6 +277,11 @@ def test_experts_compute_their_formula_in_integers(
     if scheme == "w4a16":
         # Sums in float32, which round to a neighbour now and then, also between the products.
         assert worst <= 8 and same >= 0.98
+        return
+    if scheme == "w4a8_dynamic":
+        # The bias that makes up for what the operator takes from its inputs is float32, which turns a rounding between
+        # the products to the other side now and then.
+        assert worst <= 8 and same >= 0.999
         return
     # What is not rounded between the products is float32, and moves what lies half way between two neighbours.
     assert worst <= 0.52
@@ -339,12 +346,13 @@ def test_the_model_says_nearly_the_same(
         f"{name}-{scheme}: root mean square {mean:.4f} nats, largest {largest:.4f}, "
         f"divergence {sum(lost) / len(lost):.5f} nats a token, largest {max(lost):.5f}",
     )
-    assert mean < 0.2 and max(lost) < 0.05
+    # Steps of 4 bits, as wide as the largest weight of an output asks for.
+    assert mean < (0.3 if scheme == "w4a8_dynamic" else 0.2) and max(lost) < 0.05
 
 
 @each
 def test_weights_take_half_the_memory(results: Results, name: str, scheme: str) -> None:
-    if scheme == "w4a16":
+    if scheme in ("w4a8_dynamic", "w4a16"):
         pytest.skip("its experts take a quarter: they are not int8")
     sizes = results(f"{name}-{scheme}")["sizes"]
     checkpoint = load_file(results.model(f"{name}-{scheme}") / "model.safetensors")

@@ -78,7 +78,10 @@ def verify(
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
-    "--scheme", required=True, metavar="w8a8|w8a8_dynamic|w8a8_mix|w8a16|w4a16", help="What weights and inputs become."
+    "--scheme",
+    required=True,
+    metavar="w8a8|w8a8_dynamic|w8a8_mix|w8a16|w4a8_dynamic|w4a16",
+    help="What weights and inputs become.",
 )
 @click.option(
     "--calibrate", metavar="FILE", type=click.Path(path_type=Path), help="Prompts to observe, for w8a8 and w8a8_mix."

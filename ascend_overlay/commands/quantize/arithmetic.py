@@ -110,6 +110,57 @@ def pack_rows(blocks: Iterable[Tensor], dtype: torch.dtype, group: int) -> tuple
     return torch.cat(packed), torch.cat(scales), (wrong / whole) ** 0.5 if whole else 0.0
 
 
+@dataclass(frozen=True)
+class Nibbles:
+    """A weight after quantization to 4 bits, with a scale for each output.
+
+    Attributes:
+        weight: int8, (out / 2, in): see `packed_outputs`.
+        scale: (out,), float32.
+        bias: (out, parts), float32: 8 times the sum of the weights in each of equal parts of the inputs.
+        error: root of the sum of squared errors over that of squared weights.
+    """
+
+    weight: Tensor
+    scale: Tensor
+    bias: Tensor
+    error: float
+
+
+def quantize_outputs(blocks: Iterable[Tensor], parts: int) -> Nibbles:
+    """Quantize a weight that comes in blocks of rows to 4 bits: ``q = clamp(round(w / s), -8, 7)``, s = max|w| / 7.
+
+    Args:
+        blocks: (rows, in), floating point, finite.
+        parts: for how many equal parts of the inputs there are sums.
+
+    Raises:
+        FloatingPointError: a weight is NaN or infinite.
+    """
+    weights, scales, sums = [], [], []
+    wrong = whole = 0.0
+    for block in blocks:
+        values = block.float()
+        largest = values.abs().amax(dim=1)
+        if not bool(torch.isfinite(largest).all()):
+            raise FloatingPointError
+        scale = torch.where(largest > 0, largest / 7, 1.0).clamp(min=torch.finfo(torch.float32).tiny)
+        steps = scale.unsqueeze(1)
+        numbers = (values / steps).round_().clamp_(-8, 7)
+        weights.append(numbers.to(torch.int8))
+        scales.append(scale)
+        sums.append(8 * numbers.reshape(len(block), parts, -1).sum(-1) * steps)
+        whole += float(torch.linalg.vector_norm(values)) ** 2
+        wrong += float(torch.linalg.vector_norm(numbers.mul_(steps).sub_(values))) ** 2
+    packed = packed_outputs(torch.cat(weights))
+    return Nibbles(packed, torch.cat(scales), torch.cat(sums), (wrong / whole) ** 0.5 if whole else 0.0)
+
+
+def packed_outputs(numbers: Tensor) -> Tensor:
+    """Return numbers of 4 bits, (out, in) int8, as (out / 2, in): two neighbours a byte, the first in the low bits."""
+    return (numbers[1::2] << 4) | (numbers[::2] & 15)
+
+
 def weight_scales(largest: Tensor, dtype: torch.dtype, floor: Tensor | None = None) -> Tensor:
     """Return the scale of each channel in `dtype`, given its largest absolute weight (float32).
 

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
     from ascend_overlay.commands.quantize.checkpoint import Checkpoint, Entry
 
-SCHEMES = {"w8a8": "W8A8", "w8a8_dynamic": "W8A8_DYNAMIC", "w8a8_mix": "W8A8_MIX", "w8a16": "W8A16", "w4a16": "W8A16"}
+SCHEMES = {
+    "w8a8": "W8A8",
+    "w8a8_dynamic": "W8A8_DYNAMIC",
+    "w8a8_mix": "W8A8_MIX",
+    "w8a16": "W8A16",
+    "w4a8_dynamic": "W8A8_DYNAMIC",
+    "w4a16": "W8A16",
+}
 """What a scheme of the command makes of linear layers, as the description of a checkpoint calls it."""
 
 GROUP_SIZE = 32
@@ -31,8 +38,11 @@ _EXPERT_TYPES = {
     "w8a8_dynamic": "W8A8_DYNAMIC",
     "w8a8_mix": "W8A8_DYNAMIC",
     "w8a16": FLOAT,
+    "w4a8_dynamic": "W4A8_DYNAMIC",
     "w4a16": "W4A16",
 }
+_UNITS = {"W4A8_DYNAMIC": 64, "W4A16": GROUP_SIZE}
+"""How many inputs at a time types of 4 bits take. Outputs of one projection are inputs of another."""
 
 # No decoder layer of the language model, though its name may hold "layers.0" as well.
 _TOWER = re.compile(r"(?:^|\.)(?:visual|vision\w*|audio\w*|image\w*|speech\w*|\w*tower\w*|\w*projector|encoder)\.")
@@ -107,9 +117,11 @@ def choose(
     if all(choice.type == FLOAT for choice in choices.values()):
         raise QuantizeError(f"{checkpoint.folder} has no linear layer that {scheme} would quantize.")
     _refuse_split(choices, linears)
-    if scheme == "w4a16" and all(choice.type != "W4A16" for choice in choices.values()):
+    of_experts = _EXPERT_TYPES[scheme]
+    if of_experts in _UNITS and all(choice.type != of_experts for choice in choices.values()):
+        rest = SCHEMES[scheme].lower()
         raise QuantizeError(
-            f"{checkpoint.folder} has no routed experts that w4a16 would quantize; w8a16 takes the rest."
+            f"{checkpoint.folder} has no routed experts that {scheme} would quantize; {rest} takes the rest."
         )
     return choices
 
@@ -152,8 +164,8 @@ def _choose(
     if not is_expert(entry.name):
         return Choice(SCHEMES[scheme])
     kind = _EXPERT_TYPES[scheme]
-    if kind == "W4A16" and (entry.shape[0] % 8 or entry.shape[1] % GROUP_SIZE):
-        return Choice(FLOAT, f"routed experts whose inputs are no whole groups of {GROUP_SIZE}, or outputs of 8")
+    if kind in _UNITS and any(size % _UNITS[kind] for size in entry.shape):
+        return Choice(FLOAT, f"routed experts whose sizes are no multiples of {_UNITS[kind]}")
     return Choice(kind, "routed experts: the NPU has no W8A16 for them" if kind == FLOAT else "")
 
 

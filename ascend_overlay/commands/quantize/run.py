@@ -82,8 +82,8 @@ class Plan:
         experts = {self.choices[name].type for name in self.choices if linears.is_expert(name)} - {SCHEMES[self.scheme]}
         if "W8A8_DYNAMIC" in experts:
             return ["Routed experts become W8A8_DYNAMIC: the NPU has no static scheme for them."]
-        if self.scheme == "w4a16":
-            return ["Layers besides routed experts become W8A16: 4 bits are for experts."]
+        if self.scheme in ("w4a8_dynamic", "w4a16"):
+            return [f"Layers besides routed experts become {SCHEMES[self.scheme]}: 4 bits are for experts."]
         if self.scheme == "w8a16" and FLOAT in experts:
             return ["Routed experts stay in float: the NPU has no scheme for them with int8 weights alone."]
         return []

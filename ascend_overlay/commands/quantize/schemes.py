@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ascend_overlay.commands.quantize.checkpoint import SIZES, elements
+from ascend_overlay.commands.quantize.linears import module_of
 from ascend_overlay.commands.quantize.rules import CALIBRATED, GROUP_SIZE
 from ascend_overlay.errors import QuantizeError
 
@@ -19,6 +20,12 @@ _ELEMENTS_AT_ONCE = 1 << 18
 """What fits into the cache of a core with its intermediate results; fifteen times faster than reading all at once."""
 
 
+_PARTS = 16
+"""Equal parts of the inputs of a projection that ranks share: ModelSlim has sums for each, as many as ranks may be."""
+_SHARED = ("down_proj", "w2")
+"""Last parts of the names of such projections."""
+
+
 @dataclass(frozen=True)
 class Spec:
     """A tensor to be written: its dtype, as safetensors names it, its shape, and the size of its data in bytes."""
@@ -28,11 +35,12 @@ class Spec:
     size: int
 
 
-def specs(kind: str, shape: tuple[int, ...], dtype: str) -> dict[str, Spec]:
+def specs(kind: str, name: str, shape: tuple[int, ...], dtype: str) -> dict[str, Spec]:
     """Return the tensors of a layer, by the last part of their names.
 
     Args:
-        kind: W8A8, W8A8_MIX, W8A8_DYNAMIC, W8A16 or W4A16.
+        kind: W8A8, W8A8_MIX, W8A8_DYNAMIC, W8A16, W4A8_DYNAMIC or W4A16.
+        name: name of its weight.
         shape: (out, in) of its weight.
         dtype: dtype of the model, BF16 or F16.
     """
@@ -43,7 +51,21 @@ def specs(kind: str, shape: tuple[int, ...], dtype: str) -> dict[str, Spec]:
             "weight_packed": ("I32", (out, shape[1] // 8)),
             "weight_scale": (dtype, (out, shape[1] // GROUP_SIZE)),
         }
-        return {name: Spec(kind, shape, elements(shape) * SIZES[kind]) for name, (kind, shape) in found.items()}
+    elif kind == "W4A8_DYNAMIC":
+        found = {
+            "weight": ("I8", (out // 2, shape[1])),
+            "weight_scale": ("F32", (out, 1)),
+            "weight_offset": ("F32", (out, 1)),
+            "scale_bias": ("F32", (out, _parts(name))),
+        }
+    else:
+        found = _of_8_bits(kind, shape, dtype)
+    return {last: Spec(form, size, elements(size) * SIZES[form]) for last, (form, size) in found.items()}
+
+
+def _of_8_bits(kind: str, shape: tuple[int, ...], dtype: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+    out = shape[0]
+    found: dict[str, tuple[str, tuple[int, ...]]]
     found = {"weight": ("I8", shape), "weight_scale": (dtype, (out, 1)), "weight_offset": (dtype, (out, 1))}
     if kind in CALIBRATED:
         found |= {
@@ -53,7 +75,12 @@ def specs(kind: str, shape: tuple[int, ...], dtype: str) -> dict[str, Spec]:
             # The NPU takes the bits of float32 in an int64 where the output is float16.
             "deq_scale": ("I64" if dtype == "F16" else "F32", (out,)),
         }
-    return {name: Spec(kind, shape, elements(shape) * SIZES[kind]) for name, (kind, shape) in found.items()}
+    return found
+
+
+def _parts(name: str) -> int:
+    """Return for how many parts of its inputs a weight of W4A8_DYNAMIC has sums, by its name."""
+    return _PARTS if module_of(name).rpartition(".")[2] in _SHARED else 1
 
 
 def quantize(
@@ -62,7 +89,7 @@ def quantize(
     """Return the tensors of a layer as `specs` names them, and the relative error of its weight.
 
     Args:
-        kind: W8A8, W8A8_MIX, W8A8_DYNAMIC, W8A16 or W4A16.
+        kind: W8A8, W8A8_MIX, W8A8_DYNAMIC, W8A16, W4A8_DYNAMIC or W4A16.
         weight: its weight in float.
         bias: its bias, if it has one.
         dtype: dtype of the model, BF16 or F16.
@@ -76,12 +103,17 @@ def quantize(
     from ascend_overlay.commands.quantize import arithmetic
 
     own = arithmetic.DTYPES[dtype]
-    if kind == "W4A16":
-        try:
+    try:
+        if kind == "W4A16":
             packed, group_scales, error = arithmetic.pack_rows(_blocks(weight), own, GROUP_SIZE)
-        except FloatingPointError as trouble:
-            raise _not_finite(weight) from trouble
-        return {"weight_packed": packed, "weight_scale": group_scales}, error
+            return {"weight_packed": packed, "weight_scale": group_scales}, error
+        if kind == "W4A8_DYNAMIC":
+            made = arithmetic.quantize_outputs(_blocks(weight), _parts(weight.name))
+            scales = made.scale.unsqueeze(1)
+            found = {"weight": made.weight, "weight_scale": scales, "weight_offset": torch.zeros_like(scales)}
+            return found | {"scale_bias": made.bias}, made.error
+    except FloatingPointError as trouble:
+        raise _not_finite(weight) from trouble
     loaded_bias = None if kind not in CALIBRATED or bias is None else bias.read()
     if bias is not None and loaded_bias is not None and not bool(torch.isfinite(loaded_bias).all()):
         raise _not_finite(bias)

@@ -53,7 +53,7 @@ class Job:
         if kind == FLOAT:
             return {entry.name: Spec(entry.dtype, entry.shape, entry.size)}
         prefix = module_of(entry.name)
-        written = schemes.specs(kind, entry.shape, self.checkpoint.dtype)
+        written = schemes.specs(kind, entry.name, entry.shape, self.checkpoint.dtype)
         return {f"{prefix}.{name}": spec for name, spec in written.items()}
 
     def size(self, shard: str) -> int:

@@ -32,6 +32,7 @@ def cases() -> Iterator[OperatorCase]:
     for dtype in ("bfloat16", "float16"):
         yield _case("npu_grouped_matmul", "int8, scaled by token", dtype, _int8_product, _product)
         yield _case("npu_grouped_matmul", "4 bits, scaled by group of inputs", dtype, _int4_product, _int4_rows)
+        yield _case("npu_grouped_matmul", "8 bits by 4, scaled by token", dtype, _int8_by_int4, _int8_by_int4_rows)
 
 
 def _gating(dtype: str) -> Iterator[OperatorCase]:
@@ -172,15 +173,42 @@ def _int4_numbers() -> Tensor:
     return torch.randint(-8, 8, (_EXPERTS, _HIDDEN, _COLUMNS), generator=generator)
 
 
+def _packed() -> Tensor:
+    numbers = _int4_numbers().reshape(_EXPERTS, _HIDDEN, -1, 8)
+    return ((numbers & 15) << torch.arange(0, 32, 4)).sum(-1).to(torch.int32)
+
+
 def _int4_product(dtype: str) -> Arguments:
     rows = normal(1, _TOKENS * _TOP_K, _HIDDEN, dtype=dtype)
-    packed = (
-        ((_int4_numbers().reshape(_EXPERTS, _HIDDEN, -1, 8) & 15) << torch.arange(0, 32, 4)).sum(-1).to(torch.int32)
-    )
     scale = normal(3, _EXPERTS, _HIDDEN // 32, _COLUMNS, dtype=dtype).abs() * 1e-2
     offset = normal(4, _EXPERTS, _HIDDEN // 32, _COLUMNS, dtype=dtype)
     options = {"antiquant_scale": [scale], "antiquant_offset": [offset]}
-    return ([rows], [packed]), _grouped_options() | options
+    return ([rows], [_packed()]), _grouped_options() | options
+
+
+def _int8_by_int4(dtype: str) -> Arguments:
+    rows = normal(1, _TOKENS * _TOP_K, _HIDDEN, scale=50).to(torch.int8)
+    scale = _channels()
+    # What the operator takes from the rows for its matrix unit, multiplied with each column.
+    bias = (8 * _int4_numbers().double().sum(1) * scale.double()).float()
+    options = {
+        "scale": [scale.view(torch.int32).long().unsqueeze(1)],
+        "bias": [bias],
+        "per_token_scale": [normal(4, _TOKENS * _TOP_K).abs() * 1e-2],
+        "output_dtype": dtype_of(dtype),
+    }
+    return ([rows], [_packed()]), _grouped_options() | options
+
+
+def _channels() -> Tensor:
+    return normal(3, _EXPERTS, _COLUMNS).abs() * 1e-3
+
+
+def _int8_by_int4_rows(x: list[Tensor], weight: list[Tensor], **options: Any) -> Tensor:
+    """Return the product of the numbers themselves: of a bias there is nothing left."""
+    numbers = _int4_numbers().to(x[0].device)
+    taken = {name: options[name] for name in ("group_list", "per_token_scale")}
+    return _product(x, [numbers], scale=[_channels().to(x[0].device)], **taken)
 
 
 def _int4_rows(x: list[Tensor], weight: list[Tensor], **options: Any) -> Tensor:

@@ -27,6 +27,9 @@ _SMALL = 1 << 19
 """Multiplications that take no longer in float32, conversions included, than oneDNN takes to begin with 16 bits."""
 _switching = threading.Lock()
 
+_ACCUMULATORS = {"int8": torch.int32, "int8 by int4": torch.float32}
+"""What products are before they are scaled, where that is not the dtype of the result."""
+
 _ACTIVATIONS: dict[int, Callable[[Tensor], Tensor]] = {
     1: relu,
     2: lambda x: gelu(x, approximate="tanh"),
@@ -38,7 +41,7 @@ _ACTIVATIONS: dict[int, Callable[[Tensor], Tensor]] = {
 def npu_grouped_matmul(x: Tensors, weight: Tensors, **options: Any) -> list[Tensor]:
     """Return ``x_i @ weight_i`` for each group i.
 
-    Four kinds of products, with what is rounded once at the end, to the dtype of the result:
+    Five kinds of products, with what is rounded once at the end, to the dtype of the result:
 
     - float: ``x @ w + bias``; all of one dtype, bias of float16 with float16, else of float32.
     - int8 by int8, added up in int32: ``act((x @ w + bias) * scale * per_token_scale)``, bias of int32. The result is
@@ -48,6 +51,17 @@ def npu_grouped_matmul(x: Tensors, weight: Tensors, **options: Any) -> list[Tens
     - int8 weight: ``x @ ((w + antiquant_offset) * antiquant_scale) + bias``; x of float16 or bfloat16.
     - int4 weight: the same; int32 that hold eight numbers of 4 bits each, of neighbouring columns, the first in the
       lowest bits. Scales and offsets may also be those of equal parts of the inputs: (groups, parts, n).
+    - int8 by int4: ``(((x - 8) @ w) * scale + bias) * per_token_scale``; x of int8, and the bias, of float32, is
+      ``8 * sum over k of w * scale``, so that the result is ``(x @ w) * scale * per_token_scale``. The scale is an
+      int64 with the bits of float32 in its low word, (groups, 1, n), or one for every 256 inputs; the result bfloat16
+      or float16. A bias that is not that sum makes a result that is none, here as on an NPU.
+
+    Of the last, CANN (aclnnGroupedMatmulV5, which calls it A8W4) documents formula, bias, dtypes, shapes and the most
+    inputs; torch_npu's text has int4 weights without it. Not documented, but in the source of CANN: the matrix unit
+    multiplies numbers of 4 bits alone, so x is taken apart into ``16 * h + l + 8``, h = floor(x / 16), with l from -8
+    to 7; h and l are multiplied, and the 8 is left to the bias. So is that inputs are a multiple of 64. Derived: what
+    the products of h and l are rounded to in between (float16, by a scale of which the matrix unit reads 19 bits) is no
+    part of the formula, and is not done here; a card may be off by that.
 
     A Python loop over the groups is what a grouped product is on a CPU; groups without rows cost nothing. PyTorch's own
     grouped_mm is such a loop, too, and not quicker.
@@ -58,12 +72,12 @@ def npu_grouped_matmul(x: Tensors, weight: Tensors, **options: Any) -> list[Tens
         weight: [(groups, k, n)], or a tensor (k, n) a group. It may be a transposed view.
         **options: those of torch_npu, all of them by keyword:
             bias, scale, antiquant_scale, antiquant_offset: lists as long as `weight`; (groups, n) for a weight of
-                three dimensions, else (n,) each.
+                three dimensions, else (n,) each, where the kind does not say otherwise.
             per_token_scale: list as long as `x`, float32, (rows,) each.
             group_list: (groups,), int64; None for group_type -1. Where it covers less than all rows, the rest of the
                 result, which an NPU leaves undefined, is zero here. (torch_npu documents that it covers all rows; less
                 is what npu_moe_init_routing_v2 with an active_expert_range leads to.)
-            group_list_type: 0: group_list holds the end of each group; 1: its size.
+            group_list_type: 0: group_list holds the end of each group; 1: its size, which int8 by int4 takes alone.
             group_type: 0: the rows of x are grouped; -1: they are not. Nothing else is supported.
             split_item: 2 or 3: one result, for group_type 0; 0 or 1: a result a group, for -1.
             act_type: of int8 products with a per_token_scale; 0: none, 1: ReLU, 2: GELU (tanh), 4: fast GELU, 5: SiLU.
@@ -75,8 +89,8 @@ def npu_grouped_matmul(x: Tensors, weight: Tensors, **options: Any) -> list[Tens
         One tensor (rows, n), or one a group.
 
     Raises:
-        RuntimeError: a shape, dtype or mode that the NPU does not take, or a packed dtype (float4, float8, and int4 for
-            inputs of int8), which has no reference kernel.
+        RuntimeError: a shape, dtype or mode that the NPU does not take, or a packed dtype (float4, float8), which has
+            no reference kernel.
     """
     if torch.is_grad_enabled():
         # PyTorch writes to `out` only where no gradients are wanted.
@@ -96,8 +110,7 @@ def _products(x: Tensors, weight: Tensors, options: Mapping[str, Any]) -> list[T
 
 def _grouped(call: Call, rows: Tensor, sizes: list[int]) -> Tensor:
     covered = sum(sizes)
-    accumulator = torch.int32 if call.kind == "int8" else call.dtype
-    out = rows.new_empty((rows.shape[0], call.n), dtype=accumulator)
+    out = rows.new_empty((rows.shape[0], call.n), dtype=_ACCUMULATORS.get(call.kind, call.dtype))
     filled = [i for i, size in enumerate(sizes) if size]
     parts = [*[sizes[i] for i in filled], rows.shape[0] - covered]
     few: list[_Group] = []
@@ -111,6 +124,10 @@ def _grouped(call: Call, rows: Tensor, sizes: list[int]) -> Tensor:
         _product(call, x, i, product)
     if covered < rows.shape[0]:
         out[covered:] = 0
+    if call.kind == "int8 by int4":
+        assert call.per_token_scale is not None
+        out[:covered] *= call.per_token_scale[0][:covered].unsqueeze(-1)
+        return out.to(call.dtype)
     if call.kind == "int8":
         counts = torch.tensor(sizes, device=rows.device)
         tokens = None if call.per_token_scale is None else torch.cat(tuple(call.per_token_scale))[:covered]
@@ -147,8 +164,8 @@ def _multiply_few(call: Call, groups: list[_Group]) -> None:
 def _ungrouped(call: Call, i: int) -> Tensor:
     x = call.x[i]
     rows = x.flatten(0, -2)
-    accumulator = torch.int32 if call.kind == "int8" else call.dtype
-    product = torch.empty(rows.shape[0], columns_of(call.weight[i], x.dtype), dtype=accumulator, device=x.device)
+    accumulator = _ACCUMULATORS.get(call.kind, call.dtype)
+    product = torch.empty(rows.shape[0], columns_of(call.weight[i]), dtype=accumulator, device=x.device)
     _product(call, rows, i, product)
     if call.kind == "int8":
         bias, scale = (None if values is None else values[i] for values in (call.bias, call.scale))
@@ -162,6 +179,10 @@ def _product(call: Call, x: Tensor, i: int, out: Tensor) -> None:
     weight = call.of_group(call.weight, i)
     if call.kind == "int8":
         out.copy_(integer_product(x, weight))
+        return
+    if call.kind == "int8 by int4":
+        assert call.scale is not None and call.bias is not None
+        out.copy_(_int8_by_int4(x, weight, call.scale[0][i], call.bias[0][i]))
         return
     bias = None if call.bias is None else call.of_group(call.bias, i)
     if call.kind in ("int8 weight", "int4 weight"):
@@ -177,6 +198,24 @@ def _product(call: Call, x: Tensor, i: int, out: Tensor) -> None:
         return
     product = x.float() @ weight.float()
     out.copy_(product if bias is None else product + bias.float())
+
+
+def _int8_by_int4(x: Tensor, packed: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """Return ``((x - 8) @ w) * scale + bias`` in float64, which holds sums and their scaled values as they are."""
+    weight = unpacked(packed).to(torch.int8)
+    length = len(weight) // len(scale)
+    total = bias.double().expand(len(x), -1)
+    for part, factor in enumerate(_float32_in(scale).double()):
+        inputs = slice(part * length, (part + 1) * length)
+        sums = integer_product(x[:, inputs], weight[inputs]) - 8 * weight[inputs].sum(0, dtype=torch.int32)
+        total = total + sums.double() * factor
+    return total
+
+
+def _float32_in(carrier: Tensor) -> Tensor:
+    """Return the float32 numbers whose bits are the low words of an int64."""
+    low = carrier & 0xFFFFFFFF
+    return torch.where(low >= 2**31, low - 2**32, low).int().view(torch.float32)
 
 
 def unpacked(weight: Tensor) -> Tensor:
@@ -225,10 +264,10 @@ def _scaled(call: Call, product: Tensor, bias: Tensor | None, scale: Tensor | No
 def _fake(x: Tensors, weight: Tensors, **options: Any) -> list[Tensor]:
     dtype = dtype_of(options.get("output_dtype"), x[0].dtype)
     if options.get("split_item") in (2, 3):
-        return [x[0].new_empty((sum(t.shape[0] for t in x), columns_of(weight[0], x[0].dtype)), dtype=dtype)]
+        return [x[0].new_empty((sum(t.shape[0] for t in x), columns_of(weight[0])), dtype=dtype)]
     if len(x) != len(weight):
         refuse(NAME, f"there are {len(x)} tensors and {len(weight)} weights; without groups it takes one for each.")
-    return [t.new_empty((*t.shape[:-1], columns_of(w, t.dtype)), dtype=dtype) for t, w in zip(x, weight, strict=True)]
+    return [t.new_empty((*t.shape[:-1], columns_of(w)), dtype=dtype) for t, w in zip(x, weight, strict=True)]
 
 
 KERNELS = (
@@ -246,7 +285,8 @@ KERNELS = (
         fake=_fake,
         source=(
             "torch_npu 2.13 (schema, meta kernel, documentation inside the wheel; formula 3 there adds the scale per "
-            "token, which is multiplied)"
+            "token, which is multiplied); of int8 by int4, CANN aclnnGroupedMatmulV5 (formula, dtypes, shapes) and the "
+            "source of its kernel"
         ),
     ),
 )

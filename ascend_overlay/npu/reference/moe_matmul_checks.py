@@ -34,9 +34,12 @@ _KINDS = (
     # Eight numbers in one.
     (torch.float16, torch.int32, "int4 weight"),
     (torch.bfloat16, torch.int32, "int4 weight"),
+    (torch.int8, torch.int32, "int8 by int4"),
 )
 PACKED = 8
 """Numbers of 4 bits in an int32, the first in the lowest bits."""
+MOST_INPUTS, TILE, PART = 18432, 64, 256
+"""Of int8 by int4: how many inputs there may be, of which they are a multiple, and how many a scale may have."""
 _BY_SCALE = {torch.bfloat16: torch.bfloat16, torch.float32: torch.float16, torch.int64: torch.int8}
 
 
@@ -44,7 +47,7 @@ class Call(NamedTuple):
     """The arguments of one call that is in order.
 
     Attributes:
-        kind: "float", "int8", "int8 weight" or "int4 weight".
+        kind: "float", "int8", "int8 weight", "int4 weight" or "int8 by int4".
         dtype: of the result.
         n: columns of the result, where it is one tensor.
         stacked: whether the weights of all groups are one tensor.
@@ -81,10 +84,9 @@ class Call(NamedTuple):
         return tensors[0].select(0, i) if self.stacked else tensors[i]
 
 
-def columns_of(weight: Tensor, dtype: torch.dtype) -> int:
-    """Return how many columns a weight has for inputs of `dtype`."""
-    packed = weight.dtype == torch.int32 and dtype.is_floating_point
-    return weight.shape[-1] * (PACKED if packed else 1)
+def columns_of(weight: Tensor) -> int:
+    """Return how many columns a weight has."""
+    return weight.shape[-1] * (PACKED if weight.dtype == torch.int32 else 1)
 
 
 def dtype_of(output: Any, default: torch.dtype) -> torch.dtype:
@@ -127,7 +129,7 @@ def _checked(
     found = (
         _kind(x, weight),
         dtype_of(options.get("output_dtype"), x[0].dtype),
-        columns_of(weight[0], x[0].dtype),
+        columns_of(weight[0]),
         len(weight) == 1 and weight[0].dim() == 3,
         options.get("group_list_type", 0) or 0,
         _group_type(options.get("group_type")),
@@ -163,7 +165,8 @@ def _kind(x: Tensors, weight: Tensors) -> str:
     if not kinds:
         names = [" and ".join(sorted(map(str, found))) for found in dtypes]
         taken = (
-            "float16, bfloat16, float32 or int8 for both, or an int8 or packed int32 weight with float16 or bfloat16"
+            "float16, bfloat16, float32 or int8 for both, an int8 weight with float16 or bfloat16, or a packed int32 "
+            "weight with these or int8"
         )
         refuse(NAME, f"x is {names[0]} and weight {names[1]}; the reference kernel takes {taken}.")
     return kinds[0]
@@ -184,24 +187,24 @@ def _check_shapes(call: Call, split_item: int) -> None:
         if value not in taken:
             at = f" with group_type {call.group_type}" if option == "split_item" else ""
             refuse(NAME, f"{option} is {value}; it takes {' or '.join(map(str, taken))}{at}.")
-    if call.kind == "int4 weight" and not all(weight.is_contiguous() for weight in call.weight):
+    if call.kind in ("int4 weight", "int8 by int4") and not all(weight.is_contiguous() for weight in call.weight):
         refuse(NAME, "a packed weight is a transposed view; the reference kernel takes contiguous ones.")
+    if call.kind == "int8 by int4":
+        _check_int8_by_int4(call)
     if call.group_type == -1:
         _check_ungrouped(call)
     else:
         _check_grouped(call)
     wanted: list[tuple[int, ...]]
-
-    def columns(weight: Tensor) -> int:
-        return columns_of(weight, call.x[0].dtype)
-
     for name in ("bias", "scale", "antiquant_scale", "antiquant_offset"):
         tensors = getattr(call, name)
         if tensors is None:
             continue
-        wanted = [(weight.shape[0], call.n) if call.stacked else (columns(weight),) for weight in call.weight]
+        wanted = [(weight.shape[0], call.n) if call.stacked else (columns_of(weight),) for weight in call.weight]
         if call.kind == "int4 weight" and name.startswith("antiquant") and tensors[0].dim() == 2 + call.stacked:
             wanted = [_by_group(call, tensors, wanted[0])]
+        elif call.kind == "int8 by int4" and name == "scale":
+            wanted = [_by_part(call, tensors[0])]
         if [tuple(tensor.shape) for tensor in tensors] != wanted:
             refuse(NAME, f"{name} has the shapes {[tuple(t.shape) for t in tensors]}; it takes {wanted}.")
     if call.per_token_scale is not None:
@@ -219,6 +222,30 @@ def _by_group(call: Call, tensors: Tensors, whole: tuple[int, ...]) -> tuple[int
             NAME, f"the scales are for {parts} parts of {inputs} inputs; it takes parts of equal length, of one tensor."
         )
     return (*whole[:-1], parts, whole[-1])
+
+
+def _by_part(call: Call, scale: Tensor) -> tuple[int, ...]:
+    """Return the shape of the scale of int8 by int4: (groups, 1, n), or one for as many parts of 256 inputs."""
+    inputs = call.weight[0].shape[1]
+    parts = scale.shape[1] if scale.dim() == 3 and scale.shape[1] * PART == inputs else 1
+    return (call.groups, parts, call.n)
+
+
+def _check_int8_by_int4(call: Call) -> None:
+    """See what CANN documents of it, and of the inputs what its source asks for."""
+    if call.group_type != 0 or not call.stacked or len(call.x) > 1:
+        refuse(
+            NAME, "a packed weight with x of int8 is one tensor (groups, k, n / 8), and x one tensor that is grouped."
+        )
+    if call.group_list_type != 1 and call.groups > 1:
+        refuse(NAME, f"group_list_type is {call.group_list_type}; a packed weight with x of int8 takes sizes, 1.")
+    inputs = call.weight[0].shape[1]
+    if inputs % TILE or inputs > MOST_INPUTS:
+        refuse(
+            NAME,
+            f"there are {inputs} inputs; a packed weight with x of int8 takes a multiple of {TILE}, {MOST_INPUTS} at "
+            f"most.",
+        )
 
 
 def _check_ungrouped(call: Call) -> None:
@@ -272,6 +299,13 @@ def _check_dtypes(call: Call) -> None:
     if call.kind == "int8":
         wanted = {"bias": (torch.int32,), "scale": tuple(_BY_SCALE), "per_token_scale": (torch.float32,)}
         results = tuple(_BY_SCALE.get(dtype) for dtype in given.get("scale", ())) or (torch.int32,)
+    elif call.kind == "int8 by int4":
+        wanted = {"bias": (torch.float32,), "scale": (torch.int64,), "per_token_scale": (torch.float32,)}
+        results = (torch.bfloat16, torch.float16)
+        if given.keys() != wanted.keys():
+            refuse(
+                NAME, "a packed weight with x of int8 takes a bias, a scale and a per_token_scale, and nothing else."
+            )
     elif call.kind == "float":
         wanted = {"bias": (_BIAS[x],)}
     else:
@@ -286,8 +320,13 @@ def _check_dtypes(call: Call) -> None:
             refuse(NAME, f"{name} is {', '.join(map(str, dtypes))}; with x of {x} it takes {listed}.")
     if call.dtype not in results:
         by = f", scale of {next(iter(given['scale']))}" if "scale" in given else ""
-        refuse(NAME, f"output_dtype is {call.dtype}; with x of {x}{by} it takes {results[0]}.")
+        taken = " or ".join(map(str, results))
+        refuse(NAME, f"output_dtype is {call.dtype}; with x of {x}{by} it takes {taken}.")
     tokens = "per_token_scale" in given
+    if call.kind == "int8 by int4":
+        if call.act_type:
+            refuse(NAME, f"act_type is {call.act_type}; a packed weight takes 0.")
+        return
     if tokens and ("scale" not in given or torch.int64 in given["scale"]):
         refuse(NAME, "per_token_scale takes a scale of bfloat16 or float32 beside it.")
     if call.act_type and not tokens:

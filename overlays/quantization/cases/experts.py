@@ -25,22 +25,23 @@ _BESIDE = {"moe": "<0.30"}
 
 
 def cases() -> Iterator[LayerCase]:
-    """Yield the cases of FusedMoE, whose RoutedExperts are of the type W8A8_DYNAMIC."""
+    """Yield the cases of FusedMoE, whose RoutedExperts are of the types that there are."""
     for dtype in ("bfloat16", "float16"):
         for tokens in (1, 40):
-            yield LayerCase(
-                layer="vllm.model_executor.layers.fused_moe.routed_experts:RoutedExperts",
-                label=f"W8A8_DYNAMIC, {tokens} tokens, 2 of 8 experts, numbers that it keeps",
-                dtype=dtype,
-                overlay="quantization",
-                run=functools.partial(_run, tokens, dtype),
-                operators=_OPERATORS + _BETWEEN[dtype],
-                # The NPU's operators round what each expert gives; vLLM's kernel adds it up in float32.
-                rtol=4 * HALF_UNIT[dtype],
-                atol=4 * HALF_UNIT[dtype],
-                beside=_BESIDE,
-                refusal=CPU_EXPERTS_REFUSAL,
-            )
+            for type_ in ("W8A8_DYNAMIC", "W4A8_DYNAMIC"):
+                yield LayerCase(
+                    layer="vllm.model_executor.layers.fused_moe.routed_experts:RoutedExperts",
+                    label=f"{type_}, {tokens} tokens, 2 of 8 experts, numbers that it keeps",
+                    dtype=dtype,
+                    overlay="quantization",
+                    run=functools.partial(_run, tokens, dtype, type_),
+                    operators=_OPERATORS + _BETWEEN[dtype],
+                    # The NPU's operators round what each expert gives; vLLM's kernel adds it up in float32.
+                    rtol=4 * HALF_UNIT[dtype],
+                    atol=4 * HALF_UNIT[dtype],
+                    beside=_BESIDE,
+                    refusal=CPU_EXPERTS_REFUSAL,
+                )
             yield LayerCase(
                 layer="vllm.model_executor.layers.fused_moe.routed_experts:RoutedExperts",
                 label=f"W4A16, {tokens} tokens, 2 of 8 experts",
@@ -56,7 +57,7 @@ def cases() -> Iterator[LayerCase]:
             )
 
 
-def _run(tokens: int, dtype: str, type_: str = "W8A8_DYNAMIC") -> Any:
+def _run(tokens: int, dtype: str, type_: str) -> Any:
     import torch
     from vllm.config import VllmConfig, set_current_vllm_config
     from vllm.forward_context import set_forward_context
@@ -91,7 +92,7 @@ def _layer(dtype: str, type_: str) -> Any:
         torch.set_default_dtype(before)
     held = layer.routed_experts
     for expert in range(_EXPERTS):
-        for shard, tensors in (_of_4_bits if type_ == "W4A16" else _of_8_bits)(expert, dtype):
+        for shard, tensors in _TENSORS[type_](expert, dtype):
             for last, tensor in tensors.items():
                 name = f"{'w2' if shard == 'w2' else 'w13'}_{last}"
                 parameter = getattr(held, name)
@@ -104,11 +105,25 @@ def _of_8_bits(expert: int, dtype: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the tensors of an expert, quantized or in stock vLLM in float."""
     import torch
 
-    for shard, (weight, scale) in _weights(expert).items():
+    for shard, (weight, scale) in _weights(expert, 6, 127).items():
         if is_quantized():
             yield shard, {"weight": weight.to(torch.int8), "weight_scale": scale}
         else:
             yield shard, {"weight": (weight * scale).to(dtype_of(dtype))}
+
+
+def _of_4_and_8_bits(expert: int, dtype: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the same of weights of 4 bits, two outputs in a byte, with what the NPU adds to their products."""
+    import torch
+
+    for shard, (weight, scale) in _weights(expert, 2, 7).items():
+        if not is_quantized():
+            yield shard, {"weight": (weight * scale).to(dtype_of(dtype))}
+            continue
+        parts = 16 if shard == "w2" else 1
+        packed = (weight[1::2] << 4) | (weight[::2] & 15)
+        sums = 8 * (weight * scale).reshape(len(weight), parts, -1).sum(-1)
+        yield shard, {"weight": packed.to(torch.int8), "weight_scale": scale, "scale_bias": sums.float()}
 
 
 def _of_4_bits(expert: int, dtype: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -132,20 +147,29 @@ def _inputs(tokens: int, dtype: str) -> Any:
     return (inputs * STEP).to(dtype_of(dtype))
 
 
-def _weights(expert: int) -> dict[str, tuple[Any, Any]]:
-    """Return the whole weights of an expert and their scales, a row of outputs each: by vLLM's names for the parts."""
+def _weights(expert: int, power: int, largest: int) -> dict[str, tuple[Any, Any]]:
+    """Return the whole weights of an expert and their scales, a row of outputs each: by vLLM's names for the parts.
+
+    Args:
+        expert: its number.
+        power: the largest power of two among the weights of the gate.
+        largest: what the others may be.
+    """
     import torch
 
-    size = whole(3 * expert, 0, 6, _INTERMEDIATE)
+    size = whole(3 * expert, 0, power, _INTERMEDIATE)
     gate = torch.zeros(_INTERMEDIATE, _HIDDEN, dtype=torch.int64)
     gate[:, 0] = gate[:, 1] = 2**size
     up = whole(3 * expert + 1, -1, 1, _INTERMEDIATE, _HIDDEN)
     up[:, 0] = 0
     up[0, :2] = torch.tensor([1, 0])
     up[0, 2:] = 0  # 127 for each token, the most that there is
-    down = whole(3 * expert + 2, -127, 127, _HIDDEN, _INTERMEDIATE)
+    down = whole(3 * expert + 2, -largest, largest, _HIDDEN, _INTERMEDIATE)
     return {
         "w1": (gate, _GATE / (128 * STEP) / 2.0 ** size[:, None]),
         "w3": (up, torch.full((_INTERMEDIATE, 1), 1 / STEP / 32)),
-        "w2": (down, 2.0 ** whole(expert, -20, -17, _HIDDEN, 1)),
+        "w2": (down, 2.0 ** (whole(expert, -20, -17, _HIDDEN, 1) + 7 - largest.bit_length())),
     }
+
+
+_TENSORS = {"W8A8_DYNAMIC": _of_8_bits, "W4A8_DYNAMIC": _of_4_and_8_bits, "W4A16": _of_4_bits}
