@@ -6,6 +6,7 @@ import ast
 import difflib
 import functools
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,6 +31,8 @@ WORDS: dict[What, str] = {
     "unknown": "cannot be told from source",
 }
 """In the order of how much attention they want."""
+HEAD = "bases, decorators or the order of fields"
+"""What else may change where none of the members of a class does."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,13 @@ class Change:
         if self.old is None or self.new is None or self.what in ("unchanged", "unknown"):
             return ""
         return unified(self.old, self.new)
+
+
+def not_told(label: str, compared: tuple[Atlas | None, Atlas]) -> str:
+    """Return that a name cannot be told from source, and which file of it is not read, if one is not."""
+    module = label.partition(":")[0]
+    unread = (each.sources.unread(module) for each in reversed(compared) if each is not None)
+    return ": ".join(filter(None, [WORDS["unknown"], next(filter(None, unread), None)]))
 
 
 def unified(old: Thing, new: Thing) -> str:
@@ -124,6 +134,16 @@ def _layout(was: Thing, now: Thing) -> What:
     return "unchanged" if was.text == now.text else "layout"
 
 
+def same_body(was: Thing, now: Thing) -> bool:
+    """Tell whether two functions do the same, whatever their arguments are."""
+    return _done(was) == _done(now)
+
+
+def _done(thing: Thing) -> list[str]:
+    made = (node for node in thing.nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
+    return [fingerprint(ast.Module(node.body, [])) for node in made]
+
+
 _READ = {"property": "read", "value": "read", "field": "read", "attribute": "read"}
 
 
@@ -161,7 +181,15 @@ def _differ(old: Member, new: Member) -> bool:
 def _head(thing: Thing) -> str:
     node = thing.nodes[-1]
     assert isinstance(node, ast.ClassDef)
-    return " ".join(fingerprint(each) for each in (*node.bases, *node.keywords, *node.decorator_list))
+    head = " ".join(fingerprint(each) for each in (*node.bases, *node.keywords, *node.decorator_list))
+    return f"{head} {', '.join(_fields(node))}"
+
+
+def _fields(node: ast.ClassDef) -> Iterator[str]:
+    """Yield what a class declares, whose order is that of the arguments of its constructor."""
+    for each in node.body:
+        if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name):
+            yield each.target.id
 
 
 def _bare(thing: Thing) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ascend_overlay import versions
 from ascend_overlay.couplings import handmade
-from ascend_overlay.couplings.changes import WORDS, Change, calls
+from ascend_overlay.couplings.changes import HEAD, WORDS, Change, calls, not_told
 from ascend_overlay.couplings.comparison import Comparison
 from ascend_overlay.couplings.findings import WEIGHTS, Finding, Sureness, Weight, worst
 from ascend_overlay.couplings.fitting import unmet
@@ -357,7 +357,7 @@ def _judged(
         instead = f"; perhaps {', '.join(map(str, found.candidates))}" if found.candidates else ""
         return "breaking", sure, f"gone{missing}{instead}"
     if found.what == "unknown" or found.new is None:
-        return "unknown", "certain", WORDS["unknown"]
+        return "unknown", "certain", not_told(label, (compared.old, compared.new))
     resorted = found.what == "kind" and found.old is not None and found.old.kind == found.new.kind == "class"
     if found.what == "kind" and found.old is not None and not resorted:
         return "breaking", "certain", f"was {a_kind(found.old)}, is {a_kind(found.new)}"
@@ -372,7 +372,11 @@ def _judged(
         words = f"{words}: {calls(found.old)} -> {calls(found.new)}"
         return "behavioural", "certain", words
     if found.what == "members":
-        return "additive", "certain", f"{words}: {', '.join(found.members[:6]) or 'bases or decorators'}"
+        return (
+            "additive",
+            "certain",
+            f"{words}: {', '.join(found.members[:6]) or HEAD}",
+        )
     if found.what == "body":
         return ("additive" if found.new.kind == "module" else "behavioural"), "certain", words
     return ("additive" if found.what == "moved" else "none"), "certain", words

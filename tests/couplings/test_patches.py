@@ -69,7 +69,7 @@ CASES = [
         _wrap("vllm.a:f"),
         {"a.py": "from vllm.b import *\n", "b.py": _F},
         {"a.py": "from vllm.b import *\n", "b.py": f"__all__ = ['g']\n{_F}\ng = 1\n"},
-        "unknown certain: cannot be told",
+        "breaking likely: gone; perhaps vllm.b:f (100% alike)",
     ),
     _case(
         "replace by a name",

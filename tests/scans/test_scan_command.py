@@ -133,6 +133,7 @@ BAD: dict[str, tuple[str, str]] = {
     "nobody": ("nobody_has_this", "'nobody_has_this' is no package that is installed here, no folder and no archive"),
     "a path": ("/nowhere/at/all", "there is no '/nowhere/at/all': correct the path."),
     "an archive that is not there": ("gone-1.0.tar.gz", "there is no 'gone-1.0.tar.gz': correct the path."),
+    "an empty text": ("", "an empty text is no package: name a folder, an archive, or an installed package."),
     "no Python": ("empty", "has no Python files: name a package, or a folder that has one."),
     "a text file": ("notes.txt", "is neither a folder, an archive nor a Python file"),
     "a broken archive": ("broken-1.0.whl", "is not read: "),
@@ -163,8 +164,21 @@ def test_a_release_that_is_none(package: Any) -> None:
 
 def test_a_file_of_a_newer_python_is_told(scan: Any, package: Any) -> None:
     done = scan(package({"patch": PATCH, "newer": "import vllm\nmatch x -> y:\n"}))
-    assert "acme/newer.py:2 is not read: this Python does not take it" in " ".join(done.output.split())
-    assert "2 patches" in done.output
+    assert "acme/newer.py:2 is not read: this Python, 3." in " ".join(done.output.split())
+    assert "2 patches" in done.output and done.exit_code == 1
+
+
+@pytest.mark.parametrize(("text", "status"), [("import vllm\nmatch x -> y:\n", 2), ("match x -> y:\n", 0)])
+def test_a_file_that_is_not_read_is_no_answer(scan: Any, package: Any, text: str, status: int) -> None:
+    done = scan(package({"patch": "import vllm.scheduler as s\ns.LIMIT = 9\n", "newer": text}))
+    assert (done.exit_code, "1 patch" in done.output) == (status, True), done.output
+
+
+def test_a_file_of_vllm_that_is_not_read_is_told(vllm: Any, package: Any) -> None:
+    folder = vllm(scheduler="def pick(count) -> :\n").folder
+    done = CliRunner().invoke(main, ["scan", str(package(PATCH)), "--vllm", str(folder)], env={"COLUMNS": "160"})
+    assert "scheduler.py is not read: this Python, 3." in " ".join(done.output.split()), done.output
+    assert "not read" in done.output
 
 
 def test_nothing_of_a_package_reaches_the_terminal_as_more_than_text(scan: Any, package: Any) -> None:

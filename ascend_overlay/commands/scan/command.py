@@ -32,6 +32,8 @@ def run(
 ) -> int:
     """Print the patches of a package, as data by `write` where that is given; return 1 where one is wrong.
 
+    Where none is, and a module of the package that names vLLM was not read, 2 is returned.
+
     Raises:
         OverlayError: the package or a release is not there, or the plugin cannot be written.
     """
@@ -45,7 +47,9 @@ def run(
         report.show(console, wanted, labels, found, troubles, only_wrong=only_wrong)
         if into is not None:
             console.print(f"Written: {escape(str(into))}", soft_wrap=True)
-    return int(any(each.wrong for each in found))
+    if any(each.wrong for each in found):
+        return 1
+    return 2 if any(package.speaks_of(name, "vllm") for name in package.lost) else 0
 
 
 def scan(wanted: str, releases: Sequence[str]) -> tuple[Package, list[Verdict], list[str], list[Release]]:
@@ -58,7 +62,10 @@ def scan(wanted: str, releases: Sequence[str]) -> tuple[Package, list[Verdict], 
     with Onlooker(Console(stderr=True)) as watcher:
         known = find(list(releases) or ["installed"], watcher=watcher)
         reading = read(package, step=lambda done, total: watcher.step(f"modules of {wanted}", done, total))
-    return package, judge(package, reading, [Judged(each) for each in known]), reading.troubles, known
+    asked = [Judged(each) for each in known]
+    found = judge(package, reading, asked)
+    unread = (f"vLLM {each.release.label}: {said}." for each in asked for said in each.unread())
+    return package, found, [*reading.troubles, *unread], known
 
 
 def save(path: Path, text: str) -> None:
