@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from ascend_overlay.commands import json_output
 from ascend_overlay.commands.cli import main
+from ascend_overlay.commands.scan.command import save
 
 PATCH = "import vllm.scheduler as s\ndef pick(count): ...\ns.pick = pick\ns.LIMIT = 9\n"
 
@@ -112,6 +113,23 @@ def test_write(scan: Any, package: Any, tmp_path: Path) -> None:
     assert again.exit_code == 2 and "is there already: name another file" in again.output and into.read_text() == text
     wrong = scan(package(PATCH), "--write", tmp_path / "no-module.py")
     assert wrong.exit_code == 2 and "takes the name of a module" in wrong.output
+
+
+@pytest.mark.parametrize(
+    ("into", "said"),
+    [("there.py", "is there already"), ("no/where.py", "is in a folder that does not exist"), ("link.py", "is there")],
+)
+def test_where_it_cannot_be_written_nothing_is_read(scan: Any, tmp_path: Path, into: str, said: str) -> None:
+    (tmp_path / "there.py").touch()
+    (tmp_path / "link.py").symlink_to("nowhere.py")
+    done = scan("nobody_has_this", "--write", tmp_path / into)
+    assert done.exit_code == 2 and said in done.output and "nobody_has_this" not in done.output
+
+
+def test_what_is_not_written_to_its_end_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        save(tmp_path / "half.py", "x = 1\n\udcff")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_wheel_and_a_source_distribution(scan: Any, package: Any, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ascend_overlay.commands import completing
+from ascend_overlay.commands import alone, completing
 from ascend_overlay.errors import ConfigError, OverlayError
 
 if TYPE_CHECKING:
@@ -27,13 +27,19 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 class Group(click.Group):
-    """Shows an OverlayError as what it is, a sentence for the user, and leaves with status 1."""
+    """Shows an OverlayError as what it is, a sentence for the user, and leaves with status 1.
+
+    One that is interrupted has no answer: it leaves with status 130, as what a shell interrupts does.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except OverlayError as error:
             raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("Interrupted before it had an answer.", err=True)
+            ctx.exit(alone.INTERRUPTED)
 
 
 class _Unanswered(click.ClickException):

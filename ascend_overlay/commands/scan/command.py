@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def run(
     Raises:
         OverlayError: the package or a release is not there, or the plugin cannot be written.
     """
+    see(into)
     package, found, troubles, judged = scan(wanted, releases)
     labels = [each.label for each in judged]
     if into is not None:
@@ -68,18 +70,44 @@ def scan(wanted: str, releases: Sequence[str]) -> tuple[Package, list[Verdict], 
     return package, found, [*reading.troubles, *unread], known
 
 
-def save(path: Path, text: str) -> None:
-    """Write a plugin module, which must not be there yet.
+def see(path: Path | None) -> None:
+    """See that a plugin module can be written to `path`, before anything takes long; None is none.
 
     Raises:
-        ConfigError: it is, or cannot be written.
+        ConfigError: it cannot.
     """
+    if path is None:
+        return
     if path.suffix != ".py" or not path.stem.isidentifier():
         raise ConfigError(f"--write takes the name of a module, such as my_overlays.py, and got {str(path)!r}.")
+    if os.path.lexists(path):
+        raise _there(path)
+    if not path.parent.is_dir():
+        raise ConfigError(f"--write {str(path)!r} is in a folder that does not exist; make it, or name another file.")
+    if not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"--write {str(path)!r} is in a folder that you may not write to; name another file.")
+
+
+def save(path: Path, text: str) -> None:
+    """Write a plugin module, which must not be there yet, whole or not at all.
+
+    Raises:
+        ConfigError: it is there, or cannot be written.
+    """
+    see(path)
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+            try:
+                file.write(text)
+                file.flush()
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
     except FileExistsError:
-        raise ConfigError(f"{str(path)!r} is there already: name another file, or remove it.") from None
+        raise _there(path) from None
     except OSError as error:
         raise ConfigError(f"{str(path)!r} cannot be written: {error.strerror}.") from error
+
+
+def _there(path: Path) -> ConfigError:
+    return ConfigError(f"{str(path)!r} is there already: name another file, or remove it.")
