@@ -15,6 +15,7 @@ from ascend_overlay.source.atlas import Atlas, Gone, Thing
 from ascend_overlay.source.constructors import nature
 from ascend_overlay.source.families import Member
 from ascend_overlay.source.fingerprints import fingerprint
+from ascend_overlay.source.module import Binding
 
 What = Literal["unchanged", "new", "layout", "body", "members", "moved", "signature", "kind", "gone", "unknown"]
 
@@ -100,6 +101,9 @@ def change(label: str, old: Atlas | None, new: Atlas) -> Change:
 def compared(was: Thing, now: Thing) -> Change:
     """Tell how one thing differs from the other."""
     moved = now.home if now.home != was.home else ""
+    if was.kind == now.kind and now.kind in ("function", "class") and _less_certain(was, now):
+        # It is in a branch now, or something else takes the name after it: what the name leads to, a run tells.
+        return Change("unknown", was, now, moved_to=moved)
     if was.kind == now.kind and was.text == now.text and not moved:
         return Change("unchanged", was, now)
     if _sort(was) != _sort(now) and "open" in (openness(was), openness(now)):
@@ -132,6 +136,19 @@ def calls(thing: Thing) -> str:
 
 def _layout(was: Thing, now: Thing) -> What:
     return "unchanged" if was.text == now.text else "layout"
+
+
+def _less_certain(was: Thing, now: Thing) -> bool:
+    """Tell whether a name may lead to something else than the function or class, or nowhere, and did not before."""
+    before, after = _bindings(was), _bindings(now)
+    others = {each.kind for each in after} - {each.kind for each in before} - {was.kind, now.kind}
+    alone = len(after) == 1 and after[0].conditional and not all(each.conditional for each in before)
+    return bool(others) or alone
+
+
+def _bindings(thing: Thing) -> tuple[Binding, ...]:
+    """Return what binds a name of a module."""
+    return thing.module.names.get(thing.home.partition(":")[2], ()) if thing.module is not None else ()
 
 
 def same_body(was: Thing, now: Thing) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ascend_overlay import versions
 from ascend_overlay.couplings import handmade
-from ascend_overlay.couplings.changes import HEAD, WORDS, Change, calls, not_told
+from ascend_overlay.couplings.changes import HEAD, WORDS, Change, calls, not_told, openness
 from ascend_overlay.couplings.comparison import Comparison
 from ascend_overlay.couplings.findings import WEIGHTS, Finding, Sureness, Weight, worst
 from ascend_overlay.couplings.fitting import unmet
@@ -477,6 +477,10 @@ def _misfit(patch: Patch, now: Thing) -> str | None:
     if patch.kind == "subclass" and now.kind != "class":
         instead = "; use overlay.replace" if now.kind == "function" else ""
         return f"is {a_kind(now)}, and {patch.kind} is for classes{instead}"
+    if patch.kind == "subclass" and now.is_enum:
+        return "is an enumeration, and nothing derives from one that has members"
+    if patch.kind in ("wrap", "priority") and now.kind == "value" and now.nodes and not openness(now):
+        return "is a value, which is not called"
     if patch.kind in ("wrap", "priority") and now.kind not in (*_CALLABLE, "property", "value") and now.nodes:
         return f"is {a_kind(now)}, which is not called"
     if patch.kind == "edit":

@@ -459,6 +459,9 @@ def _best(bindings: Sequence[Binding]) -> Binding:
     if bindings[0].kind == "import" and all(each.conditional for each in bindings):
         # What stands in where the import fails, or on another branch.
         return bindings[0]
+    last = bindings[-1]
+    if last.kind == "value" and not last.conditional and isinstance(getattr(last.node, "value", None), ast.Constant):
+        return last
     for kind in ("class", "function", "import"):
         found = [each for each in bindings if each.kind == kind]
         if found:
