@@ -6,6 +6,7 @@ import ast
 import difflib
 import functools
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +15,7 @@ from ascend_overlay.source.atlas import Atlas, Gone, Thing
 from ascend_overlay.source.constructors import nature
 from ascend_overlay.source.families import Member
 from ascend_overlay.source.fingerprints import fingerprint
+from ascend_overlay.source.module import Binding
 
 What = Literal["unchanged", "new", "layout", "body", "members", "moved", "signature", "kind", "gone", "unknown"]
 
@@ -30,6 +32,8 @@ WORDS: dict[What, str] = {
     "unknown": "cannot be told from source",
 }
 """In the order of how much attention they want."""
+HEAD = "bases, decorators or the order of fields"
+"""What else may change where none of the members of a class does."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,13 @@ class Change:
         return unified(self.old, self.new)
 
 
+def not_told(label: str, compared: tuple[Atlas | None, Atlas]) -> str:
+    """Return that a name cannot be told from source, and which file of it is not read, if one is not."""
+    module = label.partition(":")[0]
+    unread = (each.sources.unread(module) for each in reversed(compared) if each is not None)
+    return ": ".join(filter(None, [WORDS["unknown"], next(filter(None, unread), None)]))
+
+
 def unified(old: Thing, new: Thing) -> str:
     """Return the unified diff between the source of two things."""
     before, now = (textwrap.dedent(thing.text).splitlines() for thing in (old, new))
@@ -90,6 +101,9 @@ def change(label: str, old: Atlas | None, new: Atlas) -> Change:
 def compared(was: Thing, now: Thing) -> Change:
     """Tell how one thing differs from the other."""
     moved = now.home if now.home != was.home else ""
+    if was.kind == now.kind and now.kind in ("function", "class") and _less_certain(was, now):
+        # It is in a branch now, or something else takes the name after it: what the name leads to, a run tells.
+        return Change("unknown", was, now, moved_to=moved)
     if was.kind == now.kind and was.text == now.text and not moved:
         return Change("unchanged", was, now)
     if _sort(was) != _sort(now) and "open" in (openness(was), openness(now)):
@@ -122,6 +136,29 @@ def calls(thing: Thing) -> str:
 
 def _layout(was: Thing, now: Thing) -> What:
     return "unchanged" if was.text == now.text else "layout"
+
+
+def _less_certain(was: Thing, now: Thing) -> bool:
+    """Tell whether a name may lead to something else than the function or class, or nowhere, and did not before."""
+    before, after = _bindings(was), _bindings(now)
+    others = {each.kind for each in after} - {each.kind for each in before} - {was.kind, now.kind}
+    alone = len(after) == 1 and after[0].conditional and not all(each.conditional for each in before)
+    return bool(others) or alone
+
+
+def _bindings(thing: Thing) -> tuple[Binding, ...]:
+    """Return what binds a name of a module."""
+    return thing.module.names.get(thing.home.partition(":")[2], ()) if thing.module is not None else ()
+
+
+def same_body(was: Thing, now: Thing) -> bool:
+    """Tell whether two functions do the same, whatever their arguments are."""
+    return _done(was) == _done(now)
+
+
+def _done(thing: Thing) -> list[str]:
+    made = (node for node in thing.nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
+    return [fingerprint(ast.Module(node.body, [])) for node in made]
 
 
 _READ = {"property": "read", "value": "read", "field": "read", "attribute": "read"}
@@ -161,7 +198,15 @@ def _differ(old: Member, new: Member) -> bool:
 def _head(thing: Thing) -> str:
     node = thing.nodes[-1]
     assert isinstance(node, ast.ClassDef)
-    return " ".join(fingerprint(each) for each in (*node.bases, *node.keywords, *node.decorator_list))
+    head = " ".join(fingerprint(each) for each in (*node.bases, *node.keywords, *node.decorator_list))
+    return f"{head} {', '.join(_fields(node))}"
+
+
+def _fields(node: ast.ClassDef) -> Iterator[str]:
+    """Yield what a class declares, whose order is that of the arguments of its constructor."""
+    for each in node.body:
+        if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name):
+            yield each.target.id
 
 
 def _bare(thing: Thing) -> str:

@@ -6,18 +6,21 @@ import ast
 from collections.abc import Collection, Iterable, Mapping
 from inspect import Parameter, Signature
 
-from ascend_overlay.couplings.changes import WORDS, Change, calls
+from ascend_overlay.couplings.changes import HEAD, WORDS, Change, calls, not_told, same_body
 from ascend_overlay.couplings.comparison import Comparison
 from ascend_overlay.couplings.findings import Finding, Sureness, Weight
 from ascend_overlay.couplings.uses import Call, Use
 from ascend_overlay.patches.signatures import mismatch
 from ascend_overlay.source.atlas import Atlas, Gone, Thing
-from ascend_overlay.source.constructors import constructor, nature
+from ascend_overlay.source.constructors import constructor, is_dataclass, nature
 from ascend_overlay.source.families import Family
 from ascend_overlay.source.signatures import changed_by_decorators, words_of
 
 _COMMON = frozenset({"load_weights", "get_name", "get_input", "embed_input_ids", "compute_logits", "state_dict"})
 """Names that so many classes have that a call of them tells nothing about one of these."""
+_RUNNING = ("override", "super call", "call", "construct", "registration", "patch")
+"""Uses to which it matters what is done."""
+_POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 NO_HEIRS: Mapping[str, Collection[str]] = {}
 """Of classes from which none is known to derive."""
 
@@ -43,7 +46,7 @@ def _judged(use: Use, found: Change, compared: Comparison, made: Collection[str]
     if found.what == "gone":
         return _in_neither(use, found, compared) or _not_yet(use, found, compared) or _gone(use, found)
     if found.what == "unknown" or found.new is None:
-        return "unknown", "certain", WORDS["unknown"]
+        return "unknown", "certain", not_told(use.target, (compared.old, compared.new))
     resorted = found.what == "kind" and found.old is not None and found.old.kind == found.new.kind == "class"
     if found.what == "kind" and found.old is not None and not resorted:
         return "breaking", "certain", f"was {a_kind(found.old)}, is {a_kind(found.new)}"
@@ -56,14 +59,18 @@ def _judged(use: Use, found: Change, compared: Comparison, made: Collection[str]
             if use.tolerant:
                 return "behavioural", "certain", f"{said}; the source sees to that"
             return "breaking", "certain", said
+    if (why := _shifted(use, found, compared)) is not None:
+        return "breaking", "likely", why
     if use.kind in ("override", "patch"):
         judged = _stands_in(use, found, compared)
         if judged is not None:
             return judged
     if use.kind == "base" and (names := _new_abstract(made, compared)):
         return "breaking", "likely", f"has abstract methods that ours lacks: {_few(names)}"
+    if use.kind == "base" and (why := _frozen_otherwise(use, found, compared)) is not None:
+        return "breaking", "certain", why
     if use.sets and not _can_be_set(found.new) and (found.old is None or _can_be_set(found.old)):
-        return "breaking", "certain", "is a property that cannot be set any more"
+        return "breaking", "certain", f"is {_fixed(found.new)} that cannot be set any more"
     return _mild(use, found)
 
 
@@ -123,10 +130,38 @@ def _is_abstract(node: ast.stmt) -> bool:
 
 
 def _can_be_set(thing: Thing) -> bool:
+    if thing.member is not None and _is_frozen(thing.member.owner.node):
+        return False
     if thing.kind != "property":
         return True
     words = {word for node in thing.nodes for word in words_of(node)}
     return "property" not in words or "setter" in words
+
+
+def _fixed(thing: Thing) -> str:
+    return "a property" if thing.kind == "property" else "a field of a frozen class"
+
+
+def _is_frozen(node: ast.ClassDef) -> bool:
+    """Tell whether a class statement makes a dataclass, or a class like it, whose objects cannot be changed."""
+    given = (keyword for each in node.decorator_list if isinstance(each, ast.Call) for keyword in each.keywords)
+    return any(
+        keyword.arg == "frozen" and isinstance(keyword.value, ast.Constant) and keyword.value.value is True
+        for keyword in (*given, *node.keywords)
+    )
+
+
+def _frozen_otherwise(use: Use, found: Change, compared: Comparison) -> str | None:
+    """Return why Python refuses a dataclass of ours: one derives from a frozen one if it is frozen itself, only."""
+    family = compared.new.class_at(f"{use.by}")
+    if family is None or found.old is None or found.new is None or found.old.family is None or found.new.family is None:
+        return None
+    ours, was, now = family.steps[0].node, found.old.family.steps[0].node, found.new.family.steps[0].node
+    if not all(any(is_dataclass(each) for each in node.decorator_list) for node in (ours, was, now)):
+        return None
+    if _is_frozen(now) == _is_frozen(ours) or _is_frozen(was) != _is_frozen(ours):
+        return None
+    return f"is {'a' if _is_frozen(now) else 'no'} frozen dataclass now, and ours that derives from it is otherwise"
 
 
 def _not_yet(use: Use, found: Change, compared: Comparison) -> tuple[Weight, Sureness, str] | None:
@@ -214,20 +249,62 @@ def _mild(use: Use, found: Change) -> tuple[Weight, Sureness, str]:
     if found.moved_to:
         words = f"{words}; defined in {found.moved_to}" if found.what != "moved" else f"moved to {found.moved_to}"
     if found.what == "signature" and found.old is not None and found.new is not None:
-        return "additive", "certain", f"{words}: {calls(found.old)} -> {calls(found.new)}; this use fits"
+        words = f"{words}: {calls(found.old)} -> {calls(found.new)}; this use fits"
+        if use.kind in _RUNNING and not same_body(found.old, found.new):
+            return "behavioural", "certain", f"{words}, and the body changed"
+        if use.call is not None and (names := _other_defaults(use.call, found.old, found.new)):
+            return "behavioural", "certain", f"{words}, and leaves {_few(names)} to another default"
+        return "additive", "certain", words
     if found.what == "members":
-        return (
-            "additive",
-            "certain",
-            f"{words}: {_few(found.members)}" if found.members else f"{words}: bases or decorators",
-        )
-    if found.what == "body" and use.kind in ("override", "super call", "call", "construct", "registration", "patch"):
+        return "additive", "certain", f"{words}: {_few(found.members) if found.members else HEAD}"
+    if found.what == "body" and use.kind in _RUNNING:
         return "behavioural", "certain", words
     return ("additive" if found.what in ("body", "moved") else "none"), "certain", words
 
 
 def _few(names: tuple[str, ...]) -> str:
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+
+def _other_defaults(call: Call, old: Thing, new: Thing) -> tuple[str, ...]:
+    """Return which arguments a call leaves to a default that was another."""
+    before, now = (thing.signature for thing in (old, new))
+    if call.stars or before is None or now is None:
+        return ()
+    filled = {*call.keywords, *_by_position(call, now, bound=_fills_first(new, call))}
+    both = ((name, before.parameters.get(name), each) for name, each in now.parameters.items() if name not in filled)
+    return tuple(name for name, was, is_ in both if was is not None and str(was.default) != str(is_.default))
+
+
+def _by_position(call: Call, theirs: Signature, *, bound: bool) -> list[str]:
+    """Return which arguments a call fills by position."""
+    names = [each.name for each in theirs.parameters.values() if each.kind in _POSITIONAL]
+    return names[bound : bound + call.positional]
+
+
+def _shifted(use: Use, found: Change, compared: Comparison) -> str | None:
+    """Return why an argument that is passed by position reaches another parameter than before."""
+    call, old, new = use.call, found.old, found.new
+    if call is None or call.stars or old is None or new is None or compared.old is None:
+        return None
+    before, now = _called_as(old, compared.old), _called_as(new, compared.new)
+    if before is None or now is None:
+        return None
+    was = _by_position(call, before, bound=_fills_first(old, call))
+    is_ = _by_position(call, now, bound=_fills_first(new, call))
+    places = {each.name for each in now.parameters.values() if each.kind in _POSITIONAL}
+    for number, (then, name) in enumerate(zip(was, is_, strict=False), 1):
+        # One that has another name alone is the same one.
+        if then != name and then in places:
+            called = f"{new.home.rpartition(':')[2]}{call}"
+            return f"argument {number} of the call {called} is {name!r} now, and was {then!r}"
+    return None
+
+
+def _called_as(thing: Thing, atlas: Atlas) -> Signature | None:
+    if thing.kind == "class":
+        return constructor(atlas, thing)
+    return None if changed_by_decorators(thing) else thing.signature
 
 
 def a_kind(thing: Thing) -> str:
@@ -238,12 +315,8 @@ def a_kind(thing: Thing) -> str:
 
 def refusal(call: Call, thing: Thing, atlas: Atlas) -> str | None:
     """Return why a thing cannot be called in this way, or None where it can, or nobody knows."""
-    if thing.kind == "class":
-        signature = constructor(atlas, thing)
-        return call.refused_by(signature, bound=False) if signature is not None else None
-    if thing.signature is None or changed_by_decorators(thing):
-        return None
-    return call.refused_by(thing.signature, bound=_fills_first(thing, call))
+    signature = _called_as(thing, atlas)
+    return call.refused_by(signature, bound=_fills_first(thing, call)) if signature is not None else None
 
 
 def _fills_first(thing: Thing, call: Call) -> bool:

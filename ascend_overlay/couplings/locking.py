@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from ascend_overlay import versions
 from ascend_overlay.couplings.overlays import Leaning
+from ascend_overlay.errors import ConfigError
 from ascend_overlay.lock_comparison import locked, look
 from ascend_overlay.lockfile import Locked, LockedRelease
 from ascend_overlay.overlay import Overlay
@@ -27,6 +28,9 @@ def locked_release(overlays: Iterable[Overlay], release: Release, *beside: Tree)
         overlays: all that are locked together.
         release: the release.
         beside: packages with implementations that this process cannot import.
+
+    Raises:
+        ConfigError: a module with what is to be locked is not read.
     """
     every = list(overlays)
     chosen = [
@@ -52,4 +56,11 @@ def locked_release(overlays: Iterable[Overlay], release: Release, *beside: Tree)
         found = look(atlas.sources, target, release.package)
         if found is not None:
             leans[target] = Locked(found.fingerprint, found.signature, found.kind, tuple(sorted(names)))
-    return LockedRelease(locked(patches, release), leans)
+    targets = locked(patches, release)
+    for module in dict.fromkeys(target.partition(":")[0] for target in (*targets, *leans)):
+        if (unread := atlas.sources.unread(module)) is not None:
+            raise ConfigError(
+                f"{release.package} {release.version} cannot be locked: {unread}, and overlays rest on what is in it. "
+                f"Use a Python that takes it, or correct the file."
+            )
+    return LockedRelease(targets, leans)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ascend_overlay import versions
 from ascend_overlay.couplings import handmade
-from ascend_overlay.couplings.changes import WORDS, Change, calls
+from ascend_overlay.couplings.changes import HEAD, WORDS, Change, calls, not_told, openness
 from ascend_overlay.couplings.comparison import Comparison
 from ascend_overlay.couplings.findings import WEIGHTS, Finding, Sureness, Weight, worst
 from ascend_overlay.couplings.fitting import unmet
@@ -357,7 +357,7 @@ def _judged(
         instead = f"; perhaps {', '.join(map(str, found.candidates))}" if found.candidates else ""
         return "breaking", sure, f"gone{missing}{instead}"
     if found.what == "unknown" or found.new is None:
-        return "unknown", "certain", WORDS["unknown"]
+        return "unknown", "certain", not_told(label, (compared.old, compared.new))
     resorted = found.what == "kind" and found.old is not None and found.old.kind == found.new.kind == "class"
     if found.what == "kind" and found.old is not None and not resorted:
         return "breaking", "certain", f"was {a_kind(found.old)}, is {a_kind(found.new)}"
@@ -372,7 +372,11 @@ def _judged(
         words = f"{words}: {calls(found.old)} -> {calls(found.new)}"
         return "behavioural", "certain", words
     if found.what == "members":
-        return "additive", "certain", f"{words}: {', '.join(found.members[:6]) or 'bases or decorators'}"
+        return (
+            "additive",
+            "certain",
+            f"{words}: {', '.join(found.members[:6]) or HEAD}",
+        )
     if found.what == "body":
         return ("additive" if found.new.kind == "module" else "behavioural"), "certain", words
     return ("additive" if found.what == "moved" else "none"), "certain", words
@@ -473,6 +477,10 @@ def _misfit(patch: Patch, now: Thing) -> str | None:
     if patch.kind == "subclass" and now.kind != "class":
         instead = "; use overlay.replace" if now.kind == "function" else ""
         return f"is {a_kind(now)}, and {patch.kind} is for classes{instead}"
+    if patch.kind == "subclass" and now.is_enum:
+        return "is an enumeration, and nothing derives from one that has members"
+    if patch.kind in ("wrap", "priority") and now.kind == "value" and now.nodes and not openness(now):
+        return "is a value, which is not called"
     if patch.kind in ("wrap", "priority") and now.kind not in (*_CALLABLE, "property", "value") and now.nodes:
         return f"is {a_kind(now)}, which is not called"
     if patch.kind == "edit":

@@ -87,5 +87,6 @@ def couplings(package: Package, world: Atlas, *, of: str) -> Couplings:
             try:
                 found += uses(module, world, of=of)
             except RecursionError:
+                package.lost.add(name)
                 package.unread.append(f"{module.file} is not read: it is nested deeper than can be followed.")
     return Couplings(tuple(found), read)

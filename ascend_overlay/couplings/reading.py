@@ -7,6 +7,7 @@ wrongly about a type does not become one.
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from inspect import Signature
 
 from ascend_overlay.couplings.uses import Call, Kind, Use
 from ascend_overlay.source.atlas import Atlas, Gone, Thing, kind_of
+from ascend_overlay.source.constructors import nature
 from ascend_overlay.source.families import Family, Step
 from ascend_overlay.source.module import Module, absolute
 from ascend_overlay.source.signatures import changed_by_decorators, signature
@@ -23,6 +25,7 @@ _REGISTERING = re.compile(r"(?:\A|_)regist(?:er|ry)")
 _FALLBACKS = {"ImportError", "ModuleNotFoundError", "AttributeError", "Exception", "BaseException", "KeyError"}
 _REFUSALS = {"TypeError", "Exception", "BaseException"}
 _ASKING = {"hasattr", "getattr"}
+_LEAVING = (ast.Return, ast.Raise, ast.Continue, ast.Break)
 _TARGET = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+(?::[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)?\Z")
 _NOBODYS = frozenset(dir(object)) - {"__init__", "__new__"}
 
@@ -98,6 +101,7 @@ class _Reader:
 
     def read(self) -> None:
         self._body(self.module.tree.body)
+        self._starred()
 
     # ---- statements
 
@@ -119,6 +123,8 @@ class _Reader:
                 caught = [_caught(handler.type) for handler in node.handlers]
                 self._guarded(node.body, frozenset().union(*caught))
                 for handler in node.handlers:
+                    if handler.type is not None:
+                        self._expression(handler.type)
                     self._body(handler.body)
                 self._body([*node.orelse, *node.finalbody])
             case ast.With(items=[ast.withitem(context_expr=ast.Call(args=caught, func=func))]) if self._is(
@@ -130,10 +136,18 @@ class _Reader:
                 words = ast.unparse(node.test)
                 guarded = "TYPE_CHECKING" in words or "version" in words.lower()
                 self._guards += guarded
-                self._body([*node.body, *(node.orelse if guarded and "TYPE_CHECKING" not in words else ())])
+                with self._known(self._said(node.test)):
+                    self._body(node.body)
+                self._body(node.orelse if guarded and "TYPE_CHECKING" not in words else ())
                 self._guards -= guarded
                 if not guarded or "TYPE_CHECKING" in words:
                     self._body(node.orelse)
+                if isinstance(node.test, ast.UnaryOp) and isinstance(node.body[-1], _LEAVING) and not node.orelse:
+                    # What goes on after it is what the test refused.
+                    self._bind_all(self._said(node.test.operand))
+            case ast.Assert():
+                self._others(node)
+                self._bind_all(self._said(node.test))
             case ast.Assign():
                 self._expression(node.value)
                 for target in node.targets:
@@ -166,7 +180,15 @@ class _Reader:
             elif isinstance(child, ast.expr):
                 self._expression(child)
             else:
+                if isinstance(child, ast.MatchClass):
+                    self._matched(child)
                 self._others(child)
+
+    def _matched(self, pattern: ast.MatchClass) -> None:
+        """Note the attributes that a pattern asks an object for."""
+        made = self._made(pattern.cls)
+        for name in pattern.kwd_attrs if made is not None else ():
+            self._on_object(_attribute_of(pattern.cls, name, pattern), made, None)  # type: ignore[arg-type]
 
     def _import(self, node: ast.Import | ast.ImportFrom) -> None:
         if isinstance(node, ast.Import):
@@ -274,6 +296,13 @@ class _Reader:
                 self._scopes.append(_Scope(self._scopes[-1].path, {**names}, *self._within()))
                 self._others(node)
                 self._scopes.pop()
+            case ast.BoolOp(op=ast.And()):
+                with contextlib.ExitStack() as known:
+                    for each in node.values:
+                        self._expression(each)
+                        known.enter_context(self._known(self._said(each)))
+            case ast.Subscript() if (named := self._by_key(node)) is not None:
+                self._attribute(named)
             case ast.NamedExpr(target=ast.Name(id=name)):
                 self._expression(node.value)
                 self._bind(name, self._meaning(node.value))
@@ -293,6 +322,8 @@ class _Reader:
                 func = _attribute_of(of, name, func)
         meaning = self._meaning(func)
         self._by_name(node, meaning)
+        if isinstance(meaning, _Object):
+            self._on_object(_attribute_of(func, "__call__", node), meaning, Call.of(node, on_object=True))
         on_object = False
         if isinstance(func, ast.Attribute):
             base = self._meaning(func.value)
@@ -316,6 +347,26 @@ class _Reader:
                     kind = "registration"
             asked = isinstance(func, ast.Attribute) and func.attr in self._asked
             self._use(kind, meaning.label, node, call=Call.of(node, on_object=on_object), guarded=asked)
+        elif isinstance(meaning, _Named):
+            self._made_of_ours(node, meaning.label)
+
+    def _made_of_ours(self, node: ast.Call, label: str) -> None:
+        """Note how a class of this package is made, where a class of the other one has the constructor."""
+        family = self.atlas.class_at(label)
+        for step in family.steps if family is not None else ():
+            if self._theirs(step.module.name):
+                # What `cls` is may have a constructor of its own.
+                sure = not isinstance(node.func, ast.Name) or node.func.id != "cls"
+                self._use("construct", step.label, node, call=Call.of(node), sure=sure)
+                return
+            if {"__init__", "__new__"} & step.members.keys() or step.node.keywords:
+                return
+            if step.node.decorator_list:
+                # A dataclass of ours takes the fields of theirs, among others.
+                for keyword in node.keywords:
+                    if keyword.arg is not None:
+                        self._on_object(_attribute_of(node.func, keyword.arg, node), _Object(label), None)
+                return
 
     def _by_name(self, node: ast.Call, meaning: _Meaning) -> None:
         """Note the attributes that getattr(), setattr() and dataclasses.replace() take by name."""
@@ -329,10 +380,15 @@ class _Reader:
                 stars = ast.Starred(ast.Tuple([], ast.Load()), ast.Load())
                 self._call(ast.copy_location(ast.Call(function, [*rest, stars], node.keywords), node))
             case ast.Call(args=[of]) if self._is(meaning, "dataclasses:replace"):
-                base = self._meaning(of)
-                for keyword in node.keywords:
-                    if keyword.arg is not None and isinstance(base, _Object):
-                        self._on_object(_attribute_of(of, keyword.arg, node), base, None)
+                self._replaced(node, of)
+            case ast.Call(func=ast.Attribute(value=of, attr="_replace" | "__replace__")):
+                self._replaced(node, of)
+
+    def _replaced(self, node: ast.Call, of: ast.expr) -> None:
+        base = self._meaning(of)
+        for keyword in node.keywords:
+            if keyword.arg is not None and isinstance(base, _Object):
+                self._on_object(_attribute_of(of, keyword.arg, node), base, None)
 
     def _super_call(self, node: ast.Call, name: str, base: _Super) -> None:
         holder = next((step for step in base.steps if name in step.members), None)
@@ -426,6 +482,8 @@ class _Reader:
                     cls = self.atlas.type_of(member) if member is not None else None
                     return _Object(cls) if cls is not None else None
                 return None
+            case ast.Subscript() if (named := self._by_key(node)) is not None:
+                return self._meaning(named)
             case ast.Await():
                 return self._meaning(node.value)
             case _:
@@ -443,9 +501,69 @@ class _Reader:
             is_class = scope.cls is not None and scope.path == scope.cls.path
             if name in scope.names and (depth == 0 or not is_class):
                 return scope.names[name]
-        if name in self.module.names:
-            return _Named(f"{self.module.name}:{name}")
+        label = f"{self.module.name}:{name}"
+        if name in self.module.names or (self.module.stars and isinstance(self.atlas.look(label), Thing)):
+            return _Named(label)
         return None
+
+    def _made(self, cls: ast.expr) -> _Object | None:
+        """Return an object of the class that an expression names."""
+        meaning = self._meaning(cls)
+        thing = self.atlas.look(meaning.label) if isinstance(meaning, _Named) else None
+        return _Object(thing.home) if isinstance(thing, Thing) and thing.kind == "class" else None
+
+    def _said(self, test: ast.expr) -> dict[str, _Meaning]:
+        """Return of which classes names are where a test holds: isinstance() of a name."""
+        match test:
+            case ast.Call(func=ast.Name(id="isinstance"), args=[ast.Name(id=name), cls]):
+                made = self._made(cls)
+                return {name: made} if made is not None else {}
+            case ast.BoolOp(op=ast.And()):
+                return {name: made for each in test.values for name, made in self._said(each).items()}
+            case _:
+                return {}
+
+    @contextlib.contextmanager
+    def _known(self, said: dict[str, _Meaning]) -> Iterator[None]:
+        """Read what is only run where a test holds."""
+        names = self._scopes[-1].names
+        before = {name: names[name] for name in said if name in names}
+        self._bind_all(said)
+        yield
+        for name, made in said.items():
+            # What it is assigned there it is afterwards, too.
+            if names.get(name) is made and len(self._scopes) > 1:
+                del names[name]
+                names.update({name: before[name]} if name in before else {})
+
+    def _bind_all(self, said: dict[str, _Meaning]) -> None:
+        for name, made in said.items():
+            self._bind(name, made)
+
+    def _by_key(self, node: ast.Subscript) -> ast.Attribute | None:
+        """Return the attribute that a key stands for: the member of an enumeration, the field of a typed dict."""
+        if not isinstance(node.slice, ast.Constant) or not isinstance(node.slice.value, str):
+            return None
+        meaning = self._meaning(node.value)
+        label = meaning.label if isinstance(meaning, _Named) else meaning.cls if isinstance(meaning, _Object) else ""
+        thing = self.atlas.look(label) if label else None
+        if not isinstance(thing, Thing) or thing.kind != "class":
+            return None
+        if not (thing.is_enum if isinstance(meaning, _Named) else nature(thing) == "typed dict"):
+            return None
+        named = ast.Attribute(node.value, node.slice.value, ast.Load())
+        return ast.copy_location(named, node)
+
+    def _starred(self) -> None:
+        """Note which names of a star import the module uses, each once."""
+        stars = [star for star, _ in reversed(self.module.stars) if self._theirs(star)]
+        names = {each.id: each for each in reversed(self.module.nodes) if isinstance(each, ast.Name)} if stars else {}
+        for name in names.keys() - self.module.names.keys():
+            thing = self.atlas.look(f"{self.module.name}:{name}")
+            there = (f"{star}:{name}" for star in stars)
+            label = next((each for each in there if isinstance(self.atlas.look(each), Thing)), None)
+            if isinstance(thing, Thing) and label is not None:
+                self._use("import", label, names[name])
 
     def _result(self, node: ast.Call) -> _Meaning:
         meaning = self._meaning(node.func)
@@ -580,7 +698,7 @@ def _below(label: str, name: str, atlas: Atlas) -> str | None:
     return None
 
 
-def _attribute_of(value: ast.expr, name: str, node: ast.Call) -> ast.Attribute:
+def _attribute_of(value: ast.expr, name: str, node: ast.expr | ast.pattern) -> ast.Attribute:
     return ast.copy_location(ast.Attribute(value, name, ast.Load()), node)
 
 

@@ -91,7 +91,12 @@ class _Search:
                 return Release(wanted, trees.version(folder), folder, self._package)
             if archives.is_archive(path) or path.is_file():
                 return self._archive(wanted, path)
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            where = str(error.filename or wanted)
+            raise ReleaseError(
+                f"{where!r} cannot be read ({error.strerror}): see to its permissions, or name another."
+            ) from error
+        except ValueError as error:
             raise ReleaseError(f"{wanted!r} cannot be read ({error}): correct the path.") from error
         known = [INSTALLED, NEWEST, NEWEST_PRE, *cached(self._package)]
         raise ReleaseError(

@@ -15,6 +15,7 @@ from ascend_overlay.releases import archives, limits, trees
 from ascend_overlay.source.folders import Found
 from ascend_overlay.source.module import Module
 from ascend_overlay.source.modules import HERE
+from ascend_overlay.source.sources import unparsed
 
 _ASIDE = {"tests", "test", "docs", "examples", "benchmarks", "tools", "build", "dist"}
 """Folders of a checkout that are no packages that anybody installs."""
@@ -26,11 +27,13 @@ class Package:
     Attributes:
         label: what the user called it.
         unread: why some of its files were not read, a sentence each.
+        lost: the names of modules that were not read.
     """
 
     def __init__(self, label: str, files: dict[str, tuple[str, bytes]]) -> None:
         self.label = label
         self.unread: list[str] = []
+        self.lost: set[str] = set()
         self._files = files
         self._modules: dict[str, Module | None] = {}
 
@@ -72,7 +75,8 @@ class Package:
             return _parsed(name, file, data)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             line = f":{error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
-            self.unread.append(f"{file}{line} is not read: this Python does not take it ({_first(error)}).")
+            self.unread.append(f"{file}{line} is not read: {unparsed(error)}.")
+            self.lost.add(name)
             return None
 
 
@@ -82,6 +86,8 @@ def opened(wanted: str) -> Package:
     Raises:
         TargetError: there is none, or it has no Python.
     """
+    if not wanted.strip():
+        raise TargetError("an empty text is no package: name a folder, an archive, or an installed package.")
     path = Path(os.path.expanduser(wanted))
     if path.is_dir():
         files: Iterable[tuple[str, str, bytes]] = _in_folder(path)
@@ -95,10 +101,6 @@ def opened(wanted: str) -> Package:
     if not found:
         raise TargetError(f"{wanted!r} has no Python files: name a package, or a folder that has one.")
     return Package(wanted, found)
-
-
-def _first(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _parsed(name: str, file: str, data: bytes) -> Module:

@@ -76,6 +76,11 @@ class Judged:
             self._targets[way] = self._find(way)
         return self._targets[way]
 
+    def unread(self) -> list[str]:
+        """Return which files that were asked about are not read, half a sentence each."""
+        modules = dict.fromkeys(target.module for target in self._targets.values() if target.state == UNKNOWN)
+        return [said for module in modules if (said := self._sources.unread(module)) is not None]
+
     def layers(self) -> frozenset[str]:
         """Return the names of the classes that a key of register_oot can name."""
         if self._layers is None:

@@ -16,6 +16,7 @@ from ascend_overlay.source.classes import base_of
 from ascend_overlay.source.corpus import Corpus
 from ascend_overlay.source.families import Family, Member, Step
 from ascend_overlay.source.folders import Found
+from ascend_overlay.source.made import made_by_call
 from ascend_overlay.source.module import Binding, Module
 from ascend_overlay.source.modules import Lister, Missing
 from ascend_overlay.source.signatures import decorators, is_generator, signature
@@ -272,12 +273,28 @@ class Atlas:
         nodes = tuple(each.node for each in bindings if each.kind == binding.kind)
         if isinstance(binding.node, ast.ClassDef):
             return self._in_class(label, source, (name,), binding.node, nodes, rest)
+        if len(bindings) == 1 and (made := self._made_by_call(source, name, binding.node)) is not None:
+            return self._in_class(label, source, (name,), made, (made,), rest)
         if (alias := self._alias(label, source, name, binding, rest, depth)) is not None:
             return alias
         if rest:
             return self._of_value(label, source, binding, rest, depth)
         kind: Kind = "function" if binding.kind == "function" else "value"
         return Thing(label, kind, f"{module}:{name}", nodes, source)
+
+    def _made_by_call(self, source: Module, name: str, node: ast.stmt) -> ast.ClassDef | None:
+        """Return the class that `Name = namedtuple("Name", "x y")` and its like make, as a class statement has it."""
+        key = f"made by a call: {source.name}:{name}"
+        if key not in self.memory:
+            self.memory[key] = made_by_call(name, node, self._base_name(source, node))
+        found: ast.ClassDef | None = self.memory[key]
+        return found
+
+    def _base_name(self, source: Module, node: ast.stmt) -> str:
+        """Return what the value of an assignment calls, under the name that it has where it comes from."""
+        value = node.value if isinstance(node, ast.Assign) else None
+        found = base_of(source, value.func) if isinstance(value, ast.Call) else None
+        return ":".join(self.sources.origin(*found)) if found is not None else ""
 
     def _alias(
         self, label: str, source: Module, name: str, binding: Binding, rest: Sequence[str], depth: int
@@ -368,15 +385,21 @@ class Atlas:
         source = self.sources.module(module)
         if source is None:
             return None
+        open_stars, nothing = False, Gone(label, module, certain=True)
         for star, _ in reversed(source.stars):
-            starred = self._look(label, star, path, depth + 1) if self._offers(star, name) else None
+            starred = self._look(label, star, path, depth + 1) if self._offers(star, name) else nothing
             if isinstance(starred, Thing):
                 return starred
+            open_stars = open_stars or starred is None
         known = absent(module, name, self.sources)
         if known is not None:
             return Gone(label, f"{module}:{name}", certain=True, known=tuple(known))
-        if re.search(rf"\b{re.escape(name)}\b", source.text) is None and not source.stars:
+        if not open_stars and (
             # It makes names that it does not spell, but hardly this one.
+            re.search(rf"\b{re.escape(name)}\b", source.text) is None
+            # It has the word where nothing is bound: for type checkers, in a comment, as a method.
+            or not (source.makes_unspelled or source.writes_unspelled or name in source.written)
+        ):
             return Gone(label, f"{module}:{name}", certain=False, known=tuple(source.names))
         # It has the word, in a table of names that are made on demand, say.
         return (
@@ -436,6 +459,9 @@ def _best(bindings: Sequence[Binding]) -> Binding:
     if bindings[0].kind == "import" and all(each.conditional for each in bindings):
         # What stands in where the import fails, or on another branch.
         return bindings[0]
+    last = bindings[-1]
+    if last.kind == "value" and not last.conditional and isinstance(getattr(last.node, "value", None), ast.Constant):
+        return last
     for kind in ("class", "function", "import"):
         found = [each for each in bindings if each.kind == kind]
         if found:

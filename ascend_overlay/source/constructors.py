@@ -18,10 +18,12 @@ _BASES = {
     "msgspec:Struct": False,
     "msgspec._core:Struct": False,
     "typing:NamedTuple": False,
+    "collections:namedtuple": False,
 }
 """Bases that make a constructor of fields -> whether it takes names only."""
 _DICTS = frozenset({"typing:TypedDict", "typing_extensions:TypedDict"})
 """Bases of what declares fields and is made as a mapping is."""
+_BY_NAME = frozenset({"populate_by_name", "validate_by_name"})
 _NO_FIELD = ("ClassVar", "PrivateAttr")
 
 
@@ -51,6 +53,7 @@ _NATURES = {
     "msgspec:Struct": "msgspec struct",
     "msgspec._core:Struct": "msgspec struct",
     "typing:NamedTuple": "named tuple",
+    "collections:namedtuple": "named tuple",
     "typing:TypedDict": "typed dict",
     "typing_extensions:TypedDict": "typed dict",
 }
@@ -60,7 +63,7 @@ def nature(thing: Thing) -> str:
     """Return what sort of class a class is: "dataclass", "pydantic class", "enumeration"; "class" of a plain one."""
     if thing.family is None or thing.is_enum:
         return "class" if thing.family is None else "enumeration"
-    if any(_is_dataclass(decorator) for step in thing.family.steps for decorator in step.node.decorator_list):
+    if any(is_dataclass(decorator) for step in thing.family.steps for decorator in step.node.decorator_list):
         return "dataclass"
     named = (*(step.label for step in thing.family.steps), *thing.family.outside)
     return next((_NATURES[name] for name in named if name in _NATURES), "class")
@@ -73,10 +76,11 @@ def declares_fields(atlas: Atlas, thing: Thing) -> bool:
     named = {*thing.family.outside, *(step.label for step in thing.family.steps)}
     if named & (_BASES.keys() | _DICTS):
         return True
-    return any(_is_dataclass(decorator) for step in thing.family.steps for decorator in step.node.decorator_list)
+    return any(is_dataclass(decorator) for step in thing.family.steps for decorator in step.node.decorator_list)
 
 
-def _is_dataclass(decorator: ast.expr) -> bool:
+def is_dataclass(decorator: ast.expr) -> bool:
+    """Tell whether a decorator makes a dataclass, as far as its name tells."""
     called = decorator.func if isinstance(decorator, ast.Call) else decorator
     return (called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")) in _DATACLASSES
 
@@ -87,7 +91,7 @@ def _unbound(found: Signature) -> Signature:
 
 def _makes_fields(atlas: Atlas, step: Step, thing: Thing) -> bool | None:
     for decorator in step.node.decorator_list:
-        if _is_dataclass(decorator):
+        if is_dataclass(decorator):
             keywords = decorator.keywords if isinstance(decorator, ast.Call) else []
             given = {keyword.arg: keyword.value for keyword in keywords}
             init = given.get("init")
@@ -107,7 +111,8 @@ def _says(keywords: list[ast.keyword], name: str) -> bool:
 
 def _of_fields(atlas: Atlas, thing: Thing, keywords: bool) -> Signature | None:
     assert thing.family is not None
-    fields: dict[str, Parameter] = {}
+    fields: dict[str, list[Parameter]] = {}
+    too = keywords and _takes_names_too(thing)
     plain = Parameter.KEYWORD_ONLY if keywords else Parameter.POSITIONAL_OR_KEYWORD
     for step in reversed(thing.family.steps):
         if step.label in _BASES:
@@ -125,10 +130,16 @@ def _of_fields(atlas: Atlas, thing: Thing, keywords: bool) -> Signature | None:
                 fields.pop(name, None)
                 continue
             by_name = isinstance(value, ast.Call) and _says(value.keywords, "kw_only")
+            aliases = _aliases(value) if keywords else ()
+            names = (*aliases, *([name] if too or not aliases else ()))
+            # Where several names lead to it, none must be given.
+            default = default if len(names) == 1 else Default("...")
+            by = Parameter.KEYWORD_ONLY if by_name else kind
             # A field that is declared again keeps its place.
-            fields[name] = Parameter(name, Parameter.KEYWORD_ONLY if by_name else kind, default=default)
+            fields[name] = [Parameter(each, by, default=default) for each in names]
     # A field without default behind one with a default is by name, or the class cannot be made as it is read here.
-    ordered = sorted(fields.values(), key=lambda each: each.kind is Parameter.KEYWORD_ONLY)
+    every = [each for taken in fields.values() for each in taken]
+    ordered = sorted(every, key=lambda each: each.kind is Parameter.KEYWORD_ONLY)
     late = False
     for each in ordered:
         late = late or each.default is not Parameter.empty
@@ -144,6 +155,30 @@ def _annotated(step: Step) -> Iterator[tuple[str, ast.expr, ast.expr | None]]:
     for statement, _ in statements(step.node.body):
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             yield statement.target.id, statement.annotation, statement.value
+
+
+def _aliases(value: ast.expr | None) -> tuple[str, ...]:
+    """Return the names by which a pydantic class takes a field, where they are not that of the field."""
+    if not isinstance(value, ast.Call):
+        return ()
+    given = {keyword.arg: keyword.value for keyword in value.keywords}
+    said = given.get("validation_alias", given.get("alias"))
+    choices = said.args if isinstance(said, ast.Call) else [said]
+    texts = [each.value if isinstance(each, ast.Constant) else None for each in choices]
+    return tuple(text for text in texts if isinstance(text, str) and text.isidentifier())
+
+
+def _takes_names_too(thing: Thing) -> bool:
+    """Tell whether a pydantic class takes fields by their own names where they have others."""
+    for step in thing.family.steps if thing.family is not None else ():
+        said = step.members.get("model_config")
+        value = said.value if said is not None else None
+        for each in ast.walk(value) if value is not None else ():
+            if isinstance(each, ast.keyword) and each.arg in _BY_NAME and _says([each], each.arg):
+                return True
+            if isinstance(each, ast.Constant) and each.value in _BY_NAME:
+                return True
+    return False
 
 
 def _default(value: ast.expr | None) -> object:

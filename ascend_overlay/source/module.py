@@ -146,8 +146,13 @@ class Module:
     @functools.cached_property
     def makes_names(self) -> bool:
         """Whether it may give itself or its classes names that it does not spell, by a call, a star or on demand."""
+        return self.makes_unspelled or bool(self.stars)
+
+    @functools.cached_property
+    def makes_unspelled(self) -> bool:
+        """Whether it may do so by a call or on demand."""
         called = {node.func.id for node in self.nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
-        return bool(called & _GIVERS or self.stars or "__getattr__" in self.names)
+        return bool(called & _GIVERS) or "__getattr__" in self.names
 
     @functools.cached_property
     def writes_unspelled(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
+import sys
 from collections import OrderedDict
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -73,6 +74,20 @@ class Sources:
         if not entry.parsed:
             entry.module, entry.parsed = _parse(module, entry.stamp[0], entry.text, self._trees), True
         return entry.module
+
+    def unread(self, module: str) -> str | None:
+        """Return why the Python file of `module` is not read, in half a sentence; None where it is, or has none."""
+        found = self.finder.find(module)
+        if not isinstance(found, Found) or found.file is None or self.module(module) is not None:
+            return None
+        text = self.text(module)
+        why = "it cannot be opened, or is no text"
+        if text is not None:
+            try:
+                ast.parse(text)
+            except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+                why = unparsed(error)
+        return f"{found.file} is not read: {why}"
 
     def origin(self, module: str, name: str) -> tuple[str, str]:
         """Return the module and name that `name` of `module` leads to, as far as imports tell for certain."""
@@ -158,6 +173,17 @@ def _parse(module: str, file: str, text: str, trees: MutableMapping[str, ast.Mod
     from ascend_overlay.source.module import Module
 
     return Module(module, file, text, tree, is_package=os.path.basename(file) == "__init__.py")
+
+
+def unparsed(error: Exception) -> str:
+    """Return, in half a sentence, why this Python does not parse a text."""
+    release = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if isinstance(error, SyntaxError):
+        line = f" on line {error.lineno}" if error.lineno else ""
+        return f"this Python, {release}, does not take it ({error.msg}{line})"
+    if isinstance(error, (RecursionError, MemoryError)):
+        return f"this Python, {release}, does not take it (it is nested too deep)"
+    return f"this Python, {release}, does not take it ({error})"
 
 
 LOADABLE = Sources(limit=8)

@@ -88,6 +88,7 @@ def test_a_wheel_is_read_without_being_installed(ask: Run, package: Path, tmp_pa
 BAD = [
     pytest.param("nothing_of_the_kind", "nothing_of_the_kind", id="a package that is not there"),
     pytest.param("empty", "no Python files", id="a folder without Python"),
+    pytest.param("", "an empty text is no package", id="an empty text"),
     pytest.param("old", "is vLLM itself", id="vLLM"),
 ]
 
@@ -106,6 +107,17 @@ def test_a_module_that_this_python_cannot_read_is_said(ask: Run, trees: Path) ->
     done = ask(["couplings", str(folder), "--vllm", "old"], load=None)
     assert done.returncode == 0
     assert "odd/new.py" in done.stderr and "is not read" in done.stderr
+
+
+def test_what_was_not_read_is_no_answer(ask: Run, trees: Path) -> None:
+    folder = write(trees / "half", {"odd/__init__.py": "", "odd/new.py": "from vllm.engine import (\n"}) / "odd"
+    for command in ("couplings", "check"):
+        done = ask([command, str(folder), "--vllm", "old", "--vllm", "new"], load=None)
+        assert (done.returncode, "odd/new.py:1 is not read: this" in " ".join(done.stderr.split())) == (2, True)
+    listed = ask(["couplings", str(folder), "--vllm", "old", "--json"], load=None)
+    assert len(json.loads(listed.stdout)["unread"]) == 1
+    write(trees / "half", {"odd/old.py": "from vllm.engine import Engine\nEngine.stop\n"})
+    assert ask(["couplings", str(folder), "--vllm", "old", "--vllm", "new"], load=None).returncode == 1
 
 
 def test_a_module_that_is_nested_too_deep_is_named_and_the_others_are_read(ask: Run, trees: Path) -> None:

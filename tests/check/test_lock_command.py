@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from two_trees import Run, write
+from two_trees import OLD, Run, write
 
 from ascend_overlay.commands.lock import command
 from ascend_overlay.errors import ConfigError
@@ -49,6 +49,14 @@ def test_the_same_again_writes_nothing(ask: Run, tmp_path: Path) -> None:
     stamp = file.stat().st_mtime_ns
     assert "is as it was" in ask(["lock", "--file", str(file), "--vllm", "old", *ONLY]).stdout
     assert file.stat().st_mtime_ns == stamp
+
+
+def test_a_module_that_is_not_read_is_not_locked(ask: Run, trees: Path, tmp_path: Path) -> None:
+    write(trees / "newer", {**OLD, "vllm/engine.py": "def plan(a) -> :\n"})
+    done = ask(["lock", "--file", str(tmp_path / "overlay.lock"), "--vllm", "newer", *ONLY])
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 2 and "vllm 1.0.0 cannot be locked: " in said and "engine.py is not read: this" in said
+    assert not list(tmp_path.iterdir())
 
 
 BAD = [

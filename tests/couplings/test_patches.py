@@ -69,7 +69,45 @@ CASES = [
         _wrap("vllm.a:f"),
         {"a.py": "from vllm.b import *\n", "b.py": _F},
         {"a.py": "from vllm.b import *\n", "b.py": f"__all__ = ['g']\n{_F}\ng = 1\n"},
+        "breaking likely: gone; perhaps vllm.b:f (100% alike)",
+    ),
+    _case(
+        "wrap, of a property that is a value now",
+        _wrap("vllm.a:C.p"),
+        "class C:\n    @property\n    def p(self):\n        return 1\n",
+        "class C:\n    p = 1\n",
+        "breaking certain: is a value, which is not called",
+    ),
+    _case(
+        "wrap, of what something else replaces after it",
+        _wrap("vllm.a:f"),
+        _F,
+        f"{_F}f = None\n",
+        "breaking certain: was a function, is a value",
+    ),
+    _case(
+        "wrap, of what a call takes over", _wrap("vllm.a:f"), _F, f"{_F}f = g(f)\n", "unknown certain: cannot be told"
+    ),
+    _case(
+        "wrap, of what is there in a branch now",
+        _wrap("vllm.a:f"),
+        _F,
+        f"import sys\nif sys.argv:\n{textwrap.indent(_F, '    ')}else:\n    f = None\n",
         "unknown certain: cannot be told",
+    ),
+    _case(
+        "wrap, of what was there in a branch",
+        _wrap("vllm.a:f"),
+        f"import sys\nif sys.argv:\n{textwrap.indent(_F, '    ')}",
+        _F,
+        "none certain: comments",
+    ),
+    _case(
+        "subclass, of an enumeration now",
+        lambda overlay: overlay.subclass("vllm.a:C", "mine.impl:C"),
+        "class C:\n    pass\n",
+        "from enum import Enum\nclass C(Enum):\n    A = 1\n",
+        "breaking certain: is an enumeration, and nothing derives from one that has members",
     ),
     _case(
         "replace by a name",

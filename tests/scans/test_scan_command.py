@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from ascend_overlay.commands import json_output
 from ascend_overlay.commands.cli import main
+from ascend_overlay.commands.scan.command import save
 
 PATCH = "import vllm.scheduler as s\ndef pick(count): ...\ns.pick = pick\ns.LIMIT = 9\n"
 
@@ -114,6 +115,23 @@ def test_write(scan: Any, package: Any, tmp_path: Path) -> None:
     assert wrong.exit_code == 2 and "takes the name of a module" in wrong.output
 
 
+@pytest.mark.parametrize(
+    ("into", "said"),
+    [("there.py", "is there already"), ("no/where.py", "is in a folder that does not exist"), ("link.py", "is there")],
+)
+def test_where_it_cannot_be_written_nothing_is_read(scan: Any, tmp_path: Path, into: str, said: str) -> None:
+    (tmp_path / "there.py").touch()
+    (tmp_path / "link.py").symlink_to("nowhere.py")
+    done = scan("nobody_has_this", "--write", tmp_path / into)
+    assert done.exit_code == 2 and said in done.output and "nobody_has_this" not in done.output
+
+
+def test_what_is_not_written_to_its_end_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        save(tmp_path / "half.py", "x = 1\n\udcff")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_wheel_and_a_source_distribution(scan: Any, package: Any, tmp_path: Path) -> None:
     folder = package(PATCH)
     for name, top in (("acme-1.0-py3-none-any.whl", ""), ("acme-1.0.zip", "acme-1.0/src/")):
@@ -133,6 +151,7 @@ BAD: dict[str, tuple[str, str]] = {
     "nobody": ("nobody_has_this", "'nobody_has_this' is no package that is installed here, no folder and no archive"),
     "a path": ("/nowhere/at/all", "there is no '/nowhere/at/all': correct the path."),
     "an archive that is not there": ("gone-1.0.tar.gz", "there is no 'gone-1.0.tar.gz': correct the path."),
+    "an empty text": ("", "an empty text is no package: name a folder, an archive, or an installed package."),
     "no Python": ("empty", "has no Python files: name a package, or a folder that has one."),
     "a text file": ("notes.txt", "is neither a folder, an archive nor a Python file"),
     "a broken archive": ("broken-1.0.whl", "is not read: "),
@@ -163,8 +182,21 @@ def test_a_release_that_is_none(package: Any) -> None:
 
 def test_a_file_of_a_newer_python_is_told(scan: Any, package: Any) -> None:
     done = scan(package({"patch": PATCH, "newer": "import vllm\nmatch x -> y:\n"}))
-    assert "acme/newer.py:2 is not read: this Python does not take it" in " ".join(done.output.split())
-    assert "2 patches" in done.output
+    assert "acme/newer.py:2 is not read: this Python, 3." in " ".join(done.output.split())
+    assert "2 patches" in done.output and done.exit_code == 1
+
+
+@pytest.mark.parametrize(("text", "status"), [("import vllm\nmatch x -> y:\n", 2), ("match x -> y:\n", 0)])
+def test_a_file_that_is_not_read_is_no_answer(scan: Any, package: Any, text: str, status: int) -> None:
+    done = scan(package({"patch": "import vllm.scheduler as s\ns.LIMIT = 9\n", "newer": text}))
+    assert (done.exit_code, "1 patch" in done.output) == (status, True), done.output
+
+
+def test_a_file_of_vllm_that_is_not_read_is_told(vllm: Any, package: Any) -> None:
+    folder = vllm(scheduler="def pick(count) -> :\n").folder
+    done = CliRunner().invoke(main, ["scan", str(package(PATCH)), "--vllm", str(folder)], env={"COLUMNS": "160"})
+    assert "scheduler.py is not read: this Python, 3." in " ".join(done.output.split()), done.output
+    assert "not read" in done.output
 
 
 def test_nothing_of_a_package_reaches_the_terminal_as_more_than_text(scan: Any, package: Any) -> None:

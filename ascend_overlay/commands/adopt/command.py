@@ -21,7 +21,7 @@ from rich.table import Table
 from ascend_overlay import versions
 from ascend_overlay.commands.adopt.namespaces import Changed
 from ascend_overlay.commands.json_output import Write
-from ascend_overlay.commands.scan.command import save
+from ascend_overlay.commands.scan.command import save, see
 from ascend_overlay.errors import ConfigError
 from ascend_overlay.ledgers.table import broken
 from ascend_overlay.scans.writing import Change, plugin
@@ -59,6 +59,7 @@ def run(
     Raises:
         OverlayError: the function cannot be run or changes nothing, or the plugin cannot be written.
     """
+    see(into)
     found = adopt(function, imports, timeout=timeout)
     if into is not None:
         save(into, plugin(_declared(found, function), f"ascend-overlay adopt {function}"))

@@ -36,7 +36,7 @@ def scan(
     """List the patches that PACKAGE makes to vLLM by hand, and what is wrong with them. Imports and runs nothing.
 
     PACKAGE is a folder, a wheel, a source distribution, or the name of an installed package. The status is 1 where a
-    patch is wrong, 2 where PACKAGE or a release is not there.
+    patch is wrong, 2 where PACKAGE or a release is not there, or a module of PACKAGE that names vLLM is not read.
     """
     from ascend_overlay.commands.scan import command
 

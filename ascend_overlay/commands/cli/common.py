@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
+import signal
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ascend_overlay.commands import completing
+from ascend_overlay.commands import alone, completing
 from ascend_overlay.errors import ConfigError, OverlayError
 
 if TYPE_CHECKING:
@@ -26,14 +29,44 @@ OVERLAY_NAMES: dict[str, Any] = {"shell_complete": completing.overlays}
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
+_READER_LEFT = 128 + signal.SIGPIPE
+_UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def _leave_output() -> None:
+    """Let go of standard output, so that what is left in its buffer is no error at the end of the process."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
 class Group(click.Group):
-    """Shows an OverlayError as what it is, a sentence for the user, and leaves with status 1."""
+    """Shows an OverlayError as what it is, a sentence for the user, and leaves with status 1.
+
+    One that is interrupted has no answer: it leaves with status 130, as what a shell interrupts does. Neither has one
+    whose reader left before it was said (`| head -1`), with 141, or that cannot write what it says, with 2.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
+        # What a terminal or a locale has no character for is shown as "?".
+        if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+            sys.stdout.reconfigure(errors="replace")
         try:
             return super().invoke(ctx)
         except OverlayError as error:
             raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("Interrupted before it had an answer.", err=True)
+            ctx.exit(alone.INTERRUPTED)
+        except BrokenPipeError:
+            _leave_output()
+            ctx.exit(_READER_LEFT)
+        except OSError as error:
+            if error.filename is not None or error.errno not in _UNWRITTEN:
+                raise
+            _leave_output()
+            raise _Unanswered(f"standard output takes no more of what is said: {error.strerror}.") from error
 
 
 class _Unanswered(click.ClickException):
@@ -82,4 +115,9 @@ def terminal(*, highlight: bool = True) -> Console:
 
     # A pipe has no width; the 80 columns that rich assumes are too few for targets.
     known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
-    return Console(width=None if known else 120, highlight=highlight, emoji=False)
+
+    class Terminal(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Terminal(width=None if known else 120, highlight=highlight, emoji=False)

@@ -176,7 +176,8 @@ def couplings(package: str, releases: tuple[str, ...], everything: bool, write: 
     With more than one --vllm, say what each further release does to what the package takes from the first. PACKAGE is
     a folder, a wheel, a source distribution, or the name of an installed package. Imports and runs nothing.
 
-    The status is 0 where nothing breaks, 1 where something does, 2 where the question cannot be answered.
+    The status is 0 where nothing breaks, 1 where something does, 2 where the question cannot be answered: a module of
+    PACKAGE could not be read, say.
     """
     from ascend_overlay.commands.couplings import command
 

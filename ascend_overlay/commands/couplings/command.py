@@ -38,7 +38,7 @@ def run(
 ) -> int:
     """Say what the package `wanted` takes; with several releases, what each does to what it takes from the first.
 
-    Returns the exit status: 1 where something breaks.
+    Returns the exit status: 1 where something breaks, 2 where nothing does and a module of the package was not read.
 
     Raises:
         OverlayError: the package or a release is not to be had.
@@ -58,7 +58,7 @@ def run(
             for sentence in package.unread:
                 watcher.note(sentence)
             if not others:
-                _show_uses(wanted, old, taken, everything, write, console)
+                _show_uses(wanted, old, taken, package.unread, everything, write, console)
                 return 0
             failed, documents = False, []
             for done, new in enumerate(others, start=1):
@@ -76,7 +76,7 @@ def run(
                 compared.new.forget()
     if write is not None:
         write({"package": wanted, "unread": package.unread, "releases": documents})
-    return int(failed)
+    return 1 if failed else 2 if package.lost else 0
 
 
 def _order(finding: Finding) -> tuple[object, ...]:
@@ -129,6 +129,7 @@ def _show_uses(
     wanted: str,
     release: Release,
     taken: reading.Couplings,
+    unread: Sequence[str],
     everything: bool,
     write: Write | None,
     console: Console,
@@ -140,7 +141,7 @@ def _show_uses(
             | {"guarded": use.guarded, "confidence": "certain" if use.sure else "likely"}
             for use in taken.uses
         ]
-        write({"package": wanted, "release": version, "modules": taken.read, "uses": document})
+        write({"package": wanted, "release": version, "modules": taken.read, "unread": unread, "uses": document})
         return
     title = f"what {wanted} takes from {release.package} {version}"
     table = Table(title=Text(title), title_justify="left", title_style="bold", caption_justify="left")
