@@ -8,20 +8,19 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar
 
-from ascend_overlay.errors import TargetError
-from ascend_overlay.patches import served
-from ascend_overlay.patches.base import REGISTRATIONS, Applied, Context, Patch, check_class, shown
+from ascend_overlay.patches.base import Applied, Context, shown
 from ascend_overlay.patches.names import refuse_second
 from ascend_overlay.patches.registries import ByCall
+from ascend_overlay.patches.served import BACKEND, Served, nearly
 from ascend_overlay.places import enumerations
 from ascend_overlay.places.storages import Item
-from ascend_overlay.places.target import MISSING, Target
+from ascend_overlay.places.target import MISSING
 
 REGISTRY = "vllm.v1.attention.backends.registry:AttentionBackendEnum"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class AttentionBackend(Patch):
+class AttentionBackend(Served):
     """Register an attention backend class for a name of `--attention-backend`, with vLLM's register_backend.
 
     The name may be new, or one that vLLM has. The class is given as "module:Class" and stays a string: vLLM imports it
@@ -29,31 +28,14 @@ class AttentionBackend(Patch):
     """
 
     name: str
-    implementation: str
 
     kind: ClassVar[str] = "attention backend"
-    phase: ClassVar[int] = REGISTRATIONS
-
-    @property
-    def module(self) -> str:
-        return Target.parse(REGISTRY).module
+    registry: ClassVar[str] = REGISTRY
+    base: ClassVar[tuple[str, str]] = BACKEND
 
     @property
     def key(self) -> str:
         return f"attention backend {self.name}"
-
-    @property
-    def later(self) -> tuple[str, ...]:
-        return (Target.parse(self.implementation).module,)
-
-    def examine(self, *, executed: bool = False) -> None:
-        served.refuse(self.implementation, self.key, served.BACKEND, executed=executed)
-
-    def check(self) -> None:
-        try:
-            check_class(self.implementation)
-        except TargetError as error:
-            raise TargetError(f"{self.key}: {error}") from None
 
     def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
         self.examine()
@@ -63,7 +45,7 @@ class AttentionBackend(Patch):
         applied.undo.append(_forget_chosen)
         known = names.__members__.get(self.name)
         if known is None:
-            applied.notes.extend(served.nearly(self.name, names.__members__, "backend"))
+            applied.notes.extend(nearly(self.name, names.__members__, "backend"))
             # An enumeration forgets no member, and its register() refuses a name that it has.
             applied.undo.append(functools.partial(_unregister, module, self.name))
             slot = context.slots.at(Item(names._member_map_, self.name))
@@ -82,13 +64,6 @@ class AttentionBackend(Patch):
         )
         applied.change(slot, change)
         _forget_chosen()
-
-    def effect(self, applied: Applied) -> str | None:
-        """Return why vLLM cannot use the class that it has imported meanwhile, or None."""
-        return served.misfit(self.implementation, self.key, served.BACKEND)
-
-    def describe(self) -> str:
-        return f"served by {self.implementation}"
 
 
 def _register(module: ModuleType, name: Any, path: str) -> None:

@@ -10,20 +10,20 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from ascend_overlay.errors import TargetError
-from ascend_overlay.patches import containers, served, values
+from ascend_overlay.patches import containers, values
 from ascend_overlay.patches.base import (
     REGISTRATIONS,
     Applied,
     Context,
     Patch,
     Ref,
-    check_class,
     loaded,
     mapping_at,
     shown,
 )
 from ascend_overlay.patches.names import Decision, refuse_second
 from ascend_overlay.patches.reach import led_elsewhere
+from ascend_overlay.patches.served import MODULE, Served, nearly
 from ascend_overlay.places.storages import Item, spelled
 from ascend_overlay.places.storeys import Change
 from ascend_overlay.places.target import MISSING, Target
@@ -95,38 +95,21 @@ class ByCall(Change):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Model(Patch):
+class Model(Served):
     """Register a model class for an architecture name, with ModelRegistry.register_model.
 
     The class is given as "module:Class" and stays a string: vLLM imports it where it inspects and where it runs it.
     """
 
     architecture: str
-    implementation: str
 
     kind: ClassVar[str] = "model"
-    phase: ClassVar[int] = REGISTRATIONS
-
-    @property
-    def module(self) -> str:
-        return Target.parse(MODEL_REGISTRY).module
+    registry: ClassVar[str] = MODEL_REGISTRY
+    base: ClassVar[tuple[str, str]] = MODULE
 
     @property
     def key(self) -> str:
         return f"model architecture {self.architecture}"
-
-    @property
-    def later(self) -> tuple[str, ...]:
-        return (Target.parse(self.implementation).module,)
-
-    def examine(self, *, executed: bool = False) -> None:
-        served.refuse(self.implementation, self.key, served.MODULE, executed=executed)
-
-    def check(self) -> None:
-        try:
-            check_class(self.implementation)
-        except TargetError as error:
-            raise TargetError(f"{self.key}: {error}") from None
 
     def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
         self.examine()
@@ -137,7 +120,7 @@ class Model(Patch):
         if slot.original is not MISSING:
             applied.notes.append(f"in place of {_model_name(slot.original)}")
         else:
-            applied.notes.extend(served.nearly(self.architecture, registry.models, "architecture"))
+            applied.notes.extend(nearly(self.architecture, registry.models, "architecture"))
         change = ByCall(
             rank=context.rank,
             whose=context.whose,
@@ -147,13 +130,6 @@ class Model(Patch):
         applied.undo.append(_forget_resolved)
         applied.change(slot, change)
         _forget_resolved()
-
-    def effect(self, applied: Applied) -> str | None:
-        """Return why vLLM cannot use the class that it has imported meanwhile, or None."""
-        return served.misfit(self.implementation, self.key, served.MODULE)
-
-    def describe(self) -> str:
-        return f"served by {self.implementation}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -185,7 +161,7 @@ class Quantization(Patch):
             )
         applied.seam = "quantization registry"
         if self.method not in module.QUANTIZATION_METHODS:
-            applied.notes.extend(served.nearly(self.method, module.QUANTIZATION_METHODS, "method"))
+            applied.notes.extend(nearly(self.method, module.QUANTIZATION_METHODS, "method"))
         for names in _lists_of_methods(module):
             if self.method not in names:
                 applied.undo.append(functools.partial(_discard, names, self.method))

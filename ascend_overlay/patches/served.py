@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from ascend_overlay.errors import TargetError
-from ascend_overlay.patches.base import Ref, shown, what_is
+from ascend_overlay.patches.base import REGISTRATIONS, Applied, Patch, Ref, check_class, shown, what_is
 from ascend_overlay.places import importing
 from ascend_overlay.places.target import Target
 
@@ -18,24 +19,57 @@ _NEAR = 0.88
 """From here on, two names of twenty letters differ by one or two."""
 
 
-def refuse(implementation: str, what: str, base: tuple[str, str], *, executed: bool) -> None:
-    """See that the class "module:Class" is of the kind that vLLM needs, where its module has executed.
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Served(Patch):
+    """Enters a class in a registry of vLLM's, as "module:Class", a string.
+
+    Attributes:
+        implementation: the name of the class.
+        registry: the target that the entry is made in.
+        base: what the class has to be derived from: MODULE or BACKEND.
+    """
+
+    implementation: str
+
+    registry: ClassVar[str]
+    base: ClassVar[tuple[str, str]]
+    phase: ClassVar[int] = REGISTRATIONS
+
+    @property
+    def module(self) -> str:
+        return Target.parse(self.registry).module
+
+    @property
+    def later(self) -> tuple[str, ...]:
+        return (Target.parse(self.implementation).module,)
+
+    def examine(self, *, executed: bool = False) -> None:
+        if (why := misfit(self.implementation, self.key, self.base, executed=executed)) is not None:
+            raise TargetError(f"{why}.")
+
+    def check(self) -> None:
+        try:
+            check_class(self.implementation)
+        except TargetError as error:
+            raise TargetError(f"{self.key}: {error}") from None
+
+    def effect(self, applied: Applied) -> str | None:
+        """Return why vLLM cannot use the class that it has imported meanwhile, or None."""
+        return misfit(self.implementation, self.key, self.base)
+
+    def describe(self) -> str:
+        return f"served by {self.implementation}"
+
+
+def misfit(implementation: str, what: str, base: tuple[str, str], *, executed: bool = False) -> str | None:
+    """Return why vLLM cannot use the class, as a phrase; None where it can, and where its module is not there yet.
 
     Args:
         implementation: the name of the class.
         what: what it serves, in words.
         base: MODULE or BACKEND.
         executed: its module has executed just now.
-
-    Raises:
-        TargetError: it is of another kind, or is not there.
     """
-    if (why := misfit(implementation, what, base, executed=executed)) is not None:
-        raise TargetError(f"{why}.")
-
-
-def misfit(implementation: str, what: str, base: tuple[str, str], *, executed: bool = False) -> str | None:
-    """Return why vLLM cannot use the class, as a phrase; None where it can, and where its module is not there yet."""
     module = Target.parse(implementation).module
     if not executed and not importing.is_complete(module):
         return None
