@@ -57,9 +57,7 @@ class ExpertsLoading:
             return_success: bool = False,
         ) -> Any:
             checked = self._added_up(name, self._checked(name, param, loaded_weight, shard_id, expert_id))
-            # vLLM goes by the name, and takes what is called a bias for one.
-            called = weight_name.replace("scale_bias", "weight_scale")
-            done = self._load(param, checked, called, shard_id, expert_id, return_success=True)
+            done = self._load(param, checked, weight_name, shard_id, expert_id, return_success=True)
             if done:
                 here = self._layer._map_global_expert_id_to_local_expert_id(expert_id)
                 whole = checked.dim() == 3
