@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
+import signal
+import subprocess
+import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,8 +52,16 @@ PATCH = """
         import os
         os._exit(0)
     def hangs():
-        import time
-        time.sleep(60)
+        import os, pathlib, subprocess, sys, time
+        other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        part = pathlib.Path("pids.part")
+        part.write_text(f"{os.getpid()} {other.pid}")
+        part.rename("pids")
+        while True:
+            try:
+                time.sleep(600)
+            except KeyboardInterrupt:
+                pass
     number = 3
     """
 
@@ -134,6 +147,35 @@ def test_what_cannot_be_run_is_one_sentence(adopt: Any, function: str, sentence:
     assert done.returncode == 2 and sentence in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
 
 
-def test_a_function_that_does_not_return(adopt: Any) -> None:
+def started(folder: Path) -> list[int]:
+    """Return the processes that a function which does not return runs in, and has started."""
+    ends = time.monotonic() + 60
+    while not (folder / "pids").exists() and time.monotonic() < ends:
+        time.sleep(0.05)
+    return [int(pid) for pid in (folder / "pids").read_text().split()]
+
+
+def gone(pid: int) -> bool:
+    """Tell whether a process has ended, or is a dead one that nobody has asked for yet."""
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def test_a_function_that_does_not_return(adopt: Any, python: Any) -> None:
     done = adopt("team:hangs", "--timeout", "3")
     assert done.returncode == 2 and "did not return within 3 seconds" in done.stderr
+    assert all(gone(pid) for pid in started(python.folder))
+
+
+def test_an_interrupt_ends_all_that_was_started(adopt: Any, python: Any) -> None:
+    """Also where what runs swallows it, as an import may."""
+    command = [sys.executable, "-m", "ascend_overlay", "adopt", "team:hangs"]
+    environment = os.environ | {"PYTHONPATH": str(python.folder)}
+    process = subprocess.Popen(command, cwd=python.folder, env=environment, stderr=subprocess.PIPE, text=True)
+    pids = started(python.folder)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and said.endswith("Interrupted before it had an answer.\n")
+    assert all(gone(pid) for pid in pids)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -111,25 +113,34 @@ def _asked(function: str, package: str, imports: Sequence[str], timeout: int, *,
             encoding="utf-8",
         )
         try:
-            done = subprocess.run(
-                [sys.executable, "-m", "ascend_overlay.commands.adopt.child", str(request), str(answer)],
-                env=os.environ | {PREFIX: "0"},
-                # What the function prints is not the answer.
-                stdout=2,
-                stdin=subprocess.DEVNULL,
-                timeout=timeout,
-                check=False,
-            )
+            status = _run(["-m", "ascend_overlay.commands.adopt.child", str(request), str(answer)], timeout)
         except subprocess.TimeoutExpired:
             raise ConfigError(f"{function!r} did not return within {timeout} seconds; see --timeout.") from None
         if not answer.is_file():
-            raise ConfigError(
-                f"the process in which {function!r} runs ended with status {done.returncode} before it returned."
-            )
+            raise ConfigError(f"the process in which {function!r} runs ended with status {status} before it returned.")
         told: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
     if "error" in told:
         raise ConfigError(told["error"])
     return told
+
+
+def _run(arguments: Sequence[str], timeout: int) -> int:
+    """Return the status of Python; all of its processes are ended afterwards, also where this one is interrupted."""
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        env=os.environ | {PREFIX: "0"},
+        # What the function prints is not the answer.
+        stdout=2,
+        stdin=subprocess.DEVNULL,
+        # An interrupt is for this process alone: an import in the other one may swallow it, and go on.
+        start_new_session=True,
+    )
+    try:
+        return process.wait(timeout)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _declared(found: Adopted, function: str) -> list[Change]:
