@@ -10,15 +10,13 @@ import ast
 import contextlib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from inspect import Signature
 
+from ascend_overlay.couplings.meanings import Meaning, Meanings, Named, Object, Scope, Super, attribute_of, below
 from ascend_overlay.couplings.uses import Call, Kind, Use
 from ascend_overlay.source.atlas import Atlas, Gone, Thing, kind_of
-from ascend_overlay.source.constructors import nature
 from ascend_overlay.source.families import Family, Step
 from ascend_overlay.source.module import Module, absolute
-from ascend_overlay.source.signatures import changed_by_decorators, signature
+from ascend_overlay.source.signatures import signature
 from ascend_overlay.source.statements import Function, bound_names, statements
 
 _REGISTERING = re.compile(r"(?:\A|_)regist(?:er|ry)")
@@ -47,57 +45,14 @@ def uses(module: Module, atlas: Atlas, *, of: str) -> list[Use]:
     return sorted(found.values(), key=lambda use: (use.line, use.kind, use.target))
 
 
-@dataclass(frozen=True)
-class _Named:
-    """A module, class, function or value: what a label leads to."""
-
-    label: str
-
-
-@dataclass(frozen=True)
-class _Object:
-    """An object of a class."""
-
-    cls: str
-    sure: bool = False
-
-
-@dataclass(frozen=True)
-class _Super:
-    """What super() leads to in a class."""
-
-    steps: tuple[Step, ...]
-
-
-_Meaning = _Named | _Object | _Super | None
-
-
-@dataclass
-class _Scope:
-    """Names that a function binds, and where it stands.
-
-    Attributes:
-        path: the names of the classes and functions around.
-        names: what its names mean.
-        cls: the class whose method it is.
-        asked: attribute names that it asks for by hasattr() or getattr(), and "name()" of a function whose signature it
-            asks for.
-    """
-
-    path: tuple[str, ...] = ()
-    names: dict[str, _Meaning] = field(default_factory=dict)
-    cls: Step | None = None
-    family: Family | None = None
-    asked: frozenset[str] = frozenset()
-
-
-class _Reader:
+class _Reader(Meanings):
     def __init__(self, module: Module, atlas: Atlas, of: str) -> None:
-        self.module, self.atlas, self.of = module, atlas, of
+        super().__init__(module, atlas)
+        self.of = of
         self.found: list[Use] = []
         self._guards = 0
         self._tolerance = 0
-        self._scopes: list[_Scope] = [_Scope(asked=_asked(module.tree))]
+        self._scopes.append(Scope(asked=_asked(module.tree)))
 
     def read(self) -> None:
         self._body(self.module.tree.body)
@@ -160,7 +115,7 @@ class _Reader:
                 if isinstance(node.target, ast.Name):
                     cls = self._annotated(node.annotation)
                     if cls is not None:
-                        self._bind(node.target.id, _Object(cls))
+                        self._bind(node.target.id, Object(cls))
             case _:
                 self._others(node)
 
@@ -188,7 +143,7 @@ class _Reader:
         """Note the attributes that a pattern asks an object for."""
         made = self._made(pattern.cls)
         for name in pattern.kwd_attrs if made is not None else ():
-            self._on_object(_attribute_of(pattern.cls, name, pattern), made, None)  # type: ignore[arg-type]
+            self._on_object(attribute_of(pattern.cls, name, pattern), made, None)  # type: ignore[arg-type]
 
     def _import(self, node: ast.Import | ast.ImportFrom) -> None:
         if isinstance(node, ast.Import):
@@ -196,7 +151,7 @@ class _Reader:
                 if self._theirs(alias.name):
                     self._use("import", alias.name, node)
                 top = alias.name.partition(".")[0]
-                self._bind(alias.asname or top, _Named(alias.name if alias.asname else top))
+                self._bind(alias.asname or top, Named(alias.name if alias.asname else top))
             return
         origin = absolute(node, self.module.package)
         for alias in node.names:
@@ -207,7 +162,7 @@ class _Reader:
             label = f"{origin}:{alias.name}"
             if self._theirs(origin):
                 self._use("import", label, node)
-            self._bind(alias.asname or alias.name, _Named(label))
+            self._bind(alias.asname or alias.name, Named(label))
 
     def _class(self, node: ast.ClassDef) -> None:
         for each in (*node.decorator_list, *node.bases, *(keyword.value for keyword in node.keywords)):
@@ -218,12 +173,12 @@ class _Reader:
         step = family.steps[0]
         for base in node.bases:
             meaning = self._meaning(base.value if isinstance(base, ast.Subscript) else base)
-            if isinstance(meaning, _Named) and self._leads_to_theirs(meaning.label):
+            if isinstance(meaning, Named) and self._leads_to_theirs(meaning.label):
                 self._use("base", meaning.label, base, by=".".join(path))
         theirs = tuple(each for each in family.steps if self._theirs(each.module.name))
         if theirs:
             self._overrides(step, family)
-        self._scopes.append(_Scope(path, {}, step, family, self._asked))
+        self._scopes.append(Scope(path, {}, step, family, self._asked))
         for statement in node.body:
             if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 for decorator in statement.decorator_list:
@@ -256,13 +211,13 @@ class _Reader:
                 self._expression(default)
         outer = self._scopes[-1]
         path = (*(outer.path if len(self._scopes) > 1 else ()), node.name)
-        scope = _Scope(path, {}, step or outer.cls, outer.family, self._asked | _asked(node))
+        scope = Scope(path, {}, step or outer.cls, outer.family, self._asked | _asked(node))
         for argument in arguments:
             cls = self._annotated(argument.annotation)
-            scope.names[argument.arg] = _Object(cls) if cls is not None else None
+            scope.names[argument.arg] = Object(cls) if cls is not None else None
         if step is not None and arguments and kind_of(node) != "staticmethod":
             scope.names[arguments[0].arg] = (
-                _Named(step.label) if kind_of(node) == "classmethod" else _Object(step.label, sure=True)
+                Named(step.label) if kind_of(node) == "classmethod" else Object(step.label, sure=True)
             )
         for each in (node.args.vararg, node.args.kwarg):
             if each is not None:
@@ -286,14 +241,14 @@ class _Reader:
                 self._string(text, node)
             case ast.Lambda():
                 self._scopes.append(
-                    _Scope(self._scopes[-1].path, {a.arg: None for a in node.args.args}, *self._within())
+                    Scope(self._scopes[-1].path, {a.arg: None for a in node.args.args}, *self._within())
                 )
                 self._expression(node.body)
                 self._scopes.pop()
             case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
                 stored = (each for part in node.generators for each in ast.walk(part.target))
                 names = {each.id: None for each in stored if isinstance(each, ast.Name)}
-                self._scopes.append(_Scope(self._scopes[-1].path, {**names}, *self._within()))
+                self._scopes.append(Scope(self._scopes[-1].path, {**names}, *self._within()))
                 self._others(node)
                 self._scopes.pop()
             case ast.BoolOp(op=ast.And()):
@@ -319,26 +274,26 @@ class _Reader:
         func = node.func
         match func:
             case ast.Call(func=ast.Name(id="getattr"), args=[of, ast.Constant(value=str(name))]):
-                func = _attribute_of(of, name, func)
+                func = attribute_of(of, name, func)
         meaning = self._meaning(func)
         self._by_name(node, meaning)
-        if isinstance(meaning, _Object):
-            self._on_object(_attribute_of(func, "__call__", node), meaning, Call.of(node, on_object=True))
+        if isinstance(meaning, Object):
+            self._on_object(attribute_of(func, "__call__", node), meaning, Call.of(node, on_object=True))
         on_object = False
         if isinstance(func, ast.Attribute):
             base = self._meaning(func.value)
             self._expression(func.value)
-            if isinstance(base, _Super):
+            if isinstance(base, Super):
                 self._super_call(node, func.attr, base)
                 return
-            if isinstance(base, _Object):
+            if isinstance(base, Object):
                 self._on_object(func, base, Call.of(node, on_object=True))
                 return
-            holder = self.atlas.look(base.label) if isinstance(base, _Named) else None
+            holder = self.atlas.look(base.label) if isinstance(base, Named) else None
             on_object = isinstance(holder, Thing) and holder.kind not in ("class", "module")
         elif not isinstance(func, ast.Name):
             self._expression(func)
-        if isinstance(meaning, _Named) and self._leads_to_theirs(meaning.label):
+        if isinstance(meaning, Named) and self._leads_to_theirs(meaning.label):
             thing = self.atlas.look(meaning.label)
             kind: Kind = "call"
             if isinstance(thing, Thing):
@@ -347,7 +302,7 @@ class _Reader:
                     kind = "registration"
             asked = isinstance(func, ast.Attribute) and func.attr in self._asked
             self._use(kind, meaning.label, node, call=Call.of(node, on_object=on_object), guarded=asked)
-        elif isinstance(meaning, _Named):
+        elif isinstance(meaning, Named):
             self._made_of_ours(node, meaning.label)
 
     def _made_of_ours(self, node: ast.Call, label: str) -> None:
@@ -365,16 +320,16 @@ class _Reader:
                 # A dataclass of ours takes the fields of theirs, among others.
                 for keyword in node.keywords:
                     if keyword.arg is not None:
-                        self._on_object(_attribute_of(node.func, keyword.arg, node), _Object(label), None)
+                        self._on_object(attribute_of(node.func, keyword.arg, node), Object(label), None)
                 return
 
-    def _by_name(self, node: ast.Call, meaning: _Meaning) -> None:
+    def _by_name(self, node: ast.Call, meaning: Meaning) -> None:
         """Note the attributes that getattr(), setattr() and dataclasses.replace() take by name."""
         match node:
             case ast.Call(func=ast.Name(id="getattr"), args=[of, ast.Constant(value=str(name))]):
-                self._attribute(_attribute_of(of, name, node))
+                self._attribute(attribute_of(of, name, node))
             case ast.Call(func=ast.Name(id="setattr"), args=[of, ast.Constant(value=str(name)), value]):
-                self._assigned(_attribute_of(of, name, node), value)
+                self._assigned(attribute_of(of, name, node), value)
             case ast.Call(args=[function, *rest]) if self._is(meaning, "functools:partial"):
                 # More arguments come with the call that is made of it.
                 stars = ast.Starred(ast.Tuple([], ast.Load()), ast.Load())
@@ -387,10 +342,10 @@ class _Reader:
     def _replaced(self, node: ast.Call, of: ast.expr) -> None:
         base = self._meaning(of)
         for keyword in node.keywords:
-            if keyword.arg is not None and isinstance(base, _Object):
-                self._on_object(_attribute_of(of, keyword.arg, node), base, None)
+            if keyword.arg is not None and isinstance(base, Object):
+                self._on_object(attribute_of(of, keyword.arg, node), base, None)
 
-    def _super_call(self, node: ast.Call, name: str, base: _Super) -> None:
+    def _super_call(self, node: ast.Call, name: str, base: Super) -> None:
         holder = next((step for step in base.steps if name in step.members), None)
         if holder is None or not self._theirs(holder.module.name) or name in _NOBODYS:
             return
@@ -401,17 +356,17 @@ class _Reader:
         self._expression(node.value)
         if isinstance(node.ctx, ast.Del):
             return
-        if isinstance(base, _Object):
+        if isinstance(base, Object):
             self._on_object(node, base, None)
-        elif isinstance(base, _Named) and self._leads_to_theirs(base.label):
-            label = _below(base.label, node.attr, self.atlas)
+        elif isinstance(base, Named) and self._leads_to_theirs(base.label):
+            label = below(base.label, node.attr, self.atlas)
             found = self.atlas.look(label) if label is not None else None
             # A class may have more than its source says: from a metaclass, say.
             known = isinstance(found, Thing) and found.kind != "module"
             if label is not None and (known or (isinstance(found, Gone) and found.certain)):
                 self._use("attribute", label, node, guarded=node.attr in self._asked)
 
-    def _on_object(self, node: ast.Attribute, base: _Object, call: Call | None, *, sets: bool = False) -> None:
+    def _on_object(self, node: ast.Attribute, base: Object, call: Call | None, *, sets: bool = False) -> None:
         """Note what an attribute of an object is, if its class has it from the package."""
         family = self.atlas.class_at(base.cls)
         if family is None or node.attr in _NOBODYS:
@@ -450,110 +405,6 @@ class _Reader:
                 return label
         return None
 
-    # ---- what names mean
-
-    def _meaning(self, node: ast.expr) -> _Meaning:
-        match node:
-            case ast.Name(id=name):
-                return self._name(name)
-            case ast.Call(func=ast.Name(id="super")):
-                scope = self._scopes[-1]
-                steps = scope.family.steps[1:] if scope.family is not None else ()
-                return _Super(steps)
-            case ast.Call(func=ast.Name(id="getattr"), args=[of, ast.Constant(value=str(name))]):
-                return self._meaning(_attribute_of(of, name, node))
-            case ast.Call(args=[ast.Constant(value=str(name))]) if self._is(
-                self._meaning(node.func), "importlib:import_module"
-            ):
-                return _Named(name)
-            case ast.Call(func=ast.Name(id="type"), args=[of]) | ast.Attribute(value=of, attr="__class__"):
-                made = self._meaning(of)
-                return _Named(made.cls) if isinstance(made, _Object) else None
-            case ast.Call():
-                return self._result(node)
-            case ast.Attribute():
-                base = self._meaning(node.value)
-                if isinstance(base, _Named):
-                    label = _below(base.label, node.attr, self.atlas)
-                    return _Named(label) if label is not None else None
-                if isinstance(base, _Object):
-                    family = self.atlas.class_at(base.cls)
-                    member = family.find(node.attr) if family is not None else None
-                    cls = self.atlas.type_of(member) if member is not None else None
-                    return _Object(cls) if cls is not None else None
-                return None
-            case ast.Subscript() if (named := self._by_key(node)) is not None:
-                return self._meaning(named)
-            case ast.Await():
-                return self._meaning(node.value)
-            case _:
-                return None
-
-    def _is(self, meaning: _Meaning, label: str) -> bool:
-        if not isinstance(meaning, _Named):
-            return False
-        thing = self.atlas.look(meaning.label) if meaning.label != label else None
-        return meaning.label == label or (isinstance(thing, Thing) and thing.home == label)
-
-    def _name(self, name: str) -> _Meaning:
-        for depth, scope in enumerate(reversed(self._scopes)):
-            # The body of a class is no scope for its methods.
-            is_class = scope.cls is not None and scope.path == scope.cls.path
-            if name in scope.names and (depth == 0 or not is_class):
-                return scope.names[name]
-        label = f"{self.module.name}:{name}"
-        if name in self.module.names or (self.module.stars and isinstance(self.atlas.look(label), Thing)):
-            return _Named(label)
-        return None
-
-    def _made(self, cls: ast.expr) -> _Object | None:
-        """Return an object of the class that an expression names."""
-        meaning = self._meaning(cls)
-        thing = self.atlas.look(meaning.label) if isinstance(meaning, _Named) else None
-        return _Object(thing.home) if isinstance(thing, Thing) and thing.kind == "class" else None
-
-    def _said(self, test: ast.expr) -> dict[str, _Meaning]:
-        """Return of which classes names are where a test holds: isinstance() of a name."""
-        match test:
-            case ast.Call(func=ast.Name(id="isinstance"), args=[ast.Name(id=name), cls]):
-                made = self._made(cls)
-                return {name: made} if made is not None else {}
-            case ast.BoolOp(op=ast.And()):
-                return {name: made for each in test.values for name, made in self._said(each).items()}
-            case _:
-                return {}
-
-    @contextlib.contextmanager
-    def _known(self, said: dict[str, _Meaning]) -> Iterator[None]:
-        """Read what is only run where a test holds."""
-        names = self._scopes[-1].names
-        before = {name: names[name] for name in said if name in names}
-        self._bind_all(said)
-        yield
-        for name, made in said.items():
-            # What it is assigned there it is afterwards, too.
-            if names.get(name) is made and len(self._scopes) > 1:
-                del names[name]
-                names.update({name: before[name]} if name in before else {})
-
-    def _bind_all(self, said: dict[str, _Meaning]) -> None:
-        for name, made in said.items():
-            self._bind(name, made)
-
-    def _by_key(self, node: ast.Subscript) -> ast.Attribute | None:
-        """Return the attribute that a key stands for: the member of an enumeration, the field of a typed dict."""
-        if not isinstance(node.slice, ast.Constant) or not isinstance(node.slice.value, str):
-            return None
-        meaning = self._meaning(node.value)
-        label = meaning.label if isinstance(meaning, _Named) else meaning.cls if isinstance(meaning, _Object) else ""
-        thing = self.atlas.look(label) if label else None
-        if not isinstance(thing, Thing) or thing.kind != "class":
-            return None
-        if not (thing.is_enum if isinstance(meaning, _Named) else nature(thing) == "typed dict"):
-            return None
-        named = ast.Attribute(node.value, node.slice.value, ast.Load())
-        return ast.copy_location(named, node)
-
     def _starred(self) -> None:
         """Note which names of a star import the module uses, each once."""
         stars = [star for star, _ in reversed(self.module.stars) if self._theirs(star)]
@@ -565,68 +416,23 @@ class _Reader:
             if isinstance(thing, Thing) and label is not None:
                 self._use("import", label, names[name])
 
-    def _result(self, node: ast.Call) -> _Meaning:
-        meaning = self._meaning(node.func)
-        if isinstance(meaning, _Named):
-            thing = self.atlas.look(meaning.label)
-            if isinstance(thing, Thing) and thing.kind == "class":
-                return _Object(thing.home)
-            return self._returned(thing)
-        if isinstance(node.func, ast.Attribute):
-            base = self._meaning(node.func.value)
-            if isinstance(base, _Object):
-                thing = self.atlas.look(f"{base.cls}.{node.func.attr}")
-                return self._returned(thing)
-        return None
-
-    def _returned(self, thing: Thing | Gone | None) -> _Meaning:
-        node = thing.nodes[-1] if isinstance(thing, Thing) and thing.nodes else None
-        if not isinstance(thing, Thing) or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            return None
-        cls = self.atlas.annotated(node.returns, thing.module) if thing.module is not None else None
-        return _Object(cls) if cls is not None else None
-
-    def _annotated(self, annotation: ast.expr | None) -> str | None:
-        """Return the class that an annotation names, here where functions may have imported it."""
-        if isinstance(annotation, ast.Name):
-            meaning = self._name(annotation.id)
-            if isinstance(meaning, _Named):
-                thing = self.atlas.look(meaning.label)
-                return thing.home if isinstance(thing, Thing) and thing.kind == "class" else None
-        return self.atlas.annotated(annotation, self.module)
-
     def _assigned(self, target: ast.expr, value: ast.expr) -> None:
         if isinstance(target, ast.Name):
             self._bind(target.id, self._meaning(value))
         elif isinstance(target, ast.Attribute):
             base = self._meaning(target.value)
             self._expression(target.value)
-            if isinstance(base, _Named) and self._leads_to_theirs(base.label):
-                label = _below(base.label, target.attr, self.atlas)
+            if isinstance(base, Named) and self._leads_to_theirs(base.label):
+                label = below(base.label, target.attr, self.atlas)
                 if label is not None:
                     self._use("patch", label, target, offers=self._signature(value))
-            elif isinstance(base, _Object):
+            elif isinstance(base, Object):
                 self._on_object(target, base, None, sets=True)
         elif isinstance(target, (ast.Tuple, ast.List)):
             for each in target.elts:
                 self._assigned(each, ast.Constant(None))
         else:
             self._others(target)
-
-    def _signature(self, value: ast.expr) -> Signature | None:
-        """Return how what is put in place of something can be called."""
-        if isinstance(value, ast.Call) and getattr(value.func, "id", "") in ("staticmethod", "classmethod"):
-            return self._signature(value.args[0]) if value.args else None
-        if isinstance(value, ast.Lambda):
-            function = ast.FunctionDef("", value.args, [], [], None)
-            return signature(function)
-        meaning = self._meaning(value)
-        thing = self.atlas.look(meaning.label) if isinstance(meaning, _Named) else None
-        return thing.signature if isinstance(thing, Thing) and not changed_by_decorators(thing) else None
-
-    def _bind(self, name: str, meaning: _Meaning) -> None:
-        if len(self._scopes) > 1:
-            self._scopes[-1].names[name] = meaning
 
     # ---- what is found
 
@@ -681,25 +487,6 @@ class _Reader:
                 self._tolerance > 0 or f"{target.rpartition(':')[2].rpartition('.')[2]}()" in self._asked,
             )
         )
-
-
-def _below(label: str, name: str, atlas: Atlas) -> str | None:
-    """Return the label of an attribute of what a label leads to; None of an object whose class is not known."""
-    thing = atlas.look(label)
-    if isinstance(thing, Thing):
-        if thing.kind == "module":
-            inner = f"{thing.home}:{name}"
-            below = atlas.look(inner)
-            return below.home if isinstance(below, Thing) and below.kind == "module" else inner
-        if thing.kind == "class":
-            return f"{label}.{name}"
-        inner = f"{label}.{name}"
-        return inner if isinstance(atlas.look(inner), Thing) else None
-    return None
-
-
-def _attribute_of(value: ast.expr, name: str, node: ast.expr | ast.pattern) -> ast.Attribute:
-    return ast.copy_location(ast.Attribute(value, name, ast.Load()), node)
 
 
 def _bound_in(function: Function) -> frozenset[str]:
