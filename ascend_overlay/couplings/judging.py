@@ -197,13 +197,23 @@ def _stands_in(use: Use, found: Change, compared: Comparison) -> tuple[Weight, S
         return None
     name = use.target.rpartition(".")[2]
     if name != "__init__" and found.new.signature is not None and not changed_by_decorators(found.new):
-        why = mismatch(found.new.signature, use.offers, narrowing=True)
-        was = found.old.signature if found.old is not None else None
-        if why is not None and (was is None or mismatch(was, use.offers, narrowing=True) is None):
+        why = _narrower(use, found.new)
+        if why is not None and (found.old is None or _narrower(use, found.old) is None):
             return "breaking", "certain", f"ours does not take every call any more: {why} ({name}{calls(found.new)})"
         if why is not None and found.old is not None and calls(found.new) != calls(found.old):
             return _further(name, found.old, found.new, use.offers)
     return _called_anew(use, use.offers, found.new, compared)
+
+
+def _narrower(use: Use, theirs: Thing) -> str | None:
+    """Return why what stands in for a function does not take every call of it, or None."""
+    if theirs.signature is None or use.offers is None:
+        return None
+    offers = use.offers
+    if use.kind == "override" and any("staticmethod" in words_of(node) for node in theirs.nodes):
+        # A static method is called on objects, too, and may be overridden by a method.
+        offers = offers.replace(parameters=[*offers.parameters.values()][1:])
+    return mismatch(theirs.signature, offers, narrowing=True)
 
 
 def _called_anew(

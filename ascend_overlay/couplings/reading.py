@@ -16,7 +16,7 @@ from ascend_overlay.couplings.uses import Call, Kind, Use
 from ascend_overlay.source.atlas import Atlas, Gone, Thing, kind_of
 from ascend_overlay.source.families import Family, Step
 from ascend_overlay.source.module import Module, absolute
-from ascend_overlay.source.signatures import signature
+from ascend_overlay.source.signatures import on_object
 from ascend_overlay.source.statements import Function, bound_names, statements
 
 _REGISTERING = re.compile(r"(?:\A|_)regist(?:er|ry)")
@@ -197,7 +197,7 @@ class _Reader(Meanings):
             if holder is None or not self._theirs(holder.module.name):
                 continue
             node = member.nodes[-1]
-            offers = signature(node) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) else None
+            offers = on_object(node) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) else None
             # What a constructor takes is for those who call it to know.
             self._use("override", f"{holder.label}.{name}", node, by=f"{'.'.join(step.path)}.{name}", offers=offers)
 

@@ -80,7 +80,7 @@ class Use:
         file: the file in which that is.
         line: the line.
         call: how it is called.
-        offers: of an override, how it can be called.
+        offers: of an override, how it can be called, with the object first; of a patch, how what is put there can be.
         guarded: the source goes on without it: it is in a `try`, only for type checkers, or asked for by hasattr.
         sure: the source says so; False: it was concluded from annotations.
         sets: an attribute is set, rather than read.

@@ -58,6 +58,17 @@ def signature(function: Function) -> Signature:
     return Signature(parameters, return_annotation=returns)
 
 
+def on_object(function: Function) -> Signature:
+    """Return the signature of a function of a class, with what it is bound to where it is called on an object.
+
+    A static method is not, and has one more argument here.
+    """
+    found = signature(function)
+    if "staticmethod" not in words_of(function):
+        return found
+    return found.replace(parameters=[Parameter("self", Parameter.POSITIONAL_ONLY), *found.parameters.values()])
+
+
 def decorators(node: Function | ast.ClassDef) -> tuple[str, ...]:
     """Return the dotted names of the decorators, without their arguments; "" for another expression."""
     return tuple(".".join(dotted(each.func if isinstance(each, ast.Call) else each)) for each in node.decorator_list)

@@ -199,6 +199,25 @@ CASES = [
         "breaking patch vllm.a:C.m: ours does not take every call any more: it takes no positional argument 'y'",
     ),
     _case(
+        "a static method that a method overrides",
+        "class C:\n    @staticmethod\n    def m(x):\n        pass\n",
+        "class C:\n    # The same.\n    @staticmethod\n    def m(x):\n        pass\n",
+        "from vllm.a import C\nclass Mine(C):\n    def m(self, x):\n        pass",
+    ),
+    _case(
+        "a static method that a method overrides, with one argument more",
+        "class C:\n    @staticmethod\n    def m(x):\n        pass\n",
+        "class C:\n    @staticmethod\n    def m(x, y=1):\n        pass\n",
+        "from vllm.a import C\nclass Mine(C):\n    def m(self, x):\n        pass",
+        "breaking override vllm.a:C.m: ours does not take every call any more: it takes no positional argument 'y'",
+    ),
+    _case(
+        "a method that a static method overrides",
+        "class C:\n    def m(self, x):\n        pass\n",
+        "class C:\n    # The same.\n    def m(self, x):\n        pass\n",
+        "from vllm.a import C\nclass Mine(C):\n    @staticmethod\n    def m(x):\n        pass",
+    ),
+    _case(
         "nested deeper than Python calls",
         f"def f(a):\n    return {'a + ' * 700}1\n",
         f"def f(a):\n    return {'a + ' * 700}2\n",
