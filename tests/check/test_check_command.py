@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +150,11 @@ def test_a_module_that_this_python_cannot_read_is_unknown_and_not_gone(ask: Run,
     (release,) = json.loads(done.stdout)["releases"]
     assert release["overlays"][0]["patches"][0]["weight"] == "unknown"
     assert release["overlays"][0]["state"] == "review"
+
+
+def test_the_built_in_overlays_fit_the_release_that_is_installed() -> None:
+    command = [sys.executable, "-m", "ascend_overlay", "check", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    (found,) = json.loads(done.stdout)["releases"]
+    assert {each["overlay"]: each["state"] for each in found["overlays"] if each["state"] != "fits"} == {}
+    assert done.returncode == 0 and len(found["overlays"]) > 10

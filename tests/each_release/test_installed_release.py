@@ -44,6 +44,13 @@ def test_every_patch_is_in_force_or_for_another_release(record_property: Any) ->
     assert {"layernorm", "activation", "rotary", "moe", "quantization", "attention"} <= applied
 
 
+def test_check_finds_nothing_that_breaks() -> None:
+    done = _run("-m", "ascend_overlay", "check", "--json")
+    (found,) = json.loads(done.stdout)["releases"]
+    broken = [each for each in found["overlays"] if each["state"] == "breaks" and each["left_out"] is None]
+    assert (done.returncode, broken) == (0, [])
+
+
 def test_operators_and_layers_agree_with_stock(record_property: Any) -> None:
     done = _run("-m", "ascend_overlay", "verify", "--json")
     found = json.loads(done.stdout)
