@@ -52,7 +52,8 @@ class _Reader(Meanings):
         self.found: list[Use] = []
         self._guards = 0
         self._tolerance = 0
-        self._scopes.append(Scope(asked=_asked(module.tree)))
+        self._asks = any(word in module.text for word in (*_ASKING, "signature"))
+        self._scopes.append(Scope(asked=self._asked_in(module.tree)))
 
     def read(self) -> None:
         self._body(self.module.tree.body)
@@ -211,7 +212,7 @@ class _Reader(Meanings):
                 self._expression(default)
         outer = self._scopes[-1]
         path = (*(outer.path if len(self._scopes) > 1 else ()), node.name)
-        scope = Scope(path, {}, step or outer.cls, outer.family, self._asked | _asked(node))
+        scope = Scope(path, {}, step or outer.cls, outer.family, self._asked | self._asked_in(node))
         for argument in arguments:
             cls = self._annotated(argument.annotation)
             scope.names[argument.arg] = Object(cls) if cls is not None else None
@@ -440,6 +441,10 @@ class _Reader(Meanings):
     def _asked(self) -> frozenset[str]:
         return self._scopes[-1].asked
 
+    def _asked_in(self, tree: ast.AST) -> frozenset[str]:
+        """Return what hasattr(), and getattr() with a default, name; "name()" of a function whose signature is asked."""
+        return frozenset(_names_asked(tree)) if self._asks else frozenset()
+
     def _theirs(self, module: str) -> bool:
         return module.partition(":")[0].partition(".")[0] == self.of
 
@@ -499,11 +504,6 @@ def _bound_in(function: Function) -> frozenset[str]:
 def _last(node: ast.expr) -> str:
     """Return the last word of a dotted name; "" of another expression."""
     return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
-
-
-def _asked(tree: ast.AST) -> frozenset[str]:
-    """Return the attributes that hasattr() and getattr() with a default name; "name()" of whose signature is asked."""
-    return frozenset(_names_asked(tree))
 
 
 def _names_asked(tree: ast.AST) -> Iterator[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ascend_overlay.source.module import Module
-from ascend_overlay.source.statements import Function, statements
+from ascend_overlay.source.statements import Function, nested, statements
 
 Kind = Literal["function", "class", "value", "field", "attribute"]
 
@@ -94,7 +94,7 @@ class Step:
             if not first:
                 continue
             annotations = {arg.arg: arg.annotation for arg in (*method.args.args, *method.args.kwonlyargs)}
-            for node in ast.walk(method):
+            for node in nested(method):
                 if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
                     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
                 elif isinstance(node, (ast.For, ast.AsyncFor)):

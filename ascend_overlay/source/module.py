@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from ascend_overlay.source.statements import Function, bound_names, statements
+from ascend_overlay.source.statements import Function, bound_names, statements, walked
 
 _WRITERS = frozenset({"globals", "vars", "locals", "exec", "eval", "modules"})
 """With these, a module can bind names of its own that it does not spell; `modules` is that of sys."""
@@ -112,7 +112,7 @@ class Module:
     @functools.cached_property
     def nodes(self) -> tuple[ast.AST, ...]:
         """All nodes of the tree."""
-        return tuple(ast.walk(self.tree))
+        return walked(self.tree)
 
     @functools.cached_property
     def names(self) -> Names:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 _BLOCKS = ("body", "orelse", "finalbody")
+_NESTING = {*_BLOCKS, "handlers", "cases"}
 
 
 def statements(body: Iterable[ast.stmt], conditional: bool = False) -> Iterator[tuple[ast.stmt, bool]]:
@@ -28,6 +30,30 @@ def statements(body: Iterable[ast.stmt], conditional: bool = False) -> Iterator[
             yield from statements(getattr(statement, block, ()), True)
         for branch in (*getattr(statement, "handlers", ()), *getattr(statement, "cases", ())):
             yield from statements(branch.body, True)
+
+
+def nested(statement: ast.stmt | ast.Module) -> Iterator[ast.AST]:
+    """Yield a statement and all below it, those of functions in it too, as ast.walk() does, without the expressions."""
+    todo: deque[ast.AST] = deque([statement])
+    while todo:
+        node = todo.popleft()
+        yield node
+        for field in node._fields:
+            if field in _NESTING:
+                todo.extend(getattr(node, field))
+
+
+def walked(tree: ast.AST) -> tuple[ast.AST, ...]:
+    """Return a node and all below it, in the order of ast.walk(), in half the time."""
+    found = [tree]
+    for node in found:
+        for field in node._fields:
+            value = getattr(node, field, None)
+            if value.__class__ is list:
+                found.extend([each for each in value if isinstance(each, ast.AST)])
+            elif isinstance(value, ast.AST):
+                found.append(value)
+    return tuple(found)
 
 
 def bound_names(statement: ast.stmt) -> Iterator[str]:
