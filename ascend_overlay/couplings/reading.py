@@ -442,7 +442,7 @@ class _Reader(Meanings):
         return self._scopes[-1].asked
 
     def _asked_in(self, tree: ast.AST) -> frozenset[str]:
-        """Return what hasattr(), and getattr() with a default, name; "name()" of a function whose signature is asked."""
+        """Return what hasattr(), and getattr() with a default, name; "name()" of what is asked for its signature."""
         return frozenset(_names_asked(tree)) if self._asks else frozenset()
 
     def _theirs(self, module: str) -> bool:
