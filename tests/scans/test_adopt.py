@@ -173,7 +173,15 @@ def test_an_interrupt_ends_all_that_was_started(adopt: Any, python: Any) -> None
     """Also where what runs swallows it, as an import may."""
     command = [sys.executable, "-m", "ascend_overlay", "adopt", "team:hangs"]
     environment = os.environ | {"PYTHONPATH": str(python.folder)}
-    process = subprocess.Popen(command, cwd=python.folder, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=python.folder,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background has them ignore it, and what they start as well.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     pids = started(python.folder)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
