@@ -201,7 +201,7 @@ def test_what_is_required_is_not_switched_off(python: Any) -> None:
     done = python.command("run", "--no-overlays", "--require", "layernorm", "true", env=with_python(), check=False)
     assert refused(done) == "--require requires overlays, and they are switched off; leave one of the two out."
     for option in ("--only", "--require"):
-        done = python.command("run", *LOAD, option, "", "true", env=with_python(), check=False)
+        done = python.command("run", "--load", "plug", option, "", "true", env=with_python(), check=False)
         assert refused(done) == f"{option} names no overlay; leave the option out."
 
 

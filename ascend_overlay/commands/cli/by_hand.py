@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ascend_overlay.commands import json_output
-from ascend_overlay.commands.cli.common import names, status_2, terminal
+from ascend_overlay.commands.cli.common import Listed, Subcommand, names, status_2, terminal
 
 VLLM = click.option(
     "--vllm",
@@ -24,7 +24,7 @@ WRITE = click.option(
 )
 
 
-@click.command(short_help="List the patches that a package makes to vLLM by hand.")
+@click.command(cls=Subcommand, short_help="List the patches that a package makes to vLLM by hand.")
 @click.argument("package")
 @VLLM
 @click.option("--wrong", is_flag=True, help="Show only what is wrong.")
@@ -45,9 +45,9 @@ def scan(
     sys.exit(status)
 
 
-@click.command(short_help="List what a function of yours changes in vLLM.")
+@click.command(cls=Subcommand, short_help="List what a function of yours changes in vLLM.")
 @click.argument("function", metavar="MODULE:FUNCTION")
-@click.option("--import", "imports", metavar="MODULE,...", help="Import these modules of vLLM first, too.")
+@click.option("--import", "imports", cls=Listed, metavar="MODULE,...", help="Import these modules of vLLM first, too.")
 @click.option("--timeout", metavar="SECONDS", type=click.IntRange(1), default=600, help="Give up after; default 600.")
 @WRITE
 @json_output.option
@@ -65,7 +65,7 @@ def adopt(function: str, imports: str | None, timeout: int, into: Path | None, w
     sys.exit(status)
 
 
-@click.command(short_help="Write a plugin to begin with, whose tests pass.")
+@click.command(cls=Subcommand, short_help="Write a plugin to begin with, whose tests pass.")
 @click.argument("name")
 @click.option(
     "--into", metavar="DIR", type=click.Path(path_type=Path), help="Its folder; default: one of its name, here."

@@ -23,7 +23,31 @@ if TYPE_CHECKING:
     from ascend_overlay.ledgers import Ledger
 
 
-LOAD = click.option("--load", metavar="MODULE,...", help="Register these modules as plugins.")
+class Listed(click.Option):
+    """An option whose values are separated by commas, and which may be given more than once; it is one text then."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords | {"multiple": True})
+
+    def process_value(self, ctx: click.Context, value: Any) -> str | None:
+        """Return all that was given, separated by commas; None where nothing was."""
+        values = super().process_value(ctx, value)
+        return ",".join(values) if values else None
+
+
+class Subcommand(click.Command):
+    """Refuses an option that is given twice and takes one value: the first would be gone without a word."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        _, _, given = self.make_parser(ctx).parse_args(list(args))
+        for each in given:
+            one = isinstance(each, click.Option) and not (each.multiple or each.count or each.is_flag)
+            if one and given.count(each) > 1:
+                raise click.UsageError(f"{each.opts[0]} is given more than once, and takes one value.", ctx)
+        return super().parse_args(ctx, args)
+
+
+LOAD = click.option("--load", cls=Listed, metavar="MODULE,...", help="Register these modules as plugins.")
 OVERLAY_NAMES: dict[str, Any] = {"shell_complete": completing.overlays}
 """For options that name overlays."""
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -47,6 +71,8 @@ class Group(click.Group):
     One that is interrupted has no answer: it leaves with status 130, as what a shell interrupts does. Neither has one
     whose reader left before it was said (`| head -1`), with 141, or that cannot write what it says, with 2.
     """
+
+    command_class = Subcommand
 
     def invoke(self, ctx: click.Context) -> Any:
         # What a terminal or a locale has no character for is shown as "?".

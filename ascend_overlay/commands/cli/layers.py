@@ -8,12 +8,13 @@ from pathlib import Path
 import click
 
 from ascend_overlay.commands import json_output
-from ascend_overlay.commands.cli.common import LOAD, names, terminal
+from ascend_overlay.commands.cli.common import LOAD, Listed, Subcommand, names, terminal
 from ascend_overlay.errors import ConfigError
 from ascend_overlay.settings import Settings
 
 
 @click.command(
+    cls=Subcommand,
     context_settings={"ignore_unknown_options": True},
     add_help_option=False,
     short_help="Run a tiny model in stock and in overlaid vLLM.",
@@ -27,6 +28,7 @@ def demo(arguments: tuple[str, ...]) -> None:
 
 
 @click.command(
+    cls=Subcommand,
     context_settings={"ignore_unknown_options": True},
     add_help_option=False,
     short_help="See whether it works on a card, and leave a file for an issue.",
@@ -39,9 +41,11 @@ def selftest(arguments: tuple[str, ...]) -> None:
     sys.exit(selftest_main(list(arguments)))
 
 
-@click.command(short_help="Compare operators and layers with what they stand for.")
-@click.option("--only", metavar="NAME,...", help="Compare these operators, layers, or overlays' layers only.")
-@click.option("--dtype", metavar="DTYPE,...", help="Compare in these dtypes only.")
+@click.command(cls=Subcommand, short_help="Compare operators and layers with what they stand for.")
+@click.option(
+    "--only", cls=Listed, metavar="NAME,...", help="Compare these operators, layers, or overlays' layers only."
+)
+@click.option("--dtype", cls=Listed, metavar="DTYPE,...", help="Compare in these dtypes only.")
 @click.option("--quick", is_flag=True, help="Compare one case of each operator or layer and dtype.")
 @click.option("--torch-npu", metavar="RELEASE|WHEEL", help="Ask this torch_npu; a release is downloaded by pip.")
 @LOAD
@@ -74,7 +78,7 @@ def verify(
     sys.exit(0 if ok else 1)
 
 
-@click.command(short_help="Quantize a model to int8, in ModelSlim's format.")
+@click.command(cls=Subcommand, short_help="Quantize a model to int8, in ModelSlim's format.")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(

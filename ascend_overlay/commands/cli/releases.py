@@ -8,15 +8,24 @@ from pathlib import Path
 import click
 
 from ascend_overlay.commands import json_output
-from ascend_overlay.commands.cli.common import LOAD, names, option_of, overlay_names, status_2, terminal
+from ascend_overlay.commands.cli.common import (
+    LOAD,
+    Listed,
+    Subcommand,
+    names,
+    option_of,
+    overlay_names,
+    status_2,
+    terminal,
+)
 from ascend_overlay.settings import Settings
 
 
-@click.command(short_help="Say which overlays a release of vLLM breaks, before it is installed.")
+@click.command(cls=Subcommand, short_help="Say which overlays a release of vLLM breaks, before it is installed.")
 @click.argument("package", required=False)
 @click.option("--vllm", "wanted", metavar="RELEASE", multiple=True, help="A number, a range, newest, a folder or file.")
 @click.option("--base", metavar="RELEASE", help="What to compare with; default: the installed one.")
-@click.option("--only", metavar="NAME,...", help="Look at these overlays only.")
+@click.option("--only", cls=Listed, metavar="NAME,...", help="Look at these overlays only.")
 @click.option("--ranges/--ignore-ranges", default=True, help="An overlay that its range leaves out is a failure.")
 @click.option("--all", "everything", is_flag=True, help="Show what is unchanged, too.")
 @click.option("--diff", "diffs", is_flag=True, help="Show how the source of what changed differs.")
@@ -92,10 +101,10 @@ def check(
     sys.exit(status)
 
 
-@click.command(short_help="Say what to do about a new release of vLLM, overlay by overlay.")
+@click.command(cls=Subcommand, short_help="Say what to do about a new release of vLLM, overlay by overlay.")
 @click.argument("old")
 @click.argument("new")
-@click.option("--only", metavar="NAME,...", help="Look at these overlays only.")
+@click.option("--only", cls=Listed, metavar="NAME,...", help="Look at these overlays only.")
 @click.option("--all", "everything", is_flag=True, help="Show what nothing is to be done about, too.")
 @click.option("--diff", "diffs", is_flag=True, help="Show how the source of what changed differs.")
 @click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Write a page that has all of it.")
@@ -134,7 +143,7 @@ def drift(
         )
 
 
-@click.command(short_help="Write down what overlays rest on, release by release.")
+@click.command(cls=Subcommand, short_help="Write down what overlays rest on, release by release.")
 @click.option("--vllm", "wanted", metavar="RELEASE", multiple=True, help="Which releases; default: the installed one.")
 @click.option(
     "--file",
@@ -144,7 +153,7 @@ def drift(
     default="overlay.lock",
     help="Default: overlay.lock.",
 )
-@click.option("--only", metavar="NAME,...", help="Lock these overlays only.")
+@click.option("--only", cls=Listed, metavar="NAME,...", help="Lock these overlays only.")
 @click.option("--anew", is_flag=True, help="Forget what the file has of other releases.")
 @LOAD
 def lock(wanted: tuple[str, ...], path: Path, only: str | None, anew: bool, load: str | None) -> None:
@@ -159,7 +168,7 @@ def lock(wanted: tuple[str, ...], path: Path, only: str | None, anew: bool, load
         click.echo(command.run(wanted, path, settings, only=overlay_names(only, "--only") or (), anew=anew))
 
 
-@click.command(short_help="Say what a package takes from vLLM, and what another release does to it.")
+@click.command(cls=Subcommand, short_help="Say what a package takes from vLLM, and what another release does to it.")
 @click.argument("package")
 @click.option(
     "--vllm",

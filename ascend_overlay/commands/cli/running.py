@@ -12,13 +12,13 @@ import click
 
 from ascend_overlay import process
 from ascend_overlay.commands import json_output
-from ascend_overlay.commands.cli.common import names, terminal
+from ascend_overlay.commands.cli.common import Listed, Subcommand, names, terminal
 from ascend_overlay.commands.cli.settings_options import settings_of, settings_options
 from ascend_overlay.errors import ConfigError
 from ascend_overlay.settings import PREFIX, declined
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(cls=Subcommand, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @settings_options
 @click.option("--overlays/--no-overlays", default=True, help="Enable overlays at all; default: yes.")
 @click.option("--npu", metavar="software", help="Let torch_npu find devices that this machine's CPU computes for.")
@@ -75,7 +75,7 @@ def _near(option: str) -> list[str]:
     return difflib.get_close_matches(option.partition("=")[0], known)
 
 
-@click.command(short_help="Arm the overlays in every Python of this environment.")
+@click.command(cls=Subcommand, short_help="Arm the overlays in every Python of this environment.")
 @click.argument("action", type=click.Choice(["on", "off", "status"]))
 def autoload(action: str) -> None:
     """Arm the overlays in every Python process of this environment; ASCEND_OVERLAY=1 then enables them."""
@@ -88,15 +88,22 @@ def autoload(action: str) -> None:
     click.echo(pth.status())
 
 
-@click.command("ledger", short_help="Show what happened in the processes of a run.")
+@click.command("ledger", cls=Subcommand, short_help="Show what happened in the processes of a run.")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--each", is_flag=True, help="Print one table a process, with what each patch did.")
 @click.option("--check", is_flag=True, help="Leave with status 1 where a patch failed or is not in force.")
-@click.option("--expect", metavar="ROLE[=NUMBER],...", help="Check that there were processes of these roles.")
-@click.option("--require", metavar="NAME,...", help="Check that these overlays were in force wherever they are of use.")
-@click.option("--overlay", metavar="NAME,...", help="Show these overlays only.")
-@click.option("--role", metavar="ROLE,...", help="Show processes of these roles only.")
-@click.option("--state", metavar="STATE,...", help="Show patches in these states only.")
+@click.option(
+    "--expect", cls=Listed, metavar="ROLE[=NUMBER],...", help="Check that there were processes of these roles."
+)
+@click.option(
+    "--require",
+    cls=Listed,
+    metavar="NAME,...",
+    help="Check that these overlays were in force wherever they are of use.",
+)
+@click.option("--overlay", cls=Listed, metavar="NAME,...", help="Show these overlays only.")
+@click.option("--role", cls=Listed, metavar="ROLE,...", help="Show processes of these roles only.")
+@click.option("--state", cls=Listed, metavar="STATE,...", help="Show patches in these states only.")
 @click.option("--run", "run_id", metavar="RUN|latest", help="Show and check the processes of one run only.")
 @json_output.option
 def ledger_command(

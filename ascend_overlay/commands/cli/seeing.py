@@ -10,12 +10,12 @@ from typing import Any
 import click
 
 from ascend_overlay.commands import completing, json_output
-from ascend_overlay.commands.cli.common import FOLDER, LOAD, names, show_ledgers, terminal
+from ascend_overlay.commands.cli.common import FOLDER, LOAD, Subcommand, names, show_ledgers, terminal
 from ascend_overlay.commands.cli.settings_options import settings_of, settings_options
 from ascend_overlay.settings import PREFIX, Settings, declined
 
 
-@click.command("list")
+@click.command("list", cls=Subcommand)
 @settings_options
 @click.option("--vllm", "release", metavar="RELEASE", help="Judge for this vLLM: 0.33.0, newest, a folder, a wheel.")
 @json_output.option
@@ -52,7 +52,7 @@ def list_command(release: str | None, write: json_output.Write | None, **options
         show_ledgers([ledger])
 
 
-@click.command(short_help="Show who has a hand in a target, in which order.")
+@click.command(cls=Subcommand, short_help="Show who has a hand in a target, in which order.")
 @click.argument("target", shell_complete=completing.targets)
 @click.option("--ledger", metavar="DIR", type=FOLDER, help="Show what was in the processes that wrote there.")
 @click.option("--vllm", "release", metavar="RELEASE", help="Say it for this vLLM: 0.33.0, newest, a folder, a wheel.")
@@ -74,7 +74,7 @@ def explain(
     sys.exit(command.run(target, settings, ledger, wanted=release, write=write, console=terminal()))
 
 
-@click.command(short_help="Show how the processes of a run stand, or one that runs.")
+@click.command(cls=Subcommand, short_help="Show how the processes of a run stand, or one that runs.")
 @click.option("--ledger", metavar="DIR", type=FOLDER, help="The folder of the ledgers; default: the settings' own.")
 @click.option("--pid", metavar="N", type=click.IntRange(min=1), help="Say what can be known of this process.")
 @click.option("--run", "run_id", metavar="RUN|latest|all", default="latest", help="Of which run; default: latest.")
@@ -95,7 +95,7 @@ def status(
     sys.exit(command.run(chosen, settings, write=write, console=terminal()))
 
 
-@click.command(short_help="Look for what is amiss here, each with the next step.")
+@click.command(cls=Subcommand, short_help="Look for what is amiss here, each with the next step.")
 @click.option("--import/--no-import", "may_import", default=True, help="Try torch_npu in a process of its own.")
 @click.option("--ask-vllm", is_flag=True, help="Ask vLLM, in a process of its own, which platform it chooses.")
 @LOAD
@@ -110,7 +110,7 @@ def doctor(may_import: bool, ask_vllm: bool, load: str | None, write: json_outpu
     sys.exit(command.run(names(load), may_import=may_import, ask_vllm=ask_vllm, write=write, console=terminal()))
 
 
-@click.command(short_help="Show which layers of vLLM the overlays serve.")
+@click.command(cls=Subcommand, short_help="Show which layers of vLLM the overlays serve.")
 @click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @LOAD
 @json_output.option

@@ -7,22 +7,28 @@ from typing import Any
 
 import click
 
-from ascend_overlay.commands.cli.common import LOAD, OVERLAY_NAMES, names, option_of, overlay_names
+from ascend_overlay.commands.cli.common import LOAD, OVERLAY_NAMES, Listed, names, option_of, overlay_names
 from ascend_overlay.settings import DRIFT, FOREIGN, WEIGHT_NZ, Settings, preferences
 
 
 def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         [
-            click.option("--only", metavar="NAME,...", help="Enable these overlays only.", **OVERLAY_NAMES),
-            click.option("--exclude", metavar="NAME,...", help="Leave these overlays out.", **OVERLAY_NAMES),
+            click.option("--only", cls=Listed, metavar="NAME,...", help="Enable these overlays only.", **OVERLAY_NAMES),
             click.option(
-                "--require", metavar="NAME,...", help="Stop where one of these is not in force.", **OVERLAY_NAMES
+                "--exclude", cls=Listed, metavar="NAME,...", help="Leave these overlays out.", **OVERLAY_NAMES
+            ),
+            click.option(
+                "--require",
+                cls=Listed,
+                metavar="NAME,...",
+                help="Stop where one of these is not in force.",
+                **OVERLAY_NAMES,
             ),
             click.option("--strict/--no-strict", default=None, help="Stop on a failing overlay, or only warn."),
-            click.option("--plugins", metavar="NAME,...", help="Allow these third-party plugins only."),
+            click.option("--plugins", cls=Listed, metavar="NAME,...", help="Allow these third-party plugins only."),
             LOAD,
-            click.option("--prefer", metavar="TARGET=OVERLAY,...", help="Who wins a conflict on a target."),
+            click.option("--prefer", cls=Listed, metavar="TARGET=OVERLAY,...", help="Who wins a conflict on a target."),
             click.option("--ledger", metavar="DIR", type=click.Path(), help="Write one ledger file per process."),
             click.option("--trace/--no-trace", default=None, help="Count the calls of NPU operators."),
             click.option("--weight-nz", type=click.Choice(WEIGHT_NZ), help="Which weights get the layout FRACTAL_NZ."),
