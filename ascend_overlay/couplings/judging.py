@@ -25,16 +25,21 @@ NO_HEIRS: Mapping[str, Collection[str]] = {}
 """Of classes from which none is known to derive."""
 
 
-def judge(use: Use, compared: Comparison, heirs: Mapping[str, Collection[str]] = NO_HEIRS) -> Finding:
+def judge(
+    use: Use, compared: Comparison, heirs: Mapping[str, Collection[str]] = NO_HEIRS, brought: Collection[str] = ()
+) -> Finding:
     """Tell what became of what `use` takes; where there is nothing to compare with, whether it fits.
 
     Args:
         use: the use.
         compared: the state that is asked about, and the one that it is compared with.
         heirs: classes of ours that others of ours derive from -> those that none derives from.
+        brought: the names that are set by whoever uses them.
     """
     found = compared.change(use.target)
-    weight, sure, why = _judged(use, found, compared, heirs.get(use.by, (use.by,)))
+    weight, sure, why = _set_by_hand(use, found, compared, brought) or _judged(
+        use, found, compared, heirs.get(use.by, (use.by,))
+    )
     if use.guarded and weight == "breaking":
         weight, why = "behavioural", f"{why}; the source goes on without it"
     if not use.sure:
@@ -85,13 +90,30 @@ def _further(name: str, old: Thing, new: Thing, ours: Signature) -> tuple[Weight
     return "behavioural", "likely", f"the signature changed, and ours did not take every call of it before {shown}"
 
 
+def _set_by_hand(
+    use: Use, found: Change, compared: Comparison, brought: Collection[str]
+) -> tuple[Weight, Sureness, str] | None:
+    """Judge a name that the one state at hand lacks, and that ours sets: nobody knows whether it ever was there."""
+    if compared.old is not None or found.what != "gone" or use.target not in brought:
+        return None
+    if isinstance(compared.new.look(_holder(use.target)), Gone):
+        return None
+    if use.kind == "patch":
+        return "unknown", "certain", "is not there: the assignment brings it, or what it was meant for has gone"
+    return "none", "likely", "is not there, and is set by hand"
+
+
+def _holder(label: str) -> str:
+    """Return what an attribute, or a name of a module, is in."""
+    module, _, path = label.partition(":")
+    return f"{module}:{path.rpartition('.')[0]}" if "." in path else module
+
+
 def _in_neither(use: Use, found: Change, compared: Comparison) -> tuple[Weight, Sureness, str] | None:
     """Judge a name that the old state does not have either, which no release took away."""
     if found.old is not None or compared.old is None or not isinstance(compared.old.look(use.target), Gone):
         return None
-    module, _, path = use.target.partition(":")
-    holder = f"{module}:{path.rpartition('.')[0]}" if "." in path else module
-    if isinstance(compared.new.look(holder), Gone):
+    if isinstance(compared.new.look(_holder(use.target)), Gone):
         return None
     if use.kind == "patch":
         return "none", "certain", "is in neither: the assignment brings it"

@@ -269,7 +269,9 @@ def judge_overlays(
             for patch in overlay.patches
         )
         heirs = leaning.heirs(overlay, version)
-        leans = tuple(judge(use, compared, heirs) for use in leaning.of(overlay, version))
+        uses = leaning.of(overlay, version)
+        by_hand = {use.target for use in uses if use.kind == "patch"}
+        leans = tuple(judge(use, compared, heirs, by_hand) for use in uses)
         found.append(
             OverlayFinding(
                 overlay,

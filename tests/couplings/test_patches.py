@@ -387,6 +387,37 @@ def test_what_is_abstract_is_asked_of_the_class_that_is_made(world: World, last:
     assert ("breaking base vllm.a:C" in _leans(world, overlay, old, new, "", mine)) is breaks
 
 
+_SETS = "from vllm.a import C\nC.site = 1\ndef f(wrapped, instance, args, kwargs):\n    return C.site\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "mine", "said"),
+    [
+        (
+            "class C:\n    pass\n",
+            _SETS,
+            {"patch vllm.a:C.site": "unknown", "attribute vllm.a:C.site": "none", "import vllm.a:C": "none"},
+        ),
+        (
+            "class C:\n    pass\n",
+            _SETS.replace("C.site = 1\n", ""),
+            {"attribute vllm.a:C.site": "breaking", "import vllm.a:C": "none"},
+        ),
+    ],
+    ids=["a name that ours sets", "one that nobody sets"],
+)
+def test_of_one_state_alone_what_ours_sets_is_not_gone(
+    world: World, source: str, mine: str, said: dict[str, str]
+) -> None:
+    overlay = Overlay("one", reason="It is looked at.")
+    overlay.wrap("vllm.a:C", "mine.sets:f")
+    object.__setattr__(overlay, "declared_in", "mine.declared")
+    atlas = world.atlas("here", {"a.py": source}, {"sets.py": mine})
+    leaning = Leaning(atlas, "vllm", [overlay])
+    (found,) = judge_overlays({"one": (overlay, "here")}, Comparison(None, atlas), leaning, package="vllm", version="")
+    assert {f"{each.use.kind} {each.target}": each.weight for each in found.leans if each.use is not None} == said
+
+
 def _judged(world: World, overlay: Overlay, old: Files, new: Files, version: str, mine: Files) -> list[OverlayFinding]:
     ours = {**_PLUGIN, **mine}
     # This module, which declares it, names much more.
