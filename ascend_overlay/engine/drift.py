@@ -126,6 +126,8 @@ class Drift:
             of_vllm = any(seen.look(item.patch.target) for item in items)
             return [f"vllm {installed} is here, and the lock has neither it nor an earlier one"] if of_vllm else []
         number, release = found
+        if unit.origin.distribution == plan.OWN:
+            items = self._locked(items, unit, path, release)
         differing = seen.changed(items, unit.name, release)
         if not _newer(installed, number):
             return differing
@@ -134,6 +136,16 @@ class Drift:
                 unit.name, f"the lock does not have vllm {installed}; what the overlay rests on is as in {number}"
             )
         return [f"{each} since {number}" for each in differing]
+
+    def _locked(self, items: list[Item], unit: Unit, path: str, release: LockedRelease) -> list[Item]:
+        """Return those of the library's own patches that somebody's lock has: he may have locked his own alone."""
+        found = [item for item in items if item.patch.target in release.targets]
+        if len(found) < len(items):
+            self._journal.note(
+                unit.name,
+                f"the lock {path!r} does not have all of its targets: ascend_overlay says for which releases it is",
+            )
+        return found
 
     def _see_plugins(self, path: str, lock: Lock, drift: str) -> None:
         from ascend_overlay.lock_comparison import stranger

@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 from two_trees import Run, write
 
+from ascend_overlay import versions
+from ascend_overlay.lockfile import Lock, Locked, LockedRelease, public
+
 ONLY = ["--only", "steps,quiet,stopping,layers,adding"]
 
 SAID = {
@@ -158,3 +161,14 @@ def test_the_built_in_overlays_fit_the_release_that_is_installed() -> None:
     (found,) = json.loads(done.stdout)["releases"]
     assert {each["overlay"]: each["state"] for each in found["overlays"] if each["state"] != "fits"} == {}
     assert done.returncode == 0 and len(found["overlays"]) > 10
+
+
+def test_a_lock_of_others_is_not_asked_for_the_built_in_overlays(tmp_path: Path) -> None:
+    number = public(str(versions.installed("vllm")))
+    lock = tmp_path / "overlay.lock"
+    Lock({number: LockedRelease({"vllm.envs:VLLM_PORT": Locked("0123456789abcdef")})}).write(lock)
+    command = [sys.executable, "-m", "ascend_overlay", "check", "--only", "layernorm", "--lock", str(lock), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = json.loads(done.stdout)["releases"][0]
+    assert done.returncode == 0, done.stdout
+    assert "does not have all targets of layernorm, which ascend_overlay answers for" in json.dumps(found)

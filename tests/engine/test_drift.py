@@ -15,6 +15,7 @@ import pytest
 import ascend_overlay
 from ascend_overlay import Overlay
 from ascend_overlay.conditions import role
+from ascend_overlay.engine import plan
 from ascend_overlay.errors import ConfigError, LockError, RuledOutError, VersionError
 from ascend_overlay.lock_comparison import locked
 from ascend_overlay.lockfile import Lock, Locked, LockedRelease
@@ -111,6 +112,22 @@ def test_a_target_that_is_not_locked(lock: Any, offer: Any) -> None:
     offer(made("one", LAYER, TOOL))
     with pytest.raises(LockError, match=r"vllm.tools:helper is not in the lock"):
         ascend_overlay.enable(lock=lock(targets=(LAYER,)))
+
+
+def test_who_locks_his_own_alone_is_not_asked_for_the_librarys(
+    lock: Any, offer: Any, site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is registered by hand comes from no distribution.
+    monkeypatch.setattr(plan, "OWN", "")
+    offer(made("one", LAYER, TOOL))
+    path = lock(targets=(LAYER,), plugins={"ascend_overlay": ascend_overlay.__version__})
+    ascend_overlay.enable(lock=path)
+    assert "does not have all of its targets: ascend_overlay says for which releases it is" in notes()
+    assert importlib.import_module("vllm.tools").helper(1) == "ours stock"
+    ascend_overlay.disable()
+    change(site, "layers.py", "return 'stock'", "return 'other'")
+    with pytest.raises(LockError, match=r"vllm.layers:Layer.run has another body"):
+        ascend_overlay.enable(lock=path)
 
 
 def test_what_an_overlay_leans_on(lock: Any, offer: Any, site: Any) -> None:

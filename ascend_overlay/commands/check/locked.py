@@ -109,13 +109,24 @@ class AgainstLock:
                 troubles.append(f"it has neither {name} nor an earlier one: lock it (`ascend-overlay lock`)")
             return Comparison(self.file, None, tuple(troubles), (), {})
         number, locked = known
+        # Who locked his own overlays alone is not asked for the library's, as at run time.
+        own = {found.overlay.name for found in overlays if found.overlay.declared_in.startswith(f"{OWN}.")}
+        absent = {overlay for overlay in own & targets.keys() if not locked.targets.keys() >= set(targets[overlay])}
+        for overlay in absent:
+            targets[overlay] = [target for target in targets[overlay] if target in locked.targets]
         with remembered():
             differing = {
                 overlay: tuple(Drifted(*each) for each in changes(locked, names, overlay, look_at))
                 for overlay, names in targets.items()
             }
         exact = public(release.version) == public(number)
-        notes = () if exact else (f"it does not have {name}: compared with {number}",)
+        notes = [] if exact else [f"it does not have {name}: compared with {number}"]
+        if absent:
+            notes.append(f"it does not have all targets of {', '.join(sorted(absent))}, which {OWN} answers for")
         return Comparison(
-            self.file, number, tuple(troubles), notes, {name: found for name, found in differing.items() if found}
+            self.file,
+            number,
+            tuple(troubles),
+            tuple(notes),
+            {name: found for name, found in differing.items() if found},
         )
