@@ -203,6 +203,8 @@ def test_what_is_required_is_not_switched_off(python: Any) -> None:
     for option in ("--only", "--require"):
         done = python.command("run", "--load", "plug", option, "", "true", env=with_python(), check=False)
         assert refused(done) == f"{option} names no overlay; leave the option out."
+        done = python.command("run", *LOAD, option, "one", option, "", "true", env=with_python(), check=False)
+        assert refused(done) == f"{option} is given more than once, and once it names nothing; leave that one out."
 
 
 def test_options_win_over_variables(python: Any) -> None:

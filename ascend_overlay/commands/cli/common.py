@@ -32,6 +32,9 @@ class Listed(click.Option):
     def process_value(self, ctx: click.Context, value: Any) -> str | None:
         """Return all that was given, separated by commas; None where nothing was."""
         values = super().process_value(ctx, value)
+        if len(values or ()) > 1 and not all(names(each) for each in values):
+            # An empty variable of a shell, beside which the others would hide that it was meant to name something.
+            raise ConfigError(f"{self.opts[0]} is given more than once, and once it names nothing; leave that one out.")
         return ",".join(values) if values else None
 
 

@@ -61,9 +61,9 @@ def run(
                 _show_uses(wanted, old, taken, package.unread, everything, write, console)
                 return 0
             failed, documents = False, []
+            brought = frozenset(use.target for use in taken.uses if use.kind == "patch")
             for done, new in enumerate(others, start=1):
                 watcher.step("releases", done, len(found))
-                brought = frozenset(use.target for use in taken.uses if use.kind == "patch")
                 earlier = versions.earlier(new.version, old.version)
                 compared = Comparison(world, reading.atlas(package, new.tree, trees), brought, earlier=earlier)
                 findings = sorted((judge(use, compared) for use in taken.uses), key=_order)
