@@ -6,15 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ascend_overlay.couplings.overlays import OverlayFinding
+from ascend_overlay.engine.plan import OWN
 from ascend_overlay.errors import ConfigError
 from ascend_overlay.lock_comparison import changes, look, stranger
 from ascend_overlay.lockfile import Lock, Locked, public
 from ascend_overlay.releases import Release
 from ascend_overlay.source.modules import remembered
 from ascend_overlay.source.sources import Sources
-
-OWN = "ascend_overlay"
-"""The library's own distribution, whose version is not what a plugin's author locks."""
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,11 @@ from ascend_overlay.commands.check.command import chosen
 from ascend_overlay.commands.check.judgement import uncollected
 from ascend_overlay.commands.watching import Onlooker
 from ascend_overlay.couplings.locking import locked_release
+from ascend_overlay.engine.plan import OWN
 from ascend_overlay.errors import ConfigError
 from ascend_overlay.lockfile import Lock, public
 from ascend_overlay.releases import find
 from ascend_overlay.settings import Settings
-
-_OWN = "ascend_overlay"
 
 
 def run(wanted: Sequence[str], path: Path, settings: Settings, *, only: Sequence[str], anew: bool) -> str:
@@ -40,7 +39,7 @@ def run(wanted: Sequence[str], path: Path, settings: Settings, *, only: Sequence
             f"{nameless.label!r} does not say which release it is, and a lock is by release; name another."
         )
     # The library's own version is not what a plugin's author locks.
-    plugins = {name: version for name, version in api.distributions().items() if name != _OWN}
+    plugins = {name: version for name, version in api.distributions().items() if name != OWN}
     now = dataclasses.replace(before, plugins=plugins)
     with uncollected(), Onlooker(Console(stderr=True)) as watcher:
         for done, release in enumerate(releases):
