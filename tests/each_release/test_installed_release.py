@@ -48,7 +48,9 @@ def test_check_finds_nothing_that_breaks() -> None:
     done = _run("-m", "ascend_overlay", "check", "--json")
     (found,) = json.loads(done.stdout)["releases"]
     broken = [each for each in found["overlays"] if each["state"] == "breaks" and each["left_out"] is None]
-    assert (done.returncode, broken) == (0, [])
+    assert broken == [], done.stderr[-4000:]
+    # What its range leaves out is a failure, too: on such a release one does without it.
+    assert done.returncode == int(any(each["left_out"] for each in found["overlays"]))
 
 
 def test_operators_and_layers_agree_with_stock(record_property: Any) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +22,7 @@ from ascend_overlay import versions
 from ascend_overlay.commands.adopt.namespaces import Changed
 from ascend_overlay.commands.json_output import Write
 from ascend_overlay.commands.scan.command import save, see
+from ascend_overlay.commands.sessions import session
 from ascend_overlay.errors import ConfigError
 from ascend_overlay.ledgers.table import broken
 from ascend_overlay.scans.writing import Change, plugin
@@ -126,21 +125,9 @@ def _asked(function: str, package: str, imports: Sequence[str], timeout: int, *,
 
 def _run(arguments: Sequence[str], timeout: int) -> int:
     """Return the status of Python; all of its processes are ended afterwards, also where this one is interrupted."""
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
-        env=os.environ | {PREFIX: "0"},
-        # What the function prints is not the answer.
-        stdout=2,
-        stdin=subprocess.DEVNULL,
-        # An interrupt is for this process alone: an import in the other one may swallow it, and go on.
-        start_new_session=True,
-    )
-    try:
+    # What the function prints is not the answer.
+    with session([sys.executable, *arguments], env=os.environ | {PREFIX: "0"}, output=2) as process:
         return process.wait(timeout)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def _declared(found: Adopted, function: str) -> list[Change]:

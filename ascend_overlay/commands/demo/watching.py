@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ascend_overlay.commands.demo.processes import ProcessTree, Seen
+from ascend_overlay.commands.sessions import session
 from ascend_overlay.ledgers import Ledger
 
 _POLL = 0.2
@@ -84,17 +85,8 @@ def follow(run: Run, command: Sequence[str], env: Mapping[str, str], *, timeout:
         timeout: seconds after which it is ended.
         progress: told about each phase.
     """
-    with run.log.open("wb") as log:
-        started = time.monotonic()
-        child = subprocess.Popen(
-            command,
-            env=env,
-            cwd=run.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    started = time.monotonic()
+    with run.log.open("wb") as log, session(command, env=env, output=log, cwd=run.folder) as child:
         tree = ProcessTree(child.pid)
         try:
             run.status = _watch(child, tree, run, started + timeout, progress)
@@ -103,8 +95,6 @@ def follow(run: Run, command: Sequence[str], env: Mapping[str, str], *, timeout:
             # The tree first: a child that lost its parent is found by what was seen before.
             run.survivors = [] if run.status is None else tree.survivors(patience=5.0)
             tree.end()
-            child.kill()
-            child.wait()
     run.peak, run.processes = tree.peak, list(tree.seen.values())
     if (run.folder / "result.json").exists():
         run.result = json.loads((run.folder / "result.json").read_text(encoding="utf-8"))
