@@ -9,7 +9,7 @@ from typing import Any
 
 from ascend_overlay.errors import represented
 from ascend_overlay.places.bindings import CONSTANTS
-from ascend_overlay.places.functions import content_of, function_of
+from ascend_overlay.places.functions import content_of, function_of, insides_of
 from ascend_overlay.places.slots import Slot
 from ascend_overlay.places.storages import Attribute
 from ascend_overlay.places.target import MISSING
@@ -73,11 +73,8 @@ def leads_to(value: Any, target: Any) -> bool:
 def _held(value: Any) -> Iterator[Any]:
     # Not isinstance(): a proxy says that it is of the class of what it wraps, and answers for it.
     kind = type(value)
-    if issubclass(kind, (staticmethod, classmethod)):
-        yield value.__func__
-    elif issubclass(kind, property):
-        yield from (value.fget, value.fset, value.fdel)
-    elif issubclass(kind, functools.partial):
+    yield from insides_of(value)
+    if issubclass(kind, functools.partial):
         yield from (value.func, *value.args, *value.keywords.values())
     elif issubclass(kind, types.MethodType):
         yield from (value.__func__, value.__self__)

@@ -50,6 +50,19 @@ def function_of(raw: Any) -> Any:
     return raw
 
 
+def insides_of(raw: Any) -> tuple[Any, ...]:
+    """Return all that a descriptor consists of, in the same order for the same kind; nothing of anything else."""
+    # Not isinstance(): a proxy says that it is of the class of what it wraps, and answers for it.
+    kind = type(raw)
+    if issubclass(kind, (staticmethod, classmethod)):
+        return (raw.__func__,)
+    if issubclass(kind, property):
+        return raw.fget, raw.fset, raw.fdel
+    if issubclass(kind, functools.cached_property):
+        return (raw.func,)
+    return ()
+
+
 def content_of(cell: types.CellType) -> Any:
     """Return what a variable of a closure holds; None where it has not been given anything yet."""
     try:

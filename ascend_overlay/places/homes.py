@@ -6,7 +6,7 @@ import types
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ascend_overlay.places.functions import content_of
+from ascend_overlay.places.functions import content_of, insides_of
 
 
 def homes_of(implementation: Any, target_module: str) -> frozenset[str]:
@@ -78,13 +78,9 @@ def _functions(value: Any, depth: int = 2) -> Iterator[types.FunctionType]:
 def _parts(value: Any) -> Iterable[Any]:
     if isinstance(value, type):
         return list(vars(value).values())
-    if isinstance(value, (staticmethod, classmethod)):
-        return [value.__func__]
-    if isinstance(value, property):
-        return [value.fget, value.fset, value.fdel]
     if isinstance(value, dict):
         return list(value.values())
-    return list(value) if isinstance(value, (list, tuple, set, frozenset)) else []
+    return list(value) if isinstance(value, (list, tuple, set, frozenset)) else insides_of(value)
 
 
 def _names_in(code: types.CodeType) -> Iterator[str]:

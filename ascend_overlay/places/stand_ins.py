@@ -16,7 +16,7 @@ from typing import Any
 from ascend_overlay.places import immutable, savers
 from ascend_overlay.places.bindings import Swap, rebind_everywhere, rebindable, unfrozen
 from ascend_overlay.places.foreign import leads_to
-from ascend_overlay.places.functions import content_of, function_of
+from ascend_overlay.places.functions import content_of, function_of, insides_of
 from ascend_overlay.places.slots import Slot, Slots
 from ascend_overlay.places.storages import Attribute, fill
 from ascend_overlay.places.target import MISSING
@@ -187,6 +187,6 @@ def _functions(*values: Any) -> list[types.FunctionType]:
     """Return the Python functions that members of a class consist of."""
     parts: list[Any] = []
     for value in values:
-        parts += [value.fget, value.fset, value.fdel] if type(value) is property else [function_of(value)]
+        parts += insides_of(value) or (value,)
     # Not isinstance(): a proxy says that it is of the class of what it wraps.
     return [part for part in parts if type(part) is types.FunctionType]

@@ -380,6 +380,90 @@ def test_what_is_inside_a_static_method_is_a_copy(offer: Any, site: Any, kind: s
     assert inside.copied is inside.K.run is stock
 
 
+_ACCESSORS = """
+import functools
+class K:
+    def __init__(self): self.log = []
+    @property
+    def run(self): return ["stock"]
+    @run.setter
+    def run(self, value): self.log.append(f"set {value}")
+    @run.deleter
+    def run(self): self.log.append("deleted")
+    @functools.cached_property
+    def once(self): return "stock"
+"""
+_OURS = """
+def get(self): return ["ours"]
+def put(self, value): self.log.append(f"ours {value}")
+def drop(self): self.log.append("ours")
+getter, setter, deleter = property(get), property(None, put), property(None, None, drop)
+every = property(get, put, drop)
+def once(self): return "ours"
+"""
+# What replaces what -> what others hold of it, and whether each of them is another one then.
+_REPLACED = {
+    "getter": ("run", {"fget": True, "fset": False, "fdel": False}),
+    "setter": ("run", {"fget": False, "fset": True, "fdel": False}),
+    "deleter": ("run", {"fget": False, "fset": False, "fdel": True}),
+    "every": ("run", {"fget": True, "fset": True, "fdel": True}),
+    "once": ("once", {"func": True}),
+}
+_HOLDERS = {
+    "a variable": ("HELD = {}", lambda m: m.HELD),
+    "a list": ("HELD = [{}]", lambda m: m.HELD[0]),
+    "a default": ("def f(held={}): return held", lambda m: m.f()),
+    "a key": ("HELD = {{{}: 1}}", lambda m: next(iter(m.HELD))),
+}
+
+
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize("holder", _HOLDERS)
+@pytest.mark.parametrize("implementation", _REPLACED)
+def test_what_is_inside_a_property_is_a_copy(
+    offer: Any, site: Any, implementation: str, holder: str, early: bool
+) -> None:
+    name, parts = _REPLACED[implementation]
+    how, held_by = _HOLDERS[holder]
+    users = {f"user_{part}.py": f"import inside\n{how.format(f'inside.K.{name}.{part}')}\n" for part in parts}
+    site.write({"inside.py": _ACCESSORS, "ours.py": _OURS, **users})
+    overlay = Overlay("one", reason="a test")
+    overlay.replace(f"inside:K.{name}", f"ours:{implementation}")
+    offer(overlay)
+    if early:
+        ascend_overlay.enable()
+    held = {part: importlib.import_module(f"user_{part}") for part in parts}
+    inside = importlib.import_module("inside")
+    stock = {part: held_by(module) for part, module in held.items()} if not early else {}
+    ascend_overlay.enable()
+    raw = vars(inside.K)[name]
+    (entry,) = [entry for entry in ascend_overlay.ledger() if entry.target == f"inside:K.{name}"]
+    for part, module in held.items():
+        there = held_by(module)
+        assert _said_by(part, getattr(raw, part)).startswith("ours") == parts[part]
+        said = [text for text in (*entry.notes, *entry.stale, *entry.copies) if f"user_{part}" in text]
+        if there is not getattr(raw, part):
+            # A key cannot be another one: it leads elsewhere, or the ledger says who keeps it.
+            assert holder == "a key" and parts[part] and said
+            assert entry.stale or (implementation in ("getter", "once") and _said_by(part, there) == "ours")
+    ascend_overlay.disable()
+    raw = vars(inside.K)[name]
+    for part, module in held.items():
+        assert held_by(module) is getattr(raw, part)
+        assert held_by(module) is stock.get(part, held_by(module))
+        assert not _said_by(part, held_by(module)).startswith("ours")
+
+
+def _said_by(part: str, function: Any) -> str:
+    class Log:
+        def __init__(self) -> None:
+            self.log: list[str] = []
+
+    thing = Log()
+    said = function(thing, *["x"] * (part == "fset"))
+    return (thing.log or [said[0] if isinstance(said, list) and said else said])[-1]
+
+
 def test_two_names_of_one_method_are_patched_apart(offer: Any, site: Any) -> None:
     site.write(
         {
