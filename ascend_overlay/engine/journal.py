@@ -27,6 +27,10 @@ _RUN_BY_NAME = (
     "runpy.run_module() has executed a second copy of this module, in a namespace of its own, which no patch reaches; "
     "import the module and call what it has, or start it as a program: python -m NAME"
 )
+_MADE_BY_HAND = (
+    "somebody has made a second object of this module (importlib.util.module_from_spec) and executed it, which no "
+    "patch reaches; import the module instead: importlib.import_module(NAME)"
+)
 _RUN_AS_MAIN = (
     "the program runs this module as __main__: a second copy of it, which executed before it could be patched; start "
     "the program by another module or command that imports this one"
@@ -173,6 +177,8 @@ def as_it_is(item: Item) -> Entry:
         entry.stale.append(_RUN_AS_MAIN)
     if item.module in importing.copied:
         entry.stale.append(_RUN_BY_NAME)
+    if importing.has_another(item.module):
+        entry.stale.append(_MADE_BY_HAND)
     for slot, change in item.applied.changed if item.applied is not None else ():
         wrappers = slot.wrappers
         if len(wrappers) < 2 or not any(change is wrapper for wrapper in wrappers):

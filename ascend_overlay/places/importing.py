@@ -10,6 +10,7 @@ import importlib.abc
 import importlib.machinery
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from types import FrameType, ModuleType
 from typing import Any
@@ -56,18 +57,24 @@ def unwatch(name: str, callback: Callback) -> None:
 
 copied: set[str] = set()
 """Modules that runpy.run_module() has executed in a namespace of its own, which no patch reaches."""
+_apart: dict[str, list[weakref.ref[ModuleType]]] = {}
+"""Second objects of modules, which somebody made of a spec and executed without having them in sys.modules."""
 
 
 def main_is_ready(name: str) -> None:
     """Call back for the module `name` that is run as the program: it has executed up to where its work begins."""
     _run[name] = sys.modules["__main__"]
-    for callback in list(_watched.get(name, ())):
-        callback(name, _run[name])
+    _tell(name, _run[name])
 
 
 def loaded(name: str) -> ModuleType | None:
     """Return the module, or what runs as the program in its place."""
     return sys.modules.get(name) or _run.get(name)
+
+
+def has_another(name: str) -> bool:
+    """Tell whether there is a second object of the module, beside the one in sys.modules, which no patch reaches."""
+    return any((module := held()) is not None and module is not loaded(name) for held in _apart.get(name, ()))
 
 
 def watched_by(callback: Callback) -> list[str]:
@@ -173,15 +180,28 @@ class _Loader:
     def exec_module(self, module: ModuleType) -> None:
         """Execute the module, then call back."""
         name = module.__spec__.name if module.__spec__ is not None else module.__name__
+        imported = sys.modules.get(name) is module
         # What reads a module's source or data by its loader must find the one that it knows.
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         module.__loader__ = self._loader
         self._loader.exec_module(module)
-        # A module may have put something else in its own place.
-        current = sys.modules.get(name, module)
-        for callback in list(_watched.get(name, ())):
-            callback(name, current)
+        # A module may have put something else in its own place, or itself, where it was executed by hand.
+        if imported or sys.modules.get(name) is module:
+            _tell(name, sys.modules.get(name, module))
+        else:
+            _apart.setdefault(name, []).append(weakref.ref(module))
+
+    def load_module(self, fullname: str) -> Any:
+        """Import the module in the old way, then call back."""
+        module = self._loader.load_module(fullname)
+        _tell(fullname, sys.modules.get(fullname, module))
+        return module
+
+
+def _tell(name: str, module: ModuleType) -> None:
+    for callback in list(_watched.get(name, ())):
+        callback(name, module)
 
 
 def _entered_runpy(frame: FrameType | None) -> FrameType | None:

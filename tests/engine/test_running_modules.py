@@ -208,3 +208,49 @@ def test_a_module_that_a_program_runs_in_its_own_place_is_patched(site: Any, pyt
     site.write({"plug.py": PLUGIN, "program.py": PROGRAM % ("", given)})
     done = python("-W", "error::RuntimeWarning", "program.py", check=False)
     assert done.stdout.splitlines() == [*["ours"] * 3, *["applied 0 False"] * 3], done.stderr
+
+
+def _by_spec(*, loaded: bool, keep: bool = False, old: bool = False) -> str:
+    how = {
+        (False, False): "spec.loader.exec_module(module)",
+        (False, True): "spec.loader.exec_module(module); sys.modules['vllm.tool'] = module",
+        (True, False): "spec.loader.load_module('vllm.tool'); module = sys.modules['vllm.tool']",
+    }[old, keep]
+    return f"""
+        import importlib.util, gc, sys, warnings
+        import ascend_overlay
+        import vllm{".tool" * loaded}
+        ascend_overlay.enable(load=["plug"], only=["one"])
+        spec = importlib.util.find_spec("vllm.tool")
+        module = importlib.util.module_from_spec(spec)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            {how}
+        said = lambda: any("a second object" in text for e in ascend_overlay.ledger().of("one") for text in e.stale)
+        before = said()
+        tool = importlib.import_module("vllm.tool")
+        print(tool is module, module.greet(), tool.greet())
+        print(before, said(), {{e.state for e in ascend_overlay.ledger().of("one")}})
+        del module, tool
+        gc.collect()
+        print(said())
+    """
+
+
+def test_a_second_object_of_a_module_is_told_as_long_as_it_is_there(site: Any, python: Any) -> None:
+    site.vllm("0.26.0", {"vllm/tool.py": COPY})
+    # Of a module that is loaded, Python gives out the spec that it was loaded by, and nobody sees what is made of it.
+    site.write({"plug.py": PLUGIN, "program.py": _by_spec(loaded=False)})
+    done = python("program.py", check=False)
+    assert done.stdout.splitlines() == ["False stock ours", "True True {'applied'}", "False"], done.stderr
+
+
+@pytest.mark.parametrize(
+    "given", [{"loaded": False, "keep": True}, {"loaded": True, "keep": True}, {"loaded": False, "old": True}], ids=str
+)
+def test_a_module_that_a_program_imports_by_its_spec_is_patched(site: Any, python: Any, given: dict[str, bool]) -> None:
+    site.vllm("0.26.0", {"vllm/tool.py": COPY})
+    site.write({"plug.py": PLUGIN, "program.py": _by_spec(**given)})
+    done = python("program.py", check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["True ours ours", "False False {'applied'}", "False"], done.stderr
