@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,8 +15,7 @@ import ascend_overlay
 from ascend_overlay import settings
 from ascend_overlay.npu.layout import wants_nz
 from ascend_overlay.npu.moe.layer import columns, is_swiglu
-from ascend_overlay.overlays.quantization.experts_loading import ExpertsLoading
-from ascend_overlay.overlays.quantization.experts_method import PARTS, ExpertsMethod
+from ascend_overlay.overlays.quantization.experts_method import ExpertsMethod, Shape, Stored
 from ascend_overlay.overlays.quantization.int8_experts import int8_experts
 from ascend_overlay.overlays.quantization.numbers import see_scales, see_zero
 
@@ -39,39 +39,21 @@ class W8A8DynamicExperts(ExpertsMethod):
     spread = FusedMoeWeightScaleSupported.CHANNEL.value
     _fused: Any = None
 
-    def create_weights(
-        self,
-        layer: Any,
-        num_experts: int,
-        hidden_size: int,
-        intermediate_size_per_partition: int,
-        params_dtype: torch.dtype,
-        **extra_weight_attrs: Any,
-    ) -> None:
-        """Give `layer` the parameters that are loaded."""
-        self._loading = ExpertsLoading(layer, self._name, extra_weight_attrs["weight_loader"])
-        for part, shape in self.shapes(num_experts, hidden_size, intermediate_size_per_partition).items():
-            self._add(layer, f"{part}_weight", torch.zeros(shape, dtype=torch.int8))
-            for name in ("weight_scale", "weight_offset"):
-                numbers = torch.zeros((*shape[:2], 1), dtype=torch.float32)
-                self._add(layer, f"{part}_{name}", numbers, optional=name == "weight_offset")
+    def stored(self, layer: Any, part: str, shape: Shape) -> Iterator[Stored]:
+        """Yield what the checkpoint has; see `ExpertsMethod`."""
+        yield Stored("weight", shape, torch.int8)
+        yield Stored("weight_scale", (*shape[:2], 1))
+        yield Stored("weight_offset", (*shape[:2], 1), optional=True)
 
-    def process_weights_after_loading(self, layer: Any) -> None:
-        """See that everything was loaded and is usable, and bring it into the form that the operators take.
-
-        Raises:
-            CheckpointError: a tensor is missing, or its numbers are not usable.
-        """
-        self._loading.finish()
-        for part in PARTS:
-            for last, see in (("weight_offset", see_zero), ("weight_scale", see_scales)):
-                see(getattr(layer, f"{part}_{last}").data, self._loading.named(f"{part}_{last}"))
-            replace_parameter(layer, f"{part}_weight", columns(getattr(layer, f"{part}_weight").data))
-            scale = getattr(layer, f"{part}_weight_scale").data.flatten(1)
-            if part == "w13":
-                self._fused = self._fusion(layer, scale)
-            replace_parameter(layer, f"{part}_weight_scale", scale.to(_SCALES[self.moe.in_dtype]))
-            delattr(layer, f"{part}_weight_offset")
+    def prepare(self, layer: Any, part: str) -> None:
+        """Bring one part into the form that the operators take; see `ExpertsMethod`."""
+        self.loaded(layer, part, "weight_offset", see_zero)
+        scale = self.loaded(layer, part, "weight_scale", see_scales).flatten(1)
+        replace_parameter(layer, f"{part}_weight", columns(self.loaded(layer, part, "weight")))
+        if part == "w13":
+            self._fused = self._fusion(layer, scale)
+        replace_parameter(layer, f"{part}_weight_scale", scale.to(_SCALES[self.moe.in_dtype]))
+        delattr(layer, f"{part}_weight_offset")
 
     def computed(self, layer: Any, x: Tensor, experts: Tensor, weights: Tensor | None) -> Tensor:
         """Return for each token the weighted sum of its experts; see `ExpertsMethod`."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Container
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +18,29 @@ from ascend_overlay.npu.moe.layer import activation_of, refusal, weighted_input
 from ascend_overlay.overlays.quantization.experts_loading import ExpertsLoading
 
 PARTS = ("w13", "w2")
+Shape = tuple[int, int, int]
+"""Experts, outputs, and inputs of one part, on a rank."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a checkpoint has for one part of the experts, as a parameter of the layer.
+
+    Attributes:
+        name: the last part of its name, as "weight_scale".
+        shape: its shape on this rank.
+        dtype: its dtype.
+        optional: the checkpoint may be without it; it is zero then.
+        parts: see `ExpertsLoading.loader`.
+        unused: the checkpoint may have it, and nothing is made of it.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype = torch.float32
+    optional: bool = False
+    parts: int = 0
+    unused: bool = False
 
 
 class ExpertsMethod(FusedMoEMethodBase):  # type: ignore[misc, unused-ignore]
@@ -56,6 +80,57 @@ class ExpertsMethod(FusedMoEMethodBase):  # type: ignore[misc, unused-ignore]
                 f"that, or keep the experts of the model in float when you quantize it."
             )
 
+    def create_weights(
+        self,
+        layer: Any,
+        num_experts: int,
+        hidden_size: int,
+        intermediate_size_per_partition: int,
+        params_dtype: torch.dtype,
+        **extra_weight_attrs: Any,
+    ) -> None:
+        """Give `layer` the parameters that are loaded.
+
+        Raises:
+            CheckpointError: the type has no experts of such sizes on a rank, or none with such scales.
+        """
+        gate_and_up = intermediate_size_per_partition * (2 if self.moe.is_act_and_mul else 1)
+        shapes = {
+            "w13": (num_experts, gate_and_up, hidden_size),
+            "w2": (num_experts, hidden_size, intermediate_size_per_partition),
+        }
+        stored = {part: list(self.stored(layer, part, shape)) for part, shape in shapes.items()}
+        self._loading = ExpertsLoading(layer, self._name, extra_weight_attrs["weight_loader"])
+        for part, parameters in stored.items():
+            for each in parameters:
+                self._add(layer, part, each)
+
+    def process_weights_after_loading(self, layer: Any) -> None:
+        """See that everything was loaded and is usable, and bring it into the form that the operators take.
+
+        Raises:
+            CheckpointError: a tensor is missing, or its numbers are not usable.
+        """
+        self._loading.finish()
+        for part in PARTS:
+            self.prepare(layer, part)
+
+    @abc.abstractmethod
+    def stored(self, layer: Any, part: str, shape: Shape) -> Iterator[Stored]:
+        """Yield what the checkpoint has for one of `PARTS`.
+
+        Raises:
+            CheckpointError: the type has no experts of such sizes on a rank, or none with such scales.
+        """
+
+    @abc.abstractmethod
+    def prepare(self, layer: Any, part: str) -> None:
+        """Bring one of `PARTS`, which is loaded, into the form that the operators take.
+
+        Raises:
+            CheckpointError: its numbers are not usable.
+        """
+
     def get_fused_moe_quant_config(self, layer: Any) -> FusedMoEQuantConfig:
         """Return one that says nothing: it is for vLLM's own kernels."""
         return FusedMoEQuantConfig.make()
@@ -88,13 +163,27 @@ class ExpertsMethod(FusedMoEMethodBase):  # type: ignore[misc, unused-ignore]
     def computed(self, layer: Any, x: Tensor, experts: Tensor, weights: Tensor | None) -> Tensor:
         """Return what `apply` does; `experts` is int32, and without `weights` they are ones."""
 
-    def shapes(self, num_experts: int, hidden: int, intermediate: int) -> dict[str, tuple[int, int, int]]:
-        """Return (experts, outputs, inputs) of each part, whose hidden layer is `intermediate` wide on this rank."""
-        gate_and_up = intermediate * (2 if self.moe.is_act_and_mul else 1)
-        return {"w13": (num_experts, gate_and_up, hidden), "w2": (num_experts, hidden, intermediate)}
+    def loaded(self, layer: Any, part: str, name: str, see: Callable[[Tensor, Any], None] | None = None) -> Tensor:
+        """Return what was loaded as a parameter of a part, of which `see` finds its numbers usable.
 
-    def _add(self, layer: Any, name: str, data: Tensor, *, optional: bool = False, parts: int = 0) -> None:
-        parameter: Any = Parameter(data, requires_grad=False)
+        Raises:
+            CheckpointError: they are not.
+        """
+        data: Tensor = getattr(layer, f"{part}_{name}").data
+        if see is not None:
+            see(data, self._loading.named(f"{part}_{name}"))
+        return data
+
+    def _add(self, layer: Any, part: str, stored: Stored) -> None:
+        name = f"{part}_{stored.name}"
+        parameter: Any = Parameter(torch.zeros(stored.shape, dtype=stored.dtype), requires_grad=False)
         layer.register_parameter(name, parameter)
-        parameter.weight_loader = self._loading.loader(name, optional=optional, parts=parts)
+        if stored.unused:
+            parameter.weight_loader = _pass_over
+            return
+        parameter.weight_loader = self._loading.loader(name, optional=stored.optional, parts=stored.parts)
         parameter.quant_method = self.spread
+
+
+def _pass_over(*tensors: Tensor, **options: Any) -> bool:
+    return True

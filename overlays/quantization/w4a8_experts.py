@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,8 +15,7 @@ from ascend_overlay import settings
 from ascend_overlay.errors import CheckpointError
 from ascend_overlay.npu.moe.layer import is_swiglu
 from ascend_overlay.npu.reference.moe_matmul_checks import MOST_INPUTS, PACKED, TILE
-from ascend_overlay.overlays.quantization.experts_loading import ExpertsLoading
-from ascend_overlay.overlays.quantization.experts_method import PARTS, ExpertsMethod
+from ascend_overlay.overlays.quantization.experts_method import ExpertsMethod, Shape, Stored
 from ascend_overlay.overlays.quantization.int4_columns import carried, packed_columns, sums
 from ascend_overlay.overlays.quantization.int8_experts import int8_experts
 from ascend_overlay.overlays.quantization.numbers import see_scales, see_zero
@@ -42,56 +42,36 @@ class W4A8DynamicExperts(ExpertsMethod):
     dtypes = (torch.bfloat16, torch.float16)
     spread = FusedMoeWeightScaleSupported.CHANNEL.value
 
-    def create_weights(
-        self,
-        layer: Any,
-        num_experts: int,
-        hidden_size: int,
-        intermediate_size_per_partition: int,
-        params_dtype: torch.dtype,
-        **extra_weight_attrs: Any,
-    ) -> None:
-        """Give `layer` the parameters that are loaded.
-
-        Raises:
-            CheckpointError: the scales are those of groups of inputs, or the experts do not fit on this many ranks.
-        """
+    def stored(self, layer: Any, part: str, shape: Shape) -> Iterator[Stored]:
+        """Yield what the checkpoint has; see `ExpertsMethod`."""
         self._see_channels(layer)
-        shapes = self.shapes(num_experts, hidden_size, intermediate_size_per_partition)
-        self._see_sizes(layer, shapes)
-        self._loading = ExpertsLoading(layer, self._name, extra_weight_attrs["weight_loader"])
-        for part, (experts, outputs, inputs) in shapes.items():
-            self._add(layer, f"{part}_weight", torch.zeros(experts, outputs // 2, inputs, dtype=torch.int8))
-            for name in ("weight_scale", "weight_offset", "scale_bias"):
-                numbers = torch.zeros(experts, outputs, 1, dtype=torch.float32)
-                parts = _COLUMNS if (part, name) == ("w2", "scale_bias") else 0
-                self._add(layer, f"{part}_{name}", numbers, optional=name == "weight_offset", parts=parts)
+        self._see_sizes(layer, part, shape)
+        experts, outputs, inputs = shape
+        yield Stored("weight", (experts, outputs // 2, inputs), torch.int8)
+        yield Stored("weight_scale", (experts, outputs, 1))
+        yield Stored("weight_offset", (experts, outputs, 1), optional=True)
+        yield Stored("scale_bias", (experts, outputs, 1), parts=_COLUMNS if part == "w2" else 0)
 
     def process_weights_after_loading(self, layer: Any) -> None:
-        """See that everything was loaded and is usable, and bring it into the form that the operator takes.
-
-        Raises:
-            CheckpointError: a tensor is missing, or its numbers are not usable.
-        """
-        self._loading.finish()
-        for part in PARTS:
-            for last, see in (("weight_offset", see_zero), ("weight_scale", see_scales)):
-                see(getattr(layer, f"{part}_{last}").data, self._loading.named(f"{part}_{last}"))
-            weight, scale, bias = (
-                getattr(layer, f"{part}_{last}").data for last in ("weight", "weight_scale", "scale_bias")
-            )
-            columns, bias = packed_columns(weight), bias.flatten(1)
-            self._see_bias(part, bias, columns, scale.flatten(1))
-            replace_parameter(layer, f"{part}_weight", columns)
-            replace_parameter(layer, f"{part}_weight_scale", carried(scale))
-            replace_parameter(layer, f"{part}_scale_bias", bias)
-            delattr(layer, f"{part}_weight_offset")
+        """Say what a setting does not do, beside what all experts need; see `ExpertsMethod`."""
+        super().process_weights_after_loading(layer)
         if settings.current().fused_experts:
             ascend_overlay.note(
                 "quantization",
                 "the products of experts of W4A8_DYNAMIC and their activation stay apart, since what the operator that "
                 "computes them takes for weights of 4 bits is not documented",
             )
+
+    def prepare(self, layer: Any, part: str) -> None:
+        """Bring one part into the form that the operator takes; see `ExpertsMethod`."""
+        self.loaded(layer, part, "weight_offset", see_zero)
+        scale = self.loaded(layer, part, "weight_scale", see_scales)
+        columns, bias = packed_columns(self.loaded(layer, part, "weight")), self.loaded(layer, part, "scale_bias")
+        self._see_bias(part, bias.flatten(1), columns, scale.flatten(1))
+        replace_parameter(layer, f"{part}_weight", columns)
+        replace_parameter(layer, f"{part}_weight_scale", carried(scale))
+        replace_parameter(layer, f"{part}_scale_bias", bias.flatten(1))
+        delattr(layer, f"{part}_weight_offset")
 
     def computed(self, layer: Any, x: Tensor, experts: Tensor, weights: Tensor | None) -> Tensor:
         """Return for each token the weighted sum of its experts; see `ExpertsMethod`."""
@@ -126,7 +106,7 @@ class W4A8DynamicExperts(ExpertsMethod):
             f"per_channel), with a ModelSlim that writes scale_bias."
         )
 
-    def _see_sizes(self, layer: Any, shapes: dict[str, tuple[int, int, int]]) -> None:
+    def _see_sizes(self, layer: Any, part: str, shape: Shape) -> None:
         ranks = layer.moe_config.moe_parallel_config.tp_size
         if _COLUMNS % ranks:
             raise CheckpointError(
@@ -134,13 +114,13 @@ class W4A8DynamicExperts(ExpertsMethod):
                 f"cannot share. Spread each expert over 1, 2, 4, 8 or 16 ranks, or give each rank whole experts "
                 f"(--enable-expert-parallel)."
             )
-        for part, (_, outputs, inputs) in shapes.items():
-            if inputs % TILE or inputs > MOST_INPUTS or outputs % PACKED:
-                raise CheckpointError(
-                    f"{self._name} has {inputs} inputs and {outputs} outputs in {part} on a rank, and W4A8_DYNAMIC "
-                    f"takes {TILE} inputs at a time, {MOST_INPUTS} at most, and {PACKED} outputs. Spread the model "
-                    f"over another number of ranks."
-                )
+        _, outputs, inputs = shape
+        if inputs % TILE or inputs > MOST_INPUTS or outputs % PACKED:
+            raise CheckpointError(
+                f"{self._name} has {inputs} inputs and {outputs} outputs in {part} on a rank, and W4A8_DYNAMIC takes "
+                f"{TILE} inputs at a time, {MOST_INPUTS} at most, and {PACKED} outputs. Spread the model over another "
+                f"number of ranks."
+            )
 
     def _see_bias(self, part: str, bias: Tensor, columns: Tensor, scale: Tensor) -> None:
         """See that the sums of the checkpoint are those of its weights: a result with other ones would be none."""
