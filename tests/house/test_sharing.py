@@ -1,8 +1,9 @@
-"""Files that share a fixture which takes minutes run in one process, so that it is made once."""
+"""What keeps the tests short: files that share a fixture are together, what is long comes first, the heap is small."""
 
 from __future__ import annotations
 
 import ast
+import gc
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,12 @@ def test_what_is_long_is_there_and_comes_first() -> None:
         order.append(first(left))
         left.remove(order[-1])
     assert order == [LONG[0], LONG[1], "a.py", "b.py"]
+
+
+def test_searches_of_the_heap_do_not_find_what_pytest_keeps(request: pytest.FixtureRequest) -> None:
+    assert [item for item in request.session.items if gc.is_tracked(item) or gc.is_tracked(item.own_markers)] == []
+
+
+@pytest.mark.parametrize("held", [[object()], {"in": [object()]}])
+def test_searches_of_the_heap_find_what_tests_made(held: object, request: pytest.FixtureRequest) -> None:
+    assert gc.is_tracked(held) and gc.is_tracked(request.module) and gc.is_tracked(request.function)
