@@ -42,5 +42,5 @@ def _is_pytests(part: object) -> bool:
     """Tell whether it is a plain container, or an object of pytest's, but for what all tests of a file share."""
     if type(part) in _PLAIN:
         return len(part) < 200  # type: ignore[arg-type]
-    shared = (pytest.Collector, pytest.Mark, pytest.FixtureDef, type)
+    shared = (pytest.Collector, pytest.Config, pytest.Mark, pytest.FixtureDef, type)
     return type(part).__module__.startswith("_pytest.") and not isinstance(part, shared)

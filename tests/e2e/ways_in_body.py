@@ -12,6 +12,15 @@ import subprocess
 import sys
 from typing import Any
 
+SPAWNED = {
+    "enable_before": ("EngineCore", "engine_core"),
+    "enable_after": ("VllmWorker-0", "worker"),
+    "run": ("EngineCore", "engine_core"),
+    "autoload": ("VllmWorker-0", "worker"),
+    "torch_backend": ("EngineCore", "engine_core"),
+    "entry_point": ("VllmWorker-0", "worker"),
+}
+"""By the way in, the name and the role of the child that is spawned, which has to import everything."""
 _CHILD = "import vllm.version; print(vllm.version._prev_minor_version())"
 
 
@@ -52,8 +61,7 @@ def main(way: str) -> None:
     vllm.plugins.load_general_plugins()
     answers = {"here": answer()}
     children = {
-        "spawned engine core": ("spawn", "EngineCore"),
-        "spawned worker": ("spawn", "VllmWorker-0"),
+        "spawned child": ("spawn", SPAWNED[way][0]),
         "forked child": ("fork", "somebody"),
     }
     started = []
