@@ -74,7 +74,7 @@ def _register_kernels_once() -> None:
     """
     try:
         from vllm.triton_utils import dispatcher
-    except ImportError:  # before 0.31
+    except ImportError:  # 0.27.1 has none
         return
     register = dispatcher.register_kernels
 
