@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from sharing import shared_by
+from sharing import first, shared_by
 
 import ascend_overlay
 from ascend_overlay import Overlay, api
@@ -49,7 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Where several processes share the tests, give some files to one and the same: they share what is slow to make.
 
-    Everywhere else a file is what stays together, which is what `--dist loadfile` asks for.
+    Everywhere else a file is what stays together, which is what `--dist loadfile` asks for. What takes long is
+    begun first.
     """
     if config.getoption("dist") != "loadfile":
         return None
@@ -59,6 +60,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             file = super()._split_scope(nodeid)
             return shared_by(file) or file
+
+        def _assign_work_unit(self, node: Any) -> None:
+            self.workqueue.move_to_end(first(self.workqueue), last=False)
+            super()._assign_work_unit(node)
 
     return ByFixtureOrFile(config, log)
 

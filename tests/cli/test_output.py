@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 WORDS = [sys.executable, "-m", "ascend_overlay"]
-COMMANDS = {"a table": ["list"], "lines": ["explain", "vllm"]}
+COMMANDS = {"a table": ["list"], "lines": ["explain", "json"]}
 
 
 @pytest.mark.parametrize("command", list(COMMANDS))

@@ -30,4 +30,5 @@ def test_interruption_leaves_nothing_half_done() -> None:
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "of 0 interruptions" not in done.stdout
     print(done.stdout)

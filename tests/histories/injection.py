@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import types
@@ -12,6 +13,12 @@ from typing import Any
 import ascend_overlay
 
 OURS = str(Path(ascend_overlay.__file__).parent)
+
+
+@functools.cache
+def within(file: str) -> str:
+    """Return the path of a file of ours, from our folder; of another's, nothing. It is asked for at each line."""
+    return os.path.relpath(file, OURS) if file.startswith(OURS) else ""
 
 
 class Lines:
@@ -32,11 +39,11 @@ class Lines:
         sys.settrace(None)
 
     def _call(self, frame: types.FrameType, event: str, arg: Any) -> Callable[..., Any] | None:
-        return self._line if frame.f_code.co_filename.startswith(OURS) else None
+        return self._line if within(frame.f_code.co_filename) else None
 
     def _line(self, frame: types.FrameType, event: str, arg: Any) -> Callable[..., Any] | None:
         if event == "line":
-            self.at_line(f"{os.path.relpath(frame.f_code.co_filename, OURS)}:{frame.f_lineno}")
+            self.at_line(f"{within(frame.f_code.co_filename)}:{frame.f_lineno}")
         return self._line
 
     def at_line(self, place: str) -> None:

@@ -1,4 +1,4 @@
-"""Files that share a fixture which takes minutes run in one process, so that it is made once."""
+"""What keeps the tests short: files that share a fixture are together, and what is long comes first."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
-from sharing import KEPT_TOGETHER, shared_by
+from sharing import KEPT_TOGETHER, LONG, first, shared_by
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,3 +39,14 @@ def test_each_that_is_made_once_a_session_is_known() -> None:
         if "scope='session'" in ast.unparse(decorator)
     }
     assert made == set(KEPT_TOGETHER)
+
+
+def test_what_is_long_is_there_and_comes_first() -> None:
+    assert [scope for scope in LONG if scope not in KEPT_TOGETHER and not (ROOT / scope).is_file()] == []
+    assert [scope for scope in LONG if shared_by(scope)] == []
+    left = ["a.py", LONG[1], "b.py", LONG[0]]
+    order = []
+    while left:
+        order.append(first(left))
+        left.remove(order[-1])
+    assert order == [LONG[0], LONG[1], "a.py", "b.py"]

@@ -131,6 +131,15 @@ def test_disable_brings_vllms_own_class_back(loads: Run) -> None:
     assert loads.result["after disable"]
 
 
+@pytest.fixture(scope="module")
+def ranks(folder: Path, checkpoint: Path) -> list[dict[str, Any]]:
+    """What became of the checkpoint in each of two ranks, by the kind of parallelism."""
+    meeting = str(folder / f"meeting-{uuid4()}")
+    arguments = [(str(checkpoint), meeting, str(rank), "tp", "pp", "ep") for rank in range(2)]
+    started = [start("load_in_parallel.py", *each, folder=folder) for each in arguments]
+    return [finish(rank).result for rank in started]
+
+
 @pytest.mark.parametrize(
     ("kind", "parameters", "notes", "refuses"),
     [
@@ -145,13 +154,9 @@ def test_disable_brings_vllms_own_class_back(loads: Run) -> None:
     ],
 )
 def test_each_rank_accounts_for_its_own_part(
-    folder: Path, checkpoint: Path, kind: str, parameters: list[int], notes: list[str], refuses: list[bool]
+    ranks: list[dict[str, Any]], kind: str, parameters: list[int], notes: list[str], refuses: list[bool]
 ) -> None:
-    meeting = str(folder / f"meeting-{uuid4()}")
-    ranks = [
-        start("load_in_parallel.py", str(checkpoint), meeting, str(rank), kind, folder=folder) for rank in range(2)
-    ]
-    results: list[dict[str, Any]] = [finish(rank).result for rank in ranks]
+    results = [rank[kind] for rank in ranks]
     assert [len(result["parameters"]) for result in results] == parameters
     for result, note, refused in zip(results, notes, refuses, strict=True):
         first = next(each for each in result["notes"] if "tensors of the checkpoint" in each)

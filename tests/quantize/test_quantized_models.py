@@ -63,10 +63,10 @@ _REDUCED = {
     ("deepseek_v3", "w8a8_dynamic"),
 }
 _COMPILED = [("llama", "w8a8"), ("qwen3_moe", "w8a8_dynamic"), ("deepseek_v2", "w8a16")]
+_TRACED = [run for run in RUNS if run[0] in ("llama", "deepseek_v2") and run[1].startswith("w8")]
 MODES = [
-    *((*run, in_process.TRACED) for run in RUNS if run[0] in ("llama", "deepseek_v2") and run[1].startswith("w8")),
-    ("qwen3_moe", "w8a8_dynamic", in_process.TRACED),
-    *((name, scheme, in_process.COMPILED) for name, scheme in _COMPILED),
+    *((*run, in_process.TRACED) for run in _TRACED if run not in _COMPILED),
+    *((*run, in_process.COMPILED) for run in _COMPILED),
 ]
 """What torch.compile sees of them; once for each scheme and kind of model, it runs Inductor's code, too."""
 SPREAD = [("llama", "w8a8"), ("qwen3_moe", "w8a8_dynamic")]

@@ -5,7 +5,10 @@ vLLM otherwise starts three more processes for each, of which each imports vLLM.
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +36,54 @@ def environment(cache: Path, *, overlaid: bool) -> dict[str, str]:
 
 def prepare() -> None:
     """Make vLLM, here imported first, fit for several engines in this process."""
+    # A million objects are made, which stay.
+    gc.disable()
+    from vllm import LLM  # noqa: F401
     from vllm.model_executor.models import registry
 
+    gc.enable()
+    _keep_what_is_there()
+    _register_kernels_once()
     # vLLM looks at a model class in a process of its own, in order not to touch an accelerator in this one. There is
     # none, and that process would take longer than everything else about a tiny model.
     registry._run_in_subprocess = lambda function: function()
+
+
+def _keep_what_is_there() -> None:
+    """Leave what is imported out of the search for garbage, for which vLLM asks eight times for each engine.
+
+    vLLM freezes the heap with an engine in it, and thaws it; here it is frozen before the first, and remains so.
+    """
+    gc.freeze()
+    for name in ("collect", "freeze", "unfreeze"):
+        setattr(gc, name, _unless_for_vllm(getattr(gc, name)))
+
+
+def _unless_for_vllm(function: Callable[..., Any]) -> Callable[..., Any]:
+    def asked(*arguments: Any) -> Any:
+        asking = str(sys._getframe(1).f_globals.get("__name__"))
+        return 0 if asking.startswith("vllm.") else function(*arguments)
+
+    return asked
+
+
+def _register_kernels_once() -> None:
+    """Have vLLM put kernels in the places of Triton's for the first engine alone: then they are there.
+
+    Each time it looks through the names of all modules, and wraps what it put there before.
+    """
+    try:
+        from vllm.triton_utils import dispatcher
+    except ImportError:  # 0.27.1 has none
+        return
+    register = dispatcher.register_kernels
+
+    def once(overrides: Any) -> None:
+        missing = {name: kernel for name, kernel in overrides.items() if name not in dispatcher._registry}
+        if missing:
+            register(missing)
+
+    dispatcher.register_kernels = once
 
 
 def engine(model: str, *, dtype: str, mode: str, parallel: int = 1, **more: Any) -> Any:
