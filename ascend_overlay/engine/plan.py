@@ -18,7 +18,7 @@ from ascend_overlay.patches import Applied, Patch
 from ascend_overlay.places.true_names import TrueName
 
 if TYPE_CHECKING:
-    from ascend_overlay.engine.plugins import Origin
+    from ascend_overlay.engine.plugins import Absent, Origin
     from ascend_overlay.settings import Settings
 
 
@@ -138,13 +138,16 @@ def entry_for(overlay: str, origin: Origin, target: str, kind: str, reason: str 
     return Entry(overlay, origin.plugin, origin.distribution, origin.version, target, kind, reason=reason)
 
 
-def select(overlays: Mapping[str, Overlay], settings: Settings, barred: Container[str] = ()) -> list[str]:
+def select(
+    overlays: Mapping[str, Overlay], settings: Settings, barred: Container[str] = (), absent: Sequence[Absent] = ()
+) -> list[str]:
     """Return the names of the overlays that the settings ask for, in the order in which they were contributed.
 
     Args:
         overlays: all that there are.
         settings: who names overlays chooses features; machinery comes with them, unless it is left out by name.
         barred: machinery that was left out before.
+        absent: plugins that contribute nothing here, as the sentence on a missing overlay says.
 
     Raises:
         ConfigError: the settings name an overlay that does not exist.
@@ -152,7 +155,7 @@ def select(overlays: Mapping[str, Overlay], settings: Settings, barred: Containe
     named = [(option, name) for option in ("only", "exclude", "require") for name in getattr(settings, option)]
     for option, name in [*named, *(("prefer", name) for name in settings.prefer.values())]:
         if name not in overlays:
-            raise ConfigError(no_such_overlay(name, overlays, settings.whose(option, name)))
+            raise ConfigError(no_such_overlay(name, overlays, settings.whose(option, name), absent))
     for target, name in settings.prefer.items():
         keys = [patch.key for patch in overlays[name].patches if patch.decides]
         if target not in keys:
@@ -172,11 +175,26 @@ def only_machinery(units: Iterable[Unit], settings: Settings) -> bool:
     return all(unit.overlay.machinery and unit.name not in named for unit in units)
 
 
-def no_such_overlay(name: str, overlays: Iterable[str], whose: str = "") -> str:
-    """Return the sentence on an overlay that does not exist; `whose` is who named it."""
+def no_such_overlay(name: str, overlays: Iterable[str], whose: str = "", absent: Sequence[Absent] = ()) -> str:
+    """Return the sentence on an overlay that is not there.
+
+    Args:
+        name: the overlay.
+        overlays: those that are there.
+        whose: who named it.
+        absent: plugins that contribute nothing here.
+    """
     known = ", ".join(overlays) or "none"
     by = f" (in {whose})" if whose else ""
+    if out := [f"{plugin.origin}, which is {plugin.reason}" for plugin in absent if plugin.declares(name)]:
+        return (
+            f"the overlay {name!r}{by} is that of {' and of '.join(out)}. Have the plugin asked, or do not name the "
+            f"overlay."
+        )
     text = f"there is no overlay {name!r}{by}; there are: {known}.{did_you_mean(name, overlays)}"
+    if absent:
+        out = [f"{plugin.origin} ({plugin.reason})" for plugin in absent]
+        text += f" A plugin that is not asked may have it: {some_of(out)}."
     if process.role() != "main":
         text += (
             f" A plugin that the parent process registered by hand is not known in this {process.role()} process: "

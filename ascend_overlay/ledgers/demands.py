@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ascend_overlay.errors import ConfigError, did_you_mean
+from ascend_overlay.errors import ConfigError, did_you_mean, some_of
 from ascend_overlay.ledgers.entries import ASKING, STATES, Entry
 from ascend_overlay.ledgers.ledger import Ledger
 from ascend_overlay.process import ROLES
@@ -127,7 +127,9 @@ def _not_in_force(overlay: str, ledgers: Sequence[Ledger]) -> Iterator[str]:
     for ledger in ledgers:
         entries = ledger.of(overlay)
         if not entries:
-            yield f"{named(ledger)}: the overlay {overlay} is not enabled there"
+            silent = [f"{entry.plugin} ({entry.reason})" for entry in ledger if entry.kind == "plugin"]
+            why = f"; not asked for overlays there: {some_of(silent)}" if silent else ""
+            yield f"{named(ledger)}: the overlay {overlay} is not enabled there{why}"
         applied = applied or any(entry.state == "applied" for entry in entries)
         # What asks for attention is told already; what another role is for, and what nobody imported, has no use here.
         out = [entry for entry in entries if entry.state == "reverted" or (entry.state, entry.cause) in _OUT]

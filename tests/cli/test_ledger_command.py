@@ -86,6 +86,11 @@ def test_all_is_well(command: Command, written: Any) -> None:
             ["--require", "one"],
             "worker (pid 3): the overlay one",
         ),
+        "its plugin was not asked": (
+            [ledger("main", Entry("", "plug", "d", "1", "plug", "plugin", state="skipped", reason="blocked by X"))],
+            ["--require", "one"],
+            "main (pid 1): the overlay one is not enabled there; not asked for overlays there: plug (blocked by X)",
+        ),
         "applied nowhere": (WELL[:1], ["--require", "two"], "the overlay two is applied in none of 1 processes"),
         "known to nobody": (WELL, ["--require", "three"], "the overlay three is applied in none of 2 processes"),
         **{
