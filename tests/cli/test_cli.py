@@ -100,7 +100,7 @@ BAD = {
     ),
     "preference of nothing": (
         ("list", *LOAD, "--prefer", "lib:rnu=one"),
-        "overlay 'one' is preferred for 'lib:rnu', which it does not decide",
+        "overlay 'one' (plugin 'plug') is preferred for 'lib:rnu' (--prefer), which it does not decide",
     ),
     "module that is not there": (
         ("list", "--load", "plgu"),
