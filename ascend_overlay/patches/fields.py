@@ -64,6 +64,8 @@ class Field(Patch):
             )
         if self.default_factory is not MISSING and not isinstance(self.default_factory, Ref):
             self._check_factory(self.default_factory)
+        if self.default is not MISSING and self.annotation is MISSING and not self.as_is:
+            values.judge_early(self.target, self.target, self.default, container=False)
 
     def load(self) -> Any:
         return tuple(loaded(value) for value in (self.default, self.default_factory, self.annotation))
