@@ -305,7 +305,7 @@ class Engine:
 
     def _prepare_ledger(self, settings: Settings) -> None:
         try:
-            self.journal.open(settings.ledger)
+            self.journal.open(settings.ledger, settings.whose("ledger"))
         except OverlayError as error:
             self._complaints.complain(error)
 

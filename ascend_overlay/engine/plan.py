@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import graphlib
-import shlex
 import sys
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 from ascend_overlay import process, versions
+from ascend_overlay import settings as settings_module
 from ascend_overlay.errors import ConfigError, ConflictError, TargetError, did_you_mean, some_of, told
 from ascend_overlay.ledgers import Entry
 from ascend_overlay.overlay import Overlay
@@ -275,8 +275,8 @@ def untold_vllm(units: Iterable[Unit]) -> str | None:
     which = "overlay is" if len(asked) == 1 else "overlays are"
     return (
         f"{versions.in_words('vllm')} is installed, a build whose version does not say which release it is, and "
-        f"{len(asked)} {which} for certain releases ({some_of(asked)}). Say which it is by vllm_release='0.32.0', "
-        f"--vllm-release or ASCEND_OVERLAY_VLLM_RELEASE."
+        f"{len(asked)} {which} for certain releases ({some_of(asked)}). Say which it is by "
+        f"{settings_module.advice('vllm_release', '0.32.0')}."
     )
 
 
@@ -450,7 +450,13 @@ def _conflict(key: str, items: Sequence[Item]) -> str:
     claims = "; ".join(f"{item.unit.name} ({item.unit.origin}) has it {item.patch.describe()}" for item in items)
     first = items[0].unit.name
     return (
-        f"{len(items)} overlays decide {key}{where}: {claims}. Choose one: enable(prefer={{{key!r}: {first!r}}}) or "
-        f"ASCEND_OVERLAY_PREFER={shlex.quote(f'{key}={first}')}, leave one out with exclude=, or let a plugin answer "
-        f"the hook ascend_overlay_resolve_conflict."
+        f"{len(items)} overlays decide {key}{where}: {claims}. Choose one: {_preferring(key, first)}, leave one out "
+        f"with {settings_module.advice('exclude')}, or let a plugin answer the hook ascend_overlay_resolve_conflict."
     )
+
+
+def _preferring(key: str, name: str) -> str:
+    """Return how the user has the overlay `name` win the target `key`."""
+    advice = settings_module.advice("prefer", f"{key}={name}")
+    argument, found, variable = advice.partition(" or ")
+    return f"enable(prefer={{{key!r}: {name!r}}}) or {variable}" if found else argument

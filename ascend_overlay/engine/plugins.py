@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pluggy
 
 from ascend_overlay import hooks, versions
-from ascend_overlay.errors import PluginError, did_you_mean, printable, told
+from ascend_overlay.errors import PluginError, did_you_mean, printable, told, usage
 from ascend_overlay.hooks import ENTRY_POINT_GROUP, PROJECT, spec
 from ascend_overlay.places.target import spoken
 from ascend_overlay.settings import Settings
@@ -103,13 +103,14 @@ class Plugins:
             self.not_asked.append((Origin(name, name), why))
         for entry_point in entry_points:
             self._load_entry_point(entry_point, settings)
+        by = settings.whose("load")
         for module in settings.load:
             # Finding its distribution reads the files of all that are installed.
             if module not in self._origins:
-                advice = "Repair it, or leave it out of load= or ASCEND_OVERLAY_LOAD"
+                advice = f"Repair it, or leave it out of {by}"
                 origin = _origin_of_module(module)
                 self._modules[origin] = module
-                self._try(origin, functools.partial(_import, module), advice, module)
+                self._try(origin, functools.partial(_import, module, by), advice, module)
         self._check_names(settings, entry_points)
 
     def register(self, plugin: object, name: str | None = None) -> Origin:
@@ -364,16 +365,17 @@ def _described(error: BaseException) -> str:
     return text
 
 
-def _import(module: str) -> object:
+def _import(module: str, by: str) -> object:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{module}.".startswith(f"{error.name}."):
             file = f" A module is named without .py: {module[:-3]!r}." if module.endswith(".py") else ""
-            raise PluginError(
+            text = (
                 f"plugin {module!r} cannot be loaded: there is no module {error.name!r}.{file} Correct the name in "
-                f"load= or ASCEND_OVERLAY_LOAD, or put the folder of the module on PYTHONPATH."
-            ) from error
+                f"{by}, or put the folder of the module on PYTHONPATH."
+            )
+            raise usage(PluginError(text)) from error
         raise
 
 
