@@ -158,6 +158,8 @@ class Settings:
         A list of plugins that these settings have none of is left as it is: an empty one would allow none.
         """
         env = self.to_env()
+        if self.given_by:
+            env[GIVEN_BY] = ",".join(f"{setting}:{whose}" for setting, whose in self.given_by.items())
         said = [name for name in _VARIABLES.values() if name in environ and name not in env]
         return env | {name: "" for name in said if name != _VARIABLES["plugins"]}
 
@@ -195,8 +197,6 @@ class Settings:
             env[f"{PREFIX}_DRIFT"] = self.drift
         if self.vllm_release:
             env[f"{PREFIX}_VLLM_RELEASE"] = self.vllm_release
-        if self.given_by:
-            env[GIVEN_BY] = ",".join(f"{setting}:{whose}" for setting, whose in self.given_by.items())
         return env
 
     def updated(
