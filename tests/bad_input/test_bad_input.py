@@ -287,9 +287,7 @@ def test_disable_with_a_live_engine_by_force(offer: Any, monkeypatch: pytest.Mon
 def test_ledger_directory_that_is_a_file(offer: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     offer(wrapping("vllm.layers:RMSNorm.forward"))
-    message = says(
-        "ledger folder", "cannot be written to", "set ASCEND_OVERLAY_LEDGER to a folder that this process may write"
-    )
+    message = says("ledger folder", "cannot be written to", "give ledger= a folder that this process may write")
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(ConfigError, match=message):
             ascend_overlay.enable(ledger=folder)
