@@ -65,6 +65,11 @@ REGISTERED = {"model", "kernel", "supports_args", "quantization", "attention_bac
 """Their target is a name of one's own, which may be any."""
 
 
+def test_every_kind_is_in_the_table() -> None:
+    kinds = {name for name, member in vars(Overlay).items() if callable(member) and not name.startswith("_")}
+    assert kinds - {"watch"} == {kind.partition(" ")[0] for kind in KINDS} - {"supports_args", "undo"}
+
+
 def _ref(implementation: Any) -> Any:
     return ascend_overlay.ref(implementation) if isinstance(implementation, str) else implementation
 
