@@ -246,8 +246,8 @@ def test_misspelt_target_in_a_plugin(python: Any, site: Any) -> None:
     site.write({"plug.py": PLUGIN.format(target="vllm.nothing:run")})
     text = refused(python.command("list", *LOAD, check=False))
     assert (
-        "overlay 'one' (plugin 'plug') does not apply to vLLM 0.26.0+cpu: the module 'vllm.nothing' does not exist"
-        in text
+        "overlay 'one' (plugin 'plug') does not apply to vLLM 0.26.0+cpu: wrap of vllm.nothing:run: the module "
+        "'vllm.nothing' does not exist" in text
     )
 
 
