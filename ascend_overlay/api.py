@@ -241,6 +241,15 @@ def contributed() -> Mapping[str, tuple[Overlay, str]]:
     return _engine.contributed
 
 
+def see_known(overlay: str, whose: str = "") -> None:
+    """See that a plugin contributes an overlay, which `whose` names; known once settings were checked.
+
+    Raises:
+        ConfigError: none does.
+    """
+    _engine.see_known(overlay, whose)
+
+
 def distributions(overlays: Collection[str] = ()) -> Mapping[str, str]:
     """Return the distributions that brought `overlays`, by default all that there are, each with its version."""
     return _engine.distributions(overlays)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import unicodedata
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 __all__ = [
     "ActivationError",
@@ -30,7 +31,13 @@ __all__ = [
 
 
 class OverlayError(Exception):
-    """Base of every error raised by ascend_overlay."""
+    """Base of every error raised by ascend_overlay.
+
+    Attributes:
+        is_usage: what was asked for means nothing: a command line with it has no answer.
+    """
+
+    is_usage = False
 
     def __init__(self, message: object = "") -> None:
         # It may quote a file, a plugin or a model that wants a terminal to do something.
@@ -91,6 +98,32 @@ class ReleaseError(OverlayError):
 
 class ActivationError(OverlayError):
     """The overlays cannot be switched on or off in the state that this process is in."""
+
+
+def say_where(error: OverlayError, overlay: str, kind: str = "", target: object = None) -> None:
+    """Have `error` name the overlay that it is about, and the patch, as far as it does not do so by itself.
+
+    Args:
+        error: what was raised where something was declared or applied.
+        overlay: words that name the overlay.
+        kind: the kind of patch, as overlay.<kind> declares it.
+        target: what it is for.
+    """
+    text = str(error)
+    told_target = not isinstance(target, str) or target in text
+    if overlay in text and told_target:
+        return
+    where = overlay if told_target else f"{overlay}, {kind} of {target}"
+    error.args = (printable(f"{where}: {text}"),)
+
+
+_Error = TypeVar("_Error", bound=OverlayError)
+
+
+def usage(error: _Error) -> _Error:
+    """Return `error`, as one that says that what was asked for means nothing."""
+    error.is_usage = True
+    return error
 
 
 def told(error: BaseException) -> str:

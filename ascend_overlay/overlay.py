@@ -2,22 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, overload
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar, overload
 
 from ascend_overlay import patches, versions
 from ascend_overlay.conditions import Condition
-from ascend_overlay.errors import ConfigError
+from ascend_overlay.errors import ConfigError, OverlayError, say_where
 from ascend_overlay.patches import Patch, naming
 from ascend_overlay.patches.base import NOT_GIVEN
 from ascend_overlay.places.target import MISSING, Target
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 _SWITCHES = {"true", "false", "yes", "no", "on", "off"}
 """What ASCEND_OVERLAY takes for other things than names."""
+
+
+@contextlib.contextmanager
+def _declaring(overlay: str, kind: str = "", target: object = None) -> Iterator[None]:
+    try:
+        yield
+    except OverlayError as error:
+        say_where(error, f"overlay {overlay!r}", kind, target)
+        raise
+
+
+def _says_where(method: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Have each error of a method that declares a patch name the overlay, the kind and the target."""
+
+    @functools.wraps(method)
+    def declare(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        overlay, *given = args
+        target = next(iter([*given, *kwargs.values()]), None)
+        assert isinstance(overlay, Overlay)
+        with _declaring(overlay.name, method.__name__, target):
+            return method(*args, **kwargs)
+
+    return declare
 
 
 class Overlay:
@@ -106,7 +133,7 @@ class Overlay:
         self._patches: list[Patch] = []
         self._see_late: Callable[[Patch], None] | None = None
         for package, text in self.ranges.items():
-            if not package.isidentifier():
+            if not isinstance(package, str) or not package.isidentifier():
                 raise ConfigError(
                     f"overlay {name!r} requires {package!r}, which is not the name of a package that can be imported; "
                     f"for a distribution pass when=distribution({package!r}, {text!r})."
@@ -115,7 +142,8 @@ class Overlay:
         if retire is not None:
             versions.requirement(retire, whose=f"overlay {name!r} (retire)")
         if upstream_marker is not None:
-            Target.parse(upstream_marker)
+            with _declaring(name, "upstream_marker=", str(upstream_marker)):
+                Target.parse(upstream_marker)
 
     @property
     def patches(self) -> tuple[Patch, ...]:
@@ -148,6 +176,7 @@ class Overlay:
         when: Condition | None = None,
         reason: str | None = None,
     ) -> None: ...
+    @_says_where
     def wrap(
         self,
         target: str,
@@ -168,7 +197,7 @@ class Overlay:
         def add(function: Any) -> None:
             self._add(patches.Wrap(target=checked, wrapper=function, vllm=vllm, when=when, reason=reason))
 
-        return _declare(add, wrapper, f"the wrapper of {checked}")
+        return self._declare(add, wrapper, "wrap", checked, f"the wrapper of {checked}")
 
     @overload
     def replace(
@@ -189,6 +218,7 @@ class Overlay:
         when: Condition | None = None,
         reason: str | None = None,
     ) -> None: ...
+    @_says_where
     def replace(
         self,
         target: str,
@@ -207,8 +237,9 @@ class Overlay:
         def add(function: Any) -> None:
             self._add(patches.Replace(target=checked, replacement=function, vllm=vllm, when=when, reason=reason))
 
-        return _declare(add, replacement, f"what replaces {checked}")
+        return self._declare(add, replacement, "replace", checked, f"what replaces {checked}")
 
+    @_says_where
     def edit(
         self,
         target: str,
@@ -236,6 +267,7 @@ class Overlay:
                 raise ConfigError(f"overlay {self.name!r} edits {target} with {name}={text!r}; pass source text.")
         self._add(patches.Edit(target=_checked(target), find=find, put=put, vllm=vllm, when=when, reason=reason))
 
+    @_says_where
     def subclass(
         self,
         target: str,
@@ -261,6 +293,7 @@ class Overlay:
             )
         )
 
+    @_says_where
     def model(
         self,
         architecture: str,
@@ -284,6 +317,7 @@ class Overlay:
             )
         )
 
+    @_says_where
     def kernel(
         self,
         operator: str,
@@ -319,6 +353,7 @@ class Overlay:
         ):
             self._add(patch)
 
+    @_says_where
     def quantization(
         self,
         method: str,
@@ -341,6 +376,7 @@ class Overlay:
             )
         )
 
+    @_says_where
     def attention_backend(
         self,
         name: str,
@@ -359,6 +395,7 @@ class Overlay:
             )
         )
 
+    @_says_where
     def module_alias(
         self,
         alias: str,
@@ -373,6 +410,7 @@ class Overlay:
             naming.module(name)
         self._add(patches.ModuleAlias(target=alias, implementation=module, vllm=vllm, when=when, reason=reason))
 
+    @_says_where
     def attribute(
         self,
         target: str,
@@ -388,6 +426,7 @@ class Overlay:
             patches.SetAttribute(target=_checked(target), value=value, as_is=as_is, vllm=vllm, when=when, reason=reason)
         )
 
+    @_says_where
     def add(
         self,
         target: str,
@@ -403,6 +442,7 @@ class Overlay:
             patches.AddAttribute(target=_checked(target), value=value, as_is=as_is, vllm=vllm, when=when, reason=reason)
         )
 
+    @_says_where
     def item(
         self,
         target: str,
@@ -421,6 +461,7 @@ class Overlay:
             )
         )
 
+    @_says_where
     def entry(
         self,
         target: str,
@@ -459,6 +500,7 @@ class Overlay:
         )
         self._add(patch)
 
+    @_says_where
     def remove(
         self,
         target: str,
@@ -490,6 +532,7 @@ class Overlay:
         when: Condition | None = None,
         reason: str | None = None,
     ) -> None: ...
+    @_says_where
     def factory(
         self,
         target: str,
@@ -509,8 +552,9 @@ class Overlay:
         def add(function: Any) -> None:
             self._add(patches.Factory(target=checked, implementation=function, vllm=vllm, when=when, reason=reason))
 
-        return _declare(add, implementation, f"what builds {checked}")
+        return self._declare(add, implementation, "factory", checked, f"what builds {checked}")
 
+    @_says_where
     def call(
         self,
         target: str,
@@ -543,6 +587,7 @@ class Overlay:
             )
         )
 
+    @_says_where
     def field(
         self,
         target: str,
@@ -581,6 +626,7 @@ class Overlay:
             )
         )
 
+    @_says_where
     def member(
         self,
         target: str,
@@ -592,6 +638,20 @@ class Overlay:
     ) -> None:
         """Add a member to an enumeration: "package.module:Enumeration.NAME"."""
         self._add(patches.Member(target=_checked(target), value=value, vllm=vllm, when=when, reason=reason))
+
+    def _declare(
+        self, add: Callable[[Any], None], implementation: str | None, kind: str, target: str, what: str
+    ) -> Any:
+        if implementation is not None:
+            add(naming.function_of(implementation, what))
+            return None
+
+        def decorate(function: _F) -> _F:
+            with _declaring(self.name, kind, target):
+                add(naming.function_of(function, what))
+            return function
+
+        return decorate
 
     def _add(self, patch: Patch) -> None:
         whose = f"overlay {self.name!r}, patch of {patch.target}"
@@ -610,6 +670,8 @@ def _see_condition(when: object, *, whose: str) -> None:
             f"{whose} has when={when!r}, which is not a condition; make one with role(), env(), distribution(), "
             f"platform() or predicate() of ascend_overlay.conditions."
         )
+    if when is not None and when.wrong:
+        raise ConfigError(f"{whose} has a condition that can never be asked: {when.wrong}")
 
 
 def _checked(target: str) -> str:
@@ -618,15 +680,3 @@ def _checked(target: str) -> str:
 
 def _function(given: Any, what: str) -> Any:
     return None if given is None else naming.function_of(given, what)
-
-
-def _declare(add: Callable[[Any], None], implementation: str | None, what: str) -> Any:
-    if implementation is not None:
-        add(naming.function_of(implementation, what))
-        return None
-
-    def decorate(function: _F) -> _F:
-        add(naming.function_of(function, what))
-        return function
-
-    return decorate

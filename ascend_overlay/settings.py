@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -48,8 +49,12 @@ _VARIABLES = {
 _NPU = tuple(
     f"{PREFIX}_NPU{part}" for part in ("", "_DEVICES", "_MEMORY", "_REPORT", "_PATIENCE", "_POISON", "_SANITIZE")
 )
-VARIABLES = tuple(dict.fromkeys([*_VARIABLES.values(), *_NPU, f"{PREFIX}_RUN"]))
-"""All variables that mean anything: those of settings, those of the software NPU, and what tells runs apart."""
+GIVEN_BY = f"{PREFIX}_GIVEN_BY"
+"""The variable by which children know how the user gave a setting: an error names that, not what it became."""
+VARIABLES = tuple(dict.fromkeys([*_VARIABLES.values(), *_NPU, f"{PREFIX}_RUN", GIVEN_BY]))
+"""All variables that mean anything: those of settings, those of the software NPU, and what is told to children."""
+_ANY = "any"
+"""The setting in `given_by` that stands for all: by what the user gives settings here."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ class Settings:
         found = cls(
             only=only,
             exclude=exclude,
-            require=_names(env.get(f"{PREFIX}_REQUIRE", "")),
+            require=() if declined(env) else required(env),
             strict=_flag(env, f"{PREFIX}_STRICT", default=True),
             plugins=allowed,
             blocked=blocked,
@@ -141,6 +146,7 @@ class Settings:
             lock=env.get(f"{PREFIX}_LOCK") or None,
             drift=_one_of(DRIFT, env.get(f"{PREFIX}_DRIFT") or "error", whose=f"{PREFIX}_DRIFT"),
             vllm_release=_release(env.get(f"{PREFIX}_VLLM_RELEASE") or None, whose=f"{PREFIX}_VLLM_RELEASE"),
+            given_by=_told(env.get(GIVEN_BY, "")),
         )
         if found.require:
             found._see_contradictions()
@@ -152,6 +158,8 @@ class Settings:
         A list of plugins that these settings have none of is left as it is: an empty one would allow none.
         """
         env = self.to_env()
+        if self.given_by:
+            env[GIVEN_BY] = ",".join(f"{setting}:{whose}" for setting, whose in self.given_by.items())
         said = [name for name in _VARIABLES.values() if name in environ and name not in env]
         return env | {name: "" for name in said if name != _VARIABLES["plugins"]}
 
@@ -234,7 +242,7 @@ class Settings:
         given |= {"prefer": prefer, "ledger": ledger, "weight_nz": weight_nz, "foreign": foreign}
         given |= {"lock": lock, "drift": drift}
         given["vllm_release"] = vllm_release
-        result = replace(self, given_by={**self.given_by, **_sources(given, by)})
+        result = replace(self, given_by={**self.given_by, **_sources(given, by), _ANY: by(_ANY)})
         if only is not None:
             result = replace(result, only=only)
         if exclude is not None:
@@ -285,7 +293,7 @@ class Settings:
         for option in ("only", "require"):
             for name in getattr(self, option):
                 asks, leaves_out = self.whose(option, name), self.whose("exclude", name)
-                same = (asks in _VARIABLES.values()) == (leaves_out in _VARIABLES.values())
+                same = _way(asks) == _way(leaves_out)
                 if name in self.exclude and (option == "require" or not same):
                     raise ConfigError(
                         f"the overlay {name!r} is asked for ({asks}) and left out ({leaves_out}); take it out of one "
@@ -295,6 +303,23 @@ class Settings:
     def whose(self, setting: str, name: str = "") -> str:
         """Return what gave a setting, or `name` in it: "--only", "only=" or "ASCEND_OVERLAY"."""
         return self.given_by.get(f"{setting} {name}") or self.given_by.get(setting) or _VARIABLES[setting]
+
+    def advice(self, setting: str, value: str = "") -> str:
+        """Return how the user can give a setting here, by what they gave others: "--foreign accept".
+
+        Args:
+            setting: its name.
+            value: what to give; empty: whatever it takes.
+        """
+        way, variable = _way(self.given_by.get(_ANY, "")), _VARIABLES[setting]
+        if way == "option":
+            option = f"--{setting.replace('_', '-')}"
+            return f"{option} {shlex.quote(value)}" if value else option
+        by_variable = f"{variable}=-{value or 'NAME'}" if setting == "exclude" else f"{variable}={shlex.quote(value)}"
+        if way == "variable":
+            return by_variable
+        argument = f"{setting}={[value] if setting == 'exclude' else value!r}"
+        return f"{argument} or {by_variable}" if value else f"{setting}="
 
     def joined(self, earlier: Settings, in_use: Iterable[str] = ()) -> Settings:
         """Return settings that select what these or the `earlier` ones select; these win in everything else.
@@ -358,6 +383,24 @@ def declined(environ: Mapping[str, str] | None = None) -> bool:
     return bool(env.get(PREFIX)) and not requested(env)
 
 
+def required(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Return the overlays that the environment requires, also where it switches all off, which is stronger."""
+    env = os.environ if environ is None else environ
+    return _names(env.get(_VARIABLES["require"], ""))
+
+
+def not_in_force(names: Iterable[str]) -> str:
+    """Return " ..." on overlays that are required and not in force, because all are switched off; empty for none."""
+    gone = ", ".join(dict.fromkeys(names))
+    return f" Required, and not in force: {gone}." if gone else ""
+
+
+def by_options(environ: Mapping[str, str] | None = None) -> bool:
+    """Tell whether it was options of a command that gave the environment its settings."""
+    env = os.environ if environ is None else environ
+    return _way(_told(env.get(GIVEN_BY, "")).get(_ANY, "")) == "option"
+
+
 _current: Settings | None = None
 _listeners: list[Callable[[], object]] = []
 
@@ -380,9 +423,27 @@ def use(settings: Settings | None) -> None:
         listener()
 
 
+def advice(setting: str, value: str = "") -> str:
+    """Return how the user can give a setting, by what they gave those in force."""
+    return current().advice(setting, value)
+
+
 def on_change(listener: Callable[[], object]) -> None:
     """Call `listener` whenever other settings come into force in this process."""
     _listeners.append(listener)
+
+
+def _way(whose: str) -> str:
+    """Return by what a setting was given: "option", "argument" or "variable"."""
+    if whose.startswith("--"):
+        return "option"
+    return "argument" if whose.endswith("=") else "variable"
+
+
+def _told(text: str) -> dict[str, str]:
+    """Return what a parent process says of who gave what; of what has another form, nothing."""
+    parts = (part.rpartition(":") for part in text.split(","))
+    return {setting: whose for setting, _, whose in parts if setting and _way(whose) != "variable"}
 
 
 def _union(first: Iterable[str], second: Iterable[str]) -> tuple[str, ...]:

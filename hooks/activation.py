@@ -120,20 +120,47 @@ def disarm() -> None:
 
 def start() -> None:
     """Enable what the environment asks for; nothing where it asks for nothing."""
-    from ascend_overlay.settings import requested
+    from ascend_overlay.settings import declined, requested
 
-    if requested():
+    if requested() or (_owed and declined()):
         from ascend_overlay import api
 
         try:
-            if api.enable_from_environment() and _owed:
+            if (declined() or api.enable_from_environment()) and _owed:
                 api.prove(_owed)
                 _owed.clear()
         except Exception as error:
             tell(str(error))
+            _show_as_sentence(error)
             raise
 
 
+def _show_as_sentence(error: "Exception") -> None:
+    """Have an error on what options of `ascend-overlay run` ask for end the program as a sentence, with status 2.
+
+    Whoever catches it goes on, and a Python that somebody types into shows it as any other.
+    """
+    from ascend_overlay.errors import ConfigError, OverlayError
+    from ascend_overlay.settings import by_options
+
+    if not isinstance(error, OverlayError) or not (error.is_usage or isinstance(error, ConfigError)):
+        return
+    if not by_options():
+        return
+    before = sys.excepthook
+
+    def show(kind: "type[BaseException]", raised: "BaseException", trace: "Any") -> None:
+        if raised is not error or hasattr(sys, "ps1"):
+            before(kind, raised, trace)
+            return
+        sys.excepthook = before
+        sys.stderr.write(f"Error: {raised}\n")
+        raise SystemExit(2)
+
+    sys.excepthook = show
+
+
+_said: "list[str]" = []
 _owed: "dict[str, Any]" = {}
 _words: "list[Any]" = []
 
@@ -163,6 +190,21 @@ def tell(text: "str") -> None:
 def vllm_plugin() -> None:
     """vLLM's general plugin: the safety net for a process that no other way reached. Inert unless asked for."""
     start()
+    _tell_what_is_off()
+
+
+def _tell_what_is_off() -> None:
+    """Say once, where the program started, that overlays are switched off which the same environment requires."""
+    if os.environ.get("ASCEND_OVERLAY_REQUIRE") and not _said:
+        from ascend_overlay import process, settings
+
+        if settings.declined() and settings.in_force() is None and process.role() == "main":
+            import logging
+
+            off = f"ASCEND_OVERLAY={os.environ['ASCEND_OVERLAY']} switches the overlays off: vLLM runs without them."
+            # A child of vLLM's logger, so that it is shown where and how vLLM's own messages are.
+            _said.append(off)
+            logging.getLogger("vllm.ascend_overlay").warning("%s%s", off, settings.not_in_force(settings.required()))
 
 
 def arm_asked_for() -> None:

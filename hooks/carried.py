@@ -63,9 +63,17 @@ class Carried:
 def arrive(owed: dict[str, Any], word: Connection | None = None) -> None:
     """Have this process be what the one that started it owes it: now where vLLM is loaded, else once it is.
 
+    Where its own environment switches the overlays off, it has none, and is refused with vLLM.
+
     Raises:
         OverlayError: it cannot.
     """
-    os.environ.update(owed["variables"])
+    from ascend_overlay import settings
+
+    is_off = settings.declined() and not owed.get("was_off")
+    kept = {settings.PREFIX: os.environ[settings.PREFIX]} if is_off else {}
+    os.environ.update({**owed["variables"], **kept})
     activation.expect(owed, word)
     activation.arm_asked_for()
+    if is_off:
+        activation.arm()

@@ -10,7 +10,7 @@ import click
 
 from ascend_overlay.commands import json_output
 from ascend_overlay.commands.folder import ledgers_of
-from ascend_overlay.errors import ConfigError, printable
+from ascend_overlay.errors import ConfigError, printable, usage
 from ascend_overlay.ledgers import Ledger, processes
 from ascend_overlay.ledgers.demands import Demands, parse_expected, selected
 
@@ -36,7 +36,7 @@ def demands(expect: str | None, require: Sequence[str] | None) -> Demands:
     expected = parse_expected(expect, whose="--expect") if expect is not None else None
     for option, found in (("--expect", expected), ("--require", require)):
         if found is not None and not found:
-            raise ConfigError(f"{option} names nothing; leave the option out.")
+            raise usage(ConfigError(f"{option} names nothing; leave the option out."))
     return Demands(expected or {}, require or ())
 
 

@@ -35,7 +35,7 @@ def planned(settings: Settings) -> tuple[Ledger, Sequence[Planned]]:
     """
     ledger = api.judge(settings)
     overlays = api.overlays()
-    ranks = plan.ranks(overlays)
+    ranks = plan.ranks(api.contributed())
     found = [
         Planned(patch, entry, ranks[name])
         for name in dict.fromkeys(entry.overlay for entry in ledger if entry.overlay)

@@ -75,7 +75,9 @@ class Admission:
             return
         text = f"overlay {unit.name!r} ({unit.origin}) was asked for by name and stays off: {ruling.reason}."
         if process.role() == "main":
-            self._complaints.complain(RuledOutError(f"{text} Leave it out of only=, or see to what it asks for."))
+            self._complaints.complain(
+                RuledOutError(f"{text} Leave it out of {settings.whose('only')}, or see to what it asks for.")
+            )
         else:
             # What a condition asks for may be so in the parent alone.
             logger.warning(text)

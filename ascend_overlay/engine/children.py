@@ -68,13 +68,15 @@ class Children:
     def owed(self) -> dict[str, Any] | None:
         """Return what a process that is started from here is to have: what is shown, and the variables that say so.
 
+        "was_off" says whether the overlays were switched off here before the program enabled them, in spite of it.
+
         None where nothing is enabled, or its children are to have nothing.
         """
         if (variables := self.told()) is None:
             return None
         owed, here = self.shown(), self.left_out()
         owed["overlays"] = {name: whose for name, whose in owed["overlays"].items() if name not in here}
-        return {**owed, "variables": variables}
+        return {**owed, "variables": variables, "was_off": settings.declined(self._propagation.original())}
 
     def told(self) -> dict[str, str] | None:
         """Return the variables that tell a process what it is to have; None where that is nothing."""

@@ -81,7 +81,7 @@ class Drift:
         text = f"overlay {unit.name!r} ({unit.origin}) is not safe here: {reason}"
         error = LockError(
             f"{text}. Look at the changes (`ascend-overlay check`), then lock what is right (`ascend-overlay lock`), "
-            f"or go on with drift='warn'."
+            f"or go on with {settings.advice('drift', 'warn')}."
         )
         return self._tell(error, unit.name, reason, settings.drift)
 
@@ -157,7 +157,8 @@ class Drift:
                 continue
             error = LockError(
                 f"{origin} is not what the lock {path!r} has: {reason}. Lock it (`ascend-overlay lock`), leave it out "
-                f"with ASCEND_OVERLAY_PLUGINS=-{origin.plugin}, or go on with drift='warn'."
+                f"with ASCEND_OVERLAY_PLUGINS=-{origin.plugin}, or go on with "
+                f"{self._complaints.settings.advice('drift', 'warn')}."
             )
             if self._tell(error, "", f"{origin}: {reason}", drift):
                 self._strangers[origin] = reason

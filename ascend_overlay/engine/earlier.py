@@ -8,6 +8,7 @@ import sys
 import types
 from typing import Any
 
+from ascend_overlay import settings
 from ascend_overlay.places import foreign
 from ascend_overlay.places.functions import function_of
 from ascend_overlay.places.slots import Slot
@@ -53,8 +54,8 @@ def put_there_before(slot: Slot) -> str | None:
 def sentence(target: str, text: str) -> str:
     """Return what to tell the user of it."""
     return (
-        f"the patch of {target} is {text}. Leave one of the two out, or accept it with foreign='accept' or "
-        f"ASCEND_OVERLAY_FOREIGN=accept."
+        f"the patch of {target} is {text}. Leave one of the two out, or accept it with "
+        f"{settings.advice('foreign', 'accept')}."
     )
 
 

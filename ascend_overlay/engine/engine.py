@@ -275,10 +275,11 @@ class Engine:
             self._state.past = kept + self._catalogue.plugin_entries()
         for _, error in self.plugins.problems:
             self._complaints.complain(error)
-        return [name for name in plan.select(self.overlays, settings, barred) if name not in self._state.units]
+        names = plan.select(self.contributed, settings, barred, self.plugins.absent())
+        return [name for name in names if name not in self._state.units]
 
     def _enable_new(self, begun: Enabling, settings: Settings) -> list[str]:
-        names, ranks = begun.names, plan.ranks(self.overlays)
+        names, ranks = begun.names, plan.ranks(self.contributed)
         units = [self._catalogue.unit(name, ranks[name]) for name in names]
         if problem := plan.missing_vllm(units):
             self._complaints.complain(VersionError(problem))
@@ -304,7 +305,7 @@ class Engine:
 
     def _prepare_ledger(self, settings: Settings) -> None:
         try:
-            self.journal.open(settings.ledger)
+            self.journal.open(settings.ledger, settings.whose("ledger"))
         except OverlayError as error:
             self._complaints.complain(error)
 
@@ -314,10 +315,18 @@ class Engine:
         """Disable at the wish of the user: the automatic ways in must not enable everything again."""
         wanted = None if names is None else list(names)
         for name in wanted or ():
-            if name not in self.overlays:
-                raise ConfigError(plan.no_such_overlay(name, self.overlays))
+            self.see_known(name)
         self.disable(wanted, force=force)
         self._switched_off = not self._state.units
+
+    def see_known(self, name: str, whose: str = "") -> None:
+        """See that a plugin contributes the overlay `name`, which `whose` names.
+
+        Raises:
+            ConfigError: none does.
+        """
+        if name not in self.overlays:
+            raise ConfigError(plan.no_such_overlay(name, self.overlays, whose, self.plugins.absent()))
 
     def disable(
         self, names: Iterable[str] | None = None, *, force: bool = False, settings: Settings | None = None

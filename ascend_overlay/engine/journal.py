@@ -58,8 +58,8 @@ class Journal:
         self._written = 0
         self._unwritten = False
 
-    def open(self, folder: str | None) -> None:
-        """Write to `folder` from now on, or nowhere.
+    def open(self, folder: str | None, whose: str) -> None:
+        """Write to `folder`, which `whose` names, from now on, or nowhere.
 
         Raises:
             ConfigError: it cannot be written to; then nothing is written.
@@ -67,7 +67,7 @@ class Journal:
         self.folder = None
         if folder:
             opened = LedgerFolder(folder)
-            opened.check()
+            opened.check(whose)
             self.folder = opened
 
     def describe_process(self) -> None:

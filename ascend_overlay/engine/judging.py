@@ -39,8 +39,8 @@ def judged(
     journal = Journal(state, lambda among: None)
     for _, error in plugins.problems:
         complaints.complain(error)
-    names = plan.select(catalogue.overlays, settings)
-    ranks = plan.ranks(catalogue.overlays)
+    names = plan.select(catalogue.contributed, settings, absent=plugins.absent())
+    ranks = plan.ranks(catalogue.contributed)
     units = [catalogue.unit(name, ranks[name]) for name in names]
     if problem := plan.missing_vllm(units):
         complaints.complain(VersionError(problem))

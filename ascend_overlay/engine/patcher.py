@@ -195,7 +195,10 @@ class Patcher:
         unit = item.unit
         found = versions.installed("vllm")
         where = f" to vLLM {found}" if found is not None else ""
-        described = type(error)(f"overlay {unit.name!r} ({unit.origin}) does not apply{where}: {error}")
+        text = str(error)
+        if item.entry.target not in text:
+            text = f"{item.entry.kind} of {item.entry.target}: {text}"
+        described = type(error)(f"overlay {unit.name!r} ({unit.origin}) does not apply{where}: {text}")
         described.__cause__ = error.__cause__
         self.revert_quietly(unit.items, "reverted", f"taken back: {item.entry.target} failed")
         item.entry.become("failed", str(error))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import graphlib
-import shlex
 import sys
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 from ascend_overlay import process, versions
+from ascend_overlay import settings as settings_module
 from ascend_overlay.errors import ConfigError, ConflictError, TargetError, did_you_mean, some_of, told
 from ascend_overlay.ledgers import Entry
 from ascend_overlay.overlay import Overlay
@@ -18,7 +18,7 @@ from ascend_overlay.patches import Applied, Patch
 from ascend_overlay.places.true_names import TrueName
 
 if TYPE_CHECKING:
-    from ascend_overlay.engine.plugins import Origin
+    from ascend_overlay.engine.plugins import Absent, Origin
     from ascend_overlay.settings import Settings
 
 
@@ -138,26 +138,34 @@ def entry_for(overlay: str, origin: Origin, target: str, kind: str, reason: str 
     return Entry(overlay, origin.plugin, origin.distribution, origin.version, target, kind, reason=reason)
 
 
-def select(overlays: Mapping[str, Overlay], settings: Settings, barred: Container[str] = ()) -> list[str]:
+def select(
+    contributed: Mapping[str, tuple[Overlay, str]],
+    settings: Settings,
+    barred: Container[str] = (),
+    absent: Sequence[Absent] = (),
+) -> list[str]:
     """Return the names of the overlays that the settings ask for, in the order in which they were contributed.
 
     Args:
-        overlays: all that there are.
+        contributed: all that there are, each with who contributes it.
         settings: who names overlays chooses features; machinery comes with them, unless it is left out by name.
         barred: machinery that was left out before.
+        absent: plugins that contribute nothing here, as the sentence on a missing overlay says.
 
     Raises:
         ConfigError: the settings name an overlay that does not exist.
     """
+    overlays = {name: overlay for name, (overlay, _) in contributed.items()}
     named = [(option, name) for option in ("only", "exclude", "require") for name in getattr(settings, option)]
     for option, name in [*named, *(("prefer", name) for name in settings.prefer.values())]:
         if name not in overlays:
-            raise ConfigError(no_such_overlay(name, overlays, settings.whose(option, name)))
+            raise ConfigError(no_such_overlay(name, overlays, settings.whose(option, name), absent))
     for target, name in settings.prefer.items():
         keys = [patch.key for patch in overlays[name].patches if patch.decides]
         if target not in keys:
             raise ConfigError(
-                f"overlay {name!r} is preferred for {target!r}, which it does not decide; it decides: "
+                f"overlay {name!r} ({contributed[name][1]}) is preferred for {target!r} ({settings.whose('prefer')}), "
+                f"which it does not decide; it decides: "
                 f"{', '.join(keys) or 'nothing'}.{did_you_mean(target, keys)}"
             )
     defaults = [name for name, overlay in overlays.items() if overlay.default]
@@ -172,11 +180,26 @@ def only_machinery(units: Iterable[Unit], settings: Settings) -> bool:
     return all(unit.overlay.machinery and unit.name not in named for unit in units)
 
 
-def no_such_overlay(name: str, overlays: Iterable[str], whose: str = "") -> str:
-    """Return the sentence on an overlay that does not exist; `whose` is who named it."""
+def no_such_overlay(name: str, overlays: Iterable[str], whose: str = "", absent: Sequence[Absent] = ()) -> str:
+    """Return the sentence on an overlay that is not there.
+
+    Args:
+        name: the overlay.
+        overlays: those that are there.
+        whose: who named it.
+        absent: plugins that contribute nothing here.
+    """
     known = ", ".join(overlays) or "none"
     by = f" (in {whose})" if whose else ""
+    if out := [f"{plugin.origin}, which is {plugin.reason}" for plugin in absent if plugin.declares(name)]:
+        return (
+            f"the overlay {name!r}{by} is that of {' and of '.join(out)}. Have the plugin asked, or do not name the "
+            f"overlay."
+        )
     text = f"there is no overlay {name!r}{by}; there are: {known}.{did_you_mean(name, overlays)}"
+    if absent:
+        out = [f"{plugin.origin} ({plugin.reason})" for plugin in absent]
+        text += f" A plugin that is not asked may have it: {some_of(out)}."
     if process.role() != "main":
         text += (
             f" A plugin that the parent process registered by hand is not known in this {process.role()} process: "
@@ -185,12 +208,13 @@ def no_such_overlay(name: str, overlays: Iterable[str], whose: str = "") -> str:
     return text
 
 
-def ranks(overlays: Mapping[str, Overlay]) -> dict[str, int]:
+def ranks(contributed: Mapping[str, tuple[Overlay, str]]) -> dict[str, int]:
     """Return the position of each overlay in the declared order: a wrapper of a higher rank goes around.
 
     Raises:
         ConfigError: the declarations contradict each other.
     """
+    overlays = {name: overlay for name, (overlay, _) in contributed.items()}
     # Without declarations the order of contribution counts; a stable topological sort keeps it.
     sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter(dict.fromkeys(overlays, ()))
     for name, overlay in overlays.items():
@@ -201,7 +225,7 @@ def ranks(overlays: Mapping[str, Overlay]) -> dict[str, int]:
     try:
         sorter.prepare()
     except graphlib.CycleError as error:
-        circle = " -> ".join(error.args[1])
+        circle = " -> ".join(f"{name} ({contributed[name][1]})" for name in error.args[1])
         raise ConfigError(
             f"the overlays cannot be ordered, their `after` and `before` form a circle: {circle}."
         ) from None
@@ -242,15 +266,17 @@ def untold_vllm(units: Iterable[Unit]) -> str | None:
     if found is None or not versions.says_nothing(found):
         return None
     asked = [
-        unit.name for unit in units if "vllm" in unit.overlay.ranges or any(item.patch.vllm for item in unit.items)
+        _with_stranger(unit)
+        for unit in units
+        if "vllm" in unit.overlay.ranges or any(item.patch.vllm for item in unit.items)
     ]
     if not asked:
         return None
     which = "overlay is" if len(asked) == 1 else "overlays are"
     return (
         f"{versions.in_words('vllm')} is installed, a build whose version does not say which release it is, and "
-        f"{len(asked)} {which} for certain releases ({some_of(asked)}). Say which it is by vllm_release='0.32.0', "
-        f"--vllm-release or ASCEND_OVERLAY_VLLM_RELEASE."
+        f"{len(asked)} {which} for certain releases ({some_of(asked)}). Say which it is by "
+        f"{settings_module.advice('vllm_release', '0.32.0')}."
     )
 
 
@@ -263,7 +289,7 @@ def other_vllm(units: Iterable[Unit]) -> str | None:
     if not off:
         return None
     # What comes with the library is said by its table; what somebody brought is missed by whoever installed it.
-    theirs = [f"{unit.name} ({unit.origin})" for unit in off if unit.origin.distribution != OWN]
+    theirs = [_with_stranger(unit) for unit in off if unit.origin.distribution != OWN]
     ours = [unit.name for unit in off if unit.origin.distribution == OWN]
     names = ", ".join([*theirs, *([some_of(ours)] if ours else [])])
     if len(off) == 1:
@@ -273,6 +299,11 @@ def other_vllm(units: Iterable[Unit]) -> str | None:
     return (
         f"{versions.in_words('vllm')} is installed, and {which}. `ascend-overlay list` says which releases each is for."
     )
+
+
+def _with_stranger(unit: Unit) -> str:
+    """Return the name of an overlay, with who contributes it where that is not the library."""
+    return unit.name if unit.origin.distribution == OWN else f"{unit.name} ({unit.origin})"
 
 
 def overdue(overlay: Overlay) -> str | None:
@@ -335,7 +366,7 @@ def ruled_out_as_a_whole(unit: Unit) -> Ruling | None:
 
 def missing_vllm(units: Iterable[Unit]) -> str | None:
     """Return why there is no vLLM to patch, where any unit needs one."""
-    needs = [unit.name for unit in _features(units) if _patches_vllm(unit)]
+    needs = [_with_stranger(unit) for unit in _features(units) if _patches_vllm(unit)]
     if not needs or versions.installed("vllm") is not None:
         return None
     which = f"overlay {needs[0]} patches" if len(needs) == 1 else f"overlays {', '.join(needs)} patch"
@@ -407,17 +438,25 @@ def losers(units: Sequence[Unit], prefer: Mapping[str, str], resolve: Resolver) 
 
 
 def _conflict(key: str, items: Sequence[Item]) -> str:
-    names = {item.unit.name for item in items}
-    if len(names) == 1:
+    found = versions.installed("vllm")
+    where = f" on vLLM {found}" if found is not None else ""
+    if len({item.unit.name for item in items}) == 1:
         claims = " and ".join(item.patch.describe() for item in items)
         return (
-            f"overlay {names.pop()!r} decides {key} more than once: {claims}. Take one of them out, or give them vllm= "
-            f"or when= of which one holds; where a cell of a notebook has run again, make the Overlay in that cell."
+            f"overlay {items[0].unit.name!r} ({items[0].unit.origin}) decides {key} more than once{where}: {claims}. "
+            f"Take one of them out, or give them vllm= or when= of which one holds; where a cell of a notebook has run "
+            f"again, make the Overlay in that cell."
         )
     claims = "; ".join(f"{item.unit.name} ({item.unit.origin}) has it {item.patch.describe()}" for item in items)
     first = items[0].unit.name
     return (
-        f"{len(items)} overlays decide {key}: {claims}. Choose one: enable(prefer={{{key!r}: {first!r}}}) or "
-        f"ASCEND_OVERLAY_PREFER={shlex.quote(f'{key}={first}')}, leave one out with exclude=, or let a plugin answer "
-        f"the hook ascend_overlay_resolve_conflict."
+        f"{len(items)} overlays decide {key}{where}: {claims}. Choose one: {_preferring(key, first)}, leave one out "
+        f"with {settings_module.advice('exclude')}, or let a plugin answer the hook ascend_overlay_resolve_conflict."
     )
+
+
+def _preferring(key: str, name: str) -> str:
+    """Return how the user has the overlay `name` win the target `key`."""
+    advice = settings_module.advice("prefer", f"{key}={name}")
+    argument, found, variable = advice.partition(" or ")
+    return f"enable(prefer={{{key!r}: {name!r}}}) or {variable}" if found else argument

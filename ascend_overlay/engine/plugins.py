@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib
 import inspect
@@ -18,10 +19,11 @@ from typing import Any, NamedTuple
 import pluggy
 
 from ascend_overlay import hooks, versions
-from ascend_overlay.errors import PluginError, did_you_mean, printable, told
+from ascend_overlay.errors import PluginError, did_you_mean, printable, told, usage
 from ascend_overlay.hooks import ENTRY_POINT_GROUP, PROJECT, spec
 from ascend_overlay.places.target import spoken
 from ascend_overlay.settings import Settings
+from ascend_overlay.source.sources import LOADABLE
 
 BUILT_IN = "ascend_overlay.overlays"
 """The built-in overlays: a plugin like any other, named here so that no installation step is needed to find it."""
@@ -48,6 +50,25 @@ class Origin:
         return f"plugin {self.plugin!r}{where}"
 
 
+class Absent(NamedTuple):
+    """A plugin that is installed and contributes nothing: what it would contribute is not known.
+
+    Attributes:
+        origin: who it is.
+        reason: why, as a phrase.
+        module: what its entry point names.
+    """
+
+    origin: Origin
+    reason: str
+    module: str
+
+    def declares(self, overlay: str) -> bool:
+        """Tell whether the source of its module declares an overlay of that name; nothing of it is imported."""
+        source = LOADABLE.module(self.module) if self.module else None
+        return source is not None and any(_declares(node, overlay) for node in source.nodes)
+
+
 class Plugins:
     """The plugins of this process.
 
@@ -63,6 +84,7 @@ class Plugins:
         self._manager.add_hookspecs(spec)
         self._origins: dict[str, Origin] = {}
         self._by_hand: set[str] = set()
+        self._modules: dict[Origin, str] = {}
         self._lock = threading.RLock()
 
     def load(self, settings: Settings) -> None:
@@ -81,11 +103,14 @@ class Plugins:
             self.not_asked.append((Origin(name, name), why))
         for entry_point in entry_points:
             self._load_entry_point(entry_point, settings)
+        by = settings.whose("load")
         for module in settings.load:
             # Finding its distribution reads the files of all that are installed.
             if module not in self._origins:
-                advice = "Repair it, or leave it out of load= or ASCEND_OVERLAY_LOAD"
-                self._try(_origin_of_module(module), functools.partial(_import, module), advice, module)
+                advice = f"Repair it, or leave it out of {by}"
+                origin = _origin_of_module(module)
+                self._modules[origin] = module
+                self._try(origin, functools.partial(_import, module, by), advice, module)
         self._check_names(settings, entry_points)
 
     def register(self, plugin: object, name: str | None = None) -> Origin:
@@ -125,6 +150,12 @@ class Plugins:
     def origins(self) -> list[Origin]:
         """Return who the plugins are that are registered."""
         return list(dict.fromkeys(self._origins.values()))
+
+    def absent(self) -> list[Absent]:
+        """Return the plugins that the last load() left out, or that failed in it."""
+        failed = [(origin, "broken, as the warning about it says") for origin, _ in self.problems]
+        known = [*self.not_asked, *((origin, why) for origin, why in failed if origin in self._modules)]
+        return [Absent(origin, reason, self._modules.get(origin, "")) for origin, reason in known]
 
     def of_entry_points(self, origins: Iterable[Origin]) -> list[str]:
         """Return the names of those plugins that were found by an entry point, as an allow-list names them."""
@@ -209,6 +240,7 @@ class Plugins:
         key = f"{name}:{entry_point.name}"
         if key in self._origins:
             return
+        self._modules[origin] = entry_point.value.partition(":")[0].strip()
         names = {canonical(origin.plugin), canonical(name)}
         if names & set(map(canonical, settings.blocked)):
             self.not_asked.append((origin, f"blocked by {settings.whose('blocked')}"))
@@ -303,6 +335,15 @@ def _things_in(answer: Any) -> list[Any]:
     return [answer] if isinstance(answer, str) or not hasattr(answer, "__iter__") else list(answer)
 
 
+def _declares(node: ast.AST, overlay: str) -> bool:
+    """Tell whether `node` makes an overlay of that name: Overlay("name", ...)."""
+    if not isinstance(node, ast.Call):
+        return False
+    called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    named = [*node.args[:1], *(keyword.value for keyword in node.keywords if keyword.arg == "name")]
+    return called == "Overlay" and any(isinstance(each, ast.Constant) and each.value == overlay for each in named)
+
+
 def canonical(name: str) -> str:
     """Return the name of a distribution or plugin as it is compared: evil-dist, evil_dist and Evil.Dist are one."""
     return re.sub(r"[-_.]+", "-", name).lower()
@@ -324,16 +365,17 @@ def _described(error: BaseException) -> str:
     return text
 
 
-def _import(module: str) -> object:
+def _import(module: str, by: str) -> object:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{module}.".startswith(f"{error.name}."):
             file = f" A module is named without .py: {module[:-3]!r}." if module.endswith(".py") else ""
-            raise PluginError(
+            text = (
                 f"plugin {module!r} cannot be loaded: there is no module {error.name!r}.{file} Correct the name in "
-                f"load= or ASCEND_OVERLAY_LOAD, or put the folder of the module on PYTHONPATH."
-            ) from error
+                f"{by}, or put the folder of the module on PYTHONPATH."
+            )
+            raise usage(PluginError(text)) from error
         raise
 
 

@@ -30,7 +30,7 @@ def shown(units: Iterable[Unit], past: Iterable[Entry]) -> dict[str, Any]:
 
     Returns:
         pid, host, role, vllm (its version), settings (those that decide what is computed), overlays (name -> whose it
-        is) and out (overlay or plugin -> why it is out).
+        is), out (overlay or plugin -> why it is out) and off (by what all of them are; empty where they are not).
     """
     there, out = {}, {}
     for unit in units:
@@ -51,7 +51,9 @@ def shown(units: Iterable[Unit], past: Iterable[Entry]) -> dict[str, Any]:
         "vllm": versions.release("vllm") or "",
         "settings": {name: getattr(settings, name) for name in _COMPUTED},
     }
-    return {**found, "overlays": there, "out": out}
+    is_off = not there and settings_module.declined()
+    off = f"ASCEND_OVERLAY={os.environ[settings_module.PREFIX]} switches all off there" if is_off else ""
+    return {**found, "overlays": there, "out": out, "off": off}
 
 
 def surroundings() -> dict[str, str]:
@@ -72,7 +74,8 @@ def lacking(owed: Mapping[str, Any], has: Mapping[str, Any]) -> dict[str, str]:
         if there is None:
             found[name] = of
         elif name not in there:
-            why = has["out"].get(name) or has["out"].get(whose.partition(" ")[0]) or "no plugin contributes it there"
+            why = has["out"].get(name) or has["out"].get(whose.partition(" ")[0]) or has.get("off")
+            why = why or "no plugin contributes it there"
             found[name] = f"{of} ({why})"
         elif there[name] != whose:
             found[name] = f"{of} (there it is of {there[name] or 'no distribution'})"
@@ -92,7 +95,7 @@ def sentence(
     return (
         f"the {has['role']} process {has['pid']} lacks what the process which started it, {owed['role']} "
         f"{owed['pid']}, has: {_told(has, lacks)} It has {_where(around)}. Give it the interpreter and the variables "
-        f"of that process, or leave these overlays out there: exclude= or ASCEND_OVERLAY=-NAME."
+        f"of that process, or leave these overlays out there: {settings_module.advice('exclude', 'NAME')}."
     )
 
 
@@ -104,8 +107,8 @@ def of_peers(
     where = f" It has {_where(around)}." if around else ""
     return (
         f"{whose}{process} lacks what {here}, this process, has: {_told(has, lacks)}{where} Start it with the same "
-        f"overlays, plugins and settings, in an environment like this one; or leave them out here: exclude= or "
-        f"ASCEND_OVERLAY=-NAME."
+        f"overlays, plugins and settings, in an environment like this one; or leave them out here: "
+        f"{settings_module.advice('exclude', 'NAME')}."
     )
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from types import CodeType, FunctionType, ModuleType
 
+from ascend_overlay import settings
 from ascend_overlay.engine.complaints import Complaints
 from ascend_overlay.engine.journal import as_it_is, logger
 from ascend_overlay.engine.patcher import Patcher
@@ -160,7 +161,7 @@ def _what_is_wrong(item: Item) -> list[str]:
 def _sentence(item: Item, text: str) -> str:
     return (
         f"overlay {item.unit.name!r} ({item.unit.origin}), {item.entry.kind} of {item.entry.target}: {text}. Leave one "
-        f"of the two out, or accept it with foreign='accept' or ASCEND_OVERLAY_FOREIGN=accept."
+        f"of the two out, or accept it with {settings.advice('foreign', 'accept')}."
     )
 
 

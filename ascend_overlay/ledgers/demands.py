@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ascend_overlay.errors import ConfigError, did_you_mean
+from ascend_overlay.errors import ConfigError, did_you_mean, some_of, usage
 from ascend_overlay.ledgers.entries import ASKING, STATES, Entry
 from ascend_overlay.ledgers.ledger import Ledger
 from ascend_overlay.process import ROLES
@@ -48,7 +48,7 @@ def parse_expected(text: str, *, whose: str) -> dict[str, int]:
         role, equals, number = part.partition("=")
         one_of([role], ROLES, whose=whose)
         if equals and not (number.isdecimal() and int(number)):
-            raise ConfigError(f"{whose} has {part!r}; write ROLE or ROLE=NUMBER, such as worker=2.")
+            raise usage(ConfigError(f"{whose} has {part!r}; write ROLE or ROLE=NUMBER, such as worker=2."))
         expected[role] = int(number) if equals else 1
     return expected
 
@@ -61,11 +61,18 @@ def one_of(names: Iterable[str], known: Sequence[str], *, whose: str) -> None:
     """
     for name in names:
         if name not in known:
-            raise ConfigError(f"{whose} has {name!r}; it takes {', '.join(known)}.{did_you_mean(name, known)}")
+            text = f"{whose} has {name!r}; it takes {', '.join(known)}.{did_you_mean(name, known)}"
+            raise usage(ConfigError(text))
 
 
 def selected(
-    ledgers: Sequence[Ledger], *, overlays: Sequence[str], roles: Sequence[str], states: Sequence[str], run: str | None
+    ledgers: Sequence[Ledger],
+    *,
+    overlays: Sequence[str],
+    roles: Sequence[str],
+    states: Sequence[str],
+    run: str | None,
+    every_run: Sequence[str] = (),
 ) -> list[Ledger]:
     """Return the ledgers of certain processes, with certain entries; an empty choice leaves out nothing.
 
@@ -75,6 +82,7 @@ def selected(
         roles: roles that a process plays.
         states: states of entries.
         run: the run that a process belongs to; "latest": that of the one which started last.
+        every_run: what else the option takes, which chooses none.
 
     Raises:
         ConfigError: a name does not exist.
@@ -85,7 +93,7 @@ def selected(
     if run is not None:
         runs = list(dict.fromkeys(ledger.process.get("run", "") for ledger in ledgers))
         run = runs[-1] if run == "latest" and runs else run
-        one_of([run], [*runs, "latest"], whose="--run")
+        one_of([run], [*runs, "latest", *every_run], whose="--run")
         ledgers = [ledger for ledger in ledgers if ledger.process.get("run", "") == run]
 
     def is_chosen(entry: Entry) -> bool:
@@ -127,7 +135,9 @@ def _not_in_force(overlay: str, ledgers: Sequence[Ledger]) -> Iterator[str]:
     for ledger in ledgers:
         entries = ledger.of(overlay)
         if not entries:
-            yield f"{named(ledger)}: the overlay {overlay} is not enabled there"
+            silent = [f"{entry.plugin} ({entry.reason})" for entry in ledger if entry.kind == "plugin"]
+            why = f"; not asked for overlays there: {some_of(silent)}" if silent else ""
+            yield f"{named(ledger)}: the overlay {overlay} is not enabled there{why}"
         applied = applied or any(entry.state == "applied" for entry in entries)
         # What asks for attention is told already; what another role is for, and what nobody imported, has no use here.
         out = [entry for entry in entries if entry.state == "reverted" or (entry.state, entry.cause) in _OUT]

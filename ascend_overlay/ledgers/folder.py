@@ -29,8 +29,8 @@ class LedgerFolder:
         # The process may change its directory later.
         self.folder = Path(folder).absolute()
 
-    def check(self) -> None:
-        """Make the folder and see that a file can be written there.
+    def check(self, whose: str = "ASCEND_OVERLAY_LEDGER") -> None:
+        """Make the folder and see that a file can be written there; `whose` is what names it, for the error.
 
         Raises:
             ConfigError: it cannot.
@@ -42,7 +42,7 @@ class LedgerFolder:
         except OSError as error:
             raise ConfigError(
                 f"the ledger folder {str(self.folder)!r} cannot be written to ({error.strerror}); "
-                f"set ASCEND_OVERLAY_LEDGER to a folder that this process may write to, or unset it."
+                f"give {whose} a folder that this process may write to, or leave it out."
             ) from error
 
     def write(self, ledger: Ledger) -> None:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from ascend_overlay.errors import TargetError
 from ascend_overlay.patches import overrides, replacements, values
 from ascend_overlay.patches.abstract import make_concrete
-from ascend_overlay.patches.base import Applied, Context, Patch, loaded, shown
+from ascend_overlay.patches.base import Applied, Context, Patch, Ref, loaded, shown
 from ascend_overlay.patches.constants import Copies, follow
 from ascend_overlay.patches.names import Decision, note_hash, refuse_second
 from ascend_overlay.patches.reach import led_elsewhere
@@ -35,6 +35,11 @@ class SetAttribute(Patch):
 
     kind: ClassVar[str] = "attribute"
     by_name: ClassVar[bool] = True
+
+    def check(self) -> None:
+        super().check()
+        if not self.as_is and not isinstance(self.value, Ref):
+            values.judge_early(self.target, self.target, self.value, container=False)
 
     def load(self) -> Any:
         return loaded(self.value)

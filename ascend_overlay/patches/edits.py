@@ -15,6 +15,7 @@ from ascend_overlay.places import code as code_module
 from ascend_overlay.places.definitions import innermost
 from ascend_overlay.places.storages import Attribute
 from ascend_overlay.places.target import MISSING, Place, Target, find, lookup, require
+from ascend_overlay.settings import advice
 
 if TYPE_CHECKING:
     from ascend_overlay.source.edited import Change, EditedSource
@@ -139,7 +140,7 @@ class Edit(Patch):
         if decider is not None:
             raise ConflictError(
                 f"{self.target} cannot be edited: {decider.whose} puts something else in its place. Leave one of the "
-                f"two overlays out with exclude=."
+                f"two overlays out with {advice('exclude')}."
             )
         if inherited or not place.own:
             raise TargetError(

@@ -54,6 +54,8 @@ class Entry(Patch):
             raise ConfigError(f"the entry for {self.target} has one place: give before=, after= or position=, not two.")
         if self.position is not None and not isinstance(self.position, int):
             raise ConfigError(f"the entry for {self.target} has position={self.position!r}, which is not an index.")
+        if not self.as_is and not isinstance(self.value, Ref):
+            values.judge_early(self.target, self.key, self.value)
 
     def load(self) -> Any:
         return loaded(self.value), loaded(self.before), loaded(self.after)
@@ -68,6 +70,7 @@ class Entry(Patch):
         self._check_container(found)
         if not self.as_is:
             values.refuse_quoted(self.target, value, beside=found)
+            values.refuse_uncalled(self.key, value, beside=found)
         if _contains(found, value, self.target):
             raise TargetError(
                 f"the target {self.target} has the entry {shown(value)} already, so it cannot be entered; leave it "

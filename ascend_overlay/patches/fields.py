@@ -21,6 +21,7 @@ from ascend_overlay.places import declared, fields, generated, keys
 from ascend_overlay.places.storages import Attribute
 from ascend_overlay.places.storeys import Change
 from ascend_overlay.places.target import MISSING, Place, Target, find
+from ascend_overlay.settings import advice
 
 _INNERMOST = -1
 
@@ -64,6 +65,8 @@ class Field(Patch):
             )
         if self.default_factory is not MISSING and not isinstance(self.default_factory, Ref):
             self._check_factory(self.default_factory)
+        if self.default is not MISSING and self.annotation is MISSING and not self.as_is:
+            values.judge_early(self.target, self.target, self.default, container=False)
 
     def load(self) -> Any:
         return tuple(loaded(value) for value in (self.default, self.default_factory, self.annotation))
@@ -107,7 +110,7 @@ class Field(Patch):
         if (rival := fields.rival(change)) is not None:
             raise ConflictError(
                 f"the field {self.target} is decided by {rival.whose} already; "
-                f"leave one of the two overlays out with exclude=."
+                f"leave one of the two overlays out with {advice('exclude')}."
             )
         self._change(change, new, context, applied)
         if not new and change.has_default:

@@ -23,6 +23,7 @@ from ascend_overlay.places.slots import Slot
 from ascend_overlay.places.storeys import Change
 from ascend_overlay.places.target import MISSING, Place
 from ascend_overlay.places.type_slots import storage
+from ascend_overlay.settings import advice
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
@@ -188,14 +189,14 @@ def refuse_second(slot: Slot, target: str, context: Context) -> None:
     if editors := edited_by(slot.original, slot.storage.name):
         raise ConflictError(
             f"{context.whose} puts something else in the place of {target}, which {' and '.join(editors)} edits; leave "
-            f"one of the two overlays out with exclude=."
+            f"one of the two overlays out with {advice('exclude')}."
         )
     decider = slot.decider
     if decider is None:
         return
     raise ConflictError(
         f"the target {target} is the same thing as {_place_name(slot)}, which {decider.whose} decides already; "
-        f"leave one of the two overlays out with exclude=."
+        f"leave one of the two overlays out with {advice('exclude')}."
     )
 
 

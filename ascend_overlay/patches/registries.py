@@ -47,6 +47,11 @@ class SetItem(Patch):
     def key(self) -> str:
         return f"{self.target}[{self.item!r}]"
 
+    def check(self) -> None:
+        super().check()
+        if not self.as_is and not isinstance(self.value, Ref):
+            values.judge_early(self.target, self.key, self.value)
+
     def load(self) -> Any:
         return loaded(self.value)
 
@@ -61,6 +66,9 @@ class SetItem(Patch):
             )
         if not self.as_is:
             values.refuse_quoted(self.key, implementation, beside=(value for value in mapping.values()))
+            # Of another mapping, asking for all values may import them.
+            plain = dict.values(mapping) if isinstance(mapping, dict) else ()
+            values.refuse_uncalled(self.key, implementation, beside=plain)
         applied.seam = "registry entry"
         slot = context.slots.at(containers.Answered(mapping, spelled(mapping, self.item), module))
         refuse_second(slot, self.key, context)

@@ -21,6 +21,7 @@ from ascend_overlay.places.slots import Slot
 from ascend_overlay.places.storages import spelled
 from ascend_overlay.places.target import MISSING, Place, Target, find
 from ascend_overlay.places.type_slots import storage
+from ascend_overlay.settings import advice
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -96,7 +97,7 @@ class Remove(Patch):
         if slot.wrappers:
             raise ConflictError(
                 f"the target {self.target} is wrapped by {slot.wrappers[0].whose}, so it cannot be removed; leave one "
-                f"of the two overlays out with exclude=."
+                f"of the two overlays out with {advice('exclude')}."
             )
         if isinstance(place.owner, ModuleType):
             applied.stale.extend(f"{name} (a copy of what was removed)" for name in namesakes(place))

@@ -138,8 +138,8 @@ def _refuse_overlap(found: Sequence[tuple[Match, Change]]) -> None:
     for match, change in in_order:
         if match.first <= reach:
             raise CannotEdit(
-                f"{holder} and {change.whose} both edit line {match.first} of it. Leave one of them out with "
-                f"exclude=, or make one edit of the two.",
+                f"{holder} and {change.whose} both edit line {match.first} of it. Leave one of them out, "
+                f"or make one edit of the two.",
                 other=holder,
             )
         if match.last > reach:

@@ -70,7 +70,8 @@ def _see_that_it_is_free(name: str, layer: Any) -> None:
     )
     raise LayerKeyError(
         f"{_caller()} registers {_named(layer)} in the place of {name}, where {_named(there)}{whose} is already; vLLM "
-        f"takes one. Leave one of the two out: that overlay with exclude=, or the other registration."
+        f"takes one. Leave one of the two out: that overlay with {settings.advice('exclude')}, or the other "
+        f"registration."
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from ascend_overlay import api
 from ascend_overlay.errors import ProcessError
 from ascend_overlay.hooks.carried import Carried
-from ascend_overlay.settings import FALSE, PREFIX
+from ascend_overlay.settings import FALSE, PREFIX, advice
 
 _logger = logging.getLogger("vllm.ascend_overlay")
 _HOOK = "__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR"
@@ -115,7 +115,7 @@ def _hook(owed: Mapping[str, Any], hidden: str) -> str:
             raise ProcessError(
                 f"Ray {ray.__version__} has no hook for the start of a process as the one that was tried, 2.60, has "
                 f"({error}): what it starts would have the overlays or not, and nobody would know. Install another "
-                f"Ray, or leave the overlay `roles` out there: exclude= or ASCEND_OVERLAY=-roles."
+                f"Ray, or leave the overlay `roles` out there: {advice('exclude', 'roles')}."
             ) from error
         # What is of __main__ is pickled as it is, and not by the name of a module.
         names: dict[str, Any] = {"__name__": "__main__", "variable": _HOOK, "hidden": hidden, "carried": Carried(owed)}

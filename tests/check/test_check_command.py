@@ -130,7 +130,10 @@ BAD = [
     pytest.param({}, ["--vllm", "nothing_here"], "nothing_here", id="a release that means nothing"),
     pytest.param({"tree/readme.txt": ""}, ["--vllm", "tree"], "has no package 'vllm'", id="a tree that is not vLLM"),
     pytest.param(
-        {}, ["--base", "old", "--vllm", "new", "--only", "nobody"], "no plugin contributes", id="a wrong name"
+        {},
+        ["--base", "old", "--vllm", "new", "--only", "nobody"],
+        "there is no overlay 'nobody' (in --only)",
+        id="a wrong name",
     ),
     pytest.param({"vllm.tar.gz": "no archive"}, ["--vllm", "vllm.tar.gz"], "vllm.tar.gz", id="a broken archive"),
     pytest.param({}, ["--vllm", ">=1,,<2"], ">=1,,<2", id="no range"),

@@ -63,7 +63,9 @@ BAD = [
     pytest.param("format = 1\nnonsense = [", ["--vllm", "old"], "is no TOML", id="a corrupt lock"),
     pytest.param("format = 99\n", ["--vllm", "old"], "has the format 99", id="a lock of another format"),
     pytest.param(None, ["--vllm", "unnamed"], "does not say which release it is", id="a tree without a version"),
-    pytest.param(None, ["--vllm", "old", "--only", "nobody"], "no plugin contributes", id="a wrong name"),
+    pytest.param(
+        None, ["--vllm", "old", "--only", "nobody"], "there is no overlay 'nobody' (in --only)", id="a wrong name"
+    ),
 ]
 
 

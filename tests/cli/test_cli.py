@@ -26,9 +26,9 @@ def _packages(site: Any) -> None:
     site.write({"lib.py": "def run(): return 'stock'\n", "plug.py": PLUGIN.format(target="lib:run")})
 
 
-def refused(done: Any) -> str:
+def refused(done: Any, status: int = 1) -> str:
     """Return the sentence on stderr of a command that was refused without a traceback."""
-    assert done.returncode == 1, (done.stdout, done.stderr)
+    assert done.returncode == status, (done.stdout, done.stderr)
     assert "Traceback" not in done.stderr and done.stdout == ""
     assert done.stderr.startswith("Error: ")
     return " ".join(done.stderr.removeprefix("Error: ").split())
@@ -100,12 +100,12 @@ BAD = {
     ),
     "preference of nothing": (
         ("list", *LOAD, "--prefer", "lib:rnu=one"),
-        "overlay 'one' is preferred for 'lib:rnu', which it does not decide",
+        "overlay 'one' (plugin 'plug') is preferred for 'lib:rnu' (--prefer), which it does not decide",
     ),
     "module that is not there": (
         ("list", "--load", "plgu"),
         "plugin 'plgu' cannot be loaded",
-        "Correct the name in load= or ASCEND_OVERLAY_LOAD",
+        "Correct the name in --load, or put",
     ),
     "plugin that is not there": (
         ("run", "--plugins", "plgu", "true"),
@@ -123,9 +123,26 @@ BAD = {
     "ledger folder that is a file": (
         ("run", "--ledger", "lib.py", "true"),
         "ledger folder",
-        "lib.py' cannot be written to (File exists); set ASCEND_OVERLAY_LEDGER to",
+        "lib.py' cannot be written to (File exists); give --ledger a folder that this process may write to",
     ),
+    "ledger folder that is a file, beside a plugin": (
+        ("run", *LOAD, "--ledger", "lib.py", "true"),
+        "lib.py' cannot be written to (File exists); give --ledger a folder",
+    ),
+    "lock that is not there": (
+        ("run", *LOAD, "--lock", "nothing.lock", "true"),
+        "--lock: there is no lock 'nothing.lock': correct the path, or write it anew",
+    ),
+    "lock that is none": (("run", "--lock", "lib.py", "true"), "--lock: the lock 'lib.py' "),
 }
+USAGE = {
+    "module that is not there",
+    "ledger folder that is a file",
+    "ledger folder that is a file, beside a plugin",
+    "lock that is not there",
+    "lock that is none",
+}
+"""Those that have status 2."""
 
 
 @pytest.mark.parametrize("kind", list(BAD))
@@ -134,9 +151,81 @@ def test_mistake_is_a_sentence(python: Any, site: Any, kind: str) -> None:
     (site.folder / "other").mkdir()
     (site.folder / "other" / "other.json").write_text("{}")
     arguments, *parts = BAD[kind]
-    text = refused(python.command(*arguments, check=False))
+    text = refused(python.command(*arguments, check=False), 2 if kind in USAGE else 1)
     for part in parts:
         assert part in text, text
+
+
+IN_THE_COMMAND = {
+    "module that is not there": (
+        ("--load", "plgu"),
+        "plugin 'plgu' cannot be loaded: there is no module 'plgu'. Correct the name in --load, or put the folder of",
+    ),
+    "overlay that is not there": (("--load", "plug", "--only", "oen"), "there is no overlay 'oen' (in --only); there"),
+    "required overlay that is not there": (
+        ("--load", "plug", "--require", "oen"),
+        "there is no overlay 'oen' (in --require); there",
+    ),
+    "preference of nothing": (
+        (*LOAD, "--prefer", "lib:rnu=one"),
+        "overlay 'one' (plugin 'plug') is preferred for 'lib:rnu' (--prefer), which it does not decide",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", IN_THE_COMMAND)
+def test_a_mistake_that_the_command_finds_is_a_sentence_too(python: Any, kind: str) -> None:
+    """What only its own search path can tell; whoever catches the error sees it as any other."""
+    options, part = IN_THE_COMMAND[kind]
+    done = python.command("run", *options, "python", "-c", USE, env=with_python(), check=False)
+    assert refused(done, 2).startswith(part)
+    caught = f"try: {USE}\nexcept Exception as error: print(type(error).__name__)"
+    done = python.command("run", *options, "python", "-c", caught, env=with_python())
+    assert done.stdout in ("PluginError\n", "ConfigError\n") and done.stderr == ""
+    # A program that switches them on itself asks for an exception.
+    code = "import ascend_overlay; ascend_overlay.enable(load=['plgu'])"
+    done = python("-c", code, check=False)
+    assert done.returncode == 1 and "Correct the name in load=, or" in done.stderr and "Traceback" in done.stderr
+
+
+TWO = """
+    from ascend_overlay import Overlay
+    from ascend_overlay.hooks import hookimpl
+    overlays = [Overlay(name, reason="a test") for name in ("one", "two")]
+    for overlay in overlays: overlay.replace("lib:run")(lambda: "ours")
+    @hookimpl
+    def ascend_overlay_overlays(): return overlays
+"""
+ADVICE = {
+    "options": ("--prefer lib:run=one, leave one out with --exclude, or let", ["enable(", "ASCEND_OVERLAY"]),
+    "variables": (
+        "ASCEND_OVERLAY_PREFER=lib:run=one, leave one out with ASCEND_OVERLAY=-NAME, or let",
+        ["enable(", "--prefer"],
+    ),
+    "arguments": (
+        "enable(prefer={'lib:run': 'one'}) or ASCEND_OVERLAY_PREFER=lib:run=one, leave one out with exclude=, or let",
+        ["--prefer"],
+    ),
+}
+
+
+@pytest.mark.parametrize("by", ADVICE)
+def test_advice_is_what_the_user_can_give(python: Any, site: Any, by: str) -> None:
+    site.write({"plug.py": TWO})
+    part, not_said = ADVICE[by]
+    machinery = "--exclude", "roles,caches,registry,layer_registry,vllm_cpu"
+    if by == "options":
+        done = python.command("run", "--load", "plug", *machinery, "python", "-c", USE, env=with_python(), check=False)
+    elif by == "variables":
+        code = "from ascend_overlay import api; api.enable_from_environment()"
+        done = python("-c", code, env={"ASCEND_OVERLAY": "one,two", "ASCEND_OVERLAY_LOAD": "plug"}, check=False)
+    else:
+        code = "import ascend_overlay as a; a.enable('one', 'two', load=['plug'])"
+        done = python.command("run", "python", "-c", code, env=with_python(), check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert f"Choose one: {part}" in last, done.stderr
+    for words in not_said:
+        assert words not in last.partition("Choose one: ")[2]
 
 
 def test_a_name_in_the_environment_that_means_nothing(python: Any) -> None:
@@ -157,8 +246,8 @@ def test_misspelt_target_in_a_plugin(python: Any, site: Any) -> None:
     site.write({"plug.py": PLUGIN.format(target="vllm.nothing:run")})
     text = refused(python.command("list", *LOAD, check=False))
     assert (
-        "overlay 'one' (plugin 'plug') does not apply to vLLM 0.26.0+cpu: the module 'vllm.nothing' does not exist"
-        in text
+        "overlay 'one' (plugin 'plug') does not apply to vLLM 0.26.0+cpu: wrap of vllm.nothing:run: the module "
+        "'vllm.nothing' does not exist" in text
     )
 
 
@@ -197,9 +286,50 @@ def test_the_variable_that_switches_off_beats_the_commands(python: Any) -> None:
     assert python.command("run", "--no-overlays", "python", "-c", USE, env=with_python() | OFF).stderr == ""
 
 
+REQUIRED = " Required, and not in force: one.\n"
+
+
+@pytest.mark.parametrize("by", ["option", "variable"])
+def test_the_variable_that_switches_off_beats_what_is_required(python: Any, by: str) -> None:
+    """It is the emergency stop: nothing else has to be found and taken away first."""
+    options, more = (["--require", "one"], {}) if by == "option" else ([], {"ASCEND_OVERLAY_REQUIRE": "one"})
+    environment = with_python() | OFF | more
+    done = python.command("run", *LOAD, *options, "python", "-c", USE, env=environment)
+    off = "ASCEND_OVERLAY=0 switches the overlays off"
+    assert done.stdout == "stock\n" and done.stderr == f"{off}: the command runs without them.{REQUIRED}"
+    listed = python.command("list", *LOAD, *options, "--json", env=environment)
+    assert json.loads(listed.stdout)["entries"] == []
+    assert listed.stderr == f"{off}: none would be enabled.{REQUIRED}"
+    # What names nothing is no reason to start nothing, either.
+    done = python.command("run", "--require", "nothing", "python", "-c", USE, env=environment)
+    assert done.stdout == "stock\n" and "not in force: " in done.stderr
+
+
+@pytest.mark.parametrize("loads", [1, 2])
+def test_a_process_that_no_command_started_says_what_is_off(python: Any, loads: int) -> None:
+    code = "import vllm; from ascend_overlay.hooks.activation import vllm_plugin; import lib; print(lib.run())"
+    code += "; vllm_plugin()" * loads
+    required = {"ASCEND_OVERLAY_REQUIRE": "one", "ASCEND_OVERLAY_LOAD": "plug"}
+    done = python("-c", code, env=OFF | required)
+    off = "ASCEND_OVERLAY=0 switches the overlays off: vLLM runs without them."
+    assert done.stdout == "stock\n" and done.stderr == f"{off}{REQUIRED}"
+    assert python("-c", code, env=OFF).stderr == ""
+    assert python("-c", code, env=required).stderr == "", "nobody has asked for overlays"
+
+
+def test_a_program_that_enables_some_in_spite_of_the_switch_has_those(python: Any) -> None:
+    code = "import ascend_overlay as a; a.enable(only=['roles']); print(a.api.enabled_names())"
+    done = python("-c", code, env=OFF | {"ASCEND_OVERLAY_REQUIRE": "one"}, check=False)
+    assert "'one'" not in done.stdout + done.stderr
+
+
 def test_what_is_required_is_not_switched_off(python: Any) -> None:
     done = python.command("run", "--no-overlays", "--require", "layernorm", "true", env=with_python(), check=False)
-    assert refused(done) == "--require requires overlays, and they are switched off; leave one of the two out."
+    sentence = "--require requires overlays, and --no-overlays switches them off; leave one of the two out."
+    assert refused(done) == sentence
+    asked = with_python() | {"ASCEND_OVERLAY_REQUIRE": "one"}
+    done = python.command("run", "--no-overlays", "python", "-c", USE, env=asked)
+    assert done.stdout == "stock\n" and done.stderr == f"--no-overlays: the command runs without overlays.{REQUIRED}"
     for option in ("--only", "--require"):
         done = python.command("run", "--load", "plug", option, "", "true", env=with_python(), check=False)
         assert refused(done) == f"{option} names no overlay; leave the option out."

@@ -86,6 +86,11 @@ def test_all_is_well(command: Command, written: Any) -> None:
             ["--require", "one"],
             "worker (pid 3): the overlay one",
         ),
+        "its plugin was not asked": (
+            [ledger("main", Entry("", "plug", "d", "1", "plug", "plugin", state="skipped", reason="blocked by X"))],
+            ["--require", "one"],
+            "main (pid 1): the overlay one is not enabled there; not asked for overlays there: plug (blocked by X)",
+        ),
         "applied nowhere": (WELL[:1], ["--require", "two"], "the overlay two is applied in none of 1 processes"),
         "known to nobody": (WELL, ["--require", "three"], "the overlay three is applied in none of 2 processes"),
         **{
@@ -130,6 +135,9 @@ def test_a_half_written_file_does_not_hide_the_rest(command: Command, written: A
             ["--expect", "wroker"],
             "--expect has 'wroker'; it takes main, api_server, engine_core, worker, inspection, child.",
         ),
+        (["--expect", "wroker"], "Did you mean 'worker'?"),
+        (["--state", "aplied", "--json"], "Did you mean 'applied'"),
+        (["--run", "ltest"], "Did you mean 'latest'?"),
         (["--expect", "worker=none"], "--expect has 'worker=none'; write ROLE or ROLE=NUMBER, such as worker=2."),
         (["--expect", "worker=0"], "write ROLE or ROLE=NUMBER"),
         (["--expect", ""], "--expect names nothing; leave the option out."),
@@ -143,7 +151,7 @@ def test_a_half_written_file_does_not_hide_the_rest(command: Command, written: A
 def test_a_name_that_means_nothing(command: Command, written: Any, options: list[str], part: str) -> None:
     written(*WELL)
     done = command(*options)
-    assert done.exit_code == 1 and part in " ".join(done.output.split())
+    assert done.exit_code == 2 and part in " ".join(done.output.split())
 
 
 def test_filters(command: Command, written: Any) -> None:

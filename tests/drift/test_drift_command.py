@@ -93,7 +93,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "no new": (["drift", "old/vllm", "./nowhere"], "'./nowhere' is no release of vllm"),
     "the same": (["drift", "old/vllm", "./old"], "OLD 'old/vllm' and NEW './old' are the same source; name two"),
     "no vllm": (["drift", "old/vllm", "empty"], "'empty'"),
-    "no overlay": ([*DRIFT[:3], "--only", "absent"], "--only names 'absent', and no plugin contributes"),
+    "no overlay": ([*DRIFT[:3], "--only", "absent"], "there is no overlay 'absent' (in --only); there are: "),
     "no plugin": ([*DRIFT[:3], "--load", "absent_module"], "absent_module"),
     "no folder": ([*DRIFT, "--html", "nowhere/a.html"], "is in a folder that does not exist"),
     "a folder": ([*DRIFT, "--html", "empty"], "--html 'empty' is no file"),

@@ -60,7 +60,7 @@ def test_distribution(site: Any) -> None:
     assert not distribution("some-thing", ">=2").holds() and not distribution("other-thing").holds()
     assert (~distribution("vllm-ascend")).holds()
     with pytest.raises(ConfigError, match="PEP 440"):
-        distribution("some-thing", "newest")
+        Overlay("one", reason="a test", when=distribution("some-thing", "newest"))
 
 
 def test_what_is_no_condition_is_refused_where_it_is_declared() -> None:
@@ -73,7 +73,7 @@ def test_what_is_no_condition_is_refused_where_it_is_declared() -> None:
 
 def test_unknown_role() -> None:
     with pytest.raises(ConfigError, match=r"'wroker' is not the role.*Did you mean 'worker'"):
-        role("wroker")
+        Overlay("one", reason="a test", when=role("wroker"))
 
 
 @pytest.fixture

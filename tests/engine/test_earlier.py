@@ -197,5 +197,5 @@ def test_places_that_no_source_tells_of(world: Any) -> None:
 def test_what_the_user_is_told() -> None:
     assert sentence("own.lib:run", "in place of theirs.lib.run") == (
         "the patch of own.lib:run is in place of theirs.lib.run. Leave one of the two out, or accept it with "
-        "foreign='accept' or ASCEND_OVERLAY_FOREIGN=accept."
+        "ASCEND_OVERLAY_FOREIGN=accept."
     )

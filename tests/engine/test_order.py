@@ -273,7 +273,8 @@ def test_one_overlay_that_decides_twice_is_told_so(offer: Any) -> None:
     overlay = replacement("one")
     overlay.replace("lib:run")(lambda: "again")
     offer(overlay)
-    with pytest.raises(ConflictError, match=r"'one' decides lib:run more than once: replaced by .* and .*Take one"):
+    sentence = r"'one' \(plugin 'plugin1'\) decides lib:run more than once.*: replaced by .* and .*Take one"
+    with pytest.raises(ConflictError, match=sentence):
         ascend_overlay.enable()
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import ascend_overlay
 from ascend_overlay import Overlay
 from ascend_overlay.errors import ConfigError
-from ascend_overlay.settings import WEIGHT_NZ, Settings, in_force, requested
+from ascend_overlay.settings import WEIGHT_NZ, Settings, in_force, not_in_force, requested, required
 
 names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True).filter(lambda name: name not in ("on", "yes", "true"))
 several = st.lists(names, unique=True, max_size=3).map(tuple)
@@ -46,6 +46,62 @@ def test_a_child_reads_what_the_parent_wrote(settings: Settings) -> None:
     if settings.plugins == () and settings.blocked:
         return
     assert Settings.from_env(settings.to_env()) == settings
+
+
+BY: dict[str, tuple[Any, dict[str, str], dict[str, str]]] = {
+    "options": (
+        "--{}".format,
+        {"only": "--only", "exclude": "--exclude", "require": "--require", "ledger": "--ledger"},
+        {"exclude": "--exclude", "foreign": "--foreign accept", "prefer": "--prefer 'a b=c'"},
+    ),
+    "arguments": (
+        "{}=".format,
+        {"only": "only=", "exclude": "exclude=", "require": "require=", "ledger": "ledger="},
+        {
+            "exclude": "exclude=",
+            "foreign": "foreign='accept' or ASCEND_OVERLAY_FOREIGN=accept",
+            "prefer": "prefer='a b=c' or ASCEND_OVERLAY_PREFER='a b=c'",
+        },
+    ),
+}
+GIVEN: dict[str, Any] = {"only": ["a"], "exclude": ["b"], "require": ["c"], "ledger": "somewhere"}
+VALUES = {"exclude": "", "foreign": "accept", "prefer": "a b=c"}
+
+
+@pytest.mark.parametrize("by", BY)
+def test_a_child_names_what_the_user_gave(by: str) -> None:
+    words, sources, advice = BY[by]
+    ours = Settings.from_env({}).updated(**GIVEN, by=words)
+    theirs = Settings.from_env(ours.variables({}))
+    again = Settings.from_env(theirs.variables(ours.variables({})))
+    for settings in (ours, theirs, again):
+        for name, said in sources.items():
+            assert settings.whose(name, {"only": "a", "exclude": "b", "require": "c"}.get(name, "")) == said
+        assert {name: settings.advice(name, value) for name, value in VALUES.items()} == advice
+        # What nobody gave so is named by its variable.
+        assert settings.whose("lock") == "ASCEND_OVERLAY_LOCK"
+        assert settings.whose("exclude", "d") == "ASCEND_OVERLAY"
+    assert "ASCEND_OVERLAY_GIVEN_BY" not in ours.to_env(), "it is no setting"
+
+
+@pytest.mark.parametrize(
+    "told", ["", ",", ":", "only", ":--only", "only:", "only:ONLY", "\x1b[1m:x", "a:b:c,,:,any:any"]
+)
+def test_what_is_told_in_another_form_is_nothing(told: str) -> None:
+    settings = Settings.from_env({"ASCEND_OVERLAY": "a", "ASCEND_OVERLAY_GIVEN_BY": told})
+    assert settings.whose("only") == "ASCEND_OVERLAY"
+    assert (
+        settings.advice("exclude") == "ASCEND_OVERLAY=-NAME" and settings.advice("exclude", "x") == "ASCEND_OVERLAY=-x"
+    )
+
+
+def test_what_is_required_where_all_is_switched_off() -> None:
+    environment = {"ASCEND_OVERLAY_REQUIRE": "a,b"}
+    assert Settings.from_env(environment).require == ("a", "b")
+    for value in ("0", "off", "No"):
+        off = {**environment, "ASCEND_OVERLAY": value}
+        assert Settings.from_env(off).require == () and required(off) == ("a", "b")
+    assert not_in_force(["a", "b", "a"]) == " Required, and not in force: a, b." and not_in_force([]) == ""
 
 
 @given(any_settings(), any_settings(), names)

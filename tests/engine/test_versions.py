@@ -167,7 +167,8 @@ NAMELESS = ["0.1.dev1+g0123456", "0.1.dev15020+g0123456.d20261130", "0.0.0+unkno
 @pytest.mark.parametrize("found", NAMELESS)
 def test_a_build_that_does_not_say_which_release_it_is(overlay: Any, site: Any, found: str) -> None:
     site.vllm(found)
-    words = rf"vllm {re.escape(found)} is installed, a build .* 1 overlay is for certain releases \(one\)\. Say which "
+    which = r"1 overlay is for certain releases \(one \(plugin .plugin1.\)\)"
+    words = rf"vllm {re.escape(found)} is installed, a build .* {which}\. Say which "
     with pytest.raises(VersionError, match=words + r"it is by vllm_release='0\.32\.0', .*ASCEND_OVERLAY_VLLM_RELEASE"):
         overlay(vllm=">=0.27.1")
 

@@ -177,6 +177,42 @@ def test_children_that_are_to_have_none(python: Any, value: str) -> None:
     )
 
 
+@pytest.mark.parametrize("strict", ["1", "0"])
+@pytest.mark.parametrize("value", ["0", "off"])
+def test_a_child_whose_own_environment_switches_them_off(python: Any, value: str, strict: str) -> None:
+    """As of one rank alone: it is stock vLLM, so the process that started it does not go on with it."""
+    body = f"enable('one'); multiprocessing.set_executable({_switched_off(python, value)!r}); start('spawn')"
+    done = _run(python, body, ASCEND_OVERLAY_STRICT=strict)
+    if strict == "0":
+        assert done.stdout == "stock None\n" and "RuntimeWarning: the engine_core process" in done.stderr
+    else:
+        assert done.stdout == "died\n" and "errors.ProcessError: the engine_core process " in done.stderr
+    assert f"one (ASCEND_OVERLAY={value} switches all off there)" in done.stderr
+    assert f"ASCEND_OVERLAY {value!r}" in done.stderr
+
+
+def _switched_off(python: Any, value: str) -> str:
+    """Return an interpreter that has a switch of its own in its environment."""
+    shell: Path = python.folder / "stock_python"
+    shell.write_text(f'#!/bin/sh\nexport ASCEND_OVERLAY={value}\nexec {sys.executable} "$@"\n')
+    shell.chmod(0o755)
+    return str(shell)
+
+
+def test_who_waits_for_a_child_that_is_switched_off_says_so(python: Any) -> None:
+    body = f"enable(); multiprocessing.set_executable({_switched_off(python, '0')!r}); wait('VllmWorker-0')"
+    done = _run(python, body, before=WAIT % ("pass", "spawn"), check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"{PROCESS_ERROR} VllmWorker-0: the worker process "), done.stderr
+    assert "one (ASCEND_OVERLAY=0 switches all off there)" in last
+
+
+def test_a_program_that_enables_them_in_spite_of_the_switch_gives_them_on(python: Any) -> None:
+    """A forkserver that was there before has the environment of the program's start."""
+    done = _run(python, "start('forkserver'); enable('one'); start('forkserver'); start('spawn')", ASCEND_OVERLAY="0")
+    assert done.stdout == "stock None\n<stock> 1\n<stock> 1\n"
+
+
 def test_children_with_fewer_overlays(python: Any) -> None:
     """The program has changed what its children load."""
     body = "enable(); os.environ['ASCEND_OVERLAY_LOAD'] = ''; start('spawn')"

@@ -15,8 +15,10 @@ import pytest
 
 import ascend_overlay
 from ascend_overlay import Overlay
+from ascend_overlay.commands.check.command import chosen
 from ascend_overlay.conditions import predicate
 from ascend_overlay.errors import ActivationError, ConfigError, OverlayError, PluginError
+from ascend_overlay.settings import Settings
 
 GOOD = """
     from ascend_overlay import Overlay
@@ -218,6 +220,79 @@ def test_an_allow_list_that_comes_later_holds_from_then_on(site: Any) -> None:
     ascend_overlay.enable(only=["good"])
     (entry,) = [entry for entry in ascend_overlay.ledger() if entry.target == "late"]
     assert (entry.state, entry.cause) == ("skipped", "not asked")
+
+
+NAMED = {
+    "only": (lambda name: {"only": [name]}, "only="),
+    "require": (lambda name: {"require": [name]}, "require="),
+    "exclude": (lambda name: {"exclude": [name]}, "exclude="),
+    "prefer": (lambda name: {"prefer": {"lib:run": name}}, "prefer="),
+}
+LEFT_OUT = {
+    "a block": ({}, "-good-dist", "blocked by ASCEND_OVERLAY_PLUGINS"),
+    "an allow-list": ({}, "other", "not on the allow-list of ASCEND_OVERLAY_PLUGINS"),
+    "an argument": ({"plugins": ["other"]}, "", "not on the allow-list of plugins="),
+    "none allowed": ({"plugins": []}, "", "not on the allow-list of plugins="),
+}
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("why", LEFT_OUT)
+@pytest.mark.parametrize("by", NAMED)
+def test_an_overlay_of_a_plugin_that_is_left_out(
+    site: Any, monkeypatch: pytest.MonkeyPatch, by: str, why: str, beside: bool
+) -> None:
+    """Who names it is told by what its plugin is left out; where its declaration is elsewhere, that it may be."""
+    if beside:
+        site.write({"good_declared.py": GOOD.format(name="good"), "good_plugin.py": "from good_declared import *\n"})
+    site.distribution("good-dist", "1.2", {"good": "good_plugin"})
+    site.distribution("other-dist", "1.2", {"other": "other_plugin"})
+    arguments, variable, reason = LEFT_OUT[why]
+    if variable:
+        monkeypatch.setenv("ASCEND_OVERLAY_PLUGINS", variable)
+    names, whose = NAMED[by]
+    with pytest.raises(ConfigError) as raised:
+        ascend_overlay.enable(**arguments, **names("good"))
+    told = str(raised.value)
+    if beside:
+        assert told.startswith(f"there is no overlay 'good' (in {whose}); there are: ")
+        assert f" A plugin that is not asked may have it: plugin 'good' of good-dist 1.2 ({reason})" in told
+    else:
+        assert told == (
+            f"the overlay 'good' (in {whose}) is that of plugin 'good' of good-dist 1.2, which is {reason}. Have the "
+            f"plugin asked, or do not name the overlay."
+        )
+    assert "good_plugin" not in sys.modules and "good_declared" not in sys.modules
+    with pytest.raises(ConfigError, match=r"there is no overlay 'gooood'.* may have it: "):
+        ascend_overlay.enable(**arguments, **names("gooood"))
+
+
+@pytest.mark.parametrize("how", ["disable", "judge", "check"])
+def test_others_who_name_an_overlay_of_a_blocked_plugin(site: Any, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    site.distribution("good-dist", "1.2", {"good": "good_plugin"})
+    site.distribution("other-dist", "1.2", {"other": "other_plugin"})
+    monkeypatch.setenv("ASCEND_OVERLAY_PLUGINS", "-good")
+    ascend_overlay.enable()
+    with pytest.raises(ConfigError, match=r"is that of plugin 'good' of good-dist 1.2, which is blocked by ASCEND_"):
+        if how == "disable":
+            ascend_overlay.disable(only=["good"])
+        elif how == "judge":
+            ascend_overlay.api.judge(Settings.from_env().updated(only=["good"]))
+        else:
+            chosen(["good"])
+
+
+@pytest.mark.parametrize("load", [False, True])
+def test_an_overlay_of_a_plugin_that_is_broken(site: Any, load: bool) -> None:
+    site.write({"good_plugin.py": GOOD.format(name="good") + "\n    1 / 0\n"})
+    if not load:
+        site.distribution("good-dist", "1.2", {"good": "good_plugin"})
+    whose = "plugin 'good_plugin'" if load else "plugin 'good' of good-dist 1.2"
+    with (
+        pytest.warns(RuntimeWarning, match="cannot be loaded: ZeroDivisionError"),
+        pytest.raises(ConfigError, match=rf"'good' \(in only=\) is that of {whose}, which is broken"),
+    ):
+        ascend_overlay.enable(only=["good"], strict=False, load=["good_plugin"] if load else [])
 
 
 def test_a_distribution_hides_another_of_its_name(site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

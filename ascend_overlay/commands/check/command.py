@@ -91,10 +91,7 @@ def chosen(only: Sequence[str]) -> dict[str, tuple[Overlay, str]]:
     """
     known = dict(api.contributed())
     for name in only:
-        if name not in known:
-            raise ConfigError(
-                f"--only names {name!r}, and no plugin contributes such an overlay; see ascend-overlay list."
-            )
+        api.see_known(name, "--only")
     return {name: found for name, found in known.items() if not only or name in only}
 
 

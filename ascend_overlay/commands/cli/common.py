@@ -69,7 +69,7 @@ def _leave_output() -> None:
 
 
 class Group(click.Group):
-    """Shows an OverlayError as what it is, a sentence for the user, and leaves with status 1.
+    """Shows an OverlayError as what it is, a sentence for the user, and leaves with status 1, or 2 for a wrong usage.
 
     One that is interrupted has no answer: it leaves with status 130, as what a shell interrupts does. Neither has one
     whose reader left before it was said (`| head -1`), with 141, or that cannot write what it says, with 2.
@@ -84,7 +84,7 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except OverlayError as error:
-            raise click.ClickException(str(error)) from error
+            raise (_Unanswered if error.is_usage else click.ClickException)(str(error)) from error
         except KeyboardInterrupt:
             click.echo("Interrupted before it had an answer.", err=True)
             ctx.exit(alone.INTERRUPTED)

@@ -12,10 +12,10 @@ import click
 
 from ascend_overlay import process
 from ascend_overlay.commands import json_output
-from ascend_overlay.commands.cli.common import Listed, Subcommand, names, terminal
+from ascend_overlay.commands.cli.common import Listed, Subcommand, names, status_2, terminal
 from ascend_overlay.commands.cli.settings_options import settings_of, settings_options
-from ascend_overlay.errors import ConfigError
-from ascend_overlay.settings import PREFIX, declined
+from ascend_overlay.errors import ConfigError, LockError
+from ascend_overlay.settings import PREFIX, Settings, declined, not_in_force, required
 
 
 @click.command(cls=Subcommand, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -48,16 +48,21 @@ def run(
     if command[0].startswith("-"):
         raise click.NoSuchOption(command[0], possibilities=_near(command[0]))
     settings = settings_of(**options)
+    asked_for = [*required(), *settings.require]
     if overlays and declined():
-        click.echo(f"{PREFIX}={os.environ[PREFIX]} switches the overlays off: the command runs without them.", err=True)
+        off = f"{PREFIX}={os.environ[PREFIX]} switches the overlays off: the command runs without them."
+        click.echo(f"{off}{not_in_force(asked_for)}", err=True)
         overlays = False
+    elif not overlays and options["require"] is not None:
+        raise ConfigError("--require requires overlays, and --no-overlays switches them off; leave one of the two out.")
+    elif not overlays and asked_for:
+        click.echo(f"--no-overlays: the command runs without overlays.{not_in_force(asked_for)}", err=True)
+    if overlays and settings.strict:
+        _see_files(settings)
     if overlays and not settings.load:
         # A wrong name is better told here than in the middle of an import of vLLM. Modules to load are for the command
         # to find, whose search path is its own.
         api.check_settings(settings)
-    if not overlays and settings.require:
-        whose = settings.whose("require", settings.require[0])
-        raise ConfigError(f"{whose} requires overlays, and they are switched off; leave one of the two out.")
     environment = os.environ | (settings.variables(os.environ) if overlays else {PREFIX: "0"})
     environment[process.RUN] = process.run()
     environment |= software_npu.variables(npu, npu_devices, npu_memory, npu_report)
@@ -68,6 +73,25 @@ def run(
         os.execvpe(command[0], command, environment)
     except OSError as error:
         raise click.ClickException(f"{command[0]!r} cannot be run: {error.strerror}.") from error
+
+
+def _see_files(settings: Settings) -> None:
+    """See that what the settings name here can be used, before anything is started.
+
+    Raises:
+        OverlayError: it cannot.
+    """
+    from ascend_overlay.ledgers import LedgerFolder
+    from ascend_overlay.lockfile import Lock
+
+    with status_2():
+        if settings.ledger:
+            LedgerFolder(settings.ledger).check(settings.whose("ledger"))
+        if settings.lock:
+            try:
+                Lock.read(settings.lock)
+            except LockError as error:
+                raise LockError(f"{settings.whose('lock')}: {error}") from None
 
 
 def _near(option: str) -> list[str]:

@@ -12,7 +12,7 @@ import click
 from ascend_overlay.commands import completing, json_output
 from ascend_overlay.commands.cli.common import FOLDER, LOAD, Subcommand, names, show_ledgers, terminal
 from ascend_overlay.commands.cli.settings_options import settings_of, settings_options
-from ascend_overlay.settings import PREFIX, Settings, declined
+from ascend_overlay.settings import PREFIX, Settings, declined, not_in_force, required
 
 
 @click.command("list", cls=Subcommand)
@@ -38,7 +38,8 @@ def list_command(release: str | None, write: json_output.Write | None, **options
             show_ledgers([ledger])
         return
     if declined():
-        click.echo(f"{PREFIX}={os.environ[PREFIX]} switches the overlays off: none would be enabled.", err=True)
+        off = f"{PREFIX}={os.environ[PREFIX]} switches the overlays off: none would be enabled."
+        click.echo(f"{off}{not_in_force([*required(), *settings.require])}", err=True)
     else:
         api.enable_for_listing(settings)
     ledger = api.ledger()

@@ -82,7 +82,9 @@ def _path(found: Known) -> Path | None:
 
 def _folder(folder: Path, which: str, write: json_output.Write | None, console: Console) -> None:
     everything = ledgers_of(folder, lambda trouble: click.echo(f"Warning: {trouble}", err=True))
-    ledgers = selected(everything, overlays=(), roles=(), states=(), run=None if which == ALL else which)
+    ledgers = selected(
+        everything, overlays=(), roles=(), states=(), run=None if which == ALL else which, every_run=[ALL]
+    )
     silent = [process for process in live.asking(folder) if record_of(process, everything) is None]
     unlike = differences(ledgers)
     if write is not None:
