@@ -17,6 +17,7 @@ from ascend_overlay.couplings.findings import WEIGHTS, Finding, Sureness, Weight
 from ascend_overlay.couplings.fitting import unmet
 from ascend_overlay.couplings.judging import a_kind, judge
 from ascend_overlay.couplings.reading import uses
+from ascend_overlay.couplings.refusals import refused, refused_new, unfound
 from ascend_overlay.couplings.uses import Use
 from ascend_overlay.errors import ConfigError
 from ascend_overlay.overlay import Overlay
@@ -339,6 +340,8 @@ def _judged(
     brought: frozenset[str],
     overlay: Overlay | None,
 ) -> tuple[Weight, Sureness, str]:
+    if (lost := _unfound(patch, overlay, compared)) is not None:
+        return lost
     if _brings(patch, label, compared):
         return _brought(patch, label, found, compared, brought)
     if found.what == "gone":
@@ -384,6 +387,19 @@ def _judged(
     return ("additive" if found.what == "moved" else "none"), "certain", words
 
 
+def _unfound(patch: Patch, overlay: Overlay | None, compared: Comparison) -> tuple[Weight, Sureness, str] | None:
+    """Judge a patch that names what does not exist, unless its condition leaves it out here."""
+    found = unfound(patch, compared.new)
+    if found is None:
+        return None
+    try:
+        why_not = unmet(overlay, patch)
+    except ConfigError as error:
+        # It may need what only a run has.
+        return "unknown", "certain", f"{found[1]}, and {error}"
+    return ("breaking", *found) if why_not is None else None
+
+
 def _brings(patch: Patch, label: str, compared: Comparison) -> bool:
     """Tell whether a patch brings what its target names, rather than to change it."""
     if patch.kind in (*_BRINGING, "member"):
@@ -410,6 +426,10 @@ def _brought(
         return "breaking", sure, f"there is no {above} to bring it to (no {holder.gone.missing}){instead}"
     if holder is not None and holder.new is not None and (why := _cannot_hold(patch, holder, compared)) is not None:
         return "breaking", "likely", why
+    if holder is not None and holder.new is not None and found.new is None:
+        name = label.rpartition(":")[2].rpartition(".")[2]
+        if (refusal := refused_new(patch, holder.new, name, compared.new)) is not None:
+            return "breaking", *refusal
     if found.what == "gone":
         return "none", "certain", "not there, as it should be"
     if found.new is None:
@@ -438,17 +458,21 @@ def _unfit(patch: Patch, found: Change, compared: Comparison) -> tuple[Sureness,
     """Return why a patch of its kind cannot change what is there now."""
     now = found.new
     assert now is not None
-    if patch.kind in ("replace", "factory"):
-        return _refused(patch, now, compared)
+    if patch.kind == "factory" and (narrow := _narrower(patch, now, compared)) is not None:
+        return narrow
     if patch.kind == "field":
         holder = compared.change(now.label.rpartition(".")[0])
         if holder.new is not None and (why := _cannot_hold(patch, holder, compared)) is not None:
             return "likely", why
-    why = _misfit(patch, now)
-    return None if why is None else ("certain" if len(now.nodes) < 2 else "likely", why)
+    if (why := _misfit(patch, now)) is not None:
+        return "certain" if len(now.nodes) < 2 else "likely", why
+    if (said := refused(patch, now, compared.new)) is not None:
+        return said
+    # What decorators make of the original is not known.
+    return _narrower(patch, now, compared) if patch.kind == "replace" and changed_by_decorators(now) else None
 
 
-def _refused(patch: Patch, now: Thing, compared: Comparison) -> tuple[Sureness, str] | None:
+def _narrower(patch: Patch, now: Thing, compared: Comparison) -> tuple[Sureness, str] | None:
     """Return why what stands in for a function or a class does not take every call."""
     if patch.kind == "factory" and now.kind != "class":
         return "certain", f"is {a_kind(now)}, and factory is for classes"

@@ -170,6 +170,12 @@ class Atlas:
             self._families[key] = Family((step, *bases), tuple(dict.fromkeys(outside)))
         return self._families[key]
 
+    def base(self, module: Module, base: ast.expr) -> Family:
+        """Return the class that the expression of a base class in `module` means, and its bases."""
+        outside: list[str] = []
+        found = self._base(module, base, outside)
+        return found if found.steps else Family((), tuple(outside))
+
     def forget(self) -> None:
         """Let go of everything that was read, which refers to itself in circles."""
         for family in self._families.values():
