@@ -94,7 +94,7 @@ class Skeletons:
             return OPEN
         module, _, path = thing.home.partition(":")
         if thing.kind == "value":
-            return _value(thing.nodes)
+            return value_of(thing.nodes)
         return _function(thing.nodes, module, path)
 
     def cls(self, thing: Thing, members: Collection[str] = ()) -> Any:
@@ -164,7 +164,7 @@ class Skeletons:
                 continue
             value = _function(member.nodes, step.module.name, f"{'.'.join(step.path)}.{name}")
             if value is OPEN and member.kind == "value":
-                value = _value(member.nodes)
+                value = value_of(member.nodes)
             space[name] = _Unknown() if value is OPEN else value
         if "__init__" in members and "__init__" not in space:
             space.update(self._constructor(step, family))
@@ -216,7 +216,7 @@ def _field(family: Family, name: str) -> Any:
     made: Any = dataclasses.field()
     made.name = name
     member = family.find(name)
-    if member is not None and member.kind == "value" and (value := _value(member.nodes)) is not OPEN:
+    if member is not None and member.kind == "value" and (value := value_of(member.nodes)) is not OPEN:
         made.default = value
     return made
 
@@ -246,7 +246,7 @@ def _declared(family: Family) -> Iterator[str]:
                 yield name
 
 
-def _value(nodes: tuple[ast.stmt, ...]) -> Any:
+def value_of(nodes: tuple[ast.stmt, ...]) -> Any:
     """Return the value that one statement spells; OPEN of any other."""
     value = getattr(nodes[0], "value", None) if len(nodes) == 1 else None
     if not isinstance(nodes[0] if nodes else None, (ast.Assign, ast.AnnAssign)) or not isinstance(value, ast.expr):
@@ -283,6 +283,11 @@ def _function(nodes: tuple[ast.stmt, ...], module: str, path: str) -> Any:
         else:
             found = _decorated(node, module, path)
     return found
+
+
+def function(node: Function) -> Any:
+    """Return what one definition makes; OPEN where a decorator may make anything."""
+    return _decorated(node, "", node.name)
 
 
 def _decorated(node: Function, module: str, path: str) -> Any:
