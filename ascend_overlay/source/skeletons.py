@@ -20,7 +20,7 @@ from typing import Any, cast
 from ascend_overlay.source.atlas import Atlas, Thing
 from ascend_overlay.source.constructors import constructor, is_dataclass, nature
 from ascend_overlay.source.families import Family, Step
-from ascend_overlay.source.signatures import is_generator, words_of
+from ascend_overlay.source.signatures import is_generator, signature, words_of
 from ascend_overlay.source.statements import SCOPES, Function, dotted
 
 OPEN: Any = type("Open", (), {"__repr__": lambda self: "<cannot be told from source>"})()
@@ -188,15 +188,15 @@ class Skeletons:
         thing = Thing(step.label, "class", step.label, (step.node,), step.module, family)
         if not step.node.decorator_list or nature(thing) != "dataclass":
             return {}
-        signature = constructor(self._atlas, thing)
-        if signature is None:
+        found = constructor(self._atlas, thing)
+        if found is None:
             return {"__init__": _Unknown()}
 
         def __init__(self: Any, *args: Any, **kwargs: Any) -> None: ...
 
         mine = next(iter(Signature.from_callable(__init__).parameters.values()))
         made: Any = __init__
-        made.__signature__ = signature.replace(parameters=[mine, *signature.parameters.values()])
+        made.__signature__ = found.replace(parameters=[mine, *found.parameters.values()])
         return {"__init__": made}
 
 
@@ -314,10 +314,17 @@ def _skeleton(node: Function, module: str, path: str) -> types.FunctionType:
     body.append(ast.Expr(ast.Yield(None)) if is_generator(node) else ast.Pass())
     made = _compiled(node.args, node.name, body, is_async=isinstance(node, ast.AsyncFunctionDef))
     made.__module__, made.__qualname__ = module, path
+    made.__signature__ = _bare(signature(node))  # type: ignore[attr-defined]
     if node.returns is not None:
         quoted = node.returns.value if isinstance(node.returns, ast.Constant) else None
         made.__annotations__ = {"return": quoted if isinstance(quoted, str) else ast.unparse(node.returns)}
     return made
+
+
+def _bare(written: Signature) -> Signature:
+    """Return a signature without annotations, its defaults as they are written."""
+    parameters = [each.replace(annotation=each.empty) for each in written.parameters.values()]
+    return written.replace(parameters=parameters, return_annotation=written.empty)
 
 
 def _compiled(given: ast.arguments, name: str, body: list[ast.stmt], *, is_async: bool) -> types.FunctionType:
