@@ -12,7 +12,7 @@ import pytest
 import ascend_overlay
 from ascend_overlay import Overlay, ref
 from ascend_overlay.couplings.comparison import Comparison
-from ascend_overlay.couplings.overlays import judge_patch
+from ascend_overlay.couplings.targets import judge_patch
 from ascend_overlay.errors import OverlayError
 from ascend_overlay.source.atlas import Atlas
 from ascend_overlay.source.beside import Beside

@@ -11,7 +11,9 @@ from two_states import Files, World
 
 from ascend_overlay import Overlay, conditions
 from ascend_overlay.couplings.comparison import Comparison
-from ascend_overlay.couplings.overlays import Leaning, OverlayFinding, judge_overlays, judge_patch
+from ascend_overlay.couplings.leaning import Leaning
+from ascend_overlay.couplings.overlays import OverlayFinding, judge_overlays
+from ascend_overlay.couplings.targets import judge_patch
 
 Declare = Callable[[Overlay], object]
 _HELD = """
