@@ -278,8 +278,11 @@ def _asked_of_classes(
             return None
         return sure, f"{ours.home} cannot stand in for it: it is not a subclass of it"
     steps = ours.family.steps[: labels.index(original)]
-    # Methods of the class itself may name it in super(), which is asked, too.
-    members = {name for step in steps for name in step.members} | set(now.family.steps[0].members)
+    members = {name for step in steps for name in step.members}
+    first = now.family.steps[0]
+    if f"super({first.path[-1]}," in first.module.text:
+        # Methods of the class itself may name it, which is asked, too.
+        members |= set(first.members)
     cls = Skeletons(atlas).cls(ours, members)
     base = next((each for each in getattr(cls, "__mro__", ()) if _label(each) == original), None)
     if base is None:
