@@ -83,6 +83,22 @@ def changes(
             yield name, why
 
 
+def asked_for(targets: Iterable[str], release: LockedRelease, *, own: bool) -> tuple[list[str], bool]:
+    """Return which targets of an overlay a lock is asked for, and whether that is less than all.
+
+    Whoever locks may lock his own overlays alone: then the library's own, for whose releases it answers itself, are not
+    asked for.
+
+    Args:
+        targets: those of the patches of the overlay.
+        release: what the lock has.
+        own: the overlay is one of the library's own.
+    """
+    every = list(dict.fromkeys(targets))
+    found = [target for target in every if not own or target in release.targets]
+    return found, len(found) < len(every)
+
+
 def stranger(distribution: str, version: str, plugins: Mapping[str, str], *, own: bool = False) -> str | None:
     """Return why a plugin is not one that a lock has; None for one that it has, or that no distribution brought.
 

@@ -10,16 +10,20 @@ from ascend_overlay.couplings.changes import HEAD, WORDS, Change, calls, not_tol
 from ascend_overlay.couplings.comparison import Comparison
 from ascend_overlay.couplings.findings import Finding, Sureness, Weight
 from ascend_overlay.couplings.uses import Call, Use
+from ascend_overlay.patches.base import what_is
 from ascend_overlay.patches.signatures import mismatch
+from ascend_overlay.patches.values import mismatch as mismatch_of_values
 from ascend_overlay.source.atlas import Atlas, Gone, Thing
 from ascend_overlay.source.constructors import constructor, is_dataclass, nature
 from ascend_overlay.source.families import Family
 from ascend_overlay.source.signatures import changed_by_decorators, words_of
+from ascend_overlay.source.skeletons import OPEN, value_of
 
 _COMMON = frozenset({"load_weights", "get_name", "get_input", "embed_input_ids", "compute_logits", "state_dict"})
 """Names that so many classes have that a call of them tells nothing about one of these."""
 _RUNNING = ("override", "super call", "call", "construct", "registration", "patch")
 """Uses to which it matters what is done."""
+_METHODS = {"method", "staticmethod", "classmethod"}
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 NO_HEIRS: Mapping[str, Collection[str]] = {}
 """Of classes from which none is known to derive."""
@@ -53,7 +57,7 @@ def _judged(use: Use, found: Change, compared: Comparison, made: Collection[str]
     if found.what == "unknown" or found.new is None:
         return "unknown", "certain", not_told(use.target, (compared.old, compared.new))
     resorted = found.what == "kind" and found.old is not None and found.old.kind == found.new.kind == "class"
-    if found.what == "kind" and found.old is not None and not resorted:
+    if found.what == "kind" and found.old is not None and not resorted and not _called_alike(use, found.old, found.new):
         return "breaking", "certain", f"was {a_kind(found.old)}, is {a_kind(found.new)}"
     old, new = compared.old, compared.new
     if use.call is not None and (why := refusal(use.call, found.new, new)) is not None:
@@ -77,6 +81,11 @@ def _judged(use: Use, found: Change, compared: Comparison, made: Collection[str]
     if use.sets and not _can_be_set(found.new) and (found.old is None or _can_be_set(found.old)):
         return "breaking", "certain", f"is {_fixed(found.new)} that cannot be set any more"
     return _mild(use, found)
+
+
+def _called_alike(use: Use, old: Thing, new: Thing) -> bool:
+    """Tell whether a use calls a method whatever it is bound to: whether that still fits, its arguments say."""
+    return use.call is not None and {old.kind, new.kind} <= _METHODS and old.flavour == new.flavour
 
 
 def _further(name: str, old: Thing, new: Thing, ours: Signature) -> tuple[Weight, Sureness, str]:
@@ -113,7 +122,8 @@ def _in_neither(use: Use, found: Change, compared: Comparison) -> tuple[Weight, 
     """Judge a name that the old state does not have either, which no release took away."""
     if found.old is not None or compared.old is None or not isinstance(compared.old.look(use.target), Gone):
         return None
-    if isinstance(compared.new.look(_holder(use.target)), Gone):
+    holder = _holder(use.target)
+    if isinstance(compared.new.look(holder), Gone) and not isinstance(compared.old.look(holder), Gone):
         return None
     if use.kind == "patch":
         return "none", "certain", "is in neither: the assignment brings it"
@@ -289,9 +299,22 @@ def _mild(use: Use, found: Change) -> tuple[Weight, Sureness, str]:
         return "additive", "certain", words
     if found.what == "members":
         return "additive", "certain", f"{words}: {_few(found.members) if found.members else HEAD}"
+    if found.what == "body" and (types := _other_type(found)) is not None:
+        return "behavioural", "certain", types
     if found.what == "body" and use.kind in _RUNNING:
         return "behavioural", "certain", words
     return ("additive" if found.what in ("body", "moved") else "none"), "certain", words
+
+
+def _other_type(found: Change) -> str | None:
+    """Return how the type of a constant changed; None where it did not, or source does not tell."""
+    assert found.new is not None
+    if found.old is None or found.old.kind != "value" or found.new.kind != "value":
+        return None
+    was, now = value_of(found.old.nodes), value_of(found.new.nodes)
+    if OPEN in (was, now) or mismatch_of_values(was, now) is None:
+        return None
+    return f"was {what_is(was)}, is {what_is(now)}"
 
 
 def _few(names: tuple[str, ...]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ascend_overlay import versions
-from ascend_overlay.couplings.overlays import Leaning
+from ascend_overlay.couplings.leaning import Leaning
 from ascend_overlay.errors import ConfigError
 from ascend_overlay.lock_comparison import locked, look
 from ascend_overlay.lockfile import Locked, LockedRelease

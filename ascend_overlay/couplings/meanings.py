@@ -31,13 +31,26 @@ class Object:
 
 
 @dataclass(frozen=True)
+class Many:
+    """Something that has objects of a class: a list, a mapping of them, an iterator.
+
+    Attributes:
+        cls: the class.
+        numbered: whoever goes through it gets a pair, whose second is the object.
+    """
+
+    cls: str
+    numbered: bool = False
+
+
+@dataclass(frozen=True)
 class Super:
     """What super() leads to in a class."""
 
     steps: tuple[Step, ...]
 
 
-Meaning = Named | Object | Super | None
+Meaning = Named | Object | Many | Super | None
 
 
 @dataclass
@@ -99,10 +112,17 @@ class Meanings:
                     family = self.atlas.class_at(base.cls)
                     member = family.find(node.attr) if family is not None else None
                     cls = self.atlas.type_of(member) if member is not None else None
+                    if cls is None and member is not None and (inner := self.atlas.elements_of(member)) is not None:
+                        return Many(inner)
                     return Object(cls) if cls is not None else None
                 return None
             case ast.Subscript() if (named := self._by_key(node)) is not None:
                 return self._meaning(named)
+            case ast.Subscript():
+                many = self._meaning(node.value)
+                if isinstance(many, Many):
+                    return many if isinstance(node.slice, ast.Slice) else Object(many.cls)
+                return None
             case ast.Await():
                 return self._meaning(node.value)
             case _:
@@ -173,7 +193,51 @@ class Meanings:
         named = ast.Attribute(node.value, node.slice.value, ast.Load())
         return ast.copy_location(named, node)
 
+    def _passed_on(self, node: ast.Call) -> Many | None:
+        """Return what a call has of the objects of its first argument, or of what it is a method of."""
+        match node:
+            case ast.Call(func=ast.Name(id="enumerate"), args=[of, *_]):
+                many = self._meaning(of)
+                return Many(many.cls, numbered=True) if isinstance(many, Many) and not many.numbered else None
+            case ast.Call(func=ast.Name(id="list" | "tuple" | "set" | "sorted" | "reversed" | "iter"), args=[of, *_]):
+                many = self._meaning(of)
+                return many if isinstance(many, Many) else None
+            case ast.Call(func=ast.Attribute(value=of, attr="values" | "copy" | "items" as attr)):
+                many = self._meaning(of)
+                return Many(many.cls, numbered=attr == "items") if isinstance(many, Many) else None
+        return None
+
+    def _entered(self, node: ast.expr) -> Meaning:
+        """Return what `with` gives of an expression: what `__enter__` returns, mostly the object itself."""
+        meaning = self._meaning(node)
+        if isinstance(meaning, Many):
+            # A function that yields it, with contextlib's decorator.
+            return Object(meaning.cls)
+        if not isinstance(meaning, Object):
+            return None
+        for name in ("__enter__", "__aenter__"):
+            thing = self.atlas.look(f"{meaning.cls}.{name}")
+            entering = thing.nodes[-1] if isinstance(thing, Thing) and thing.nodes else None
+            if isinstance(entering, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                word = ast.unparse(entering.returns).strip("'\"") if entering.returns is not None else "Self"
+                return meaning if word.rpartition(".")[2] == "Self" else self._returned(thing)
+        return None
+
+    def _each(self, target: ast.expr, of: ast.expr) -> dict[str, Meaning]:
+        """Return what the names of a loop mean: objects of what it goes through."""
+        many = self._meaning(of)
+        if not isinstance(many, Many):
+            return {}
+        match target:
+            case ast.Name(id=name) if not many.numbered:
+                return {name: Object(many.cls)}
+            case ast.Tuple(elts=[_, ast.Name(id=name)]) if many.numbered:
+                return {name: Object(many.cls)}
+        return {}
+
     def _result(self, node: ast.Call) -> Meaning:
+        if (many := self._passed_on(node)) is not None:
+            return many
         meaning = self._meaning(node.func)
         if isinstance(meaning, Named):
             thing = self.atlas.look(meaning.label)
@@ -191,8 +255,11 @@ class Meanings:
         node = thing.nodes[-1] if isinstance(thing, Thing) and thing.nodes else None
         if not isinstance(thing, Thing) or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             return None
-        cls = self.atlas.annotated(node.returns, thing.module) if thing.module is not None else None
-        return Object(cls) if cls is not None else None
+        if thing.module is None:
+            return None
+        cls = self.atlas.annotated(node.returns, thing.module)
+        inner = self.atlas.elements(node.returns, thing.module) if cls is None else None
+        return Object(cls) if cls is not None else Many(inner) if inner is not None else None
 
     def _annotated(self, annotation: ast.expr | None) -> str | None:
         """Return the class that an annotation names, here where functions may have imported it."""
@@ -202,6 +269,13 @@ class Meanings:
                 thing = self.atlas.look(meaning.label)
                 return thing.home if isinstance(thing, Thing) and thing.kind == "class" else None
         return self.atlas.annotated(annotation, self.module)
+
+    def _annotation(self, annotation: ast.expr | None) -> Meaning:
+        """Return what something of an annotation is: an object, or something that has objects."""
+        if (cls := self._annotated(annotation)) is not None:
+            return Object(cls)
+        inner = self.atlas.elements(annotation, self.module)
+        return Many(inner) if inner is not None else None
 
     def _signature(self, value: ast.expr) -> Signature | None:
         """Return how what is put in place of something can be called."""

@@ -87,6 +87,19 @@ class _Reader(Meanings):
                 self._meaning(func), "contextlib:suppress"
             ):
                 self._guarded(node.body, frozenset().union(*(_caught(each) for each in caught)))
+            case ast.With() | ast.AsyncWith():
+                for item in node.items:
+                    self._expression(item.context_expr)
+                    if isinstance(item.optional_vars, ast.Name):
+                        self._bind(item.optional_vars.id, self._entered(item.context_expr))
+                    elif item.optional_vars is not None:
+                        self._assigned(item.optional_vars, ast.Constant(None))
+                self._body(node.body)
+            case ast.For() | ast.AsyncFor():
+                self._expression(node.iter)
+                self._assigned(node.target, ast.Constant(None))
+                self._bind_all(self._each(node.target, node.iter))
+                self._body([*node.body, *node.orelse])
             case ast.If():
                 self._expression(node.test)
                 words = ast.unparse(node.test)
@@ -113,10 +126,8 @@ class _Reader(Meanings):
                 if node.value is not None:
                     self._expression(node.value)
                     self._assigned(node.target, node.value)
-                if isinstance(node.target, ast.Name):
-                    cls = self._annotated(node.annotation)
-                    if cls is not None:
-                        self._bind(node.target.id, Object(cls))
+                if isinstance(node.target, ast.Name) and (said := self._annotation(node.annotation)) is not None:
+                    self._bind(node.target.id, said)
             case _:
                 self._others(node)
 
@@ -214,8 +225,7 @@ class _Reader(Meanings):
         path = (*(outer.path if len(self._scopes) > 1 else ()), node.name)
         scope = Scope(path, {}, step or outer.cls, outer.family, self._asked | self._asked_in(node))
         for argument in arguments:
-            cls = self._annotated(argument.annotation)
-            scope.names[argument.arg] = Object(cls) if cls is not None else None
+            scope.names[argument.arg] = self._annotation(argument.annotation)
         if step is not None and arguments and kind_of(node) != "staticmethod":
             scope.names[arguments[0].arg] = (
                 Named(step.label) if kind_of(node) == "classmethod" else Object(step.label, sure=True)
@@ -248,8 +258,10 @@ class _Reader(Meanings):
                 self._scopes.pop()
             case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
                 stored = (each for part in node.generators for each in ast.walk(part.target))
-                names = {each.id: None for each in stored if isinstance(each, ast.Name)}
-                self._scopes.append(Scope(self._scopes[-1].path, {**names}, *self._within()))
+                names: dict[str, Meaning] = {each.id: None for each in stored if isinstance(each, ast.Name)}
+                self._scopes.append(Scope(self._scopes[-1].path, names, *self._within()))
+                for part in node.generators:
+                    names.update(self._each(part.target, part.iter))
                 self._others(node)
                 self._scopes.pop()
             case ast.BoolOp(op=ast.And()):
@@ -301,10 +313,21 @@ class _Reader(Meanings):
                 kind = "construct" if thing.kind == "class" else "call"
                 if kind == "call" and _REGISTERING.search(thing.home.rpartition(":")[2].rpartition(".")[2]):
                     kind = "registration"
+            if isinstance(thing, Thing) and thing.is_enum:
+                self._by_value(node, meaning.label, thing)
             asked = isinstance(func, ast.Attribute) and func.attr in self._asked
             self._use(kind, meaning.label, node, call=Call.of(node, on_object=on_object), guarded=asked)
         elif isinstance(meaning, Named):
             self._made_of_ours(node, meaning.label)
+
+    def _by_value(self, node: ast.Call, label: str, thing: Thing) -> None:
+        """Note the member of an enumeration that is asked for by its value."""
+        given = node.args[0] if len(node.args) == 1 else None
+        for name, member in thing.family.steps[0].members.items() if thing.family is not None else ():
+            same = isinstance(given, ast.Constant) and isinstance(member.value, ast.Constant)
+            if same and member.value.value == given.value:  # type: ignore[union-attr]
+                self._use("attribute", f"{label}.{name}", node)
+                return
 
     def _made_of_ours(self, node: ast.Call, label: str) -> None:
         """Note how a class of this package is made, where a class of the other one has the constructor."""

@@ -101,7 +101,7 @@ class Drift:
             return None
         release = lock.releases[number]
         items = [item for item in unit.items if versions.in_range(item.patch.vllm, number, whose=item.patch.target)]
-        changed = self._seen.changed(items, unit.name, release)
+        changed = self._seen.changed([item.patch.target for item in items], unit.name, release)
         # A registration has no place in vLLM's source, and a call only a module; both lean on more.
         if not any(unit.name in each.by for each in release.leans_on.values()):
             bare = [item.patch.target for item in items if self._seen.is_bare(item.patch.target)]
@@ -126,9 +126,13 @@ class Drift:
             of_vllm = any(seen.look(item.patch.target) for item in items)
             return [f"vllm {installed} is here, and the lock has neither it nor an earlier one"] if of_vllm else []
         number, release = found
-        if unit.origin.distribution == plan.OWN:
-            items = self._locked(items, unit, path, release)
-        differing = seen.changed(items, unit.name, release)
+        targets, less = seen.asked_for(items, release, own=unit.origin.distribution == plan.OWN)
+        if less:
+            self._journal.note(
+                unit.name,
+                f"the lock {path!r} does not have all of its targets: ascend_overlay says for which releases it is",
+            )
+        differing = seen.changed(targets, unit.name, release)
         if not _newer(installed, number):
             return differing
         if not differing:
@@ -136,16 +140,6 @@ class Drift:
                 unit.name, f"the lock does not have vllm {installed}; what the overlay rests on is as in {number}"
             )
         return [f"{each} since {number}" for each in differing]
-
-    def _locked(self, items: list[Item], unit: Unit, path: str, release: LockedRelease) -> list[Item]:
-        """Return those of the library's own patches that somebody's lock has: he may have locked his own alone."""
-        found = [item for item in items if item.patch.target in release.targets]
-        if len(found) < len(items):
-            self._journal.note(
-                unit.name,
-                f"the lock {path!r} does not have all of its targets: ascend_overlay says for which releases it is",
-            )
-        return found
 
     def _see_plugins(self, path: str, lock: Lock, drift: str) -> None:
         from ascend_overlay.lock_comparison import stranger
@@ -224,13 +218,20 @@ class _Seen:
         found = self.look(target)
         return found is None or found.kind == "module"
 
-    def changed(self, items: Iterable[Item], overlay: str, release: LockedRelease) -> list[str]:
-        """Return what of the targets of `items`, and of what the overlay leans on, is not as in `release`."""
+    @staticmethod
+    def asked_for(items: Iterable[Item], release: LockedRelease, *, own: bool) -> tuple[list[str], bool]:
+        """Return the targets that a lock is asked for, and whether there are others."""
+        from ascend_overlay.lock_comparison import asked_for
+
+        return asked_for((item.patch.target for item in items), release, own=own)
+
+    def changed(self, targets: Iterable[str], overlay: str, release: LockedRelease) -> list[str]:
+        """Return what of `targets`, and of what the overlay leans on, is not as in `release`."""
         from ascend_overlay.lock_comparison import changes
         from ascend_overlay.source.modules import remembered
 
         with remembered():
-            found = list(changes(release, (item.patch.target for item in items), overlay, self.look))
+            found = list(changes(release, targets, overlay, self.look))
         return [f"{name} {why}" for name, why in found]
 
 

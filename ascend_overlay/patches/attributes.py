@@ -18,7 +18,7 @@ from ascend_overlay.patches.names import Decision, note_hash, refuse_second
 from ascend_overlay.patches.reach import led_elsewhere
 from ascend_overlay.places import declared
 from ascend_overlay.places.functions import function_of
-from ascend_overlay.places.target import MISSING, Place, Target, find
+from ascend_overlay.places.target import MISSING, Place, Target, find, require
 from ascend_overlay.places.type_slots import storage
 
 
@@ -45,14 +45,12 @@ class SetAttribute(Patch):
         return loaded(self.value)
 
     def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
-        adding = isinstance(self, AddAttribute)
         # A field that is no attribute is declared all the same.
         place = find(module, Target.parse(self.target), alias=context.stand_ins)
-        declared.refuse(self.target, place, implementation, adding=adding)
+        self.refuse(place, implementation)
         # The first look told whether anybody else holds it; by now, the place does.
         place = dataclasses.replace(self.resolve(module, context), shared=place.shared)
         new = replacements.at_home(place.owner, place.name, implementation, self.target)
-        self._check_value(place, implementation, new)
         slot = context.slots.at(storage(place.owner, place.name))
         refuse_second(slot, self.target, context)
         if isinstance(place.owner, ModuleType):
@@ -62,9 +60,18 @@ class SetAttribute(Patch):
         applied.change(slot, change, shared=place.shared)
         make_concrete(place, applied)
 
+    def refuse(self, place: Place, implementation: Any) -> None:
+        declared.refuse(self.target, place, implementation, adding=isinstance(self, AddAttribute))
+        self._expected(place)
+        new = replacements.at_home(place.owner, place.name, implementation, self.target)
+        if not self.as_is:
+            self._check_value(place, implementation, new)
+
+    def _expected(self, place: Place) -> Place:
+        """Return the place, or raise a TargetError where it does not have what it is to have."""
+        return require(place, Target.parse(self.target))
+
     def _check_value(self, place: Place, value: Any, new: Any) -> None:
-        if self.as_is:
-            return
         raw = place.raw
         values.refuse_quoted(self.target, value, beside=[raw])
         if raw is MISSING:
@@ -93,11 +100,12 @@ class AddAttribute(SetAttribute):
             values.refuse_quoted(self.target, self.value)
 
     def resolve(self, module: ModuleType, context: Context) -> Place:
-        target = Target.parse(self.target)
-        place = find(module, target, alias=context.stand_ins)
+        return self._expected(find(module, Target.parse(self.target), alias=context.stand_ins))
+
+    def _expected(self, place: Place) -> Place:
         if place.raw is not MISSING:
             raise TargetError(
-                f"the target {target} exists already ({shown(place.raw)}), so it cannot be added; "
+                f"the target {self.target} exists already ({shown(place.raw)}), so it cannot be added; "
                 f"use overlay.attribute, overlay.replace or overlay.wrap to change it."
             )
         return place

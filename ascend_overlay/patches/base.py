@@ -340,6 +340,16 @@ class Patch:
         target = Target.parse(self.target)
         return require(find(module, target, alias=context.stand_ins), target)
 
+    def refuse(self, place: Place, implementation: Any) -> None:
+        """See that the implementation can stand where it is to stand, and change nothing.
+
+        `ascend-overlay check` asks it of skeletons of what a release has in source.
+
+        Raises:
+            TargetError: they do not go together.
+            SignatureError: what is there is called in a way that the implementation does not take.
+        """
+
     def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
         """Change the target.
 

@@ -51,11 +51,16 @@ class Call(Patch):
         target = Target.parse(self.target)
         return require(find(module, target, alias=context.stand_ins), target)
 
-    def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
-        self.resolve(module, context)
+    def refuse(self, place: Place, implementation: Any) -> None:
         do, undo = implementation
-        self._check_callable(do, arguments=0)
-        takes_result = undo is not None and self._check_callable(undo, arguments=1)
+        self._takes(do, arguments=0)
+        if undo is not None:
+            self._takes(undo, arguments=1)
+
+    def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
+        self.refuse(self.resolve(module, context), implementation)
+        do, undo = implementation
+        takes_result = undo is not None and self._takes(undo, arguments=1)
         applied.seam = "call"
         results: list[Any] = []
         if undo is None:
@@ -96,7 +101,7 @@ class Call(Patch):
             )
         results.clear()
 
-    def _check_callable(self, function: Any, *, arguments: int) -> bool:
+    def _takes(self, function: Any, *, arguments: int) -> bool:
         """Tell whether `function` takes so many arguments, rather than none.
 
         Raises:

@@ -22,7 +22,7 @@ from ascend_overlay.places.homes import homes_of
 from ascend_overlay.places.slots import Slots
 from ascend_overlay.places.stand_ins import StandIn
 from ascend_overlay.places.storages import Attribute, Item, Storage
-from ascend_overlay.places.target import MISSING, Target
+from ascend_overlay.places.target import MISSING, Place, Target
 from ascend_overlay.source.sources import LOADABLE
 from ascend_overlay.source.statements import dotted
 
@@ -60,7 +60,7 @@ class Subclass(Patch):
     def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
         place = self.resolve(module, context)
         original = place.raw
-        self._check(original, implementation)
+        self.refuse(place, implementation)
         storage, applied.seam = _seam(place.owner, place.name, original)
         slot = context.slots.at(storage)
         refuse_second(slot, self.target, context)
@@ -94,7 +94,8 @@ class Subclass(Patch):
             if rebuilt := embedded.follow():
                 applied.notes.append(f"pydantic validators rebuilt: {', '.join(rebuilt)}")
 
-    def _check(self, original: Any, implementation: Any) -> None:
+    def refuse(self, place: Place, implementation: Any) -> None:
+        original = place.raw
         if not isinstance(original, type):
             raise TargetError(f"the target {self.target} is {what_is(original)}, not a class; use overlay.replace.")
         if not isinstance(implementation, type):

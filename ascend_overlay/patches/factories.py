@@ -15,7 +15,7 @@ from ascend_overlay.patches import flavours, signatures
 from ascend_overlay.patches.base import Applied, Context, Patch, loaded, shown, what_is
 from ascend_overlay.patches.reach import seen
 from ascend_overlay.places import type_slots
-from ascend_overlay.places.target import Target, find, require
+from ascend_overlay.places.target import Place, Target, find, require
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -34,8 +34,9 @@ class Factory(Patch):
         return loaded(self.implementation)
 
     def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
-        cls = self.resolve(module, context).raw
-        self._check(cls, implementation)
+        place = self.resolve(module, context)
+        self.refuse(place, implementation)
+        cls = place.raw
         before = type(cls)
         metaclass = _metaclass(cls, implementation, context.whose)
         applied.seam = "metaclass"
@@ -55,7 +56,8 @@ class Factory(Patch):
     def describe(self) -> str:
         return f"built by {shown(self.implementation)}"
 
-    def _check(self, cls: Any, implementation: Any) -> None:
+    def refuse(self, place: Place, implementation: Any) -> None:
+        cls = place.raw
         if not isinstance(cls, type):
             raise TargetError(f"the target {self.target} is {what_is(cls)}, not a class; use overlay.replace.")
         if (whose := getattr(type(cls), _WHOSE, None)) is not None:

@@ -74,10 +74,9 @@ class Field(Patch):
     def resolve(self, module: ModuleType, context: Context) -> Place:
         return find(module, Target.parse(self.target), alias=context.stand_ins)
 
-    def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
+    def refuse(self, place: Place, implementation: Any) -> None:
         default, factory, annotation = implementation
         self._check_factory(factory)
-        place = self.resolve(module, context)
         owner, name = place.owner, place.name
         known = declared.fields_of(owner) if isinstance(owner, type) else None
         if known is None:
@@ -92,12 +91,8 @@ class Field(Patch):
             self._check_default(owner, known[name], default)
         if new and (place.raw is not MISSING or annotation is MISSING):
             self._refuse_new(place, known)
-        applied.seam = f"{declared.kind_of(owner)} field"
         if declared.is_typed_dict(owner) or declared.is_named_tuple(owner):
             keys.refuse(self.target, owner, name, default, factory, annotation)
-            change: Any = keys.KeyChange(owner, name, default, annotation)
-            applied.undo.append(functools.partial(keys.leave, change))
-            keys.enter(change)
             return
         if "__dataclass_fields__" not in vars(owner) and "__pydantic_fields__" not in vars(owner):
             raise TargetError(
@@ -106,6 +101,19 @@ class Field(Patch):
             )
         if new:
             self._check_room(owner, name)
+
+    def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
+        default, factory, annotation = implementation
+        place = self.resolve(module, context)
+        self.refuse(place, implementation)
+        owner, name = place.owner, place.name
+        new = name not in (declared.fields_of(owner) or ())
+        applied.seam = f"{declared.kind_of(owner)} field"
+        if declared.is_typed_dict(owner) or declared.is_named_tuple(owner):
+            change: Any = keys.KeyChange(owner, name, default, annotation)
+            applied.undo.append(functools.partial(keys.leave, change))
+            keys.enter(change)
+            return
         change = fields.FieldChange(owner, name, default, factory, annotation, context.whose)
         if (rival := fields.rival(change)) is not None:
             raise ConflictError(

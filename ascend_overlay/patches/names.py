@@ -70,9 +70,8 @@ class Wrap(Patch):
     def load(self) -> Any:
         return loaded(self.wrapper)
 
-    def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
+    def refuse(self, place: Place, implementation: Any) -> None:
         self._check_wrapper(implementation)
-        place = self.resolve(module, context)
         raw = place.raw
         if isinstance(raw, type):
             raise TargetError(
@@ -94,6 +93,11 @@ class Wrap(Patch):
         ):
             raise SignatureError(f"{shown(implementation)} cannot wrap {self.target}: {why}.")
         declared.refuse_uncalled(self.target, place)
+
+    def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
+        place = self.resolve(module, context)
+        self.refuse(place, implementation)
+        raw = place.raw
         written = place.own and declared.is_generated(place.owner, place.name, raw)
         calls = applied.calls = Calls(tell=context.tell)
         make = functools.partial(
@@ -145,8 +149,10 @@ class Replace(Patch):
     def load(self) -> Any:
         return loaded(self.replacement)
 
-    def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
-        place = self.resolve(module, context)
+    def refuse(self, place: Place, implementation: Any) -> None:
+        self._replacement(place, implementation)
+
+    def _replacement(self, place: Place, implementation: Any) -> Any:
         if isinstance(place.raw, type):
             raise TargetError(
                 f"the target {self.target} is a class; overlay.subclass puts a subclass in its place, everywhere."
@@ -154,7 +160,11 @@ class Replace(Patch):
         _refuse_bound(self.target, place)
         declared.refuse_uncalled(self.target, place)
         declared.refuse(self.target, place, implementation)
-        new = replacements.replacement(self.target, place.owner, place.raw, implementation)
+        return replacements.replacement(self.target, place.owner, place.raw, implementation)
+
+    def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
+        place = self.resolve(module, context)
+        new = self._replacement(place, implementation)
         if place.own and declared.is_generated(place.owner, place.name, place.raw):
             applied.stale.extend(
                 f"{cls.__module__}.{cls.__qualname__}.{place.name} (generated, does not call that of its base)"

@@ -26,7 +26,7 @@ from ascend_overlay.patches.reach import led_elsewhere
 from ascend_overlay.patches.served import MODULE, Served, nearly
 from ascend_overlay.places.storages import Item, spelled
 from ascend_overlay.places.storeys import Change
-from ascend_overlay.places.target import MISSING, Target
+from ascend_overlay.places.target import MISSING, Place, Target
 
 MODEL_REGISTRY = "vllm.model_executor.models.registry:ModelRegistry"
 QUANTIZATION = "vllm.model_executor.layers.quantization:register_quantization_config"
@@ -161,12 +161,16 @@ class Quantization(Patch):
     def load(self) -> Any:
         return loaded(self.implementation)
 
-    def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
-        if not isinstance(implementation, type) or not issubclass(implementation, module.QuantizationConfig):
+    def refuse(self, place: Place, implementation: Any) -> None:
+        if not isinstance(implementation, type) or not issubclass(implementation, place.raw):
             raise TargetError(
                 f"{shown(implementation)} cannot be the quantization method {self.method!r}: it is not a subclass of "
                 f"vLLM's QuantizationConfig."
             )
+
+    def apply(self, module: ModuleType, implementation: Any, context: Context, applied: Applied) -> None:
+        config = Place(module, "QuantizationConfig", module.QuantizationConfig, own=True, shared=False)
+        self.refuse(config, implementation)
         applied.seam = "quantization registry"
         if self.method not in module.QUANTIZATION_METHODS:
             applied.notes.extend(nearly(self.method, module.QUANTIZATION_METHODS, "method"))

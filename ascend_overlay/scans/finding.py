@@ -48,6 +48,7 @@ class Replacement:
         outside: what of another package it is.
         shell: "property", "staticmethod" and so on, where it is wrapped in one.
         literal: its source where it is a literal.
+        bound: it is a method, bound to an object.
     """
 
     text: str
@@ -56,6 +57,7 @@ class Replacement:
     outside: Outside | None = None
     shell: str = ""
     literal: str = ""
+    bound: bool = False
 
 
 @dataclass(frozen=True)

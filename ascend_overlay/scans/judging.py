@@ -6,13 +6,11 @@ import ast
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ascend_overlay.patches import signatures
 from ascend_overlay.scans.finding import Finding, Place
+from ascend_overlay.scans.fitting import misfit
 from ascend_overlay.scans.noting import EVERY, UNKNOWN_NAME, Reading
 from ascend_overlay.scans.package import Package
 from ascend_overlay.scans.releases import GONE, THERE, Judged, Target
-from ascend_overlay.scans.values import Local
-from ascend_overlay.source.signatures import binding_of, signature
 
 WRONG, NOTE = "wrong", "note"
 """How bad a fault is: it does not do what it was written for, or one should know of it."""
@@ -213,7 +211,7 @@ class _Court:
             return
         reasons: dict[tuple[str, str], list[str]] = {}
         for label, target in targets.items():
-            found = _misfit(target, local, replacement.shell)
+            found = misfit(target, replacement, calls_it=verdict.finding.kind == "wrap")
             if found is not None:
                 reasons.setdefault(found, []).append(label)
         for (kind, why), labels in reasons.items():
@@ -326,38 +324,3 @@ def _text(source: str) -> str:
     except (ValueError, SyntaxError):
         return ""
     return value if isinstance(value, str) else ""
-
-
-def _misfit(target: Target, local: Local, shell: str) -> tuple[str, str] | None:
-    """Return what kind of fault it is that `local` stands in for the target, and why; None where it can."""
-    ours, theirs = local.node, target.node
-    if theirs is None or isinstance(ours, ast.Lambda):
-        return None
-    if isinstance(theirs, ast.ClassDef) and isinstance(ours, ast.ClassDef):
-        return None
-    if not isinstance(theirs, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        return None
-    if isinstance(ours, ast.ClassDef):
-        return None
-    member = len(target.path) == 2
-    there = binding_of(theirs) if member else "method"
-    here = shell or (binding_of(ours) if member else "method")
-    if there is None or here is None:
-        return None
-    if not member and (theirs.decorator_list or ours.decorator_list):
-        return None
-    if member and there != here:
-        if {there, here} <= {"property", "cached_property"}:
-            return None
-        return "kind", f"a {there} is replaced by a {here}"
-    if there in ("property", "cached_property"):
-        return None
-    if isinstance(ours, ast.AsyncFunctionDef) and isinstance(theirs, ast.FunctionDef) and not _awaitable(theirs):
-        return "kind", "a plain function is replaced by an async one"
-    why = signatures.mismatch(signature(theirs), signature(ours))
-    return ("signature", why) if why is not None else None
-
-
-def _awaitable(function: ast.FunctionDef) -> bool:
-    text = ast.unparse(function.returns) if function.returns is not None else ""
-    return any(word in text for word in ("Await", "Async", "Coroutine", "Future"))

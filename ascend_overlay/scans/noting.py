@@ -173,11 +173,13 @@ class Noting(Expressions):
         bound = next((value.function for value in inner if isinstance(value, Bound)), None)
         outside = next((value for value in inner if isinstance(value, Outside)), None)
         constant = next((value for value in values if isinstance(value, Const)), None)
+        is_bound = local is None and bound is not None
         local = local or bound
         text = shortened(given) if given is not None else (".".join(local.path) if local is not None else "")
         plain = literal(given) or (repr(constant.value) if constant is not None and local is None else "")
         own = next((value.name for value in values if isinstance(value, OwnModule)), "")
-        return Replacement(text, local.name if local else own, local, None if local else outside, shell, plain)
+        name = local.name if local else own
+        return Replacement(text, name, local, None if local else outside, shell, plain, is_bound)
 
     def _uses(self, replacement: Replacement | None, values: Values, target: Outside) -> bool:
         """Tell whether what is put there calls, or was made of, what was there."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ascend_overlay.releases import Release
 from ascend_overlay.scans.values import Outside
+from ascend_overlay.source.atlas import Atlas, Gone
 from ascend_overlay.source.definitions import Absent, Definition, definition
 from ascend_overlay.source.folders import Found
 from ascend_overlay.source.headers import derived_names
@@ -146,7 +147,10 @@ class Judged:
         if isinstance(known, Absent):
             owner = _label(module, path[: known.index])
             return Target(module, path, label, GONE, None, f"{owner} has no {path[known.index]!r}")
+        found = Atlas(self._sources, self._tree.package).look(label) if known is None and len(path) <= 2 else None
         name = path[-1]
+        if isinstance(found, Gone) and found.missing == label and (found.certain or len(path) == 1):
+            return Target(module, path, label, GONE, None, f"{_label(module, path[:-1])} has no {name!r}")
         if len(path) == 2 and not name.startswith("__") and "[" not in name and not self.mentions(name):
             return Target(module, path, label, GONE, None, f"{_label(module, path[:1])} has no {name!r}")
         return Target(module, path, label, self._state(home, first, path))

@@ -35,6 +35,12 @@ Kind = Literal[
     "attribute",
 ]
 _DEEP = 16
+_MAPPINGS = frozenset({"dict", "mapping", "mutablemapping", "ordereddict", "defaultdict"})
+_CONTAINERS = frozenset(
+    {"list", "tuple", "set", "frozenset", "deque", "sequence", "mutablesequence", "collection", "iterable", "iterator"}
+    | {"abstractset", "mutableset", "generator", "asyncgenerator", "asynciterable", "asynciterator"}
+)
+"""What holds objects, in small letters: typing writes some of them large."""
 _LONGEST_WORD = len("class ")
 _DESCRIPTORS: dict[str, Kind] = {
     "staticmethod": "staticmethod",
@@ -170,6 +176,12 @@ class Atlas:
             self._families[key] = Family((step, *bases), tuple(dict.fromkeys(outside)))
         return self._families[key]
 
+    def base(self, module: Module, base: ast.expr) -> Family:
+        """Return the class that the expression of a base class in `module` means, and its bases."""
+        outside: list[str] = []
+        found = self._base(module, base, outside)
+        return found if found.steps else Family((), tuple(outside))
+
     def forget(self) -> None:
         """Let go of everything that was read, which refers to itself in circles."""
         for family in self._families.values():
@@ -231,6 +243,35 @@ class Atlas:
             return None
         thing = self.look(":".join(found))
         return thing.home if isinstance(thing, Thing) and thing.kind == "class" else None
+
+    def elements(self, annotation: ast.expr | None, module: Module) -> str | None:
+        """Return the label of the class whose objects something of an annotation in `module` has; None of another."""
+        if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+            try:
+                annotation = ast.parse(annotation.value, mode="eval").body
+            except (SyntaxError, ValueError, RecursionError):
+                return None
+        if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):
+            sides = [side for side in (annotation.left, annotation.right) if not _is_none(side)]
+            return self.elements(sides[0], module) if len(sides) == 1 else None
+        if not isinstance(annotation, ast.Subscript):
+            return None
+        outer, inner = annotation.value, annotation.slice
+        word = (outer.attr if isinstance(outer, ast.Attribute) else getattr(outer, "id", "")).lower()
+        parts = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+        if word in ("optional", "classvar", "annotated", "final"):
+            return self.elements(parts[0], module)
+        if word in _MAPPINGS:
+            return self.annotated(parts[-1], module)
+        alike = len(parts) == 1 or isinstance(parts[1], ast.Constant) or word.endswith("generator")
+        return self.annotated(parts[0], module) if word in _CONTAINERS and alike else None
+
+    def elements_of(self, member: Member) -> str | None:
+        """Return the label of the class whose objects a member has, as far as its annotation tells."""
+        node = member.nodes[-1]
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            return self.elements(node.returns, member.owner.module) if kind_of(node) == "property" else None
+        return self.elements(member.annotation, member.owner.module)
 
     def class_at(self, label: str) -> Family | None:
         """Return the class that a label leads to."""

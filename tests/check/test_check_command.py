@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from two_trees import Run, write
 
 from ascend_overlay import versions
+from ascend_overlay.commands.check import page
 from ascend_overlay.lockfile import Lock, Locked, LockedRelease, public
 
 ONLY = ["--only", "steps,quiet,stopping,layers,adding"]
@@ -175,3 +177,32 @@ def test_a_lock_of_others_is_not_asked_for_the_built_in_overlays(tmp_path: Path)
     found = json.loads(done.stdout)["releases"][0]
     assert done.returncode == 0, done.stdout
     assert "does not have all targets of layernorm, which ascend_overlay answers for" in json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("states", "said"),
+    [
+        ("fits", "1 fits"),
+        ("fits fits", "2 fit"),
+        ("breaks fits", "1 breaks, 1 fits"),
+        ("(breaks) fits", "1 breaks (it is left out by its range), 1 fits"),
+        ("(breaks) breaks", "2 break (1 of them left out by its range)"),
+        ("(breaks) (breaks) fits", "2 break (all left out by their ranges), 1 fits"),
+        ("review (review)", "2 to review; 1 that does not break is left out by its range"),
+        (
+            "(breaks) (review) (fits)",
+            (
+                "1 breaks (it is left out by its range), 1 to review, 1 fits; "
+                "2 that do not break are left out by their ranges"
+            ),
+        ),
+    ],
+)
+def test_the_sum(states: str, said: str) -> None:
+    weights = {"breaks": "breaking", "review": "behavioural", "fits": "none"}
+    overlays = [
+        SimpleNamespace(weight=weights[state.strip("()")], ruled_out="a range" if "(" in state else None)
+        for state in states.split()
+    ]
+    judged: Any = SimpleNamespace(overlays=overlays)
+    assert page.summary(judged) == said

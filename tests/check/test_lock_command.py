@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,52 @@ def test_a_second_release_is_added_and_the_first_stays(ask: Run, tmp_path: Path)
     assert now.signature == "(self, x, more=False)"
     ask(["lock", "--file", str(file), "--vllm", "new", "--anew", *ONLY])
     assert list(Lock.read(file).releases) == ["1.1.0"]
+
+
+_OTHER = """
+from ascend_overlay import Overlay
+from ascend_overlay.hooks import hookimpl
+
+@hookimpl
+def ascend_overlay_overlays():
+    other = Overlay("other", reason="a test")
+    other.wrap("vllm.engine:Engine.step", "my_layers:around")
+    return [other]
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "plugins"),
+    [
+        (["--vllm", "old"], {"my-steps", "other-one"}),
+        (["--vllm", "old", "--only", "steps"], {"my-steps"}),
+        (["--vllm", "old", "--only", "other"], {"other-one"}),
+        (["--vllm", "old", "--only", "other,steps"], {"my-steps", "other-one"}),
+    ],
+)
+@pytest.mark.parametrize("before", [None, "old", "new"])
+def test_only_plugins_that_it_is_about_are_in_it(
+    ask: Run, trees: Path, tmp_path: Path, asked: list[str], plugins: set[str], before: str | None
+) -> None:
+    """What the file has of another release may be of other plugins, and they stay."""
+    write(trees / "mine", {"other_plugin.py": _OTHER})
+    made = []
+    for name, module in (("my-steps", "my_plugin"), ("other-one", "other_plugin")):
+        info = trees / "mine" / f"{name.replace('-', '_')}-2.0.dist-info"
+        made.append(info)
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 2.0\n")
+        (info / "entry_points.txt").write_text(f"[ascend_overlay.plugins]\n{module} = {module}\n")
+    file = tmp_path / "overlay.lock"
+    try:
+        if before is not None:
+            ask(["lock", "--file", str(file), "--vllm", before], load=None)
+        done = ask(["lock", "--file", str(file), *asked], load=None)
+    finally:
+        for info in made:
+            shutil.rmtree(info)
+    assert done.returncode == 0, done.stderr
+    assert set(Lock.read(file).plugins) == (plugins if before != "new" else {"my-steps", "other-one"})
 
 
 def test_the_same_again_writes_nothing(ask: Run, tmp_path: Path) -> None:

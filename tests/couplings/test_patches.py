@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import textwrap
 from collections.abc import Callable
 
@@ -10,10 +11,33 @@ from two_states import Files, World
 
 from ascend_overlay import Overlay, conditions
 from ascend_overlay.couplings.comparison import Comparison
-from ascend_overlay.couplings.overlays import Leaning, OverlayFinding, judge_overlays, judge_patch
+from ascend_overlay.couplings.leaning import Leaning
+from ascend_overlay.couplings.overlays import OverlayFinding, judge_overlays
+from ascend_overlay.couplings.targets import judge_patch
 
 Declare = Callable[[Overlay], object]
-MINE = {"impl.py": "def f(a, b=1):\n    pass\n\ndef wide(*args, **kwargs):\n    pass\n"}
+_HELD = """
+from torch.nn import Module
+from vllm.a import C, D
+from vllm.model_executor.layers.quantization.base_config import QuantizationConfig
+from vllm.v1.attention.backend import AttentionBackend
+class Sub(C):
+    pass
+class SubD(D):
+    pass
+class A(Module):
+    pass
+class B(AttentionBackend):
+    pass
+class Q(QuantizationConfig):
+    pass
+class Plain:
+    pass
+"""
+MINE = {
+    "impl.py": "def f(a, b=1):\n    pass\n\ndef wide(*args, **kwargs):\n    pass\n",
+    "held.py": _HELD,
+}
 
 
 def _case(name: str, declare: Declare, old: Files | str, new: Files | str, said: str) -> object:
@@ -31,6 +55,10 @@ def _edit(overlay: Overlay) -> None:
 
 def _built(a: int) -> int:
     return a
+
+
+def _serve(kind: str, implementation: str, overlay: Overlay) -> None:
+    getattr(overlay, kind)("CUSTOM", implementation)
 
 
 _F = "def f(a, b=1):\n    return a + b\n"
@@ -104,7 +132,7 @@ CASES = [
     ),
     _case(
         "subclass, of an enumeration now",
-        lambda overlay: overlay.subclass("vllm.a:C", "mine.impl:C"),
+        lambda overlay: overlay.subclass("vllm.a:C", "mine.held:Sub"),
         "class C:\n    pass\n",
         "from enum import Enum\nclass C(Enum):\n    A = 1\n",
         "breaking certain: is an enumeration, and nothing derives from one that has members",
@@ -234,7 +262,7 @@ CASES = [
     ),
     _case(
         "subclass, of a dataclass that became a pydantic class",
-        lambda o: o.subclass("vllm.a:D", "mine:D"),
+        lambda o: o.subclass("vllm.a:D", "mine.held:SubD"),
         _D,
         "from pydantic import BaseModel\nclass D(BaseModel):\n    x: int = 1\n",
         "behavioural certain: was a dataclass, is a pydantic class",
@@ -255,25 +283,49 @@ CASES = [
     ),
     _case(
         "model, without the registry",
-        lambda o: o.model("Arch", "mine:A"),
+        lambda o: o.model("Arch", "mine.held:A"),
         {_MODELS: "class ModelRegistry:\n    pass\n"},
         {_MODELS: "x = 1\n"},
         "breaking certain: gone",
     ),
     _case(
         "quantization, without the function",
-        lambda o: o.quantization("q", "mine:A"),
+        lambda o: o.quantization("q", "mine.held:A"),
         {_QUANTIZATION: "def register_quantization_config(name):\n    pass\n"},
         {_QUANTIZATION: ""},
         "breaking certain: gone",
     ),
     _case(
         "attention backend, without the names",
-        lambda o: o.attention_backend("CUSTOM", "mine:A"),
+        lambda o: o.attention_backend("CUSTOM", "mine.held:B"),
         {_BACKENDS: "class AttentionBackendEnum:\n    CUSTOM = ''\n"},
         {_BACKENDS: ""},
         "breaking certain: gone",
     ),
+]
+
+
+_SERVED = {
+    _MODELS: "class ModelRegistry:\n    pass\n",
+    _QUANTIZATION: "def register_quantization_config(name):\n    pass\n",
+    "model_executor/layers/quantization/base_config.py": "class QuantizationConfig:\n    pass\n",
+    _BACKENDS: "class AttentionBackendEnum:\n    CUSTOM = ''\n",
+    "v1/attention/backend.py": "class AttentionBackend:\n    pass\n",
+    "a.py": f"{_C}{_D}",
+}
+CASES += [
+    _case(f"{kind} of {given}", functools.partial(_serve, kind, given), _SERVED, _SERVED, said)
+    for kind, right, base in (
+        ("model", "A", "torch.nn.Module"),
+        ("attention_backend", "B", "vllm.AttentionBackend"),
+        ("quantization", "Q", "vLLM's QuantizationConfig"),
+    )
+    for given, said in (
+        (f"mine.held:{right}", "none certain"),
+        ("mine.held:Plain", f"breaking certain: mine.held:Plain is no subclass of {base}"),
+        ("mine.held:NotThere", "breaking certain: the implementation mine.held:NotThere does not exist"),
+        ("mine.nowhere:A", "breaking certain: the implementation mine.nowhere:A does not exist (no mine.nowhere)"),
+    )
 ]
 
 
@@ -308,7 +360,7 @@ _PLUGIN = {
     "sub/worker.py": "from vllm.a import f\nf(1, 2)\nclass Worker:\n    pass\n",
     "sub/relative.py": "from . import worker\n",
     "sub/absolute.py": "import mine.sub.worker\n",
-    "sub/direct.py": "import mine.sub.other\ndef give():\n    return 1\n",
+    "sub/direct.py": "import mine.sub.other\ndef give(*args):\n    return 1\n",
     "sub/tables.py": (
         "import sys\ndef ours(a):\n    pass\ndef give():\n"
         "    for (module, name), value in {('vllm.a', 'f'): ours}.items():\n"

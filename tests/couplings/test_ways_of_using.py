@@ -29,6 +29,21 @@ _MODEL = "from pydantic import BaseModel, Field\nclass D(BaseModel):\n    x: int
 _READS_P = "from vllm.a import P\ndef g(p: P):\n    return p.y"
 _GONE = "breaking attribute vllm.a:C.n: gone"
 
+_WITH = "def g():\n    with C(1) as c:\n        c.n"
+_ASYNC_WITH = "async def g():\n    async with C(1) as c:\n        c.n"
+_OPENS = """
+from collections.abc import Iterator
+from contextlib import contextmanager
+@contextmanager
+def opened() -> Iterator[C]: ...
+"""
+_BOUND = {
+    "a method": "class C:\n    def m(self, x): ...\n",
+    "a static method": "class C:\n    @staticmethod\n    def m(x): ...\n",
+    "a class method": "class C:\n    @classmethod\n    def m(cls, x): ...\n",
+    "a property": "class C:\n    @property\n    def m(self): ...\n",
+}
+
 CASES: dict[str, tuple[str, str, str, str]] = {
     # name: (old, new, the module that takes, the beginning of what is said; "" where nothing is)
     "a member by its key": (
@@ -289,6 +304,111 @@ CASES: dict[str, tuple[str, str, str, str]] = {
         "from vllm.a import f",
         "unknown import vllm.a:f: cannot be told from source: ",
     ),
+    **{
+        f"what has objects: {name}": (_C, _NO_N, f"from vllm.a import C\n{text}", _GONE)
+        for name, text in {
+            "a list": "def g(cs: list[C]):\n    for c in cs:\n        c.n",
+            "a list, quoted": "def g(cs: 'list[C] | None'):\n    for c in cs:\n        c.n",
+            "an index": "def g(cs: list[C]):\n    return cs[0].n",
+            "a slice": "def g(cs: list[C]):\n    for c in cs[1:]:\n        c.n",
+            "a tuple": "def g(cs: tuple[C, ...]):\n    return [c.n for c in cs]",
+            "a dictionary": "def g(cs: dict[str, C]):\n    return cs['a'].n",
+            "values": "def g(cs: dict[str, C]):\n    return {c.n for c in cs.values()}",
+            "items": "def g(cs: dict[str, C]):\n    for k, c in cs.items():\n        c.n",
+            "enumerate": "def g(cs: list[C]):\n    for i, c in enumerate(cs):\n        c.n",
+            "sorted": "def g(cs: set[C]):\n    for c in sorted(cs, key=id):\n        c.n",
+            "a variable": "def g(x):\n    cs: list[C] = x\n    for c in cs:\n        c.n",
+            "an attribute": "class B:\n    cs: list[C]\n    def g(self):\n        for c in self.cs:\n            c.n",
+            "what a function returns": "def f() -> list[C]: ...\ndef g():\n    for c in f():\n        c.n",
+        }.items()
+    },
+    **{
+        f"with: {name}": (old, old.replace("self.n = n", "self.q = n"), f"from vllm.a import *\n{text}", said)
+        for name, old, text, said in (
+            ("the object itself", f"{_C}    def __enter__(self):\n        return self\n", _WITH, _GONE),
+            ("of its own type", f"{_C}    def __enter__(self) -> 'Self':\n        return self\n", _WITH, _GONE),
+            (
+                "another object",
+                f"{_C}class W:\n    def __enter__(self) -> C: ...\n",
+                _WITH.replace("C(1)", "W()"),
+                _GONE,
+            ),
+            ("a number", f"{_C}    def __enter__(self) -> int: ...\n", _WITH, ""),
+            ("what is yielded", f"{_C}{_OPENS}", _WITH.replace("C(1)", "opened()"), _GONE),
+            ("asynchronous", f"{_C}    async def __aenter__(self):\n        return self\n", _ASYNC_WITH, _GONE),
+        )
+    },
+    "a loop over something else": (
+        _C,
+        _NO_N,
+        "from vllm.a import C\ndef g(cs: list[int]):\n    for c in cs:\n        c.n",
+        "",
+    ),
+    "a member by its value": (
+        _ENUM,
+        _ENUM.replace("    B = 2\n", ""),
+        "from vllm.a import E\nE(2)",
+        "breaking attribute vllm.a:E.B: gone",
+    ),
+    "what a member by its value has": (
+        f"{_ENUM}    def name_of(self): ...\n",
+        _ENUM,
+        "from vllm.a import E\nE(2).name_of()",
+        "breaking call vllm.a:E.name_of: gone",
+    ),
+    **{
+        f"{was} becomes {is_}, {how}": (_BOUND[was], _BOUND[is_], f"from vllm.a import C\n{text}", said)
+        for was, is_, how, text, said in (
+            (
+                "a method",
+                "a static method",
+                "on an object",
+                "def g(c: C):\n    c.m(1)",
+                "behavioural call vllm.a:C.m: was a",
+            ),
+            (
+                "a method",
+                "a class method",
+                "on an object",
+                "def g(c: C):\n    c.m(1)",
+                "behavioural call vllm.a:C.m: was a",
+            ),
+            (
+                "a static method",
+                "a method",
+                "on an object",
+                "def g(c: C):\n    c.m(1)",
+                "behavioural call vllm.a:C.m: was a",
+            ),
+            (
+                "a static method",
+                "a method",
+                "on the class",
+                "C.m(1)",
+                "breaking call vllm.a:C.m: the call C.m(...) does",
+            ),
+            ("a static method", "a class method", "on the class", "C.m(1)", "behavioural call vllm.a:C.m: was a"),
+            ("a method", "a static method", "on the class", "C.m(None, 1)", "breaking call vllm.a:C.m: the call C.m("),
+            (
+                "a method",
+                "a property",
+                "on an object",
+                "def g(c: C):\n    c.m(1)",
+                "breaking call vllm.a:C.m: was a method",
+            ),
+        )
+    },
+    **{
+        f"a constant {was} becomes {is_}": (f"LIM = {was}\n", f"LIM = {is_}\n", "from vllm.a import LIM", said)
+        for was, is_, said in (
+            ("5", "'5'", "behavioural import vllm.a:LIM: was an int, is a str"),
+            ("5", "6", ""),
+            ("5", "5.5", ""),
+            ("5", "None", ""),
+            ("[1]", "(1,)", "behavioural import vllm.a:LIM: was a list, is a tuple"),
+            ("5", "make()", ""),
+        )
+    },
 }
 
 

@@ -7,6 +7,9 @@ import textwrap
 import pytest
 from two_states import World
 
+from ascend_overlay.couplings.comparison import Comparison
+from ascend_overlay.couplings.judging import judge
+
 
 def _case(name: str, old: str, new: str, mine: str, *said: str) -> object:
     return pytest.param(*({"a.py": textwrap.dedent(text)} for text in (old, new)), textwrap.dedent(mine), said, id=name)
@@ -388,3 +391,20 @@ def test_what_was_concluded_is_likely_and_what_is_said_is_certain(world: World) 
     assert {(each.weight, each.sure) for each in found if each.use and each.use.kind == "attribute"} == {
         ("breaking", "likely")
     }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "mine", "said"),
+    [
+        ("", "", "import vllm.nowhere", "unknown vllm.nowhere: is in neither: something else brings it"),
+        ("", "", "from vllm.nowhere import f", "unknown vllm.nowhere:f: is in neither"),
+        ("", "", "try:\n    import vllm.nowhere\nexcept ImportError:\n    pass", "none vllm.nowhere: is in neither"),
+        ("x = 1\n", "", "from vllm.a import f", "unknown vllm.a:f: is in neither"),
+        ("x = 1\n", "", "from vllm.a import x", "breaking vllm.a:x: gone"),
+    ],
+)
+def test_what_neither_release_has_no_release_took_away(world: World, old: str, new: str, mine: str, said: str) -> None:
+    states = [world.atlas(name, {"a.py": text}, {"patches.py": mine}) for name, text in (("old", old), ("new", new))]
+    compared = Comparison(*states, brought=frozenset())
+    found = [judge(use, compared) for use in world.uses({"a.py": old}, mine)]
+    assert [f"{each.weight} {each.target}: {each.why}".startswith(said) for each in found] == [True], found

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import pytest
 
-S = "import vllm.scheduler as s\nfrom vllm.scheduler import Scheduler\nfrom vllm.engine import Engine\n"
+S = """import vllm
+import vllm.engine
+import vllm.scheduler as s
+from vllm.scheduler import Scheduler
+from vllm.engine import Engine
+"""
+EVERYWHERE = "vllm.engine.Engine = vllm.Engine = E"
 FAULTS: dict[str, tuple[Any, list[str]]] = {
     "nothing": (f"{S}def add(self, request): ...\nScheduler.add = add", []),
     "a module that is not there": ("import vllm.gone\nvllm.gone.pick = print", ["dead wrong"]),
@@ -50,8 +57,8 @@ FAULTS: dict[str, tuple[Any, list[str]]] = {
     ),
     "one of two": (
         (
-            f"{S}import os\nif os.name:\n    Scheduler.add = lambda self, r: 1\nelse:\n"
-            f"    Scheduler.add = lambda self, r: 2"
+            f"{S}import os\nif os.name:\n    Scheduler.add = lambda self, request: 1\nelse:\n"
+            f"    Scheduler.add = lambda self, request: 2"
         ),
         [],
     ),
@@ -67,6 +74,54 @@ FAULTS: dict[str, tuple[Any, list[str]]] = {
         f"{S}async def step(self, count, *, last=False): ...\nEngine.step = step",
         ["kind wrong"],
     ),
+    "a generator for a plain function": (
+        f"{S}def step(self, count, *, last=False):\n    yield 1\nEngine.step = step",
+        ["kind wrong"],
+    ),
+    "a plain function for an async one": (f"{S}def stop(self): ...\nEngine.stop = stop", ["kind wrong"]),
+    "a plain function that awaits what was there": (
+        f"{S}_old = Engine.stop\ndef stop(self):\n    return _old(self)\nEngine.stop = stop\nEngine.stop = _old",
+        [],
+    ),
+    "a lambda": (f"{S}Engine.step = lambda self, count, *, last=False: 1", []),
+    "a lambda that lacks an argument": (f"{S}Engine.step = lambda self: 1", ["signature wrong"]),
+    "a lambda in the place of a static method": (f"{S}Engine.make = lambda self, x: 1", ["kind wrong"]),
+    "a lambda that gives what is awaited": (f"{S}Engine.stop = lambda self: 1", []),
+    **{
+        f"{what} of a class, {where}": (f"{S}{given}", said)
+        if where == "at the top"
+        else (f"{S}def apply():\n{textwrap.indent(given, '    ')}\napply()", said)
+        for where in ("at the top", "in a function")
+        for what, given, said in (
+            ("a method", "class H:\n    def step(self, count, *, last=False): ...\nEngine.step = H.step", []),
+            ("a method that lacks one", "class H:\n    def step(self): ...\nEngine.step = H.step", ["signature wrong"]),
+            (
+                "a bound method",
+                "class H:\n    def step(self, count, *, last=False): ...\nEngine.step = H().step",
+                [],
+            ),
+            (
+                "a bound method that lacks one",
+                "class H:\n    def step(self, count): ...\nEngine.step = H().step",
+                ["signature wrong"],
+            ),
+            (
+                "a static method",
+                "class H:\n    @staticmethod\n    def step(self): ...\nEngine.step = H.step",
+                ["signature wrong"],
+            ),
+            (
+                "an override",
+                "class E(Engine):\n    def step(self): ...\n" + EVERYWHERE,
+                ["signature wrong"] * 2,
+            ),
+            (
+                "an override that fits",
+                "class E(Engine):\n    def step(self, count, *, last=True): ...\n" + EVERYWHERE,
+                [],
+            ),
+        )
+    },
     "kept and never put back": (
         f"{S}_old = Scheduler.add\ndef add(self, request):\n    _old(self, request)\nScheduler.add = add",
         ["stash note"],
@@ -114,6 +169,22 @@ def test_what_asks_first_is_a_note(verdicts: Any, vllm: Any) -> None:
     (release.folder / "late.py").unlink()
     (one,) = verdicts(text, vllm("1.0"), release)
     assert [(fault.kind, fault.level) for fault in one.faults] == [("dead", "note")]
+
+
+@pytest.mark.parametrize(
+    ("line", "adds"),
+    [
+        ("s.count = 1", True),
+        ("Scheduler.request = 1", True),
+        ("s.LIMIT = 1", False),
+        ("Scheduler.queue = 1", False),
+        ("Engine.last = 1", True),
+    ],
+)
+def test_what_is_new_is_told_from_what_is_there(verdicts: Any, line: str, adds: bool) -> None:
+    """Although the word is in the module: as an argument, say."""
+    (one,) = verdicts(f"{S}{line}")
+    assert one.adds is adds
 
 
 def test_a_copy_is_told_from_a_second_patch(verdicts: Any) -> None:

@@ -17,14 +17,15 @@ from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ascend_overlay import versions
 from ascend_overlay.commands.adopt.namespaces import Changed
 from ascend_overlay.commands.json_output import Write
 from ascend_overlay.commands.scan.command import save, see
 from ascend_overlay.commands.sessions import session
+from ascend_overlay.commands.wrapped import NARROW, put, wrapped
 from ascend_overlay.errors import ConfigError
-from ascend_overlay.ledgers.table import broken
 from ascend_overlay.scans.writing import Change, plugin
 from ascend_overlay.settings import PREFIX
 
@@ -162,16 +163,25 @@ def _follows(change: Changed, changes: Sequence[Changed]) -> bool:
 
 
 def _show(console: Console, function: str, found: Adopted) -> None:
-    table = Table(title=f"What {escape(function)} changes", title_justify="left", box=box.SIMPLE_HEAD, expand=True)
+    title = f"What {function} changes"
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, expand=True)
     for name, ratio in (("kind", 2), ("target", 6), ("becomes", 5), ("copies that keep the old", 5)):
         table.add_column(name, overflow="fold", ratio=ratio)
+    narrow = console.width < NARROW
+    if narrow:
+        console.print(Text(title, "italic"))
     for each in found.changes:
-        target = "\n".join(escape(line) for line in broken(f"{each.target} {each.key}".rstrip(), 48))
         kind = "add" if each.adds and each.kind == "attribute" else each.kind
-        table.add_row(
-            kind, target, escape(each.text), "\n".join(f"[bold red]{escape(place)}[/]" for place in each.missed)
-        )
-    console.print(table)
+        target = f"{each.target} {each.key}".rstrip()
+        if narrow:
+            put(console, wrapped(f"{kind} {target}"))
+            put(console, wrapped(f"becomes {each.text}"), 4)
+            for place in each.missed:
+                put(console, wrapped(f"{place} keeps the old", "bold red"), 4)
+        else:
+            table.add_row(kind, wrapped(target), wrapped(each.text), wrapped("\n".join(each.missed), "bold red"))
+    if not narrow:
+        console.print(table)
     for name in found.skipped:
         console.print(f"[yellow]not imported[/] {escape(name)}: it is not there, or its import fails.", soft_wrap=True)
     missed = sum(bool(each.missed) for each in found.changes)

@@ -16,6 +16,7 @@ from ascend_overlay.commands.check.locked import AgainstLock
 from ascend_overlay.commands.html import writing
 from ascend_overlay.commands.json_output import Write
 from ascend_overlay.commands.watching import Onlooker
+from ascend_overlay.engine.plan import OWN
 from ascend_overlay.errors import ConfigError, ReleaseError
 from ascend_overlay.lockfile import Lock
 from ascend_overlay.overlay import Overlay
@@ -49,7 +50,11 @@ def run(
     lock = None
     if settings.lock is not None:
         lock = AgainstLock(
-            settings.lock, Lock.read(settings.lock), api.distributions(list(overlays)), settings.drift == "error"
+            settings.lock,
+            Lock.read(settings.lock),
+            api.distributions(list(overlays)),
+            frozenset(name for name in overlays if OWN in api.distributions([name])),
+            settings.drift == "error",
         )
     writing.see(html)
     failed, drift = False, "error" if lock is None or lock.fails else "notice"

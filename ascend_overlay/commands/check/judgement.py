@@ -13,7 +13,8 @@ from ascend_overlay import api, versions
 from ascend_overlay.commands.check import locked
 from ascend_overlay.couplings.comparison import Comparison
 from ascend_overlay.couplings.findings import Finding, Weight
-from ascend_overlay.couplings.overlays import Leaning, OverlayFinding, judge_overlays
+from ascend_overlay.couplings.leaning import Leaning
+from ascend_overlay.couplings.overlays import OverlayFinding, judge_overlays
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.releases import Release
 from ascend_overlay.source.atlas import Atlas

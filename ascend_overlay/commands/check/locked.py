@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ascend_overlay.couplings.overlays import OverlayFinding
 from ascend_overlay.engine.plan import OWN
 from ascend_overlay.errors import ConfigError
-from ascend_overlay.lock_comparison import changes, look, stranger
+from ascend_overlay.lock_comparison import asked_for, changes, look, stranger
 from ascend_overlay.lockfile import Lock, Locked, public
 from ascend_overlay.releases import Release
 from ascend_overlay.source.modules import remembered
@@ -60,12 +60,14 @@ class AgainstLock:
         file: its path.
         lock: its contents.
         plugins: the distributions that brought overlays here, each with its version.
+        own: the names of those overlays that are the library's own.
         fails: a difference is a failure: the setting `drift` is "error".
     """
 
     file: str
     lock: Lock
     plugins: Mapping[str, str]
+    own: frozenset[str] = frozenset()
     fails: bool = True
 
     def see(self, releases: Iterable[Release]) -> None:
@@ -107,11 +109,12 @@ class AgainstLock:
                 troubles.append(f"it has neither {name} nor an earlier one: lock it (`ascend-overlay lock`)")
             return Comparison(self.file, None, tuple(troubles), (), {})
         number, locked = known
-        # Who locked his own overlays alone is not asked for the library's, as at run time.
-        own = {found.overlay.name for found in overlays if found.overlay.declared_in.startswith(f"{OWN}.")}
-        absent = {overlay for overlay in own & targets.keys() if not locked.targets.keys() >= set(targets[overlay])}
-        for overlay in absent:
-            targets[overlay] = [target for target in targets[overlay] if target in locked.targets]
+        absent = set()
+        for found in overlays:
+            overlay = found.overlay
+            if overlay.name in targets:
+                targets[overlay.name], less = asked_for(targets[overlay.name], locked, own=overlay.name in self.own)
+                absent |= {overlay.name} if less else set()
         with remembered():
             differing = {
                 overlay: tuple(Drifted(*each) for each in changes(locked, names, overlay, look_at))

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from ascend_overlay.commands.check.judgement import BREAKS, FITS, REVIEW, Judged, Remark, remarks, verdict
 from ascend_overlay.commands.check.locked import Drifted
+from ascend_overlay.commands.wrapped import NARROW, put, wrapped
 from ascend_overlay.couplings.overlays import OverlayFinding
 from ascend_overlay.errors import printable
 
@@ -23,6 +24,8 @@ _LEGEND = (
     "review: what it changes or leans on does something else. In brackets: its range leaves it out. "
     "What is behind a state: ascend-overlay check --vllm RELEASE, with --diff for the source."
 )
+_COUNTED = "unchanged: of the targets of its patches and the names that it leans on, those that are as they were."
+_COUNTED_ALONE = "there: of the targets of its patches and the names that it leans on, those that are there and fit."
 _DRIFTED = "drifted: what it rests on is not as in the lock. "
 _SAID = {"breaking": "bold red", "behavioural": "yellow", "unknown": "magenta", "additive": "cyan", "none": "dim"}
 
@@ -31,27 +34,50 @@ def show(judged: Judged, console: Console, *, everything: bool, diffs: bool) -> 
     """Print what became of each overlay on one release."""
     against = f", compared with {judged.base.version or judged.base.label}" if judged.base is not None else ""
     title = f"{judged.release.package} {judged.name}{against}"
-    table = Table(title=escape(title), title_justify="left", title_style="bold", caption_justify="left")
-    table.caption = summary(judged)
-    table.add_column("overlay", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    table.add_column("what, and what to look at", overflow="fold", ratio=1)
-    for found in sorted(judged.overlays, key=lambda each: [BREAKS, REVIEW, FITS].index(verdict(each))):
-        table.add_row(Text(found.overlay.name), _state(found, judged), _counted(found))
-        for remark in ([f"left out: {found.ruled_out}"] if found.ruled_out else []) + [*found.remarks, *found.doubts]:
-            table.add_row("", "", Text(remark, "yellow"))
-        for drifted in judged.drifted(found.overlay.name):
-            table.add_row("", Text("drifted", "bold red"), _not_as_locked(drifted))
-        for each in remarks(found):
-            weight = each.finding.weight
-            if weight in ("breaking", "behavioural", "unknown") or everything:
-                table.add_row("", Text(weight, _SAID[weight]), _line(each))
-        table.add_section()
-    console.print(table)
+    rows = list(_rows(judged, everything=everything))
+    if console.width < NARROW:
+        console.print(Text(title, "bold"))
+        for name, state, text in rows:
+            _print_row(name, state, text, console)
+        console.print(Text(summary(judged), "italic"))
+    else:
+        table = Table(title=escape(title), title_justify="left", title_style="bold", caption_justify="left")
+        table.caption = summary(judged)
+        table.add_column("overlay", no_wrap=True)
+        table.add_column("state", no_wrap=True)
+        table.add_column("what, and what to look at", overflow="fold", ratio=1)
+        for number, (name, state, text) in enumerate(rows):
+            if name and number:
+                table.add_section()
+            table.add_row(Text(name), state, text)
+        console.print(table)
+    console.print(Text(_COUNTED if judged.base is not None else _COUNTED_ALONE, "dim"), soft_wrap=True)
     for line in about_lock(judged):
         console.print(line, soft_wrap=True)
     if diffs:
         _show_diffs(judged, console)
+
+
+def _rows(judged: Judged, *, everything: bool) -> Iterator[tuple[str, Text, Text]]:
+    """Yield what is said of each overlay: its name first, then rows without one."""
+    for found in sorted(judged.overlays, key=lambda each: [BREAKS, REVIEW, FITS].index(verdict(each))):
+        yield found.overlay.name, _state(found, judged), wrapped(_counted(found, judged), "dim")
+        for remark in ([f"left out: {found.ruled_out}"] if found.ruled_out else []) + [*found.remarks, *found.doubts]:
+            yield "", Text(), wrapped(remark, "yellow")
+        for drifted in judged.drifted(found.overlay.name):
+            yield "", Text("drifted", "bold red"), _not_as_locked(drifted)
+        for each in remarks(found):
+            weight = each.finding.weight
+            if weight in ("breaking", "behavioural", "unknown") or everything:
+                yield "", Text(weight, _SAID[weight]), _line(each)
+
+
+def _print_row(name: str, state: Text, text: Text, console: Console) -> None:
+    """Print a row where a table has no room."""
+    head = wrapped(f"{name} " if name else "  ", "bold")
+    if state:
+        head.append_text(state).append(" ")
+    put(console, head.append_text(text))
 
 
 @dataclass(frozen=True)
@@ -93,14 +119,26 @@ def grid(columns: Sequence[Column], console: Console) -> None:
 
 def summary(judged: Judged) -> str:
     """Return how many overlays are in which state."""
-    states = [verdict(found) for found in judged.overlays]
-    words = [
-        f"{states.count(state)} {_plural(state, states.count(state))}"
-        for state in (BREAKS, REVIEW, FITS)
-        if state in states
-    ]
-    out = sum(found.ruled_out is not None for found in judged.overlays)
-    return ", ".join(words) + (f"; {out} left out by their ranges" if out else "")
+    said = []
+    for state in (BREAKS, REVIEW, FITS):
+        alike = [found for found in judged.overlays if verdict(found) == state]
+        out = sum(found.ruled_out is not None for found in alike)
+        if alike:
+            left = f" ({_left_out(out, len(alike))})" if out and state == BREAKS else ""
+            said.append(f"{len(alike)} {_plural(state, len(alike))}{left}")
+    others = sum(found.ruled_out is not None and verdict(found) != BREAKS for found in judged.overlays)
+    fit = "that does not break is" if others == 1 else "that do not break are"
+    return ", ".join(said) + (f"; {others} {fit} left out by {_ranges(others)}" if others else "")
+
+
+def _left_out(out: int, every: int) -> str:
+    """Return how many of those that break are left out."""
+    who = f"{out} of them" if out < every else "it is" if every == 1 else "all"
+    return f"{who} left out by {_ranges(out)}"
+
+
+def _ranges(number: int) -> str:
+    return "its range" if number == 1 else "their ranges"
 
 
 def _plural(state: str, number: int) -> str:
@@ -130,23 +168,28 @@ def _state(found: OverlayFinding, judged: Judged) -> Text:
 
 
 def _not_as_locked(drifted: Drifted) -> Text:
-    return Text(printable(f"{drifted.target}: {drifted.why}, by the lock"))
+    return wrapped(printable(f"{drifted.target}: {drifted.why}, by the lock"))
 
 
-def _counted(found: OverlayFinding) -> str:
+def _counted(found: OverlayFinding, judged: Judged) -> str:
+    """Return how many patches there are and names that they lean on, and how many of all these are as they were."""
     patches = len(found.patches)
     outside = sum(not each.in_range for each in found.patches)
     left = f" ({outside} for other releases)" if outside else ""
-    leans = len({finding.target for finding in found.leans})
-    unchanged = sum(finding.weight == "none" for finding in found.findings)
+    leans: dict[str, bool] = {}
+    for finding in found.leans:
+        leans[finding.target] = leans.get(finding.target, True) and finding.weight == "none"
+    targets = [each.finding.weight == "none" for each in found.patches if each.in_range]
+    same = [*targets, *leans.values()]
     parts = [f"{patches} patch{'es' if patches != 1 else ''}{left}"]
     if leans:
-        parts.append(f"leans on {leans} name{'s' if leans != 1 else ''}")
-    return f"[dim]{', '.join(parts)}; {unchanged} of {len(found.findings)} unchanged[/]"
+        parts.append(f"leans on {len(leans)} name{'s' if len(leans) != 1 else ''}")
+    return f"{', '.join(parts)}; {sum(same)} of {len(same)} {'unchanged' if judged.base is not None else 'there'}"
 
 
 def _line(remark: Remark) -> Text:
-    text = Text(f"{remark.about} ", "dim")
+    text = wrapped()
+    text.append(f"{remark.about} ", "dim")
     text.append(remark.finding.target)
     text.append(f": {remark.finding.why}")
     if remark.finding.sure != "certain":

@@ -15,6 +15,7 @@ from ascend_overlay.commands.check import data
 from ascend_overlay.commands.check.judgement import uncollected
 from ascend_overlay.commands.json_output import Write
 from ascend_overlay.commands.watching import Onlooker
+from ascend_overlay.commands.wrapped import wrapped
 from ascend_overlay.couplings import package as reading
 from ascend_overlay.couplings.comparison import Comparison
 from ascend_overlay.couplings.findings import WEIGHTS, Finding
@@ -107,7 +108,8 @@ def _show(
             grouped.setdefault((finding.target, finding.weight, finding.why), []).append(finding)
     for (target, weight, why), group in grouped.items():
         uses = [finding.use for finding in group if finding.use is not None]
-        text = Text(f"{', '.join(dict.fromkeys(use.kind for use in uses))} ", "dim")
+        text = wrapped()
+        text.append(f"{', '.join(dict.fromkeys(use.kind for use in uses))} ", "dim")
         text.append(target)
         text.append(f": {why}")
         if group[0].sure != "certain":
@@ -157,10 +159,10 @@ def _show_uses(
         grouped.setdefault(use.target.partition(":")[0], []).append(use)
     ranked = sorted(grouped.items(), key=lambda item: -len(item[1]))
     for module, uses in ranked:
-        table.add_row(Text(module), str(len({use.target for use in uses})), str(len(uses)))
+        table.add_row(wrapped(module), str(len({use.target for use in uses})), str(len(uses)))
         for target in sorted({use.target for use in uses}) if everything else ():
             mine = [use for use in uses if use.target == target]
-            text = Text(f"  {target.partition(':')[2] or target}", "dim")
+            text = wrapped(f"  {target.partition(':')[2] or target}", "dim")
             _add_places(text, mine)
             table.add_row(text, "", str(len(mine)))
     console.print(table)

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from ascend_overlay.commands.check.items import TODOS, By, Item
 from ascend_overlay.commands.check.judgement import Judged
+from ascend_overlay.commands.wrapped import NARROW, put, wrapped
 from ascend_overlay.errors import printable
 
 _STYLES = {"drop": "bold magenta", "adapt": "bold red", "review": "yellow", "nothing": "green"}
@@ -28,7 +29,10 @@ def show(judged: Judged, items: Sequence[Item], console: Console, *, everything:
         if group and (todo != "nothing" or everything):
             console.print()
             console.print(Text.assemble((f"{todo} ({len(group)})", _STYLES[todo]), f": {about}"))
-            console.print(_table(group))
+            if console.width < NARROW:
+                _list(group, console)
+            else:
+                console.print(_table(group))
         if diffs and (todo != "nothing" or everything):
             _show_diffs(group, console)
     if not (everything and diffs):
@@ -52,12 +56,27 @@ def _table(group: Sequence[Item]) -> Table:
     table.add_column("what", overflow="fold", ratio=3)
     table.add_column("overlays that take it", overflow="fold", ratio=2)
     for item in group:
-        table.add_row(_what(item), Text("\n").join(_by(by) for by in item.by))
+        table.add_row(_what(item), _takers(item))
     return table
 
 
+def _list(group: Sequence[Item], console: Console) -> None:
+    """Print it where a table has no room."""
+    for item in group:
+        put(console, _what(item))
+        put(console, _takers(item), 4)
+
+
+def _takers(item: Item) -> Text:
+    text = wrapped()
+    for number, by in enumerate(item.by):
+        text.append("\n" if number else "").append_text(_by(by))
+    return text
+
+
 def _what(item: Item) -> Text:
-    text = Text(printable(item.target), "bold")
+    text = wrapped()
+    text.append(printable(item.target), "bold")
     text.append(f"\n{printable(item.why)}", "")
     if item.finding is not None and item.finding.sure != "certain":
         text.append(" (likely)", "dim")

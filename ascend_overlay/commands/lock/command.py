@@ -28,7 +28,8 @@ def run(wanted: Sequence[str], path: Path, settings: Settings, *, only: Sequence
         OverlayError: a release is not to be had, a plugin or a name is wrong, the file cannot be read or written.
     """
     api.check_settings(settings)
-    overlays = [overlay for overlay, _ in chosen(only).values()]
+    named = chosen(only)
+    overlays = [overlay for overlay, _ in named.values()]
     seen = _written(path)
     before = Lock.read(path) if seen is not None and not anew else Lock()
     with Onlooker(Console(stderr=True)) as watcher:
@@ -39,7 +40,10 @@ def run(wanted: Sequence[str], path: Path, settings: Settings, *, only: Sequence
             f"{nameless.label!r} does not say which release it is, and a lock is by release; name another."
         )
     # The library's own version is not what a plugin's author locks.
-    plugins = {name: version for name, version in api.distributions().items() if name != OWN}
+    plugins = {name: version for name, version in api.distributions(list(named) if only else ()).items() if name != OWN}
+    if only and before.releases.keys() - {public(release.version) for release in releases}:
+        # What the file has of other releases may be theirs.
+        plugins = {**before.plugins, **plugins}
     now = dataclasses.replace(before, plugins=plugins)
     with uncollected(), Onlooker(Console(stderr=True)) as watcher:
         for done, release in enumerate(releases):

@@ -9,8 +9,8 @@ from typing import Any
 from ascend_overlay import Overlay, ref, versions
 from ascend_overlay.commands.check.judgement import uncollected
 from ascend_overlay.couplings.comparison import Comparison
-from ascend_overlay.couplings.overlays import judge_patch
 from ascend_overlay.couplings.package import atlas
+from ascend_overlay.couplings.targets import judge_patch
 from ascend_overlay.errors import OverlayError
 from ascend_overlay.releases import Release
 from ascend_overlay.scans.package import Package

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
-from ascend_overlay.ledgers.table import broken
+from ascend_overlay.commands.wrapped import NARROW, put, wrapped
 from ascend_overlay.scans.finding import CERTAIN, Finding
 from ascend_overlay.scans.judging import WRONG, Verdict
 
-_WIDTH = 48
 _SHORT = {
     "dead": "dead",
     "key": "no such key",
@@ -40,8 +40,11 @@ def show(
 ) -> None:
     """Print one table, a section a file, then a sentence for each fault, and the sum."""
     shown = [each for each in found if each.wrong or not only_wrong]
-    for table in _tables(shown):
-        console.print(table)
+    for file, group in groupby(shown, key=lambda each: each.finding.place.file):
+        if console.width < NARROW:
+            _list(file, group, console)
+        else:
+            console.print(_table(file, group))
     for each in shown:
         for fault in each.faults:
             if fault.kind == "stash":
@@ -108,23 +111,28 @@ def _patch(each: Verdict) -> dict[str, Any]:
     }
 
 
-def _tables(found: Sequence[Verdict]) -> Iterator[Table]:
-    for file, group in groupby(found, key=lambda each: each.finding.place.file):
-        table = Table(title=escape(file), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, expand=True)
-        table.add_column("line", justify="right", no_wrap=True)
-        table.add_column("kind", overflow="fold", ratio=2)
-        for name, ratio in (("target", 6), ("becomes", 4), ("faults", 3)):
-            table.add_column(name, overflow="fold", ratio=ratio)
-        for each in group:
-            finding = each.finding
-            table.add_row(
-                str(finding.place.line),
-                escape(kind(each)),
-                "\n".join(escape(line) for line in broken(_target(each), _WIDTH)),
-                escape(_becomes(finding)),
-                _faults(each),
-            )
-        yield table
+def _table(file: str, group: Iterable[Verdict]) -> Table:
+    table = Table(title=escape(file), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, expand=True)
+    table.add_column("line", justify="right", no_wrap=True)
+    table.add_column("kind", overflow="fold", ratio=2)
+    for name, ratio in (("target", 6), ("becomes", 4), ("faults", 3)):
+        table.add_column(name, overflow="fold", ratio=ratio)
+    for each in group:
+        line = str(each.finding.place.line)
+        table.add_row(line, escape(kind(each)), wrapped(_target(each)), wrapped(_becomes(each.finding)), _faults(each))
+    return table
+
+
+def _list(file: str, group: Iterable[Verdict], console: Console) -> None:
+    """Print it where a table has no room."""
+    put(console, wrapped(file, "bold"))
+    for each in group:
+        text = wrapped(f"{each.finding.place.line:>6}  {kind(each)} {_target(each)}")
+        if becomes := _becomes(each.finding):
+            text.append(f" becomes {becomes}", "dim")
+        put(console, text)
+        if each.faults:
+            console.print(Padding(_faults(each), (0, 0, 0, 8)))
 
 
 def kind(each: Verdict) -> str:
