@@ -6,9 +6,9 @@ import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import Parameter, Signature
-from typing import Protocol
+from typing import Any, Protocol
 
-from ascend_overlay.source.statements import SCOPES, Function, dotted
+from ascend_overlay.source.statements import Function, dotted, inside
 
 _KINDS = ("staticmethod", "classmethod", "property", "cached_property")
 
@@ -31,31 +31,37 @@ class Default:
         return self.text
 
 
-def signature(function: Function) -> Signature:
+def signature(function: Function, *, annotations: bool = True) -> Signature:
     """Return the signature that a function is written with; what its decorators make of it is not known.
 
-    Default values are `Default`, annotations are text.
+    Default values are `Default`, annotations are text, or left out.
     """
     given = function.args
     positional = [*given.posonlyargs, *given.args]
     defaults: list[ast.expr | None] = [None] * (len(positional) - len(given.defaults))
     defaults += given.defaults
-    parameters = [
-        _parameter(
-            argument,
-            Parameter.POSITIONAL_ONLY if index < len(given.posonlyargs) else Parameter.POSITIONAL_OR_KEYWORD,
-            default,
-        )
-        for index, (argument, default) in enumerate(zip(positional, defaults, strict=True))
-    ]
+    kinds = [Parameter.POSITIONAL_ONLY] * len(given.posonlyargs) + [Parameter.POSITIONAL_OR_KEYWORD] * len(given.args)
+    written: list[tuple[ast.arg, Any, ast.expr | None]] = list(zip(positional, kinds, defaults, strict=True))
     if given.vararg is not None:
-        parameters.append(_parameter(given.vararg, Parameter.VAR_POSITIONAL, None))
+        written.append((given.vararg, Parameter.VAR_POSITIONAL, None))
     for argument, default in zip(given.kwonlyargs, given.kw_defaults, strict=True):
-        parameters.append(_parameter(argument, Parameter.KEYWORD_ONLY, default))
+        written.append((argument, Parameter.KEYWORD_ONLY, default))
     if given.kwarg is not None:
-        parameters.append(_parameter(given.kwarg, Parameter.VAR_KEYWORD, None))
-    returns = ast.unparse(function.returns) if function.returns is not None else Signature.empty
-    return Signature(parameters, return_annotation=returns)
+        written.append((given.kwarg, Parameter.VAR_KEYWORD, None))
+    parameters = [
+        Parameter(
+            argument.arg,
+            kind,
+            default=Parameter.empty if default is None else Default(ast.unparse(default)),
+            annotation=_written(argument.annotation) if annotations else Parameter.empty,
+        )
+        for argument, kind, default in written
+    ]
+    return Signature(parameters, return_annotation=_written(function.returns) if annotations else Signature.empty)
+
+
+def _written(annotation: ast.expr | None) -> Any:
+    return Parameter.empty if annotation is None else ast.unparse(annotation)
 
 
 def on_object(function: Function) -> Signature:
@@ -87,23 +93,7 @@ def binding_of(function: Function) -> str | None:
 
 def is_generator(function: Function) -> bool:
     """Tell whether the function yields: each call of it makes a generator, or an asynchronous one."""
-    todo: list[ast.AST] = list(function.body)
-    while todo:
-        node = todo.pop()
-        if isinstance(node, (ast.Yield, ast.YieldFrom)):
-            return True
-        if not isinstance(node, SCOPES):
-            todo.extend(ast.iter_child_nodes(node))
-    return False
-
-
-def _parameter(argument: ast.arg, kind: object, default: ast.expr | None) -> Parameter:
-    return Parameter(
-        argument.arg,
-        kind,  # type: ignore[arg-type]
-        default=Parameter.empty if default is None else Default(ast.unparse(default)),
-        annotation=Parameter.empty if argument.annotation is None else ast.unparse(argument.annotation),
-    )
+    return any(isinstance(node, (ast.Yield, ast.YieldFrom)) for node in inside(function))
 
 
 _KEEPING = frozenset(

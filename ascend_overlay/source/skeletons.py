@@ -21,7 +21,7 @@ from ascend_overlay.source.atlas import Atlas, Thing
 from ascend_overlay.source.constructors import constructor, is_dataclass, nature
 from ascend_overlay.source.families import Family, Step
 from ascend_overlay.source.signatures import is_generator, signature, words_of
-from ascend_overlay.source.statements import SCOPES, Function, dotted
+from ascend_overlay.source.statements import Function, dotted, inside
 
 OPEN: Any = type("Open", (), {"__repr__": lambda self: "<cannot be told from source>"})()
 """What stands for all that source does not tell."""
@@ -314,17 +314,11 @@ def _skeleton(node: Function, module: str, path: str) -> types.FunctionType:
     body.append(ast.Expr(ast.Yield(None)) if is_generator(node) else ast.Pass())
     made = _compiled(node.args, node.name, body, is_async=isinstance(node, ast.AsyncFunctionDef))
     made.__module__, made.__qualname__ = module, path
-    made.__signature__ = _bare(signature(node))  # type: ignore[attr-defined]
+    made.__signature__ = signature(node, annotations=False)  # type: ignore[attr-defined]
     if node.returns is not None:
         quoted = node.returns.value if isinstance(node.returns, ast.Constant) else None
         made.__annotations__ = {"return": quoted if isinstance(quoted, str) else ast.unparse(node.returns)}
     return made
-
-
-def _bare(written: Signature) -> Signature:
-    """Return a signature without annotations, its defaults as they are written."""
-    parameters = [each.replace(annotation=each.empty) for each in written.parameters.values()]
-    return written.replace(parameters=parameters, return_annotation=written.empty)
 
 
 def _compiled(given: ast.arguments, name: str, body: list[ast.stmt], *, is_async: bool) -> types.FunctionType:
@@ -355,13 +349,9 @@ def _compiled(given: ast.arguments, name: str, body: list[ast.stmt], *, is_async
 
 
 def _calls_of_super(node: Function) -> Iterator[ast.Call]:
-    todo: list[ast.AST] = list(node.body)
-    while todo:
-        each = todo.pop()
+    for each in inside(node):
         if isinstance(each, ast.Call) and isinstance(each.func, ast.Name) and each.func.id == "super":
             yield each
-        if not isinstance(each, SCOPES):
-            todo.extend(ast.iter_child_nodes(each))
 
 
 def _bare_supers(node: Function) -> Iterator[ast.stmt]:

@@ -56,6 +56,22 @@ def walked(tree: ast.AST) -> tuple[ast.AST, ...]:
     return tuple(found)
 
 
+def inside(function: Function) -> Iterator[ast.AST]:
+    """Yield the nodes that a call of the function executes, without those of functions and classes in it."""
+    todo: list[ast.AST] = list(function.body)
+    while todo:
+        node = todo.pop()
+        yield node
+        if isinstance(node, SCOPES):
+            continue
+        for field in node._fields:
+            value = getattr(node, field, None)
+            if value.__class__ is list:
+                todo.extend([each for each in value if isinstance(each, ast.AST)])
+            elif isinstance(value, ast.AST) and value._fields:
+                todo.append(value)
+
+
 def bound_names(statement: ast.stmt) -> Iterator[str]:
     """Yield the names that `statement` binds itself, without those that its blocks bind."""
     if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
