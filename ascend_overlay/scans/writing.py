@@ -82,16 +82,6 @@ def changes_of(verdicts: Sequence[Verdict], releases: Sequence[Release]) -> list
     return [_change(each, releases, latest) for each in verdicts]
 
 
-def write_plugin(verdicts: Sequence[Verdict], releases: Sequence[Release], origin: str) -> str:
-    """Return the source of a plugin module with an overlay a patch; what cannot be declared is a comment."""
-    return plugin(changes_of(verdicts, releases), origin)
-
-
-def plugin(changes: Iterable[Change], origin: str) -> str:
-    """Return the source of a plugin module with an overlay a change."""
-    return written(changes, origin).text
-
-
 def written(changes: Iterable[Change], origin: str) -> Written:
     """Return the source of a plugin module with an overlay a change, and which overlay is of which."""
     parts: list[str] = []

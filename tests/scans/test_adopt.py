@@ -125,6 +125,33 @@ def test_what_is_written_declares_it(adopt: Any, python: Any) -> None:
     assert again.returncode == 2 and "is there already" in again.stderr
 
 
+REFUSED = """
+    import vllm.scheduler as s
+
+    async def late(count):
+        return count
+
+    def short():
+        return 0
+
+    def apply():
+        s.pick = {}
+    """
+
+
+@pytest.mark.parametrize(
+    ("what", "why"), [("late", "it is an async function"), ("short", "it takes no positional argument 'count'")]
+)
+def test_what_enable_would_refuse_is_not_declared(adopt: Any, python: Any, what: str, why: str) -> None:
+    (python.folder / "refused.py").write_text(textwrap.dedent(REFUSED).format(what))
+    done = adopt("refused:apply", "--write", "written.py")
+    assert "Traceback" not in done.stderr, done.stderr
+    text = (python.folder / "written.py").read_text()
+    assert runpy.run_path(str(python.folder / "written.py"))["OVERLAYS"] == []
+    (line,) = [line for line in text.splitlines() if line.startswith("# not declared: ")]
+    assert "`ascend-overlay check` says" in line and why in line
+
+
 @pytest.mark.parametrize(
     ("function", "sentence"),
     {

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ascend_overlay.scans.writing import Change, plugin, write_plugin
+from ascend_overlay.scans.writing import Change, changes_of, written
 
 S = "import vllm.scheduler as s\nfrom vllm.scheduler import Scheduler\n"
 DECLARED: dict[str, tuple[str, str]] = {
@@ -73,7 +73,7 @@ COMMENTS: dict[str, tuple[str, str]] = {
 
 def _written(verdicts: Any, vllm: Any, text: str) -> str:
     release = vllm()
-    return write_plugin(verdicts(text, release), [release], "ascend-overlay scan acme")
+    return written(changes_of(verdicts(text, release), [release]), "ascend-overlay scan acme").text
 
 
 @pytest.mark.parametrize("case", list(DECLARED))
@@ -90,19 +90,21 @@ def test_declared(verdicts: Any, vllm: Any, tmp_path: Any, case: str) -> None:
 @pytest.mark.parametrize("case", list(COMMENTS))
 def test_not_declared(verdicts: Any, vllm: Any, case: str) -> None:
     text, expected = COMMENTS[case]
-    written = _written(verdicts, vllm, text)
-    assert "# not declared: " in written and expected in written and "# acme/patch.py:" in written
+    module = _written(verdicts, vllm, text)
+    assert "# not declared: " in module and expected in module and "# acme/patch.py:" in module
 
 
 def test_ranges_leave_out_where_it_is_dead(verdicts: Any, vllm: Any) -> None:
     releases = [vllm("1.0"), vllm("2.0", scheduler="x = 1\n"), vllm("3.0")]
-    written = write_plugin(verdicts("import vllm.scheduler as s\ns.LIMIT = 9", *releases), releases, "x")
-    assert "vllm='>=1.0,<=3.0,!=2.0'" in written
+    changes = changes_of(verdicts("import vllm.scheduler as s\ns.LIMIT = 9", *releases), releases)
+    assert "vllm='>=1.0,<=3.0,!=2.0'" in written(changes, "x").text
 
 
 def test_nothing_in_a_name_ends_the_text() -> None:
     evil = 'vllm.x:Y"""\nimport os\n'
-    text = plugin([Change(evil, "item", 'a"""\nb:1', literal="1", key="'k'", conditions=('x\n"""',))], 'scan """ x')
+    text = written(
+        [Change(evil, "item", 'a"""\nb:1', literal="1", key="'k'", conditions=('x\n"""',))], 'scan """ x'
+    ).text
     compile(text, "x", "exec")
     assert "\nimport os" not in text
 
@@ -112,7 +114,7 @@ def test_names_are_unique_and_can_be_declared(tmp_path: Any) -> None:
         Change(f"vllm.x:{name}", "attribute", "a:1", literal="1") for name in ("on", "On", "Ab.c", "ABC", "ref", "_1")
     ]
     path = tmp_path / "written.py"
-    path.write_text(plugin(changes, "x"))
+    path.write_text(written(changes, "x").text)
     names = [overlay.name for overlay in runpy.run_path(str(path))["OVERLAYS"]]
     assert len(set(names)) == len(names) == 6
 
@@ -121,9 +123,9 @@ def test_enabled(verdicts: Any, vllm: Any, tmp_path: Any, python: Any) -> None:
     """What is written is applied by enable(), to a package that is called so for this test."""
     release = vllm()
     text = f"{S}def pick(count):\n    return count + 1\ns.pick = pick\ns.LIMIT = 9\ns.TABLE['two'] = 2"
-    written = write_plugin(verdicts(text, release), [release], "x").replace(">=1.0,<=1.0", ">=0")
+    module = written(changes_of(verdicts(text, release), [release]), "x").text.replace(">=1.0,<=1.0", ">=0")
     folder = python.folder
-    (folder / "written.py").write_text(written.replace("acme.patch", "functions"))
+    (folder / "written.py").write_text(module.replace("acme.patch", "functions"))
     (folder / "functions.py").write_text("def pick(count):\n    return count + 1\n")
     release.folder.rename(folder / "vllm")
     (folder / "vllm-1.0.dist-info").mkdir()

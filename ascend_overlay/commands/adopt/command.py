@@ -23,10 +23,13 @@ from ascend_overlay import versions
 from ascend_overlay.commands.adopt.namespaces import Changed
 from ascend_overlay.commands.json_output import Write
 from ascend_overlay.commands.scan.command import save, see
+from ascend_overlay.commands.scan.holding import passing
 from ascend_overlay.commands.sessions import session
 from ascend_overlay.commands.wrapped import NARROW, put, wrapped
 from ascend_overlay.errors import ConfigError
-from ascend_overlay.scans.writing import Change, plugin
+from ascend_overlay.releases import find
+from ascend_overlay.scans.package import opened
+from ascend_overlay.scans.writing import Change
 from ascend_overlay.settings import PREFIX
 
 PACKAGE = "vllm"
@@ -64,7 +67,7 @@ def run(
     see(into)
     found = adopt(function, imports, timeout=timeout)
     if into is not None:
-        save(into, plugin(_declared(found, function), f"ascend-overlay adopt {function}"))
+        save(into, _plugin(found, function))
     if write is not None:
         write(
             {
@@ -129,6 +132,18 @@ def _run(arguments: Sequence[str], timeout: int) -> int:
     # What the function prints is not the answer.
     with session([sys.executable, *arguments], env=os.environ | {PREFIX: "0"}, output=2) as process:
         return process.wait(timeout)
+
+
+def _plugin(found: Adopted, function: str) -> str:
+    """Return a plugin module that does what the function does, whose overlays `check` finds nothing broken about.
+
+    Raises:
+        OverlayError: the source of the function's package is not there to be held against vLLM's.
+    """
+    top = function.partition(":")[0].partition(".")[0]
+    # The child imports it from the current folder, too.
+    package = opened(f"{top}.py" if Path(f"{top}.py").is_file() else top)
+    return passing(_declared(found, function), f"ascend-overlay adopt {function}", package, find(["installed"]))
 
 
 def _declared(found: Adopted, function: str) -> list[Change]:

@@ -1,4 +1,4 @@
-"""What scan writes, held against `check`: no overlay is declared that a release of its range breaks."""
+"""What scan and adopt write, held against `check`: no overlay is declared that a release of its range breaks."""
 
 from __future__ import annotations
 
@@ -67,4 +67,8 @@ def _breaks(overlay: Overlay, compared: Comparison, release: Release, brought: f
     if release.version and not versions.in_range(text, release.version, whose=f"overlay {overlay.name!r}"):
         return None
     found = (judge_patch(patch, compared, brought, overlay) for patch in overlay.patches)
-    return next((f"{each.target} {each.why}" for each in found if each.weight == "breaking"), None)
+    broken = next((each for each in found if each.weight == "breaking"), None)
+    if broken is None:
+        return None
+    # Some reasons are a sentence of their own, and name it.
+    return broken.why if broken.target in broken.why else f"{broken.target} {broken.why}"
