@@ -283,7 +283,7 @@ class Slot:
         self, stray: Stray, new: Any, *, kept: frozenset[str] = frozenset(), only: frozenset[str] | None = None
     ) -> Iterator[Swap]:
         pairs = [(stray.value, new)]
-        if type(stray.value) is type(new):
+        if type(stray.value) is type(new) and isinstance(new, (staticmethod, classmethod, property)):
             # `f = K.f` copies what is inside a staticmethod, `f = K.f.fget` what is inside a property.
             inside = zip(insides_of(stray.value), insides_of(new), strict=True)
             pairs.extend(pair for pair in inside if None not in pair)
