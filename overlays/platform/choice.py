@@ -9,10 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 import ascend_overlay
-from ascend_overlay import process
+from ascend_overlay import process, settings, versions
+from ascend_overlay.errors import ConfigError
 from ascend_overlay.overlays.platform import hindrances
 
 PATH = "ascend_overlay.overlays.platform.npu.NPUPlatform"
+_PLUGIN = "ascend_overlay"
+"""What vLLM calls the plugin that brings the platform."""
 _OTHERS = ("vllm.platforms.interface.UnspecifiedPlatform", "vllm.platforms.cpu.CpuPlatform")
 # A child of vLLM's logger, so that it is shown where and how vLLM's own messages are.
 _logger = logging.getLogger("vllm.ascend_overlay")
@@ -33,8 +36,22 @@ def offered() -> dict[str, str]:
 
 
 def resolve(wrapped: Callable[..., str], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """Say so where vLLM chooses another platform beside an NPU."""
-    chosen = wrapped(*args, **kwargs)
+    """Say so where vLLM chooses another platform beside an NPU.
+
+    Raises:
+        ConfigError: somebody else's platform claims this machine, too.
+    """
+    try:
+        chosen = wrapped(*args, **kwargs)
+    except RuntimeError as error:
+        # vLLM names the plugins between which it does not choose; whatever else it raises is none of ours.
+        if f"'{_PLUGIN}'" not in str(error):
+            raise
+        raise ConfigError(
+            f"two platforms claim this machine, of which vLLM {versions.installed('vllm')} takes one: {error}. Leave "
+            f"the others out by VLLM_PLUGINS={_PLUGIN}, with the names of the plugins of vLLM that are to stay, or "
+            f"this library's by {settings.current().advice('exclude', 'platform')}."
+        ) from error
     _complain_about(chosen)
     return chosen
 
@@ -70,6 +87,6 @@ def _why() -> str:
     if os.environ.get("VLLM_TARGET_DEVICE") == "cpu":
         return "VLLM_TARGET_DEVICE=cpu asks for it; unset it"
     allowed = os.environ.get("VLLM_PLUGINS")
-    if allowed is not None and "ascend_overlay" not in allowed.split(","):
-        return f"VLLM_PLUGINS={allowed!r} leaves out the plugin ascend_overlay, which brings the platform; add it"
+    if allowed is not None and _PLUGIN not in allowed.split(","):
+        return f"VLLM_PLUGINS={allowed!r} leaves out the plugin {_PLUGIN}, which brings the platform; add it"
     return "the overlay `platform` was not enabled when vLLM chose; enable it before vLLM is imported"

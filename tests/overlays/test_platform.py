@@ -17,7 +17,7 @@ import torch
 
 import ascend_overlay
 from ascend_overlay.errors import ConfigError, OverlayError
-from ascend_overlay.overlays.platform import inputs, kernels, on_the_host, refusals, streams
+from ascend_overlay.overlays.platform import choice, inputs, kernels, on_the_host, refusals, streams
 
 NAMES = (
     "Stream",
@@ -354,6 +354,22 @@ def test_a_vllm_that_asks_no_platform_is_told_of_prompts_on_an_npu_alone(
     monkeypatch.setattr(prefill, "current_platform", SimpleNamespace(device_name=device))
     found = prefill.choose(lambda config: config, None, ("vLLM's own",), {})
     assert found == {"npu": prefill.ByTheAttentionBackend, "cpu": "vLLM's own"}[device]
+
+
+@pytest.mark.vllm
+def test_two_platforms_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    platforms = importlib.import_module("vllm.platforms")
+    plugins = {"ascend_overlay": lambda: choice.PATH, "theirs": lambda: "theirs.Platform"}
+    monkeypatch.setattr(platforms, "load_plugins_by_group", lambda group: plugins)
+    monkeypatch.delenv("VLLM_TARGET_DEVICE", raising=False)
+    genuine = inspect.unwrap(platforms.resolve_current_platform_cls_qualname)
+    with pytest.raises(ConfigError, match="two platforms claim this machine") as caught:
+        choice.resolve(genuine, None, (), {})
+    text = str(caught.value)
+    assert "'theirs'" in text and "VLLM_PLUGINS=ascend_overlay" in text and "platform" in text
+    plugins["others"] = plugins.pop("ascend_overlay")
+    with pytest.raises(RuntimeError, match="Only one platform plugin"):
+        choice.resolve(genuine, None, (), {})
 
 
 @pytest.mark.vllm
