@@ -22,7 +22,6 @@ from typing import Any
 from ascend_overlay.errors import told
 from ascend_overlay.places import holders, immutable, modules, references, suspended, weak
 from ascend_overlay.places.accounts import Accounts
-from ascend_overlay.places.functions import insides_of
 
 _DEPTH = 5
 """How deep a copy can be inside immutable containers: a tuple in a tuple, and so on."""
@@ -92,8 +91,11 @@ def is_shared(namespace: Any, name: str) -> bool:
     """Tell whether anybody beside `namespace` may hold what it has under `name`."""
     if isinstance(namespace[name], type) or sys.getrefcount(namespace[name]) > _UNSHARED:
         return True
-    inside = any(count > _UNSHARED_INSIDE for count in _counts_inside(namespace[name]))
-    return inside or bool(weakref.getweakrefcount(namespace[name]))
+    inside = getattr(namespace[name], "__func__", None)
+    # A variable and the descriptor hold it.
+    return bool(weakref.getweakrefcount(namespace[name])) or (
+        inside is not None and sys.getrefcount(inside) > _UNSHARED + 1
+    )
 
 
 def rebind_everywhere(swaps: Sequence[Swap], records: Sequence[Any] = ()) -> None:
@@ -536,10 +538,5 @@ def _unshared_count() -> int:
     return sys.getrefcount(namespace["probe"])
 
 
-def _counts_inside(raw: Any) -> list[int]:
-    return [sys.getrefcount(part) for part in insides_of(raw) if part is not None]
-
-
 # Asked of Python itself: how many references a call of sys.getrefcount() adds is up to its release.
 _UNSHARED = _unshared_count()
-_UNSHARED_INSIDE = _counts_inside(staticmethod(lambda: None))[0]

@@ -17,7 +17,7 @@ from typing import Any
 
 from ascend_overlay.places import savers
 from ascend_overlay.places.bindings import Swap, rebindable
-from ascend_overlay.places.functions import Redirection, dressed_like, function_of, insides_of
+from ascend_overlay.places.functions import Redirection, dressed_like, function_of
 from ascend_overlay.places.storages import Attribute, Detached, Item, Storage, fill
 from ascend_overlay.places.storeys import Change, Given, Storey, Stray
 from ascend_overlay.places.target import MISSING
@@ -141,18 +141,13 @@ class Slot:
         function = function_of(storey.ground)
         if storey.base is not storey.ground or storey.redirection is not None or not storey.changes:
             return storey.redirection is not None
-        if not isinstance(function, types.FunctionType) or self._does_more(storey):
+        if not isinstance(function, types.FunctionType):
             return False
         redirection = Redirection(function)
         storey.base = dressed_like(storey.ground, redirection.stand_in)
         storey.redirection = redirection
         self._settle(storey)
         return True
-
-    def _does_more(self, storey: Storey) -> bool:
-        """Tell whether a property is changed beyond the one function that can lead elsewhere."""
-        pairs = list(zip(insides_of(storey.ground), insides_of(storey.installed), strict=False))
-        return len(pairs) > 1 and any(ours is not None and ours is not theirs for theirs, ours in pairs[1:])
 
     def put_aside(self, stray: Stray) -> bool:
         """Have a value of ours that somebody keeps do what is installed, from now on; tell if that went.
@@ -283,10 +278,9 @@ class Slot:
         self, stray: Stray, new: Any, *, kept: frozenset[str] = frozenset(), only: frozenset[str] | None = None
     ) -> Iterator[Swap]:
         pairs = [(stray.value, new)]
-        if type(stray.value) is type(new) and isinstance(new, (staticmethod, classmethod, property)):
-            # `f = K.f` copies what is inside a staticmethod, `f = K.f.fget` what is inside a property.
-            inside = zip(insides_of(stray.value), insides_of(new), strict=True)
-            pairs.extend(pair for pair in inside if None not in pair)
+        if type(stray.value) is type(new) and isinstance(new, (staticmethod, classmethod)):
+            # `f = K.f` copies what is inside a staticmethod.
+            pairs.append((function_of(stray.value), function_of(new)))
         changes = [*stray.changes, *stray.storey.changes]
         for old, instead in pairs:
             if old is instead or old is MISSING or instead is MISSING or not rebindable(old):
