@@ -355,6 +355,13 @@ def test_what_is_required_is_not_switched_off(python: Any) -> None:
         assert refused(done, 2) == f"{option} is given more than once, and once it names nothing; leave that one out."
 
 
+def test_options_of_overlays_that_are_switched_off_say_so(python: Any) -> None:
+    options = ("--no-overlays", "--only", "one", "--ledger", "ledgers", "--no-trace")
+    done = python.command("run", *options, "python", "-c", USE, env=with_python())
+    said = "--no-overlays: the command runs without overlays. Without effect: --only, --ledger, --trace.\n"
+    assert (done.stdout, done.stderr) == ("stock\n", said)
+
+
 def test_options_win_over_variables(python: Any) -> None:
     said = {"ASCEND_OVERLAY_TRACE": "1", "ASCEND_OVERLAY_WEIGHT_NZ": "all", "ASCEND_OVERLAY_LEDGER": "elsewhere"}
     options = ("--no-trace", "--weight-nz", "quantized", "--ledger", "")

@@ -12,7 +12,7 @@ import click
 
 from ascend_overlay import process
 from ascend_overlay.commands import json_output
-from ascend_overlay.commands.cli.common import Listed, Subcommand, names, status_2, terminal
+from ascend_overlay.commands.cli.common import Listed, Subcommand, names, option_of, status_2, terminal
 from ascend_overlay.commands.cli.settings_options import settings_of, settings_options
 from ascend_overlay.errors import ConfigError, LockError, ProcessError, usage
 from ascend_overlay.settings import PREFIX, Settings, declined, not_in_force, required
@@ -56,8 +56,10 @@ def run(
     elif not overlays and options["require"] is not None:
         text = "--require requires overlays, and --no-overlays switches them off; leave one of the two out."
         raise usage(ConfigError(text))
-    elif not overlays and asked_for:
-        click.echo(f"--no-overlays: the command runs without overlays.{not_in_force(asked_for)}", err=True)
+    elif not overlays and (asked_for or any(value is not None for value in options.values())):
+        given = ", ".join(option_of(name) for name, value in options.items() if value is not None)
+        idle = f" Without effect: {given}." if given else ""
+        click.echo(f"--no-overlays: the command runs without overlays.{idle}{not_in_force(asked_for)}", err=True)
     if overlays and settings.strict:
         _see_files(settings)
     if overlays and not settings.load:
