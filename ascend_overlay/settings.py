@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ascend_overlay.errors import ConfigError, did_you_mean, represented
+from ascend_overlay.errors import ConfigError, did_you_mean, represented, usage
 
 PREFIX = "ASCEND_OVERLAY"
 _TRUE = {"1", "true", "yes", "on"}
@@ -114,26 +114,28 @@ class Settings:
         """
         env = os.environ if environ is None else environ
         for name in env:
-            if name.startswith(f"{PREFIX}_") and name not in VARIABLES:
-                raise ConfigError(
+            if name.startswith(PREFIX) and name not in VARIABLES:
+                raise _wrong(
                     f"the environment has {name}, which is no setting; there are {', '.join(VARIABLES)}."
                     f"{did_you_mean(name, VARIABLES)} Correct the name, or unset it."
                 )
-        selection = env.get(PREFIX, "")
-        only, exclude = ((), ()) if selection.lower() in _TRUE | FALSE else _split_signed(selection)
+        selection = env.get(PREFIX, "").strip()
+        only, exclude = ((), ()) if selection.lower() in _TRUE | FALSE else _split_signed(selection, whose=PREFIX)
+        # "1,-compat" is everything but that.
+        only = tuple(name for name in only if name.lower() not in _TRUE)
         allowed: tuple[str, ...] | None = None
         blocked: tuple[str, ...] = ()
         if f"{PREFIX}_PLUGINS" in env:
-            named, blocked = _split_signed(env[f"{PREFIX}_PLUGINS"])
+            named, blocked = _split_signed(env[f"{PREFIX}_PLUGINS"], whose=f"{PREFIX}_PLUGINS")
             allowed = named if named or not blocked else None
         found = cls(
             only=only,
             exclude=exclude,
-            require=() if declined(env) else required(env),
+            require=() if declined(env) else _names(env.get(f"{PREFIX}_REQUIRE", ""), whose=f"{PREFIX}_REQUIRE"),
             strict=_flag(env, f"{PREFIX}_STRICT", default=True),
             plugins=allowed,
             blocked=blocked,
-            load=_names(env.get(f"{PREFIX}_LOAD", "")),
+            load=_names(env.get(f"{PREFIX}_LOAD", ""), whose=f"{PREFIX}_LOAD"),
             prefer=preferences(env.get(f"{PREFIX}_PREFER", ""), whose=f"{PREFIX}_PREFER"),
             ledger=env.get(f"{PREFIX}_LEDGER") or None,
             trace=_flag(env, f"{PREFIX}_TRACE", default=False),
@@ -255,11 +257,11 @@ class Settings:
             result = replace(result, load=_sequence("load", load))
         if prefer is not None:
             if not isinstance(prefer, Mapping):
-                raise ConfigError(f"{by('prefer')} is {represented(prefer)}; it takes a dict, target -> overlay.")
+                raise _wrong(f"{by('prefer')} is {represented(prefer)}; it takes a dict, target -> overlay.")
             result = replace(result, prefer=dict(prefer))
         if ledger is not None:
             if not isinstance(ledger, (str, os.PathLike)) or "\0" in os.fspath(ledger):
-                raise ConfigError(f"{by('ledger')} is {represented(ledger)}; it takes the path of a folder.")
+                raise _wrong(f"{by('ledger')} is {represented(ledger)}; it takes the path of a folder.")
             result = replace(result, ledger=os.fspath(ledger))
         if strict is not None:
             result = replace(result, strict=strict)
@@ -279,7 +281,7 @@ class Settings:
             result = replace(result, foreign=_one_of(FOREIGN, foreign, whose="foreign"))
         if lock is not None:
             if not isinstance(lock, (str, os.PathLike)) or "\0" in os.fspath(lock) or not os.fspath(lock):
-                raise ConfigError(f"{by('lock')} is {lock!r}; it takes the path of an overlay.lock.")
+                raise _wrong(f"{by('lock')} is {lock!r}; it takes the path of an overlay.lock.")
             result = replace(result, lock=os.fspath(lock))
         if drift is not None:
             result = replace(result, drift=_one_of(DRIFT, drift, whose="drift"))
@@ -295,7 +297,7 @@ class Settings:
                 asks, leaves_out = self.whose(option, name), self.whose("exclude", name)
                 same = _way(asks) == _way(leaves_out)
                 if name in self.exclude and (option == "require" or not same):
-                    raise ConfigError(
+                    raise _wrong(
                         f"the overlay {name!r} is asked for ({asks}) and left out ({leaves_out}); take it out of one "
                         f"of the two."
                     )
@@ -371,7 +373,7 @@ class Settings:
 def requested(environ: Mapping[str, str] | None = None) -> bool:
     """Tell whether the environment asks for overlays at all."""
     env = os.environ if environ is None else environ
-    return env.get(PREFIX, "").lower() not in FALSE
+    return env.get(PREFIX, "").strip().lower() not in FALSE
 
 
 def declined(environ: Mapping[str, str] | None = None) -> bool:
@@ -380,13 +382,13 @@ def declined(environ: Mapping[str, str] | None = None) -> bool:
     A program that enables some in spite of it changes the environment, unless its children are to have none.
     """
     env = os.environ if environ is None else environ
-    return bool(env.get(PREFIX)) and not requested(env)
+    return bool(env.get(PREFIX, "").strip()) and not requested(env)
 
 
 def required(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """Return the overlays that the environment requires, also where it switches all off, which is stronger."""
     env = os.environ if environ is None else environ
-    return _names(env.get(_VARIABLES["require"], ""))
+    return _listed(env.get(_VARIABLES["require"], ""))
 
 
 def not_in_force(names: Iterable[str]) -> str:
@@ -446,17 +448,30 @@ def _told(text: str) -> dict[str, str]:
     return {setting: whose for setting, _, whose in parts if setting and _way(whose) != "variable"}
 
 
+def _wrong(text: str) -> ConfigError:
+    """Return the error on a setting that means nothing: no command has an answer with it."""
+    return usage(ConfigError(text))
+
+
 def _union(first: Iterable[str], second: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*first, *second]))
 
 
-def _names(text: str) -> tuple[str, ...]:
+def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _split_signed(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    names = _names(text)
-    wanted = tuple(name for name in names if not name.startswith("-") and name not in _TRUE)
+def _names(text: str, *, whose: str) -> tuple[str, ...]:
+    found = _listed(text)
+    if text.strip() and not found:
+        # Variables of a shell that are empty: nothing of what was meant would be in force.
+        raise _wrong(f"{whose} is {text!r}, which names nothing; name something, or unset it.")
+    return found
+
+
+def _split_signed(text: str, *, whose: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    names = _names(text, whose=whose)
+    wanted = tuple(name for name in names if not name.startswith("-"))
     return wanted, tuple(name[1:] for name in names if name.startswith("-"))
 
 
@@ -482,9 +497,7 @@ def _overlays(setting: str, names: Iterable[str] | None, by: Callable[[str], str
     whose, found = by(setting), _sequence(setting, names)
     for name in found:
         if name.lower() in _TRUE | FALSE or name.startswith("-"):
-            raise ConfigError(
-                f"{whose} has {name!r}, which is no name of an overlay; {PREFIX} alone takes 1, 0 and -NAME."
-            )
+            raise _wrong(f"{whose} has {name!r}, which is no name of an overlay; {PREFIX} alone takes 1, 0 and -NAME.")
     return found
 
 
@@ -496,7 +509,7 @@ def _flag(env: Mapping[str, str], name: str, *, default: bool) -> bool:
         return True
     if text.lower() in FALSE:
         return False
-    raise ConfigError(f"{name} is {text!r}; it takes 1 or 0.")
+    raise _wrong(f"{name} is {text!r}; it takes 1 or 0.")
 
 
 def preferences(text: str, *, whose: str) -> dict[str, str]:
@@ -506,17 +519,17 @@ def preferences(text: str, *, whose: str) -> dict[str, str]:
         ConfigError: an entry has another form.
     """
     found: dict[str, str] = {}
-    for entry in _names(text):
+    for entry in _names(text, whose=whose):
         target, _, overlay = entry.rpartition("=")
         if not target or not overlay:
-            raise ConfigError(f"{whose} has the entry {entry!r}; each entry is TARGET=OVERLAY.")
+            raise _wrong(f"{whose} has the entry {entry!r}; each entry is TARGET=OVERLAY.")
         found[target] = overlay
     return found
 
 
 def _one_of(known: Sequence[str], text: str, *, whose: str) -> str:
     if text not in known:
-        raise ConfigError(f"{whose} is {text!r}; it takes {', '.join(known)}.{did_you_mean(text, known)}")
+        raise _wrong(f"{whose} is {text!r}; it takes {', '.join(known)}.{did_you_mean(text, known)}")
     return text
 
 
@@ -528,15 +541,15 @@ def _release(text: str | None, *, whose: str) -> str | None:
     try:
         return str(Version(text))
     except (InvalidVersion, TypeError):
-        raise ConfigError(f"{whose} is {text!r}, which is no release of vLLM; write it as '0.32.0'.") from None
+        raise _wrong(f"{whose} is {text!r}, which is no release of vLLM; write it as '0.32.0'.") from None
 
 
 def _sequence(name: str, value: Iterable[str]) -> tuple[str, ...]:
     if isinstance(value, str):
-        raise ConfigError(f"{name}={value!r} is a string; pass a list of names, {name}=[{value!r}].")
+        raise _wrong(f"{name}={value!r} is a string; pass a list of names, {name}=[{value!r}].")
     if not isinstance(value, Iterable):
-        raise ConfigError(f"{name}={represented(value)} is no list; pass a list of names.")
+        raise _wrong(f"{name}={represented(value)} is no list; pass a list of names.")
     found = tuple(value)
     if not all(isinstance(each, str) for each in found):
-        raise ConfigError(f"{name}={represented(list(found))} has what is no text; pass a list of names.")
+        raise _wrong(f"{name}={represented(list(found))} has what is no text; pass a list of names.")
     return found

@@ -190,7 +190,31 @@ def tell(text: "str") -> None:
 def vllm_plugin() -> None:
     """vLLM's general plugin: the safety net for a process that no other way reached. Inert unless asked for."""
     start()
+    _see_what_is_required()
     _tell_what_is_off()
+
+
+def _see_what_is_required() -> None:
+    """Refuse a vLLM whose environment requires overlays, but does not ask for any: it would run without them.
+
+    Raises:
+        ConfigError: it does, and the program has not enabled any, either.
+    """
+    if not os.environ.get("ASCEND_OVERLAY_REQUIRE"):
+        return
+    from ascend_overlay import settings
+
+    if settings.requested() or settings.declined() or settings.in_force() is not None:
+        return
+    # One that has no name in it is refused as such, where somebody asks for overlays.
+    if names := ", ".join(settings.required()):
+        from ascend_overlay.errors import ConfigError
+
+        raise ConfigError(
+            f"ASCEND_OVERLAY_REQUIRE requires {names}, and ASCEND_OVERLAY is not set: vLLM would run without overlays. "
+            f"Set ASCEND_OVERLAY=1, start it with `ascend-overlay run`, or unset ASCEND_OVERLAY_REQUIRE; "
+            f"ASCEND_OVERLAY=0 says that there are to be none."
+        )
 
 
 def _tell_what_is_off() -> None:

@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 
 from ascend_overlay import availability, versions
-from ascend_overlay.errors import ConfigError
+from ascend_overlay.errors import ConfigError, usage
 from ascend_overlay.npu.software import build, options
 from ascend_overlay.npu.software.options import Options
 from ascend_overlay.overlays.platform import hindrances
@@ -58,4 +58,4 @@ def see(npu: str | None) -> None:
 def _refuse_alone(values: dict[str, str | None]) -> None:
     for name, value in values.items():
         if value is not None:
-            raise ConfigError(f"{name} is an option of the software NPU: add --npu software.")
+            raise usage(ConfigError(f"{name} is an option of the software NPU: add --npu software."))

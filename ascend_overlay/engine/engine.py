@@ -36,6 +36,7 @@ from ascend_overlay.errors import (
     PluginError,
     VersionError,
     told,
+    usage,
 )
 from ascend_overlay.ledgers import Entry, Ledger
 from ascend_overlay.overlay import Overlay
@@ -326,7 +327,7 @@ class Engine:
             ConfigError: none does.
         """
         if name not in self.overlays:
-            raise ConfigError(plan.no_such_overlay(name, self.overlays, whose, self.plugins.absent()))
+            raise usage(ConfigError(plan.no_such_overlay(name, self.overlays, whose, self.plugins.absent())))
 
     def disable(
         self, names: Iterable[str] | None = None, *, force: bool = False, settings: Settings | None = None

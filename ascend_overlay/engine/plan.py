@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ascend_overlay import process, versions
 from ascend_overlay import settings as settings_module
-from ascend_overlay.errors import ConfigError, ConflictError, TargetError, did_you_mean, some_of, told
+from ascend_overlay.errors import ConfigError, ConflictError, TargetError, did_you_mean, some_of, told, usage
 from ascend_overlay.ledgers import Entry
 from ascend_overlay.overlay import Overlay
 from ascend_overlay.patches import Applied, Patch
@@ -159,15 +159,16 @@ def select(
     named = [(option, name) for option in ("only", "exclude", "require") for name in getattr(settings, option)]
     for option, name in [*named, *(("prefer", name) for name in settings.prefer.values())]:
         if name not in overlays:
-            raise ConfigError(no_such_overlay(name, overlays, settings.whose(option, name), absent))
+            raise usage(ConfigError(no_such_overlay(name, overlays, settings.whose(option, name), absent)))
     for target, name in settings.prefer.items():
         keys = [patch.key for patch in overlays[name].patches if patch.decides]
         if target not in keys:
-            raise ConfigError(
+            text = (
                 f"overlay {name!r} ({contributed[name][1]}) is preferred for {target!r} ({settings.whose('prefer')}), "
                 f"which it does not decide; it decides: "
                 f"{', '.join(keys) or 'nothing'}.{did_you_mean(target, keys)}"
             )
+            raise usage(ConfigError(text))
     defaults = [name for name, overlay in overlays.items() if overlay.default]
     machinery = [name for name in defaults if overlays[name].machinery and name not in barred]
     wanted = {*settings.require, *((*settings.only, *machinery) if settings.only else defaults)}

@@ -312,7 +312,7 @@ class Plugins:
                 whose = settings.whose(option)
                 text = f"{whose} names {name!r}, but no installed plugin or distribution is called that"
                 installed = ", ".join(sorted(known)) or "none"
-                error = PluginError(f"{text}; there are: {installed}.{did_you_mean(name, known)}")
+                error = usage(PluginError(f"{text}; there are: {installed}.{did_you_mean(name, known)}"))
                 self.problems.append((Origin(name), error))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ascend_overlay.ledgers.entries import CAUSES, STATES, Entry
@@ -19,8 +19,14 @@ def process(data: Any) -> dict[str, Any]:
     for name, kind in (("pid", int), ("role", str), ("started", str)):
         if not isinstance(found.get(name), kind) or isinstance(found.get(name), bool):
             raise ValueError(f"its process has no {name}")
-    if not isinstance(found.get("run", ""), str):
-        raise ValueError("the run of its process is no text")
+    for name in ("run", "host"):
+        if not isinstance(found.get(name, ""), str):
+            raise ValueError(f"the {name} of its process is no text")
+    if not _are_texts(items(found.get("roles", []), "roles")):
+        raise ValueError("a role of its process is no text")
+    for name in ("versions", "settings"):
+        if not _are_texts(_mapping(found.get(name, {}), name).values()):
+            raise ValueError(f"the {name} of its process are no texts")
     return dict(found)
 
 
@@ -77,6 +83,10 @@ def items(data: Any, name: str) -> list[Any]:
     return data
 
 
+def _are_texts(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
 def _mapping(data: Any, what: str) -> Mapping[str, Any]:
     if not isinstance(data, dict):
         raise ValueError(f"its {what} is no object")
@@ -86,7 +96,7 @@ def _mapping(data: Any, what: str) -> Mapping[str, Any]:
 def _value(field: dataclasses.Field[Any], found: Mapping[str, Any]) -> Any:
     value = found[field.name]
     if field.default_factory is list:
-        right = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        right = isinstance(value, list) and _are_texts(value)
     elif field.default is None:
         right = value is None or isinstance(value, bool)
     elif isinstance(field.default, bool):

@@ -136,6 +136,11 @@ BAD = {
     "lock that is none": (("run", "--lock", "lib.py", "true"), "--lock: the lock 'lib.py' "),
 }
 USAGE = {
+    "unknown overlay",
+    "unknown excluded",
+    "preference without a name",
+    "preference of nothing",
+    "plugin that is not there",
     "module that is not there",
     "ledger folder that is a file",
     "ledger folder that is a file, beside a plugin",
@@ -230,7 +235,7 @@ def test_advice_is_what_the_user_can_give(python: Any, site: Any, by: str) -> No
 
 def test_a_name_in_the_environment_that_means_nothing(python: Any) -> None:
     for command in (("list",), ("run", "true")):
-        text = refused(python.command(*command, env={"ASCEND_OVERLAY_STRIKT": "0"}, check=False))
+        text = refused(python.command(*command, env={"ASCEND_OVERLAY_STRIKT": "0"}, check=False), 2)
         assert text.startswith(
             "the environment has ASCEND_OVERLAY_STRIKT, which is no setting; there are ASCEND_OVERLAY,"
         )
@@ -239,7 +244,7 @@ def test_a_name_in_the_environment_that_means_nothing(python: Any) -> None:
 
 def test_mistake_in_the_environment_is_a_sentence(python: Any) -> None:
     done = python.command("list", env={"ASCEND_OVERLAY_STRICT": "perhaps"}, check=False)
-    assert refused(done) == "ASCEND_OVERLAY_STRICT is 'perhaps'; it takes 1 or 0."
+    assert refused(done, 2) == "ASCEND_OVERLAY_STRICT is 'perhaps'; it takes 1 or 0."
 
 
 def test_misspelt_target_in_a_plugin(python: Any, site: Any) -> None:
@@ -314,7 +319,20 @@ def test_a_process_that_no_command_started_says_what_is_off(python: Any, loads: 
     off = "ASCEND_OVERLAY=0 switches the overlays off: vLLM runs without them."
     assert done.stdout == "stock\n" and done.stderr == f"{off}{REQUIRED}"
     assert python("-c", code, env=OFF).stderr == ""
-    assert python("-c", code, env=required).stderr == "", "nobody has asked for overlays"
+
+
+@pytest.mark.parametrize("asked", [{}, {"ASCEND_OVERLAY": ""}, {"ASCEND_OVERLAY_STRICT": "0"}])
+def test_what_is_required_is_missed_where_nobody_asks_for_overlays(python: Any, asked: dict[str, str]) -> None:
+    """Who forgets the one variable that switches on has said all the same what must not be missing."""
+    required = asked | {"ASCEND_OVERLAY_REQUIRE": "one", "ASCEND_OVERLAY_LOAD": "plug"}
+    code = "import vllm; from ascend_overlay.hooks.activation import vllm_plugin; import lib; vllm_plugin()"
+    done = python("-c", code, env=required, check=False)
+    sentence = "ASCEND_OVERLAY_REQUIRE requires one, and ASCEND_OVERLAY is not set: vLLM would run without overlays."
+    assert done.returncode == 1 and sentence in done.stderr
+    assert python("-c", code, env=required | {"ASCEND_OVERLAY_REQUIRE": " , "}).stderr == ""
+    enabled = "import ascend_overlay as a; a.enable(); " + code + "; print(lib.run())"
+    assert python("-c", enabled, env=required).stdout == "<stock>\n"
+    assert "is not set" not in python("-c", code, env=required | {"ASCEND_OVERLAY": "1"}).stderr
 
 
 def test_a_program_that_enables_some_in_spite_of_the_switch_has_those(python: Any) -> None:
@@ -326,15 +344,22 @@ def test_a_program_that_enables_some_in_spite_of_the_switch_has_those(python: An
 def test_what_is_required_is_not_switched_off(python: Any) -> None:
     done = python.command("run", "--no-overlays", "--require", "layernorm", "true", env=with_python(), check=False)
     sentence = "--require requires overlays, and --no-overlays switches them off; leave one of the two out."
-    assert refused(done) == sentence
+    assert refused(done, 2) == sentence
     asked = with_python() | {"ASCEND_OVERLAY_REQUIRE": "one"}
     done = python.command("run", "--no-overlays", "python", "-c", USE, env=asked)
     assert done.stdout == "stock\n" and done.stderr == f"--no-overlays: the command runs without overlays.{REQUIRED}"
     for option in ("--only", "--require"):
         done = python.command("run", "--load", "plug", option, "", "true", env=with_python(), check=False)
-        assert refused(done) == f"{option} names no overlay; leave the option out."
+        assert refused(done, 2) == f"{option} names no overlay; leave the option out."
         done = python.command("run", *LOAD, option, "one", option, "", "true", env=with_python(), check=False)
-        assert refused(done) == f"{option} is given more than once, and once it names nothing; leave that one out."
+        assert refused(done, 2) == f"{option} is given more than once, and once it names nothing; leave that one out."
+
+
+def test_options_of_overlays_that_are_switched_off_say_so(python: Any) -> None:
+    options = ("--no-overlays", "--only", "one", "--ledger", "ledgers", "--no-trace")
+    done = python.command("run", *options, "python", "-c", USE, env=with_python())
+    said = "--no-overlays: the command runs without overlays. Without effect: --only, --ledger, --trace.\n"
+    assert (done.stdout, done.stderr) == ("stock\n", said)
 
 
 def test_options_win_over_variables(python: Any) -> None:

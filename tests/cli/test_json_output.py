@@ -110,5 +110,5 @@ def test_what_a_plugin_prints_is_not_in_the_list(shell: Shell) -> None:
 
 def test_an_error_leaves_standard_output_empty(shell: Shell) -> None:
     done = shell("$run -m ascend_overlay list --load plug --only two --json")
-    assert done.returncode == 1 and done.stdout == ""
+    assert done.returncode == 2 and done.stdout == ""
     assert "Error: there is no overlay 'two'" in done.stderr

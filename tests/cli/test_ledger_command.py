@@ -231,8 +231,27 @@ HOSTILE: dict[str, str | bytes] = {
     "notes that are none": json.dumps({**WELL[0].to_dict(), "notes": [5]}),
     "operators that are none": json.dumps({**WELL[0].to_dict(), "operators": {"a": "b"}}),
     "a run that is a number": json.dumps({**WELL[0].to_dict(), "process": {**WELL[0].process, "run": 5}}),
+    "versions that are a list": json.dumps({**WELL[0].to_dict(), "process": {**WELL[0].process, "versions": ["x"]}}),
+    "settings that are text": json.dumps({**WELL[0].to_dict(), "process": {**WELL[0].process, "settings": "x"}}),
+    "a role that is a number": json.dumps({**WELL[0].to_dict(), "process": {**WELL[0].process, "roles": [5]}}),
     "a huge number": '{"process": {"pid": 1' + "0" * 5000 + ', "role": "main", "started": "x"}, "entries": []}',
 }
+
+
+@pytest.mark.parametrize("value", [None, 5, [5], {"vllm": []}], ids=str)
+@pytest.mark.parametrize("name", ["pid", "role", "roles", "host", "started", "run", "versions", "settings", "argv"])
+def test_a_process_of_another_form_breaks_no_command(tmp_path: Path, name: str, value: object) -> None:
+    told = {"host": "here", "roles": ["main"], "versions": {"vllm": "0.32.0"}, "settings": {}}
+    (tmp_path / "good.json").write_text(json.dumps({**WELL[0].to_dict(), "process": {**WELL[0].process, **told}}))
+    told = {**WELL[0].process, **told, name: value}
+    (tmp_path / "odd.json").write_text(json.dumps({**WELL[0].to_dict(), "process": told}))
+    commands = [["ledger", str(tmp_path)], ["status", "--ledger", str(tmp_path), "--run", "all"]]
+    if name in ("role", "versions"):
+        # It reads no more of a process, and takes longer.
+        commands.append(["explain", "vllm.config:VllmConfig", "--ledger", str(tmp_path)])
+    for arguments in commands:
+        done = CliRunner().invoke(main, arguments)
+        assert done.exception is None or isinstance(done.exception, SystemExit), (arguments, done.exception)
 
 
 @pytest.mark.parametrize("kind", list(HOSTILE))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import ascend_overlay
 from ascend_overlay import Overlay
 from ascend_overlay.errors import ConfigError
-from ascend_overlay.settings import WEIGHT_NZ, Settings, in_force, not_in_force, requested, required
+from ascend_overlay.settings import WEIGHT_NZ, Settings, declined, in_force, not_in_force, requested, required
 
 names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True).filter(lambda name: name not in ("on", "yes", "true"))
 several = st.lists(names, unique=True, max_size=3).map(tuple)
@@ -102,6 +102,54 @@ def test_what_is_required_where_all_is_switched_off() -> None:
         off = {**environment, "ASCEND_OVERLAY": value}
         assert Settings.from_env(off).require == () and required(off) == ("a", "b")
     assert not_in_force(["a", "b", "a"]) == " Required, and not in force: a, b." and not_in_force([]) == ""
+
+
+SAID = {
+    "1": ((), ()),
+    " ON ": ((), ()),
+    "a, -b": (("a",), ("b",)),
+    "1,-b": ((), ("b",)),
+    "True,-b": ((), ("b",)),
+}
+
+
+@pytest.mark.parametrize("text", SAID)
+def test_what_the_variable_selects(text: str) -> None:
+    found = Settings.from_env({"ASCEND_OVERLAY": text})
+    assert (found.only, found.exclude) == SAID[text] and requested({"ASCEND_OVERLAY": text})
+
+
+@pytest.mark.parametrize("text", ["0 ", " off", "\tNo\r", " "])
+def test_a_blank_beside_the_switch_changes_nothing(text: str) -> None:
+    assert not requested({"ASCEND_OVERLAY": text})
+    assert declined({"ASCEND_OVERLAY": text}) is bool(text.strip())
+
+
+@pytest.mark.parametrize("text", [",", " , ,"])
+@pytest.mark.parametrize("setting", ["", "_REQUIRE", "_PLUGINS", "_LOAD", "_PREFER"])
+def test_a_list_in_which_nothing_is_named(setting: str, text: str) -> None:
+    """Two variables of a shell that are empty: all third-party plugins were left out by that, and nothing required."""
+    with pytest.raises(ConfigError, match=f"ASCEND_OVERLAY{setting} is .*, which names nothing"):
+        Settings.from_env({f"ASCEND_OVERLAY{setting}": text})
+    assert Settings.from_env({f"ASCEND_OVERLAY{setting}": ""}).only == ()
+
+
+@pytest.mark.parametrize("text", ["1", "true", "on", "yes"])
+def test_what_switches_on_is_no_empty_list_of_plugins(text: str) -> None:
+    assert Settings.from_env({"ASCEND_OVERLAY_PLUGINS": text}).plugins == (text,), "a name, which does not exist"
+
+
+@pytest.mark.parametrize(
+    "name", ["ASCEND_OVERLAYS", "ASCEND_OVERLAYREQUIRE", "ASCEND_OVERLAY_STRIKT", "ASCEND_OVERLAY_"]
+)
+def test_a_variable_that_looks_like_ours_and_is_none(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"the environment has {name}, which is no setting.* Did you mean"):
+        Settings.from_env({name: "0"})
+
+
+def test_the_emergency_stop_needs_no_other_variable_to_be_right() -> None:
+    off = {"ASCEND_OVERLAY": "0", "ASCEND_OVERLAY_REQUIRE": ","}
+    assert required(off) == () and Settings.from_env(off).require == ()
 
 
 @given(any_settings(), any_settings(), names)

@@ -282,6 +282,28 @@ def test_a_command_of_another_environment(python: Any, tmp_path: Path, how: str,
     assert done.returncode == 0 and "has no ascend_overlay" not in done.stderr
 
 
+@pytest.mark.parametrize("flag", ["-I", "-E"])
+def test_a_command_of_another_environment_that_reads_no_variables(python: Any, tmp_path: Path, flag: str) -> None:
+    """Nothing of ours is run there, so `run` looks before it starts it; what has no vLLM is left alone."""
+    other = tmp_path / "other"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", other], check=True)
+    (packages,) = (other / "lib").glob("python*/site-packages")
+    command = [str(other / "bin" / "python"), flag, str(tmp_path / "program.py")]
+    (tmp_path / "program.py").write_text("try: import vllm\nexcept ImportError: print('no vLLM')\n")
+    assert python.command("run", *command).stdout == "no vLLM\n"
+    (packages / "vllm").mkdir()
+    (packages / "vllm" / "__init__.py").write_text("print('stock')\n")
+    done = python.command("run", *command, check=False)
+    said = (
+        f"with {flag}, {command[0]} does not run what brings the overlays, and that environment has no ascend_overlay"
+    )
+    assert (done.returncode, done.stdout) == (2, "") and f"Error: {said}" in done.stderr
+    done = python.command("run", "--no-strict", *command)
+    assert done.stdout == "stock\n" and f"WARNING: {said}" in done.stderr
+    done = python.command("run", "--no-overlays", *command)
+    assert done.stdout == "stock\n" and done.stderr == ""
+
+
 def test_another_sitecustomize_comes_first(python: Any, armed: dict[str, str], tmp_path: Path) -> None:
     """As `ascend-overlay run opentelemetry-instrument COMMAND` has it: that one calls no other."""
     (tmp_path / "first").mkdir()

@@ -78,7 +78,7 @@ def test_a_variable_that_means_nothing(variable: str, value: str, words: str) ->
 )
 def test_an_option_that_means_nothing(python: object, arguments: tuple[str, ...], words: str) -> None:
     done = python.command("run", *arguments, "true", check=False)  # type: ignore[attr-defined]
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert words in done.stderr
 
 

@@ -233,7 +233,7 @@ def test_npu_smi(
         ("ASCEND_OVERLAY", None, NOTE, "is not set"),
         ("ASCEND_OVERLAY_STRIKT", "x", PROBLEM, "Did you mean 'ASCEND_OVERLAY_STRICT'"),
         ("ASCEND_OVERLAY_STRICT", "maybe", PROBLEM, "it takes 1 or 0"),
-        ("ASCEND_OVERLAYS", "1", PROBLEM, "ASCEND_OVERLAYS is set, which nobody reads"),
+        ("ASCEND_OVERLAYS", "1", PROBLEM, "has ASCEND_OVERLAYS, which is no setting"),
         ("ASCENDOVERLAY_LEDGER", "x", PROBLEM, "ASCENDOVERLAY_LEDGER is set, which nobody reads"),
         ("ASCEND_OVERLAY_LEDGER", f"{__file__}/x", PROBLEM, "cannot be written"),
     ],

@@ -86,6 +86,13 @@ def test_it_needs_no_vllm(document: Any, monkeypatch: pytest.MonkeyPatch) -> Non
         assert {entry.state for entry in api.judge(Settings()).of("new")} == {"pending"}
 
 
+def test_what_is_switched_off_is_listed_as_that(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "switches the overlays off" not in command("list", "--vllm", "0.33.0").stderr
+    monkeypatch.setenv("ASCEND_OVERLAY", "0")
+    done = command("list", "--vllm", "0.33.0")
+    assert "ASCEND_OVERLAY=0 switches the overlays off: what follows is without it." in done.stderr
+
+
 def test_a_tree_says_which_release_it_is(document: Any, command: Command, tmp_path: Path) -> None:
     folder = tmp_path / "vllm"
     folder.mkdir()

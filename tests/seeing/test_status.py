@@ -90,7 +90,6 @@ def test_processes_that_are_alike(command: Command, document: Any, written: Any)
             ledger(9, entry("a", "failed", reason="no such"), ALIKE[0].entries[1]),
             "failed: a: lib:a: no such [worker (pid 9)]",
         ),
-        "hostile": (ledger(9, *ALIKE[0].entries, versions=["x"], settings="x"), "vllm has version"),
     }.values(),
     ids=lambda value: None,
 )

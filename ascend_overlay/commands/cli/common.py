@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ascend_overlay.commands import alone, completing
-from ascend_overlay.errors import ConfigError, OverlayError
+from ascend_overlay.errors import ConfigError, OverlayError, usage
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,7 +34,8 @@ class Listed(click.Option):
         values = super().process_value(ctx, value)
         if len(values or ()) > 1 and not all(names(each) for each in values):
             # An empty variable of a shell, beside which the others would hide that it was meant to name something.
-            raise ConfigError(f"{self.opts[0]} is given more than once, and once it names nothing; leave that one out.")
+            text = f"{self.opts[0]} is given more than once, and once it names nothing; leave that one out."
+            raise usage(ConfigError(text))
         return ",".join(values) if values else None
 
 
@@ -117,7 +118,7 @@ def overlay_names(text: str | None, option: str) -> list[str] | None:
     """Return the names of overlays in an option, which an empty variable of a shell has none of."""
     found = names(text)
     if found == []:
-        raise ConfigError(f"{option} names no overlay; leave the option out.")
+        raise usage(ConfigError(f"{option} names no overlay; leave the option out."))
     return found
 
 

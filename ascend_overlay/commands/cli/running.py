@@ -12,9 +12,9 @@ import click
 
 from ascend_overlay import process
 from ascend_overlay.commands import json_output
-from ascend_overlay.commands.cli.common import Listed, Subcommand, names, status_2, terminal
+from ascend_overlay.commands.cli.common import Listed, Subcommand, names, option_of, status_2, terminal
 from ascend_overlay.commands.cli.settings_options import settings_of, settings_options
-from ascend_overlay.errors import ConfigError, LockError
+from ascend_overlay.errors import ConfigError, LockError, ProcessError, usage
 from ascend_overlay.settings import PREFIX, Settings, declined, not_in_force, required
 
 
@@ -42,7 +42,7 @@ def run(
     With --npu software, the genuine torch_npu works without a card: ascend-overlay run --npu software python train.py
     """
     from ascend_overlay import api
-    from ascend_overlay.commands import software_npu
+    from ascend_overlay.commands import software_npu, unreached
     from ascend_overlay.engine.propagation import prepended, startup_folder
 
     if command[0].startswith("-"):
@@ -54,9 +54,12 @@ def run(
         click.echo(f"{off}{not_in_force(asked_for)}", err=True)
         overlays = False
     elif not overlays and options["require"] is not None:
-        raise ConfigError("--require requires overlays, and --no-overlays switches them off; leave one of the two out.")
-    elif not overlays and asked_for:
-        click.echo(f"--no-overlays: the command runs without overlays.{not_in_force(asked_for)}", err=True)
+        text = "--require requires overlays, and --no-overlays switches them off; leave one of the two out."
+        raise usage(ConfigError(text))
+    elif not overlays and (asked_for or any(value is not None for value in options.values())):
+        given = ", ".join(option_of(name) for name, value in options.items() if value is not None)
+        idle = f" Without effect: {given}." if given else ""
+        click.echo(f"--no-overlays: the command runs without overlays.{idle}{not_in_force(asked_for)}", err=True)
     if overlays and settings.strict:
         _see_files(settings)
     if overlays and not settings.load:
@@ -67,6 +70,10 @@ def run(
     environment[process.RUN] = process.run()
     environment |= software_npu.variables(npu, npu_devices, npu_memory, npu_report)
     environment["PYTHONPATH"] = prepended(environment.get("PYTHONPATH", ""), startup_folder())
+    if overlays and (unmet := unreached.sentence(command, environment)) is not None:
+        if settings.strict:
+            raise usage(ProcessError(unmet))
+        click.echo(f"WARNING: {unmet}", err=True)
     # Nothing flushes this once another program has taken the place of this one.
     sys.stdout.flush()
     try:

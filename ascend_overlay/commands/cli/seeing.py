@@ -31,6 +31,10 @@ def list_command(release: str | None, write: json_output.Write | None, **options
     if release is not None:
         from ascend_overlay.commands import listing
 
+        if declined():
+            click.echo(
+                f"{PREFIX}={os.environ[PREFIX]} switches the overlays off: what follows is without it.", err=True
+            )
         ledger = listing.judged(release, settings)
         if write is not None:
             write(ledger.to_dict())

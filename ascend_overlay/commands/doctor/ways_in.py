@@ -41,7 +41,7 @@ def variables() -> Iterator[Finding]:
         yield _asked()
         yield from _ledger(settings.ledger)
     for name in sorted(os.environ):
-        if name not in VARIABLES and not name.startswith(f"{PREFIX}_") and (meant := _meant(name)):
+        if name not in VARIABLES and not name.startswith(PREFIX) and (meant := _meant(name)):
             text = f"{name} is set, which nobody reads"
             yield Finding("variables", PROBLEM, text, f"if {meant} is meant, set that; else unset it")
 

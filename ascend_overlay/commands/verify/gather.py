@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ascend_overlay import api
+from ascend_overlay import api, errors
 from ascend_overlay.commands.verify import usage
 from ascend_overlay.errors import ConfigError, PluginError, did_you_mean
 from ascend_overlay.npu.case import LayerCase, OperatorCase
@@ -63,12 +63,12 @@ def selected(found: Gathered, *, only: Sequence[str], dtypes: Sequence[str], qui
     for name in only:
         if name not in names:
             what = "Name operators (npu_swiglu), layers (SiluAndMul) or overlays, whose layers are meant (activation)."
-            raise ConfigError(f"there are no cases of {name!r}.{did_you_mean(name, names)} {what}")
+            raise errors.usage(ConfigError(f"there are no cases of {name!r}.{did_you_mean(name, names)} {what}"))
     known = {case.dtype for case in everything}
     for dtype in dtypes:
         if dtype not in known:
             listed = ", ".join(sorted(known)) or "none"
-            raise ConfigError(f"there are no cases of the dtype {dtype!r}; there are some of: {listed}.")
+            raise errors.usage(ConfigError(f"there are no cases of the dtype {dtype!r}; there are some of: {listed}."))
 
     def wanted(case: OperatorCase | LayerCase) -> bool:
         return (not only or bool(_names(case) & set(only))) and (not dtypes or case.dtype in dtypes)
@@ -79,9 +79,8 @@ def selected(found: Gathered, *, only: Sequence[str], dtypes: Sequence[str], qui
     for name in only:
         if not any(name in _names(case) for case in chosen):
             others = sorted({case.dtype for case in everything if name in _names(case)})
-            raise ConfigError(
-                f"there are no cases of {name!r} in {' or '.join(dtypes)}; there are some in: {', '.join(others)}."
-            )
+            text = f"there are no cases of {name!r} in {' or '.join(dtypes)}; there are some in: {', '.join(others)}."
+            raise errors.usage(ConfigError(text))
     if quick:
         operators = _firsts(operators)
         layers = _firsts(layers)

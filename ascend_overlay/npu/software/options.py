@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ascend_overlay.errors import ConfigError, did_you_mean
+from ascend_overlay.errors import ConfigError, did_you_mean, usage
 from ascend_overlay.settings import FALSE
 
 VARIABLE = "ASCEND_OVERLAY_NPU"
@@ -74,7 +74,7 @@ def checked(kind: str, *, whose: str) -> str:
     if kind.lower() == SOFTWARE:
         return SOFTWARE
     hint = did_you_mean(kind.lower(), [SOFTWARE])
-    raise ConfigError(f"{whose} is {kind!r}; it takes {SOFTWARE!r}.{hint} A card needs no such option.")
+    raise usage(ConfigError(f"{whose} is {kind!r}; it takes {SOFTWARE!r}.{hint} A card needs no such option."))
 
 
 def devices(text: str, *, whose: str) -> int:
@@ -84,7 +84,7 @@ def devices(text: str, *, whose: str) -> int:
         ConfigError: it is no number from 1 to MOST_DEVICES.
     """
     if not text.isdecimal() or not 1 <= int(text) <= MOST_DEVICES:
-        raise ConfigError(f"{whose} is {text!r}; it takes a number of devices from 1 to {MOST_DEVICES}.")
+        raise usage(ConfigError(f"{whose} is {text!r}; it takes a number of devices from 1 to {MOST_DEVICES}."))
     return int(text)
 
 
@@ -97,7 +97,9 @@ def memory(text: str, *, whose: str) -> int:
     match = re.fullmatch(r"(\d+)\s*([KMGT]?(?:iB)?)", text.strip())
     size = int(match[1]) * _UNITS.get(match[2], 0) if match else 0
     if match is None or not size:
-        raise ConfigError(f"{whose} is {text!r}; it takes a size of memory, such as 8GiB, 512MiB or a number of bytes.")
+        wrong = f"{whose} is {text!r}; it takes a size of memory, such as 8GiB, 512MiB or a number of bytes."
+        raise usage(ConfigError(wrong))
     if size < _LEAST_MEMORY:
-        raise ConfigError(f"{whose} is {text!r}, which is less than torch_npu takes at a time: give 2MiB or more.")
+        wrong = f"{whose} is {text!r}, which is less than torch_npu takes at a time: give 2MiB or more."
+        raise usage(ConfigError(wrong))
     return size
