@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -64,7 +64,9 @@ def run(
     found = ledgers_of(folder, tell)
     # Whatever is shown, all of the run is checked.
     everything = selected(found, overlays=(), roles=(), states=(), run=choice.run)
-    unmet = [*troubles, *demanded.unmet(everything)] if demanded is not None else []
+    unmet: list[str] = []
+    if demanded is not None:
+        unmet = [*troubles, *demanded.unmet(everything), *_played_by_nobody(choice.roles, everything)]
     ledgers = selected(everything, overlays=choice.overlays, roles=choice.roles, states=choice.states, run=None)
     if write is not None:
         shown = [ledger.to_dict() for ledger in ledgers]
@@ -74,6 +76,13 @@ def run(
         if demanded is not None:
             _tell(console, unmet, len(everything))
     return 1 if unmet else 0
+
+
+def _played_by_nobody(roles: Sequence[str], ledgers: Sequence[Ledger]) -> Iterator[str]:
+    """Yield what is to be said of roles that are to be seen and that no process plays: nothing was checked of them."""
+    for role in roles:
+        if not selected(ledgers, overlays=(), roles=[role], states=(), run=None):
+            yield f"no process plays the role {role}, which --role chooses; --expect {role} demands one"
 
 
 def _show(console: Console, ledgers: Sequence[Ledger], *, each: bool) -> None:

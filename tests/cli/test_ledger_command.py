@@ -72,6 +72,11 @@ def test_all_is_well(command: Command, written: Any) -> None:
             ["--check"],
             "failed: one: lib:one: no such",
         ),
+        "a role that nobody plays": (
+            [ledger("main", entry("one", "applied"))],
+            ["--check", "--role", "worker"],
+            "no process plays the role worker, which --role chooses",
+        ),
         "displaced": ([ledger("main", entry("one", "displaced"))], ["--check"], "displaced: one: lib:one"),
         "without effect": ([ledger("main", entry("one", "without effect"))], ["--check"], "without effect: one"),
         "a plugin": ([ledger("main", entry("", "failed", reason="it raises"))], ["--check"], "failed: lib:: it raises"),
