@@ -35,7 +35,10 @@ def variables() -> Iterator[Finding]:
         settings = Settings.from_env()
     except OverlayError as error:
         yield Finding(
-            "variables", PROBLEM, str(error).rstrip("."), "correct it: no process of this environment starts vLLM"
+            "variables",
+            PROBLEM,
+            str(error).rstrip("."),
+            "correct it: where overlays are asked for, vLLM does not start with it",
         )
     else:
         yield _asked()
