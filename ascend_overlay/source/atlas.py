@@ -220,16 +220,9 @@ class Atlas:
 
     def annotated(self, annotation: ast.expr | None, module: Module) -> str | None:
         """Return the label of the class that an annotation in `module` names, None where it names none, or several."""
+        annotation = _bare(annotation)
         if annotation is None:
             return None
-        if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-            try:
-                annotation = ast.parse(annotation.value, mode="eval").body
-            except (SyntaxError, ValueError, RecursionError):
-                return None
-        if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):
-            sides = [side for side in (annotation.left, annotation.right) if not _is_none(side)]
-            return self.annotated(sides[0], module) if len(sides) == 1 else None
         if isinstance(annotation, ast.Subscript):
             outer = annotation.value
             word = outer.attr if isinstance(outer, ast.Attribute) else getattr(outer, "id", "")
@@ -246,14 +239,7 @@ class Atlas:
 
     def elements(self, annotation: ast.expr | None, module: Module) -> str | None:
         """Return the label of the class whose objects something of an annotation in `module` has; None of another."""
-        if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-            try:
-                annotation = ast.parse(annotation.value, mode="eval").body
-            except (SyntaxError, ValueError, RecursionError):
-                return None
-        if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):
-            sides = [side for side in (annotation.left, annotation.right) if not _is_none(side)]
-            return self.elements(sides[0], module) if len(sides) == 1 else None
+        annotation = _bare(annotation)
         if not isinstance(annotation, ast.Subscript):
             return None
         outer, inner = annotation.value, annotation.slice
@@ -508,6 +494,19 @@ def _best(bindings: Sequence[Binding]) -> Binding:
         if found:
             return found[-1] if kind != "import" else found[0]
     return bindings[-1]
+
+
+def _bare(annotation: ast.expr | None) -> ast.expr | None:
+    """Return an annotation without its quotes, and without None beside it; None where it is several, or no Python."""
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        try:
+            return _bare(ast.parse(annotation.value, mode="eval").body)
+        except (SyntaxError, ValueError, RecursionError):
+            return None
+    if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):
+        sides = [side for side in (annotation.left, annotation.right) if not _is_none(side)]
+        return _bare(sides[0]) if len(sides) == 1 else None
+    return annotation
 
 
 def _is_none(node: ast.expr) -> bool:
